@@ -1,0 +1,1 @@
+"""hubmerge: turn a recipe into a merged model."""

@@ -1,0 +1,66 @@
+"""The `hubmerge` command: its subcommands, its exit codes, and how a fault is shown."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from hubmerge.cli import output
+from hubmerge.version import __version__
+from zoo_index.errors import HubmergeError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="hubmerge",
+    help="Merge several models into one: plan, merge, verify, evaluate, write the card, publish.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        output.say(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+    _traceback: Annotated[bool, typer.Option("--traceback", help="On an error, show where in the code it arose.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 it failed, 2 wrong usage."""
+    from hubmerge.cli import commands
+
+    commands.register(app)
+    show_traceback = "--traceback" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
+    try:
+        app(arguments, prog_name="hubmerge")
+    except HubmergeError as fault:
+        if show_traceback:
+            raise
+        for single in fault.faults:
+            output.error(single)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as unexpected:
+        if show_traceback:
+            raise
+        output.error(
+            f"internal error: {type(unexpected).__name__}: {unexpected} · this is a fault of hubmerge · run again with --traceback and report it"
+        )
+        sys.exit(1)

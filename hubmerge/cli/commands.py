@@ -1,0 +1,14 @@
+"""Which module holds which command; imported once, when the command line starts."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Attach every command to `app`, in the order in which ``--help`` shows them."""
+    from hubmerge.cli import zoo
+
+    app.add_typer(zoo.app, name="zoo")

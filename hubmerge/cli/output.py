@@ -1,0 +1,80 @@
+"""The only module that prints.  Facts go to stdout, progress and hints to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["Format", "FormatOption", "JsonOption", "emit", "error", "note", "print_table", "say"]
+
+
+class Format(StrEnum):
+    """How facts are printed."""
+
+    table = "table"
+    json = "json"
+    quiet = "quiet"
+
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="table for people, json for programs, quiet for one name or number a line.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
+
+
+def say(text: str = "") -> None:
+    """One line of facts."""
+    print(text)
+
+
+def note(text: str) -> None:
+    """One line for the person at the terminal: progress, a hint, a warning."""
+    print(text, file=sys.stderr)
+
+
+def error(fault: object) -> None:
+    """One fault, as ``error: what · where · hint``."""
+    print(f"error: {fault}", file=sys.stderr)
+
+
+def emit(
+    format: Format,  # noqa: A002 - the option's own name
+    json_flag: bool,
+    *,
+    data: Callable[[], Any],
+    table: Callable[[], None],
+    quiet: Callable[[], Iterable[object]],
+) -> None:
+    """Print one answer in the format asked for: `data()` as JSON, `table()` prints itself, `quiet()` line by line."""
+    if json_flag or format is Format.json:
+        say(json.dumps(data(), indent=2, ensure_ascii=False))
+    elif format is Format.quiet:
+        for line in quiet():
+            say(str(line))
+    else:
+        table()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+    """A plain table: aligned columns, numbers to the right; no lines, no colour, nothing cut when piped."""
+    text = [[_cell(value) for value in row] for row in rows]
+    right = [bool(text) and all(_is_number(row[i]) for row in text) for i in range(len(columns))]
+    widths = [max([len(column)] + [len(row[i]) for row in text]) for i, column in enumerate(columns)]
+    if title:
+        say(title)
+    for line in [list(columns), *text]:
+        cells = (cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(line, widths, right, strict=True))
+        say("  ".join(cells).rstrip())
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "-" or cell.replace(",", "").replace(".", "", 1).replace("±", "").replace(" ", "").removeprefix("-").isdigit()

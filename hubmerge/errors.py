@@ -1,0 +1,27 @@
+"""The errors of recipes, plans and merges; each says what, where and what to do (`zoo_index.errors`)."""
+
+from __future__ import annotations
+
+from zoo_index.errors import HubmergeError
+
+__all__ = ["ManifestError", "MergeError", "PlanError", "RecipeError", "VerifyError"]
+
+
+class RecipeError(HubmergeError):
+    """The recipe itself is wrong, whatever the models: spelling, ranges, parameters."""
+
+
+class PlanError(HubmergeError):
+    """The recipe and the models do not go together: shapes, dtypes, disk, memory, the output folder."""
+
+
+class MergeError(HubmergeError):
+    """The merge failed while it ran: a number that is not finite, a full disk, a file that changed."""
+
+
+class ManifestError(HubmergeError):
+    """hubmerge.json is missing or cannot be understood."""
+
+
+class VerifyError(HubmergeError):
+    """A merged model is not what its manifest says."""

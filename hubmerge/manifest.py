@@ -1,0 +1,106 @@
+"""`hubmerge.json`, the record inside every merge: what was merged, from what, how, and what came out.
+
+It holds no time and no machine, so that the same merge writes the same manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hubmerge.errors import ManifestError
+
+__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "FileDigest", "Manifest", "ParentRecord", "read_manifest"]
+
+MANIFEST_NAME = "hubmerge.json"
+FORMAT_VERSION = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileDigest(_Record):
+    """One file of the merge: size in bytes, sha256 as hex."""
+
+    size: int
+    sha256: str
+
+
+class ParentRecord(_Record):
+    """One input model as it was when it was merged.
+
+    reference: as the recipe names it, without adapter.  commit: the Hub commit, None for a folder.
+    adapter: the adapter's reference, None without one.  headers: weight file -> sha256 of its safetensors header
+    (of the adapter's weights too, under ``adapter/``).  parameters: what the recipe gave this parent.
+    """
+
+    reference: str
+    role: Literal["base", "parent"]
+    commit: str | None = None
+    adapter: str | None = None
+    adapter_commit: str | None = None
+    headers: dict[str, str] = {}
+    parameters: dict[str, Any] = {}
+
+
+class Manifest(_Record):
+    """Everything needed to repeat, check and describe a merge.
+
+    recipe: the recipe as parsed, in the words of the YAML.  method: its name; method_revision: raised when a
+    method's numbers change.  reproducible: ``exact`` (the same bytes everywhere) or ``tolerance`` (matrix methods).
+    tensors: how many were merged, copied, averaged (running statistics), counted (counters).
+    files: every file of the folder but this one and README.md.
+    """
+
+    format_version: Literal[1] = FORMAT_VERSION
+    hubmerge_version: str
+    plan_hash: str
+    recipe: dict[str, Any]
+    method: str
+    method_revision: int
+    paper: str = ""
+    seed: int = 0
+    reproducible: Literal["exact", "tolerance"] = "exact"
+    parents: tuple[ParentRecord, ...]
+    config_donor: str
+    tokenizer_donor: str | None = None
+    dtype: str
+    parameters: int
+    tensors: dict[str, int]
+    warnings: tuple[str, ...] = ()
+    versions: dict[str, str] = {}
+    files: dict[str, FileDigest]
+
+    def to_json(self) -> str:
+        """The text of hubmerge.json."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a merged model; `ManifestError` when there is none or it cannot be understood."""
+    path = folder / MANIFEST_NAME
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ManifestError(
+            f"no {MANIFEST_NAME}, so this is not a hubmerge merge", where=str(folder), hint="name the OUT of `hubmerge merge`"
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ManifestError(f"{MANIFEST_NAME} cannot be read ({error})", where=str(folder), hint="merge again") from error
+    version = raw.get("format_version") if isinstance(raw, dict) else None
+    if version != FORMAT_VERSION:
+        raise ManifestError(
+            f"{MANIFEST_NAME} has format_version {version!r}, this hubmerge reads {FORMAT_VERSION}",
+            where=str(path),
+            hint="use the hubmerge that wrote it, or a newer one",
+        )
+    try:
+        return Manifest.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ManifestError(f"{MANIFEST_NAME}: {first['msg']}", where=f"{path}: {place}", hint="merge again") from error
