@@ -1,23 +1,48 @@
 """zoo_index: which models and adapters exist, what they are, and what can be merged with what.  Never imports torch."""
 
+from zoo_index.answers import Match
+from zoo_index.architecture import Architecture, FieldDifference, read_architecture
+from zoo_index.catalog import Catalog
+from zoo_index.compat import Compatibility, Level, Reason, compare, differing_fields
 from zoo_index.errors import CatalogError, CheckpointError, HubmergeError, ModelNotFoundError, ReferenceFormatError
 from zoo_index.hub import LocalFolder, ModelSource, cached_models, open_source
+from zoo_index.lineage import Edge
+from zoo_index.metadata import AdapterFacts, ModelRecord, read_adapter_record, read_record
 from zoo_index.reference import ModelRef, PinnedRef
+from zoo_index.sync import SyncReport
+from zoo_index.table import Table
 from zoo_index.tensors import DType, TensorMeta, TensorTable
 
 __all__ = [
+    "AdapterFacts",
+    "Architecture",
+    "Catalog",
     "CatalogError",
     "CheckpointError",
+    "Compatibility",
     "DType",
+    "Edge",
+    "FieldDifference",
     "HubmergeError",
+    "Level",
     "LocalFolder",
+    "Match",
     "ModelNotFoundError",
+    "ModelRecord",
     "ModelRef",
     "ModelSource",
     "PinnedRef",
+    "Reason",
     "ReferenceFormatError",
+    "SyncReport",
+    "Table",
     "TensorMeta",
     "TensorTable",
     "cached_models",
+    "compare",
+    "differing_fields",
     "open_source",
+    "read_adapter_record",
+    "read_architecture",
+    "read_record",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
-from zoo_index.errors import CheckpointError, ModelNotFoundError
+from zoo_index.errors import CheckpointError, ModelNotFoundError, ReferenceFormatError
 from zoo_index.reference import ModelRef, PinnedRef
 
 __all__ = ["LocalFolder", "ModelSource", "cached_models", "hub_cache_folder", "open_source"]
@@ -61,10 +61,12 @@ class LocalFolder:
         try:
             with self.path(name).open("rb") as file:
                 file.seek(start)
-                return file.read() if end is None else file.read(end - start)
+                return file.read() if end is None else file.read(max(0, end - start))
         except OSError as error:
             raise CheckpointError(
-                f"{name} cannot be read ({error.strerror})", where=str(self.folder), hint="check the file and its permissions"
+                f"{name} cannot be read ({error.strerror})",
+                where=str(self.folder),
+                hint="check the file and its permissions",
             ) from error
 
     def path(self, name: str) -> Path:
@@ -90,34 +92,56 @@ def _nearby(folder: Path) -> str:
 
 def hub_cache_folder() -> Path:
     """The Hub cache that huggingface_hub uses (``HF_HUB_CACHE``, else ``HF_HOME/hub``)."""
-    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")).expanduser()
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    home = Path(os.environ.get("HF_HOME") or user_cache / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
 
 
 def cached_models(cache: Path | None = None) -> Iterator[LocalFolder]:
-    """Every model snapshot that a ref of the local Hub cache points to, by repository name."""
+    """Every model snapshot in the local Hub cache, by repository name.
+
+    Named as one would ask for it: ``org/name`` for what ``main`` points to, ``org/name@revision`` for another branch
+    or tag, ``org/name@commit`` for a snapshot that was fetched by its commit.  What is no snapshot is passed over.
+    """
     cache = cache or hub_cache_folder()
-    for repo in sorted(cache.glob("models--*")) if cache.is_dir() else []:
+    for repo in sorted(cache.glob("models--*")):
         name = repo.name.removeprefix("models--").replace("--", "/", 1)
-        commits = {ref.read_text().strip(): ref for ref in sorted((repo / "refs").rglob("*")) if ref.is_file()}
-        for commit in sorted(commits):
-            snapshot = repo / "snapshots" / commit
+        revisions = _revisions(repo)
+        for snapshot in sorted((repo / "snapshots").glob("*")):
             if snapshot.is_dir():
-                yield LocalFolder(snapshot, PinnedRef(ModelRef.of(name, commit), commit))
+                try:
+                    reference = ModelRef.of(name, revisions.get(snapshot.name, snapshot.name))
+                except ReferenceFormatError:
+                    continue  # a folder that no client made
+                yield LocalFolder(snapshot, PinnedRef(reference, snapshot.name))
+
+
+def _revisions(repo: Path) -> dict[str, str | None]:
+    """Commit -> the revision to ask for it by: None for main, else the first branch or tag in order of names."""
+    refs = repo / "refs"
+    found: dict[str, str | None] = {}
+    for ref in sorted(refs.rglob("*")):
+        if ref.is_file():
+            revision, commit = ref.relative_to(refs).as_posix(), _commit(ref)
+            if revision == "main":
+                found[commit] = None
+            else:
+                found.setdefault(commit, revision)
+    return found
 
 
 def open_source(reference: ModelRef) -> ModelSource:
     """The files of `reference` (its adapter, if any, is opened by `reference.adapter`).
 
-    A folder is itself.  A Hub name is looked up in the local Hub cache, unless a folder of that name lies in the
-    current folder: then the name is ambiguous and refused.
+    A folder is itself.  A Hub name is looked up in the local Hub cache; when a folder of that name lies in the
+    current folder too, a name without a revision is ambiguous and refused.
 
     Raises `ModelNotFoundError` when there is no such folder or the cache does not hold the model.
     """
     if reference.is_local:
         return LocalFolder(reference.path, PinnedRef(reference.model))
     cached = _cached_snapshot(reference)
-    if Path(reference.name).is_dir():
+    if reference.revision is None and Path(reference.name).is_dir():
         if cached is not None:
             raise ModelNotFoundError(
                 f"{reference.name} is both a folder here and a model in the Hub cache",
@@ -137,7 +161,13 @@ def open_source(reference: ModelRef) -> ModelSource:
 def _cached_snapshot(reference: ModelRef) -> LocalFolder | None:
     repo = hub_cache_folder() / f"models--{reference.name.replace('/', '--')}"
     revision = reference.revision or "main"
+    if ".." in PurePosixPath(revision).parts:
+        return None  # a revision is a name, and never leads out of the cache
     ref = repo / "refs" / revision
-    commit = ref.read_text().strip() if ref.is_file() else revision
+    commit = _commit(ref) if ref.is_file() else revision
     snapshot = repo / "snapshots" / commit
-    return LocalFolder(snapshot, PinnedRef(reference.model, commit)) if snapshot.is_dir() else None
+    return LocalFolder(snapshot, PinnedRef(reference.model, commit)) if commit and snapshot.is_dir() else None
+
+
+def _commit(ref: Path) -> str:
+    return ref.read_text(encoding="utf-8", errors="replace").strip()

@@ -1,6 +1,6 @@
 """`ModelRef`: how a person names a model; `PinnedRef`: the same name nailed to one state of its files.
 
-    org/name   org/name@revision   ./folder   org/base+org/adapter   ./base+./adapter
+org/name   org/name@revision   ./folder   org/base+org/adapter   ./base+./adapter
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def is_local_name(name: str) -> bool:
-    """Whether `name` can only mean a folder: it starts with ``./``, ``../``, ``/``, ``~`` or a drive letter."""
-    return name in {".", ".."} or name.startswith(("./", "../", "/", "~", ".\\", "..\\")) or bool(_DRIVE.match(name))
+    """Whether `name` can only mean a folder: it starts as a path or a drive does, has two slashes, or ends in one."""
+    starts = name in {".", ".."} or name.startswith(("./", "../", "/", "~", ".\\", "..\\"))
+    return starts or name.endswith("/") or name.count("/") > 1 or bool(_DRIVE.match(name))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,7 +41,7 @@ class ModelRef:
 
     @property
     def model(self) -> ModelRef:
-        """This reference without its adapter."""
+        """The reference without its adapter."""
         return ModelRef(self.name, self.revision)
 
     @property
@@ -58,7 +59,8 @@ class ModelRef:
         parts = text.strip().split("+")
         if len(parts) > 2:
             raise ReferenceFormatError(
-                f"{text!r} names more than one adapter", hint="one adapter per model: base+adapter; a folder whose name has a + goes in as {path: ...}"
+                f"{text!r} names more than one adapter",
+                hint="one adapter per model: base+adapter; a folder whose name has a + goes in as {path: ...}",
             )
         if any(not part.strip() for part in parts):
             raise ReferenceFormatError(
@@ -72,7 +74,9 @@ class ModelRef:
         """A reference from its parts; ``@revision`` inside a Hub `name` is split off, ``+`` has no meaning here."""
         if is_local_name(name):
             if revision is not None:
-                raise ReferenceFormatError(f"folder {name!r} cannot have a revision", hint="revisions belong to Hub models")
+                raise ReferenceFormatError(
+                    f"folder {name!r} cannot have a revision", hint="revisions belong to Hub models"
+                )
             return cls(name, None, adapter)
         hub_name, at, tag = name.partition("@")
         if at and (not tag or revision is not None):

@@ -71,7 +71,8 @@ _TORCH_NAMES = {
     DType.I32: "int32", DType.I16: "int16", DType.I8: "int8", DType.U8: "uint8", DType.BOOL: "bool",
 }  # fmt: skip
 _FROM_TORCH = {name: dtype for dtype, name in _TORCH_NAMES.items()} | {
-    "double": DType.F64, "float": DType.F32, "half": DType.F16, "fp32": DType.F32, "fp16": DType.F16, "bf16": DType.BF16,
+    "double": DType.F64, "float": DType.F32, "half": DType.F16, "fp32": DType.F32, "fp16": DType.F16,
+    "bf16": DType.BF16,
 }  # fmt: skip
 
 

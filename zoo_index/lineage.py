@@ -1,0 +1,142 @@
+"""Who descends from whom, as the files of one model declare it: each edge with its source and how far to trust it.
+
+No source is taken for the truth: a card is typed by hand and can name a local path, the model itself, or the root of a
+training run; so every source's edge is kept, most trusted first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from zoo_index.plain import one_line
+from zoo_index.reference import is_local_name
+
+__all__ = ["Confidence", "Edge", "EdgeSource", "Relation", "find_edges", "same_name"]
+
+Relation = Literal["finetune", "adapter", "merge", "quantized", "unknown"]
+EdgeSource = Literal["manifest", "adapter_config", "card", "config"]
+Confidence = Literal["high", "medium", "low"]
+
+_RELATIONS: dict[str, Relation] = {name: name for name in ("finetune", "adapter", "merge", "quantized")}
+_MERGE_TAGS = {"merge", "mergekit", "lazymergekit", "hubmerge"}
+_MAX_PARENTS = 100
+
+
+class Edge(BaseModel):
+    """`child` was made from `parent`.
+
+    parent: as its source writes it (a Hub name or a path, which may mean nothing on this machine).  source: manifest
+    (hubmerge.json), adapter_config, card, or config (``_name_or_path``).  confidence: high for what a tool wrote,
+    medium for what a person typed, low for paths of unknown origin.  commit: the parent's, where it is pinned.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    child: str
+    parent: str
+    relation: Relation
+    source: EdgeSource
+    confidence: Confidence
+    commit: str | None = None
+
+
+def find_edges(
+    child: str,
+    *,
+    manifest: Mapping[str, Any] | None = None,
+    adapter_config: Mapping[str, Any] | None = None,
+    card: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> tuple[Edge, ...]:
+    """Every edge that the parsed files of `child` declare, most trusted source first, one per parent and source.
+
+    An edge to the child itself is dropped.  A card with several base models and no relation is a merge.
+    """
+    found = [
+        *_from_manifest(child, manifest or {}),
+        *_from_adapter_config(child, adapter_config or {}),
+        *_from_card(
+            child, card or {}, adapter=bool(adapter_config), quantised=bool((config or {}).get("quantization_config"))
+        ),
+        *_from_config(child, config or {}),
+    ]
+    unique: dict[tuple[str, str], Edge] = {}
+    for edge in found:
+        if not _is_self(edge):
+            unique.setdefault((edge.parent.casefold(), edge.source), edge)
+    return tuple(unique.values())
+
+
+def same_name(left: str, right: str) -> bool:
+    """Whether two names can mean one model: equal but for case, or one is the other's last part or parts.
+
+    ``gpt2`` is ``openai-community/gpt2``; ``./zoo/base`` is ``/data/zoo/base``; revisions are ignored.
+    """
+    a, b = _parts(left), _parts(right)
+    length = min(len(a), len(b))
+    if left.startswith("/") and right.startswith("/") and len(a) != len(b):
+        return False
+    return length > 0 and a[-length:] == b[-length:]
+
+
+def _parts(name: str) -> list[str]:
+    plain = name if is_local_name(name) else name.split("@", 1)[0]
+    return [part for part in plain.replace("\\", "/").casefold().split("/") if part not in ("", ".", "..", "~")]
+
+
+def _is_self(edge: Edge) -> bool:
+    return edge.parent.rstrip("/").casefold() in {edge.child.casefold(), edge.child.split("@", 1)[0].casefold()}
+
+
+def _from_manifest(child: str, manifest: Mapping[str, Any]) -> Iterable[Edge]:
+    for parent in _list(manifest.get("parents")):
+        if not isinstance(parent, dict):
+            continue
+        for field, pin in (("reference", "commit"), ("adapter", "adapter_commit")):
+            name = one_line(parent.get(field))
+            if name:
+                commit = one_line(parent.get(pin))
+                yield Edge(
+                    child=child, parent=name, relation="merge", source="manifest", confidence="high", commit=commit
+                )
+
+
+def _from_adapter_config(child: str, adapter_config: Mapping[str, Any]) -> Iterable[Edge]:
+    name = one_line(adapter_config.get("base_model_name_or_path"))
+    if name:
+        commit = one_line(adapter_config.get("revision"))
+        trust: Confidence = "medium" if is_local_name(name) else "high"
+        yield Edge(
+            child=child, parent=name, relation="adapter", source="adapter_config", confidence=trust, commit=commit
+        )
+
+
+def _from_card(child: str, card: Mapping[str, Any], *, adapter: bool, quantised: bool) -> Iterable[Edge]:
+    parents = [name for name in map(one_line, _list(card.get("base_model"))) if name]
+    relation = _RELATIONS.get(str(card.get("base_model_relation")))
+    if relation is None:
+        tags = {str(tag).casefold() for tag in _list(card.get("tags"))}
+        merged = len(set(parents)) > 1 or not _MERGE_TAGS.isdisjoint(tags)
+        relation = "adapter" if adapter else "merge" if merged else "quantized" if quantised else "finetune"
+    for name in parents:
+        yield Edge(
+            child=child,
+            parent=name,
+            relation=relation,
+            source="card",
+            confidence="low" if is_local_name(name) else "medium",
+        )
+
+
+def _from_config(child: str, config: Mapping[str, Any]) -> Iterable[Edge]:
+    # the path the model was loaded from when it was saved: transformers 4 wrote it, 5 no longer does
+    name = one_line(config.get("_name_or_path"))
+    if name:
+        yield Edge(child=child, parent=name, relation="unknown", source="config", confidence="low")
+
+
+def _list(value: object) -> list[Any]:
+    return (value if isinstance(value, list) else [] if value is None else [value])[:_MAX_PARENTS]
