@@ -23,6 +23,7 @@ PUBLISHED_METHOD = "task_arithmetic"
 Fixed here, before any number of the run is known: to publish whichever of four merges scored best on the held-out
 pictures would make its score there too good to believe.
 """
+_HINT = "name another folder: hubmerge demo FOLDER"
 
 
 class DemoError(HubmergeError):
@@ -98,13 +99,10 @@ class DemoFolder:
             raise DemoError("a file is in the way of the demo's folder", where=str(self.root), hint=_HINT)
         if self.root.is_dir() and any(self.root.iterdir()) and not marker.is_file():
             raise DemoError("the folder exists and was not made by the demo", where=str(self.root), hint=_HINT)
-        for path in self.own:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            for path in self.own:
+                _remove(path)
             marker.write_text(json.dumps({"made_by": "hubmerge demo", "hubmerge_version": __version__}) + "\n")
         except OSError as error:
             raise DemoError(
@@ -112,4 +110,9 @@ class DemoFolder:
             ) from error
 
 
-_HINT = "name another folder: hubmerge demo FOLDER"
+def _remove(path: Path) -> None:
+    """Remove a folder and what is in it, or a file; of a link the link, never what it points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
