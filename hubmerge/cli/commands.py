@@ -9,6 +9,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Attach every command to `app`, in the order in which ``--help`` shows them."""
-    from hubmerge.cli import zoo
+    from hubmerge.cli import demo, zoo
 
+    app.command()(demo.demo)
     app.add_typer(zoo.app, name="zoo")
