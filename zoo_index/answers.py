@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo_index.compat import Compatibility, Level
-from zoo_index.fingerprint import ancestry
+from zoo_index.compat import Compatibility, Level, compare
+from zoo_index.fingerprint import Sketch, ancestry, likeness
 from zoo_index.metadata import ModelRecord
 
-__all__ = ["MATCH_COLUMNS", "RECORD_COLUMNS", "Match", "ranking"]
+__all__ = ["MATCH_COLUMNS", "RECORD_COLUMNS", "Match", "match_models", "ranking"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class Match:
                 for r in self.compatibility.reasons
             ],
         }
+
+
+def match_models(mine: ModelRecord, my_sketch: Sketch | None, other: ModelRecord, its_sketch: Sketch | None) -> Match:
+    """`other` beside `mine`."""
+    return Match(other, compare(mine, other), likeness(my_sketch, its_sketch))
 
 
 def ranking(match: Match) -> tuple[int, int, float, str]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
-from zoo_index.answers import MATCH_COLUMNS, RECORD_COLUMNS, Match, ranking
-from zoo_index.compat import Level, compare
-from zoo_index.errors import CatalogError
-from zoo_index.fingerprint import Sketch, likeness
+from zoo_index.answers import MATCH_COLUMNS, RECORD_COLUMNS, Match, match_models, ranking
+from zoo_index.compat import Level
+from zoo_index.errors import CatalogError, ModelNotFoundError
+from zoo_index.fingerprint import Sketch
 from zoo_index.metadata import ModelRecord
 from zoo_index.migrations import connect
 from zoo_index.plain import Json
@@ -118,7 +118,7 @@ class Catalog:
     def get(self, name: str) -> ModelRecord:
         """The record that `name` means: a reference, a folder's path, or any last part of one that only one has.
 
-        Raises `CatalogError` when there is none, or several (which it lists).
+        Raises `ModelNotFoundError` when there is none, `CatalogError` when there are several, and lists them.
         """
         return self.entry(name).record
 
@@ -131,9 +131,8 @@ class Catalog:
             "SELECT location, state, record, core, sketch FROM models WHERE reference = ?", (reference,)
         )[0]
         documents = self._rows("SELECT file, content FROM documents WHERE reference = ? ORDER BY file", (reference,))
-        sketch = Sketch(core, tuple(values)) if values is not None else None
         contents = {file: json.loads(content) for file, content in documents}
-        return Entry(self._record(record), location, state, contents, sketch)
+        return Entry(self._record(record), location, state, contents, _sketch(core, values))
 
     def all(self) -> Table[ModelRecord]:
         """Every record, by reference."""
@@ -179,7 +178,7 @@ class Catalog:
             (mine.record.reference, mine.record.kind, mine.record.model_type, mine.record.core_signature),
         )
         matches = [
-            self._match(mine, self._record(record), Sketch(core, tuple(values)) if values is not None else None)
+            match_models(mine.record, mine.sketch, self._record(record), _sketch(core, values))
             for record, core, values in rows
         ]
         found = sorted((match for match in matches if match.level is not Level.incompatible), key=ranking)
@@ -189,7 +188,7 @@ class Catalog:
         """How the two can be combined, and the reasons; the match's record is the right one."""
         a = left if isinstance(left, Entry) else self.entry(left)
         b = right if isinstance(right, Entry) else self.entry(right)
-        return self._match(a, b.record, b.sketch)
+        return match_models(a.record, a.sketch, b.record, b.sketch)
 
     def sync(self, folders: str | Path | Iterable[str | Path] = (), *, cache: bool = False) -> SyncReport:
         """Bring the catalog up to date with folders of models and, with `cache`, the local Hub cache."""
@@ -222,7 +221,7 @@ class Catalog:
             raise CatalogError(
                 f"{name!r} can mean {_listed(found)}", where=str(self.path), hint="write more of its path"
             )
-        raise CatalogError(f"{name!r} is not in the catalog", where=str(self.path), hint=self._suggestion(path))
+        raise ModelNotFoundError(f"{name!r} is not in the catalog", where=str(self.path), hint=self._suggestion(path))
 
     def _candidates(self, suffix: str) -> list[str]:
         rows = self._rows(
@@ -241,9 +240,6 @@ class Catalog:
         close = get_close_matches(name.rsplit("/", 1)[-1], last, n=1)
         meant = f"did you mean {self.label(last[close[0]])}? " if close else ""
         return f"{meant}`hubmerge zoo find` lists it, `hubmerge zoo sync FOLDER` adds a folder"
-
-    def _match(self, mine: Entry, record: ModelRecord, sketch: Sketch | None) -> Match:
-        return Match(record, compare(mine.record, record), likeness(mine.sketch, sketch))
 
     def _record(self, text: str) -> ModelRecord:
         try:
@@ -268,6 +264,10 @@ class Catalog:
                 f"the catalog failed ({error})", where=str(self.path), hint="delete it and sync again"
             ) from error
         return rows
+
+
+def _sketch(core: str | None, values: Sequence[float] | None) -> Sketch | None:
+    return Sketch(core, tuple(values)) if core is not None and values is not None else None
 
 
 def _without_revision(reference: str) -> str:

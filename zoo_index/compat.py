@@ -225,12 +225,12 @@ def _compare_with_base(a: ModelRecord, b: ModelRecord) -> tuple[Level, list[Reas
     base = adapter.adapter.base if adapter.adapter else None
     values: tuple[Json, Json] = (base, model.reference) if adapter is a else (model.reference, base)
     if base is not None and same_name(base, model.reference):
-        sentence = f"{adapter.reference} adapts this base: name them together as base+adapter"
+        sentence = "the adapter was trained on this model: name them together as base+adapter"
         return Level.adapter, [Reason("base", *values, "info", sentence)]
     if base is not None and any(same_name(base, edge.parent) for edge in model.base_models):
-        sentence = f"{adapter.reference} adapts {base}, from which {model.reference} descends"
+        sentence = f"the adapter was trained on {base}, and the model says that it descends from that"
         return Level.adapter, [Reason("base", *values, "warn", sentence)]
-    sentence = f"{adapter.reference} adapts {base or 'a base that it does not state'}, not {model.reference}"
+    sentence = f"the adapter was trained on another model: {base or 'which one, it does not state'}"
     return Level.incompatible, [Reason("base", *values, "block", sentence)]
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from zoo_index.catalog import Catalog, Entry
 from zoo_index.documents import Reading, read_files
@@ -18,12 +18,14 @@ from zoo_index.hub import LocalFolder, ModelSource, cached_models, hub_cache_fol
 from zoo_index.metadata import build_record, catalog_name
 from zoo_index.reference import ModelRef, PinnedRef
 
-__all__ = ["Refused", "SyncReport", "model_folders", "read_entry", "sync"]
+__all__ = ["Freshness", "Refused", "SyncReport", "freshness", "model_folders", "read_entry", "sync"]
 
 RECORD_REVISION = 1
 """Raised when records of the same files come out otherwise than before, so that the next sync writes them anew."""
 
 _MARKS = {"config.json", "adapter_config.json"}
+
+Freshness = Literal["current", "changed", "gone"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,17 @@ def read_entry(source: ModelSource) -> Entry:
     reading = read_files(source)
     sketch = _sketch(source, reading)
     return _entry(source, reading, sketch, _state(source, reading, sketch))
+
+
+def freshness(entry: Entry) -> Freshness:
+    """Whether a catalog's entry still says what its files say: headers and small files are read again."""
+    try:
+        reference = ModelRef.of(entry.record.reference)
+        source = LocalFolder(Path(entry.location), PinnedRef(reference, entry.record.commit))
+        reading = read_files(source)
+    except HubmergeError:
+        return "gone"
+    return "current" if _state(source, reading, _sketch(source, reading)) == entry.state else "changed"
 
 
 def _record(catalog: Catalog, source: ModelSource, known: str) -> tuple[str, tuple[str, ...]]:
