@@ -40,12 +40,12 @@ class HubmergeError(Exception):
         return combined
 
 
-class ReferenceFormatError(HubmergeError):
+class ReferenceFormatError(HubmergeError, ValueError):
     """A model's name cannot be read: ``org/name``, ``org/name@revision``, ``./folder`` or ``base+adapter``."""
 
 
 class ModelNotFoundError(HubmergeError):
-    """No such folder, or no such model in the local Hub cache."""
+    """No such folder, and no such model in the local Hub cache or in the catalog."""
 
 
 class CheckpointError(HubmergeError):

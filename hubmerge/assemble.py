@@ -1,0 +1,177 @@
+"""`merge`: plan, execute, and publish the folder with its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from hubmerge.errors import ManifestError, PlanError
+from hubmerge.execute import execute
+from hubmerge.io.reader import InputFiles
+from hubmerge.io.shards import INDEX_NAME
+from hubmerge.io.writer import OutputFolder
+from hubmerge.manifest import MANIFEST_NAME, FileDigest, Manifest, ParentRecord, read_manifest
+from hubmerge.plan import DEFAULT_MEMORY, build_plan
+from hubmerge.plan_types import Plan, PlannedParent, Step
+from hubmerge.recipe import Recipe
+from hubmerge.version import __version__
+
+__all__ = ["file_digest", "merge", "merge_plan"]
+
+Progress = Callable[[int], None]
+
+
+def merge(
+    recipe: Recipe | Mapping[str, Any] | str | Path,
+    out: str | Path,
+    *,
+    jobs: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    fresh: bool = False,
+    overwrite: bool = False,
+    strict: bool = False,
+) -> Manifest:
+    """Merge models into the folder `out` and return its manifest.
+
+    recipe: a YAML file, a mapping, or a `Recipe`.  jobs: worker threads, default the cores at hand.  memory: bytes the
+    workers' buffers may take.  fresh: discard what another interrupted merge left in OUT.partial.  overwrite: replace an
+    `out` that is something else.  strict: warnings are errors.  A finished `out` of the same plan is returned as it is.
+
+    Raises `RecipeError`, `PlanError`, `CheckpointError` or `ModelNotFoundError` before any weight is read, `MergeError`
+    while it runs; then `out` is untouched and nothing else is left behind.
+    """
+    return merge_plan(build_plan(recipe, jobs=jobs, memory=memory, strict=strict), out, fresh=fresh, overwrite=overwrite)
+
+
+def merge_plan(plan: Plan, out: str | Path, *, fresh: bool = False, overwrite: bool = False, progress: Progress | None = None) -> Manifest:
+    """Carry out `plan` into the folder `out`; see `merge`."""
+    target = Path(out)
+    finished = finished_manifest(plan, target, overwrite=overwrite)
+    if finished is not None:
+        return finished
+    _check_disk(plan, target)
+    with OutputFolder(target, plan.hash, fresh=fresh) as folder:
+        folder.reserve(plan.layout.headers, plan.layout.sizes)
+
+        def sink(step: Step, first: int, entries: npt.NDArray[Any]) -> None:
+            folder.write(step.output.file, step.output.start + first * entries.itemsize, entries)
+
+        execute(plan, sink, progress=progress)
+        if plan.layout.index is not None:
+            folder.write_file(INDEX_NAME, plan.layout.index.encode())
+        folder.write_file("config.json", (json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n").encode())
+        with InputFiles(plan.parents) as files:
+            for file in plan.carried:
+                folder.copy_file(file.name, files.path(file.parent, file.name))
+        manifest = _manifest(plan, _digests(folder.partial, plan.jobs))
+        folder.write_file(MANIFEST_NAME, manifest.to_json().encode())
+        folder.publish()
+    return manifest
+
+
+def finished_manifest(plan: Plan, out: Path, *, overwrite: bool) -> Manifest | None:
+    """The manifest of a finished `out` of the same plan; None when there is nothing in the way.
+
+    Raises `PlanError` when `out` is something else and `overwrite` was not asked for.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        if out.is_dir():
+            out.rmdir()
+        return None
+    try:
+        manifest = read_manifest(out)
+    except ManifestError:
+        manifest = None
+    if manifest is not None and manifest.plan_hash == plan.hash and _all_there(manifest, out):
+        return manifest
+    what = "a file" if out.is_file() else "a merge of another plan" if manifest else "a folder that is no merge"
+    if not overwrite or manifest is None:
+        hint = "--overwrite replaces it" if manifest else "choose another OUT; only a merge can be overwritten"
+        raise PlanError(f"{out} exists and is {what}", where=str(out), hint=hint)
+    return None
+
+
+def _all_there(manifest: Manifest, out: Path) -> bool:
+    return all((out / name).is_file() and (out / name).stat().st_size == file.size for name, file in manifest.files.items())
+
+
+def _check_disk(plan: Plan, out: Path) -> None:
+    existing = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < plan.bytes_written:
+        raise PlanError(
+            f"the merge needs {plan.bytes_written / 1e9:.2f} GB, {free / 1e9:.2f} GB are free",
+            where=str(existing),
+            hint="free some space, or choose an OUT on another disk",
+        )
+
+
+def file_digest(path: Path) -> FileDigest:
+    """Size and sha256 of a file."""
+    with path.open("rb") as file:
+        return FileDigest(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _digests(folder: Path, jobs: int) -> dict[str, FileDigest]:
+    names = sorted(
+        Path(root, name).relative_to(folder).as_posix() for root, _, files in os.walk(folder) for name in files if not name.startswith(".")
+    )
+    with ThreadPoolExecutor(jobs) as pool:
+        return dict(zip(names, pool.map(file_digest, (folder / name for name in names)), strict=True))
+
+
+def _manifest(plan: Plan, files: dict[str, FileDigest]) -> Manifest:
+    method = plan.method
+    return Manifest(
+        hubmerge_version=__version__,
+        plan_hash=plan.hash,
+        recipe=plan.recipe.to_dict(),
+        method=method.name,
+        method_revision=method.revision,
+        paper=method.paper,
+        seed=plan.recipe.seed,
+        reproducible="exact" if method.kind == "entrywise" else "tolerance",
+        parents=tuple(_record(parent) for parent in plan.parents),
+        config_donor=str(plan.parents[plan.config_donor].reference),
+        tokenizer_donor=None if plan.tokenizer_donor is None else str(plan.parents[plan.tokenizer_donor].reference),
+        dtype=plan.dtype,
+        parameters=plan.parameters,
+        tensors={
+            "merged": plan.count("merge"),
+            "copied": plan.count("copy"),
+            "averaged": plan.count("average"),
+            "counted": plan.count("count"),
+        },
+        warnings=plan.warnings,
+        versions=_versions(method.kind == "matrix"),
+        files=files,
+    )
+
+
+def _record(parent: PlannedParent) -> ParentRecord:
+    adapter = parent.reference.adapter
+    return ParentRecord(
+        reference=str(parent.reference.model),
+        role=parent.role,
+        commit=parent.commit,
+        adapter=str(adapter) if adapter else None,
+        adapter_commit=parent.adapter_commit,
+        headers=dict(parent.headers),
+        parameters=dict(parent.parameters),
+    )
+
+
+def _versions(with_torch: bool) -> dict[str, str]:
+    from importlib.metadata import version
+
+    names = ("numba", "numpy", *(("torch",) if with_torch else ()))
+    return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -1,0 +1,50 @@
+"""How much a plan reads and how much memory it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hubmerge.compute import passes
+from hubmerge.errors import PlanError
+from hubmerge.io.reader import CHUNK
+from hubmerge.kernels import GRAM_BLOCK
+from hubmerge.method import MergeMethod
+from hubmerge.plan_types import Step
+
+__all__ = ["peak_memory", "step_memory", "step_reads"]
+
+_HISTOGRAMS = 8 * ((1 << 16) + (1 << 15))
+
+
+def step_reads(step: Step, method: MergeMethod) -> int:
+    """Bytes read for one step, adapters included."""
+    factors = sum(o.low_rank.a.nbytes + o.low_rank.b.nbytes for o in step.inputs if o.low_rank is not None)
+    return factors + passes(step, method) * sum(operand.tensor.nbytes for operand in step.inputs)
+
+
+def step_memory(step: Step, method: MergeMethod) -> int:
+    """Bytes of buffers one worker needs for one step: an upper bound."""
+    inputs = len(step.inputs)
+    if step.action == "merge" and method.kind == "matrix":
+        return step.output.numel * 4 * (4 * inputs + 6)
+    entries = min(CHUNK, step.output.numel)
+    factors = sum(4 * (o.low_rank.a.numel + o.low_rank.b.numel) * 2 for o in step.inputs if o.low_rank is not None)
+    reductions = inputs * (_HISTOGRAMS if method.before else 0) + inputs * (8 * GRAM_BLOCK if method.reduce else 0)
+    return entries * 12 * (inputs + 1) + factors + reductions
+
+
+def peak_memory(steps: Sequence[Step], method: MergeMethod, jobs: int, memory: int) -> tuple[int, int]:
+    """How many of `jobs` workers fit into `memory` bytes, and what they need at most.
+
+    Raises `PlanError` when a single worker does not fit.
+    """
+    largest = max(steps, key=lambda step: step_memory(step, method))
+    need = step_memory(largest, method)
+    if need > memory:
+        raise PlanError(
+            f"tensor {largest.output.name!r} of {largest.output.numel:,} entries needs {need / 1e9:.2f} GB with {method.name}, --memory allows {memory / 1e9:.2f} GB",
+            where=largest.output.name,
+            hint="give more --memory, or use an entrywise method",
+        )
+    workers = max(1, min(jobs, memory // need, len(steps)))
+    return int(workers), int(workers * need)

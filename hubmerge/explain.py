@@ -1,0 +1,141 @@
+"""A `Plan` in words: text for the terminal, JSON for programs, a data frame and HTML for notebooks."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from typing import Any
+
+from hubmerge.plan_types import Operand, Plan, Step
+
+__all__ = ["plan_dict", "plan_frame", "plan_html", "plan_text", "size_text"]
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: ``1.23 GB`` (powers of ten)."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count:.0f} B"
+
+
+_DOING = {
+    "merge": "merged by {method}",
+    "average": "averaged (running statistics)",
+    "count": "largest taken (counters)",
+    "copy": "copied",
+}
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan as a page of text: parents, what happens to how many tensors, bytes, memory, files, warnings."""
+    lines = [f"{plan.method.name}: {plan.method.summary}", ""]
+    lines += ["parents"]
+    for i, parent in enumerate(plan.parents):
+        roles = [parent.role] + (["config"] if i == plan.config_donor else []) + (["tokenizer"] if i == plan.tokenizer_donor else [])
+        own = ", ".join(f"{name} {value}" for name, value in parent.parameters.items())
+        pin = f" @ {parent.commit[:12]}" if parent.commit else ""
+        lines.append(f"  {parent.reference}{pin}  ({', '.join(roles)}){'  ' + own if own else ''}")
+    shared = ", ".join(f"{name} {value}" for name, value in plan.recipe.parameters.items())
+    lines += [f"  all models: {shared}"] if shared else []
+    lines += ["", "tensors"]
+    for (action, dtypes), steps in _groups(plan).items():
+        entries = sum(step.output.numel for step in steps)
+        lines.append(f"  {len(steps):5d} {_DOING[action].format(method=plan.method.name)}, {entries:,} entries, {dtypes}")
+    files = list(plan.layout.sizes) + (["model.safetensors.index.json"] if plan.layout.index else [])
+    lines += [
+        "",
+        f"reads        {size_text(plan.bytes_read)}, nothing to download",
+        f"writes       {size_text(plan.bytes_written)} in {len(files)} weight file{'s' * (len(files) > 1)}: {', '.join(files[:3])}{', ...' * (len(files) > 3)}",
+        f"memory       at most {size_text(plan.peak_memory)} of buffers, {plan.jobs} worker{'s' * (plan.jobs > 1)}",
+        f"carried over config.json{''.join(', ' + file.name for file in plan.carried)}",
+    ]
+    lines += [f"left behind  {', '.join(plan.left)}"] if plan.left else []
+    lines += [f"warning      {warning}" for warning in plan.warnings]
+    lines += [f"plan         {plan.hash[:12]}"]
+    return "\n".join(lines)
+
+
+def _groups(plan: Plan) -> dict[tuple[str, str], list[Step]]:
+    groups: dict[tuple[str, str], list[Step]] = {}
+    for step in plan.steps:
+        read = Counter(operand.tensor.dtype.torch_name for operand in step.inputs)
+        kinds = " + ".join(sorted(read))
+        written = step.output.dtype.torch_name
+        key = (step.action, written if kinds == written else f"{kinds} to {written}")
+        groups.setdefault(key, []).append(step)
+    return groups
+
+
+def plan_dict(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON values, every tensor with its inputs."""
+    return {
+        "method": plan.method.name,
+        "method_revision": plan.method.revision,
+        "hash": plan.hash,
+        "recipe": plan.recipe.to_dict(),
+        "parents": [
+            {
+                "reference": str(parent.reference),
+                "role": parent.role,
+                "commit": parent.commit,
+                "adapter_commit": parent.adapter_commit,
+                "headers": dict(parent.headers),
+                "parameters": dict(parent.parameters),
+            }
+            for parent in plan.parents
+        ],
+        "config_donor": plan.config_donor,
+        "tokenizer_donor": plan.tokenizer_donor,
+        "steps": [_step_dict(step) for step in plan.steps],
+        "files": dict(plan.layout.sizes),
+        "carried": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.carried],
+        "left": list(plan.left),
+        "warnings": list(plan.warnings),
+        "dtype": plan.dtype,
+        "parameters": plan.parameters,
+        "jobs": plan.jobs,
+        "bytes_read": plan.bytes_read,
+        "bytes_written": plan.bytes_written,
+        "bytes_to_download": 0,
+        "peak_memory": plan.peak_memory,
+    }
+
+
+def _step_dict(step: Step) -> dict[str, Any]:
+    output = step.output
+    return {
+        "name": output.name,
+        "action": step.action,
+        "dtype": output.dtype.value,
+        "shape": list(output.shape),
+        "file": output.file,
+        "start": output.start,
+        "end": output.end,
+        "base": _operand_dict(step.base) if step.base else None,
+        "inputs": [_operand_dict(operand) for operand in step.operands],
+        "parameters": {name.rstrip("_"): value for name, value in step.values.items()},
+    }
+
+
+def _operand_dict(operand: Operand) -> dict[str, Any]:
+    tensor = operand.tensor
+    row: dict[str, Any] = {"parent": operand.parent, "name": tensor.name, "dtype": tensor.dtype.value, "file": tensor.file}
+    if operand.low_rank is not None:
+        row["adapter"] = {"rank": operand.low_rank.rank, "scale": operand.low_rank.scale, "tensors": [operand.low_rank.a.name, operand.low_rank.b.name]}
+    if operand.in_adapter:
+        row["from_adapter"] = True
+    return row
+
+
+def plan_frame(plan: Plan) -> Any:
+    """A pandas data frame with one row per output tensor."""
+    import pandas as pd
+
+    rows = [_step_dict(step) for step in plan.steps]
+    return pd.DataFrame([{**row, "inputs": len(row["inputs"])} for row in rows])
+
+
+def plan_html(plan: Plan) -> str:
+    """The text of the plan for a notebook; names come from strangers' files and are escaped."""
+    return f"<pre>{html.escape(plan_text(plan))}</pre>"

@@ -1,0 +1,1 @@
+"""Bytes in and out: reading parents in chunks, laying out and writing the merged checkpoint."""

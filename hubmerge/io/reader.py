@@ -1,0 +1,183 @@
+"""Reads the same range of entries of all inputs of a step, into buffers that are used again and again."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from hubmerge.errors import MergeError
+from hubmerge.plan_types import Operand, PlannedParent, Step
+from zoo_index.hub import open_source
+from zoo_index.tensors import DType, TensorMeta
+
+__all__ = ["CHUNK", "NUMPY", "InputFiles", "StepReader", "Workspace"]
+
+CHUNK = 1 << 18
+"""Entries read, computed and written at a time: the buffers of a few parents stay in the processor's cache."""
+
+NUMPY = {
+    DType.F64: "<f8", DType.F32: "<f4", DType.F16: "<f2", DType.BF16: "<u2", DType.I64: "<i8", DType.I32: "<i4",
+    DType.I16: "<i2", DType.I8: "i1", DType.U64: "<u8", DType.U32: "<u4", DType.U16: "<u2", DType.U8: "u1", DType.BOOL: "u1",
+}  # fmt: skip
+"""How numpy sees a stored element; bfloat16 as its bits."""
+
+Array = npt.NDArray[Any]
+
+
+class InputFiles:
+    """The parents' files, opened once each and read from any thread."""
+
+    def __init__(self, parents: Sequence[PlannedParent]) -> None:
+        self._parents = parents
+        self._descriptors: dict[Path, int] = {}
+        self._paths: dict[tuple[int, bool, str], Path] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    def name(self, operand: Operand) -> str:
+        """How the parent of `operand` is called."""
+        return str(self._parents[operand.parent].reference)
+
+    def path(self, parent: int, file: str, in_adapter: bool = False) -> Path:
+        """Where a parent's file is on disk."""
+        key = (parent, in_adapter, file)
+        if key not in self._paths:
+            planned = self._parents[parent]
+            reference = planned.reference.adapter if in_adapter else planned.reference.model
+            if reference is None:
+                raise MergeError(f"{planned.reference} has no adapter", where=file)
+            self._paths[key] = open_source(reference).path(file)
+        return self._paths[key]
+
+    def read_into(self, buffer: memoryview, parent: int, meta: TensorMeta, start: int, in_adapter: bool = False) -> None:
+        """Fill `buffer` from byte `start` of a tensor; `MergeError` when the file does not have these bytes any more."""
+        path = self.path(parent, meta.file, in_adapter)
+        try:
+            with self._lock:
+                if path not in self._descriptors:
+                    self._descriptors[path] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+                descriptor = self._descriptors[path]
+            done = 0
+            while done < len(buffer):
+                count = _read_at(descriptor, buffer[done:], meta.start + start + done)
+                if count == 0:
+                    raise MergeError(f"{path.name} ended inside tensor {meta.name!r}", where=str(path), hint="the file changed during the merge; merge again")
+                done += count
+        except OSError as error:
+            raise MergeError(f"{path.name} cannot be read ({error.strerror})", where=str(path)) from error
+
+
+_SEEK_LOCK = threading.Lock()
+
+
+def _read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [buffer], offset)
+    with _SEEK_LOCK:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        data = os.read(descriptor, len(buffer))
+    buffer[: len(data)] = data
+    return len(data)
+
+
+class Workspace:
+    """Named buffers of one worker; a buffer grows when more is asked for and is never given back."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Array] = {}
+
+    def take(self, name: str, dtype: str, size: int) -> Array:
+        """An uninitialised array of `size` elements; the next call with this name overwrites it."""
+        needed = size * np.dtype(dtype).itemsize
+        held = self._buffers.get(name)
+        if held is None or held.nbytes < needed:
+            held = self._buffers[name] = np.empty(needed, np.uint8)
+        return held[:needed].view(dtype)
+
+
+class StepReader:
+    """Ranges of one step's inputs as bit patterns of one type: uint16 when all are plain bfloat16, else uint32 (float32)."""
+
+    def __init__(self, step: Step, files: InputFiles, workspace: Workspace) -> None:
+        self.step = step
+        self._files = files
+        self._workspace = workspace
+        plain = all(operand.tensor.dtype is DType.BF16 and operand.low_rank is None for operand in step.inputs)
+        self.bits = "<u2" if plain else "<u4"
+        self._factors: dict[int, tuple[Array, Array]] = {}
+
+    def read(self, start: int, stop: int) -> tuple[Array, ...]:
+        """Entries `start` to `stop` of every input, the base first; valid until the next call on this workspace."""
+        return tuple(self._chunk(slot, operand, start, stop) for slot, operand in enumerate(self.step.inputs))
+
+    def raw(self, operand: Operand, start: int, stop: int, slot: int = 0) -> Array:
+        """Entries `start` to `stop` of one input as stored."""
+        meta = operand.tensor
+        stored = self._workspace.take(f"raw{slot}", NUMPY[meta.dtype], stop - start)
+        view = memoryview(stored.view(np.uint8))
+        self._files.read_into(view, operand.parent, meta, start * stored.itemsize, operand.in_adapter)
+        return stored
+
+    def _chunk(self, slot: int, operand: Operand, start: int, stop: int) -> Array:
+        stored = self.raw(operand, start, stop, slot)
+        dtype = operand.tensor.dtype
+        if self.bits == "<u2":
+            return stored
+        if dtype is DType.F32 and operand.low_rank is None:
+            return stored.view("<u4")
+        single = self._workspace.take(f"single{slot}", "<f4", stop - start)
+        if dtype is DType.BF16:
+            np.left_shift(stored, 16, out=single.view("<u4"), dtype=np.uint32, casting="unsafe")
+        else:
+            with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is reported as not finite
+                np.copyto(single, stored, casting="same_kind")
+        if operand.low_rank is not None:
+            self._add_low_rank(slot, operand, single, start)
+        return single.view("<u4")
+
+    def _add_low_rank(self, slot: int, operand: Operand, single: Array, start: int) -> None:
+        from hubmerge.kernels import add_low_rank
+
+        term = operand.low_rank
+        if slot not in self._factors:
+            self._factors[slot] = self._read_factors(operand)
+        left, right = self._factors[slot]
+        row = self._workspace.take("row", "<f4", right.shape[1])
+        scale = np.float32(term.scale if term else 1.0)
+        add_low_rank()(single, start, left, right, scale, row)
+
+    def _read_factors(self, operand: Operand) -> tuple[Array, Array]:
+        term = operand.low_rank
+        if term is None:
+            raise MergeError("no adapter on this tensor", where=operand.tensor.name)
+        a, b = (self._whole_single(operand.parent, meta) for meta in (term.a, term.b))
+        a, b = a.reshape(term.rank, -1), b.reshape(-1, term.rank)
+        left, right = (a.T, b.T) if term.transposed else (b, a)
+        return np.ascontiguousarray(left), np.ascontiguousarray(right)
+
+    def _whole_single(self, parent: int, meta: TensorMeta) -> Array:
+        stored = np.empty(meta.numel, NUMPY[meta.dtype])
+        self._files.read_into(memoryview(stored.view(np.uint8)), parent, meta, 0, in_adapter=True)
+        if meta.dtype is DType.BF16:
+            single = (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        else:
+            single = stored.astype(np.float32)
+        if not np.isfinite(single).all():
+            raise MergeError(f"adapter tensor {meta.name!r} holds a number that is not finite", where=str(self._files.path(parent, meta.file, True)), hint="the adapter is damaged; nothing was published")
+        return single
+
+

@@ -1,0 +1,141 @@
+"""The output folder: work happens in OUT.partial, and one rename makes it OUT.
+
+An OUT that exists is replaced only when that was asked for, and only once the new one is complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy.typing as npt
+
+from hubmerge.errors import MergeError, PlanError
+
+__all__ = ["PARTIAL_MARK", "OutputFolder", "partial_of"]
+
+PARTIAL_MARK = ".hubmerge-plan"
+"""File in OUT.partial that holds the hash of the plan it belongs to."""
+
+
+def partial_of(out: Path) -> Path:
+    """Where work on `out` happens: beside it, on the same disk."""
+    return out.with_name(out.name + ".partial")
+
+
+class OutputFolder:
+    """A context in which OUT.partial is filled; `publish` makes it OUT, leaving without it removes every trace."""
+
+    def __init__(self, out: Path, plan_hash: str, *, fresh: bool = False) -> None:
+        self.out = out
+        self.partial = partial_of(out)
+        self._plan_hash = plan_hash
+        self._fresh = fresh
+        self._descriptors: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._made: list[Path] = []
+
+    def __enter__(self) -> Self:
+        if self.partial.exists():
+            self._take_over()
+        try:
+            parent = self.out.parent
+            while not parent.exists():
+                self._made.append(parent)
+                parent = parent.parent
+            self.partial.mkdir(parents=True)
+            (self.partial / PARTIAL_MARK).write_text(self._plan_hash + "\n")
+        except OSError as error:
+            self._remove()
+            raise MergeError(f"{self.partial} cannot be created ({error.strerror})", where=str(self.out), hint="choose another OUT") from error
+        return self
+
+    def _take_over(self) -> None:
+        """Discard what an interrupted merge left: the same plan's silently, another's only when asked."""
+        mark = self.partial / PARTIAL_MARK
+        same = mark.is_file() and mark.read_text().strip() == self._plan_hash
+        if not same and not self._fresh:
+            raise PlanError(
+                f"{self.partial} is left from another merge than this plan ({self._plan_hash[:12]})",
+                where=str(self.out),
+                hint="--fresh discards it; or choose another OUT",
+            )
+        shutil.rmtree(self.partial)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+        if self.partial.exists():
+            self._remove()
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise _full(self.out) from error
+
+    def _remove(self) -> None:
+        shutil.rmtree(self.partial, ignore_errors=True)
+        for parent in self._made:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+    def _close(self) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    def reserve(self, headers: Mapping[str, bytes], sizes: Mapping[str, int]) -> None:
+        """Create the weight files with their headers and their full size, so that a full disk shows before any work."""
+        for name, header in headers.items():
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            descriptor = self._descriptors[name] = os.open(self.partial / name, flags, 0o644)
+            if hasattr(os, "posix_fallocate") and sizes[name]:
+                os.posix_fallocate(descriptor, 0, sizes[name])
+            else:
+                os.ftruncate(descriptor, sizes[name])
+            self._write_at(descriptor, memoryview(header), 0)
+
+    def write(self, name: str, offset: int, entries: npt.NDArray[Any]) -> None:
+        """Put an array's bytes at `offset` of a reserved file; any thread, any order."""
+        self._write_at(self._descriptors[name], memoryview(entries).cast("B"), offset)
+
+    def _write_at(self, descriptor: int, data: memoryview, offset: int) -> None:
+        done = 0
+        while done < len(data):
+            if hasattr(os, "pwrite"):
+                done += os.pwrite(descriptor, data[done:], offset + done)
+            else:
+                with self._lock:
+                    os.lseek(descriptor, offset + done, os.SEEK_SET)
+                    done += os.write(descriptor, data[done:])
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """Write a small file; folders in its name are made."""
+        path = self.partial / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    def copy_file(self, name: str, source: Path) -> None:
+        """Copy a parent's file."""
+        path = self.partial / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, path)
+
+    def publish(self) -> None:
+        """Make the folder OUT, in one rename; an older OUT is put aside first and deleted last."""
+        self._close()
+        (self.partial / PARTIAL_MARK).unlink()
+        aside = self.out.with_name(self.out.name + ".replaced")
+        if self.out.exists():
+            if aside.exists():
+                shutil.rmtree(aside)
+            self.out.rename(aside)
+        self.partial.rename(self.out)
+        if aside.exists():
+            shutil.rmtree(aside)
+
+
+def _full(out: Path) -> MergeError:
+    return MergeError("the disk is full", where=str(out), hint="free some space and merge again; nothing was left behind")

@@ -1,0 +1,184 @@
+"""The compiled passes over chunks: one generic kernel per kind of pass, specialised by numba on the number of parents.
+
+Every kernel takes its parents as a tuple of equally typed one-dimensional chunks of bit patterns (`hubmerge.ops.bits`).
+numba unrolls a loop over a tuple; the same loop over a two-dimensional array is more than ten times slower.
+Nothing is cached on disk: numba does not notice edits in a rule's other modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy import float32
+
+from hubmerge.method import Stage
+from hubmerge.ops.bits import EXPONENT, exponent, load, replaced, store
+
+__all__ = [
+    "GRAM_BLOCK",
+    "NOT_FINITE",
+    "add_low_rank",
+    "gram_kernel",
+    "high_magnitudes_kernel",
+    "low_magnitudes_kernel",
+    "merge_kernel",
+]
+
+NOT_FINITE = int(EXPONENT)
+GRAM_BLOCK = 1 << 16
+"""Entries whose products are summed before the sum is added to the total: fixed, so that sums never depend on chunks."""
+
+_LANES = 16
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return njit(nogil=True, boundscheck=False, error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+def _unstaged(delta: Any, index: Any, state: Any) -> Any:  # noqa: ARG001 - every stage is given these
+    return delta
+
+
+@cache
+def merge_kernel(rule: Callable[..., Any], operand: str, stage: Stage | None) -> Callable[..., Any]:
+    """Compile `rule` into a pass over one chunk.
+
+    The pass is ``run(base, parents, entry, state, arguments, out, offset) -> exponent bits``: base, parents and out are
+    chunks of equal length (for operand "weight" the base is not read), `entry` is one float32(0) per parent, `state` what the
+    stage knows per parent, `arguments` the rule's further arguments, `offset` the index of the chunk's first entry in its
+    tensor.  It returns the largest exponent bits met in inputs and output: `NOT_FINITE` means that a NaN or an infinity is
+    in the chunk.
+    """
+    rule_ = njit(rule, error_model="numpy")
+    stage_ = njit(stage.rule if stage else _unstaged, error_model="numpy")
+
+    def run_weights(base: Any, parents: Any, entry: Any, state: Any, arguments: Any, out: Any, offset: Any) -> Any:  # noqa: ARG001
+        worst = np.uint32(0)
+        for i in range(out.size):
+            for k in range(len(parents)):
+                weight = load(parents[k][i])
+                worst = max(worst, exponent(weight))
+                entry = replaced(entry, k, weight)
+            merged = float32(rule_(entry, *arguments))
+            worst = max(worst, exponent(merged))
+            store(out, i, merged)
+        return worst
+
+    def run_deltas(base: Any, parents: Any, entry: Any, state: Any, arguments: Any, out: Any, offset: Any) -> Any:
+        worst = np.uint32(0)
+        for i in range(out.size):
+            origin = load(base[i])
+            worst = max(worst, exponent(origin))
+            for k in range(len(parents)):
+                weight = load(parents[k][i])
+                worst = max(worst, exponent(weight))
+                entry = replaced(entry, k, stage_(weight - origin, offset + i, state[k]))
+            merged = float32(origin + rule_(entry, *arguments))
+            worst = max(worst, exponent(merged))
+            store(out, i, merged)
+        return worst
+
+    return _compiled(run_deltas if operand == "delta" else run_weights)
+
+
+@cache
+def high_magnitudes_kernel() -> Callable[..., Any]:
+    """``run(base, parents, counts)``: count each delta's magnitude by the upper 16 of its 31 bits.
+
+    counts: int64 (parents, 65536), added to.
+    """
+
+    def run(base: Any, parents: Any, counts: Any) -> None:
+        for i in range(base.size):
+            origin = load(base[i])
+            for k in range(len(parents)):
+                bits = np.float32(load(parents[k][i]) - origin).view(np.uint32) & np.uint32(0x7FFFFFFF)
+                counts[k, bits >> np.uint32(15)] += 1
+
+    return _compiled(run)
+
+
+@cache
+def low_magnitudes_kernel() -> Callable[..., Any]:
+    """``run(base, parents, high, counts)``: count the lower 15 bits of the magnitudes whose upper 16 are ``high[k]``.
+
+    counts: int64 (parents, 32768), added to.
+    """
+
+    def run(base: Any, parents: Any, high: Any, counts: Any) -> None:
+        for i in range(base.size):
+            origin = load(base[i])
+            for k in range(len(parents)):
+                bits = np.float32(load(parents[k][i]) - origin).view(np.uint32) & np.uint32(0x7FFFFFFF)
+                if bits >> np.uint32(15) == high[k]:
+                    counts[k, bits & np.uint32(0x7FFF)] += 1
+
+    return _compiled(run)
+
+
+@cache
+def gram_kernel(operand: str) -> Callable[..., Any]:
+    """``run(base, parents, scratch, gram)``: add the inner products of one block's operands to `gram` (float64).
+
+    scratch: float64 (parents, at least the block's length rounded up to 16), overwritten.  The order of additions is
+    fixed: 16 interleaved sums over the block, added one after the other.
+    """
+    minus_base = operand == "delta"
+
+    def run(base: Any, parents: Any, scratch: Any, gram: Any) -> None:
+        size = parents[0].size
+        padded = (size + _LANES - 1) // _LANES * _LANES
+        for k in range(len(parents)):
+            for i in range(size):
+                value = load(parents[k][i])
+                if minus_base:
+                    value = value - load(base[i])
+                scratch[k, i] = np.float64(value)
+            scratch[k, size:padded] = 0.0
+        sums = np.zeros(_LANES)
+        for k in range(len(parents)):
+            for m in range(k + 1):
+                sums[:] = 0.0
+                for i in range(0, padded, _LANES):
+                    for j in range(_LANES):
+                        sums[j] += scratch[k, i + j] * scratch[m, i + j]
+                total = 0.0
+                for j in range(_LANES):
+                    total += sums[j]
+                gram[k, m] += total
+                if m != k:
+                    gram[m, k] += total
+
+    return _compiled(run)
+
+
+@cache
+def add_low_rank() -> Callable[..., Any]:
+    """``run(out, start, left, right, scale, row)``: add entries of ``scale * left @ right`` to a chunk, in place.
+
+    out: float32 entries `start`, `start` + 1, ... of a (rows, columns) tensor in row order; left: (rows, rank); right:
+    (rank, columns); row: float32 scratch of `columns`.  Each entry is summed over the rank in order, so that the numbers
+    do not depend on where a chunk begins (a BLAS product's do).
+    """
+
+    def run(out: Any, start: Any, left: Any, right: Any, scale: Any, row: Any) -> None:
+        columns = right.shape[1]
+        done = 0
+        while done < out.size:
+            r = (start + done) // columns
+            first = (start + done) % columns
+            count = min(columns - first, out.size - done)
+            row[:count] = float32(0)
+            for k in range(right.shape[0]):
+                factor = left[r, k]
+                for j in range(count):
+                    row[j] += factor * right[k, first + j]
+            for j in range(count):
+                out[done + j] += scale * row[j]
+            done += count
+
+    return _compiled(run)

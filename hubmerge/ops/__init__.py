@@ -1,0 +1,1 @@
+"""Pure kernels that methods share: no input or output, no logging, inputs never changed."""

@@ -1,0 +1,71 @@
+"""Numbers as bit patterns: bfloat16 and float32 chunks read and written inside compiled kernels.
+
+A chunk is an unsigned array: uint16 holds bfloat16, uint32 holds float32.  `load` gives an entry as float32, `store`
+rounds to nearest even.  Both exist only inside numba code, where the array's type picks the conversion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.cpython.unsafe.tuple import tuple_setitem
+from numba.extending import overload, register_jitable
+
+__all__ = ["EXPONENT", "exponent", "load", "replaced", "store"]
+
+EXPONENT = np.uint32(0x7F800000)
+"""The exponent bits of a float32; all set means infinite or NaN."""
+
+
+def load(bits: Any) -> Any:
+    """The float32 behind one bit pattern (uint16: bfloat16, uint32: float32)."""
+    raise NotImplementedError("only inside compiled kernels")
+
+
+@overload(load)
+def _load(bits: Any) -> Callable[[Any], Any] | None:
+    # numba demands that these have this function's argument names and annotations
+    def load_bfloat16(bits: Any) -> Any:
+        return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+
+    def load_float32(bits: Any) -> Any:
+        return np.uint32(bits).view(np.float32)
+
+    return {types.uint16: load_bfloat16, types.uint32: load_float32}.get(bits)
+
+
+def store(out: Any, i: Any, value: Any) -> None:
+    """Write float32 `value` to ``out[i]``, rounded to nearest even where `out` holds bfloat16."""
+    raise NotImplementedError("only inside compiled kernels")
+
+
+@overload(store)
+def _store(out: Any, i: Any, value: Any) -> Callable[[Any, Any, Any], None]:  # noqa: ARG001 - numba matches on names
+    if out.dtype == types.uint16:
+
+        def store_bfloat16(out: Any, i: Any, value: Any) -> None:
+            bits = np.float32(value).view(np.uint32)
+            odd = (bits >> np.uint32(16)) & np.uint32(1)
+            out[i] = np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+        return store_bfloat16
+
+    def store_float32(out: Any, i: Any, value: Any) -> None:
+        out[i] = np.float32(value).view(np.uint32)
+
+    return store_float32
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def exponent(value: Any) -> Any:
+    """The exponent bits of a float32, as uint32: equal to `EXPONENT` when the number is not finite."""
+    return np.float32(value).view(np.uint32) & EXPONENT
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def replaced(entry: Any, k: Any, value: Any) -> Any:
+    """The tuple `entry` with its k-th element replaced, for a k known only in a loop that the compiler unrolls."""
+    return tuple_setitem(entry, k, value)

@@ -1,0 +1,81 @@
+"""The input models as far as their headers and configs tell: `ParentModel`, opened from a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hubmerge.adapters import AdapterEffect, read_adapter_effect
+from hubmerge.errors import PlanError
+from zoo_index.checkpoint import read_adapter_table, read_config, read_json, read_tensor_table
+from zoo_index.hub import ModelSource, open_source
+from zoo_index.metadata import ModelRecord, read_record
+from zoo_index.reference import ModelRef
+from zoo_index.tensors import DType, TensorTable
+
+__all__ = ["ParentModel", "open_parent"]
+
+MERGEABLE = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
+"""Floating-point types that the engine computes with."""
+
+
+@dataclass(frozen=True)
+class ParentModel:
+    """One input: where its files are, its config, its tensors, and what its adapter does to them."""
+
+    reference: ModelRef
+    source: ModelSource
+    config: Mapping[str, Any]
+    table: TensorTable
+    adapter_source: ModelSource | None = None
+    adapter_table: TensorTable | None = None
+    effect: AdapterEffect | None = None
+
+    @property
+    def commit(self) -> str | None:
+        return self.source.pinned.commit
+
+    @property
+    def adapter_commit(self) -> str | None:
+        return self.adapter_source.pinned.commit if self.adapter_source else None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Weight file -> sha256 of its header; the adapter's under ``adapter/``."""
+        own = dict(self.table.headers)
+        if self.adapter_table:
+            own |= {f"adapter/{name}": digest for name, digest in self.adapter_table.headers.items()}
+        return own
+
+    @cached_property
+    def record(self) -> ModelRecord:
+        """What the catalog would say of the model (without its adapter)."""
+        return read_record(self.source)
+
+
+def open_parent(reference: ModelRef) -> ParentModel:
+    """Read headers and configs of one model and its adapter; no weights.
+
+    Raises `ModelNotFoundError`, `CheckpointError` or `PlanError` for a model that cannot be merged.
+    """
+    source = open_source(reference)
+    config = read_config(source)
+    table = read_tensor_table(source)
+    odd = next((meta for meta in table.values() if meta.dtype.is_float and meta.dtype not in MERGEABLE), None)
+    if odd is not None:
+        raise PlanError(
+            f"tensor {odd.name!r} is {odd.dtype.value}, which this version does not merge",
+            where=str(reference),
+            hint="use the float32, float16 or bfloat16 model it was made from",
+        )
+    if reference.adapter is None:
+        return ParentModel(reference, source, config, table)
+    adapter_source = open_source(reference.adapter)
+    adapter_config = read_json(adapter_source, "adapter_config.json")
+    if adapter_config is None:
+        raise PlanError("no adapter_config.json, so this is not an adapter", where=str(reference.adapter), hint="after the + comes a PEFT adapter")
+    adapter_table = read_adapter_table(adapter_source)
+    effect = read_adapter_effect(adapter_config, adapter_table, table, str(reference))
+    return ParentModel(reference, source, config, table, adapter_source, adapter_table, effect)

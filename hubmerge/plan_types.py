@@ -1,0 +1,134 @@
+"""The plan as data: what will be read, computed and written, tensor by tensor.  Frozen; nothing is decided later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hubmerge.adapters import LowRank
+from hubmerge.io.shards import Layout
+from hubmerge.method import MergeMethod
+from hubmerge.recipe import Recipe
+from zoo_index.reference import ModelRef
+from zoo_index.tensors import TensorMeta
+
+__all__ = ["Action", "CarriedFile", "Operand", "Plan", "PlannedParent", "Step"]
+
+Action = Literal["merge", "average", "count", "copy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """One parent's tensor in one step: bytes on disk, and the adapter's term on top.
+
+    parent: index into `Plan.parents`.  in_adapter: the bytes are in the adapter's file, which replaces the tensor.
+    """
+
+    parent: int
+    tensor: TensorMeta
+    low_rank: LowRank | None = None
+    in_adapter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How one tensor of the output comes about.
+
+    action: "merge" by the method; "average" with coefficients that sum to 1 (running statistics); "count": the largest
+    (counters); "copy": the parents agree byte for byte, or there is only one.  values: the method's parameters for this
+    tensor, by field; `PerParent` ones as tuples in the order of `operands`.
+    """
+
+    output: TensorMeta
+    action: Action
+    operands: tuple[Operand, ...]
+    base: Operand | None
+    values: Mapping[str, Any]
+
+    @property
+    def inputs(self) -> tuple[Operand, ...]:
+        """Everything read, the base first."""
+        return (self.base, *self.operands) if self.base else self.operands
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedParent:
+    """One input model, pinned.  headers: weight file -> sha256 of its header; parameters: as in the recipe."""
+
+    reference: ModelRef
+    role: Literal["base", "parent"]
+    commit: str | None
+    adapter_commit: str | None
+    headers: Mapping[str, str]
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedFile:
+    """A file that goes along unchanged from a parent's folder."""
+
+    name: str
+    parent: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a merge will do.  bytes_read counts a tensor once for each pass over it; peak_memory is an upper
+    estimate in bytes above the interpreter and its libraries; `hash` identifies recipe, parents and method."""
+
+    recipe: Recipe
+    parents: tuple[PlannedParent, ...]
+    steps: tuple[Step, ...]
+    layout: Layout
+    config: Mapping[str, Any]
+    config_donor: int
+    tokenizer_donor: int | None
+    carried: tuple[CarriedFile, ...]
+    left: tuple[str, ...]
+    warnings: tuple[str, ...]
+    jobs: int
+    bytes_read: int
+    bytes_written: int
+    peak_memory: int
+    hash: str
+
+    @property
+    def method(self) -> MergeMethod:
+        return self.recipe.method
+
+    @property
+    def dtype(self) -> str:
+        """The type most of the merged numbers are stored in, as config.json names it."""
+        return str(self.config.get("dtype") or self.config.get("torch_dtype"))
+
+    @property
+    def parameters(self) -> int:
+        """Floating-point entries written."""
+        return sum(step.output.numel for step in self.steps if step.output.dtype.is_float)
+
+    def count(self, action: Action) -> int:
+        return sum(step.action == action for step in self.steps)
+
+    def __str__(self) -> str:
+        from hubmerge.explain import plan_text
+
+        return plan_text(self)
+
+    def _repr_html_(self) -> str:
+        from hubmerge.explain import plan_html
+
+        return plan_html(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain JSON values."""
+        from hubmerge.explain import plan_dict
+
+        return plan_dict(self)
+
+    def to_pandas(self) -> Any:
+        """One row per step."""
+        from hubmerge.explain import plan_frame
+
+        return plan_frame(self)

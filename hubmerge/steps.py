@@ -1,0 +1,193 @@
+"""From tables of tensors to steps: every tensor of every parent is merged, copied or refused, and none vanishes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from hubmerge.depth import LayerDepths
+from hubmerge.errors import PlanError, RecipeError
+from hubmerge.method import parameter_values
+from hubmerge.parameters import ParameterScopes
+from hubmerge.parents import ParentModel
+from hubmerge.plan_types import Action, Operand
+from hubmerge.recipe import Recipe
+from zoo_index.errors import HubmergeError
+from zoo_index.tensors import DType, TensorMeta
+
+__all__ = ["DraftStep", "draft_steps"]
+
+_COUNTERS = ("num_batches_tracked",)
+_RUNNING = ("running_mean", "running_var")
+_EMBEDDINGS = ("embed_tokens", "word_embeddings", "wte", "shared", "embed_in")
+
+
+@dataclass(frozen=True)
+class DraftStep:
+    """A step without its place on disk."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    action: Action
+    operands: tuple[Operand, ...]
+    base: Operand | None
+    values: Mapping[str, Any]
+
+
+@dataclass
+class _Drafting:
+    recipe: Recipe
+    models: Sequence[ParentModel]
+    parents: tuple[int, ...]
+    base: int | None
+    depths: LayerDepths
+    scopes: ParameterScopes
+    faults: dict[str, HubmergeError] = field(default_factory=dict)
+
+    def fault(self, error: HubmergeError) -> None:
+        """Keep one fault of each kind: a mistake that shows in 300 tensors is one mistake."""
+        self.faults.setdefault(f"{error.message}{error.hint}", error)
+
+
+def draft_steps(recipe: Recipe, models: Sequence[ParentModel], parents: tuple[int, ...], base: int | None, donor: int) -> tuple[DraftStep, ...]:
+    """One draft for every tensor of the donor's table, in the order of its files.
+
+    models: all inputs; parents: indices of those that the method combines, in order; base: index of the base model, for
+    methods that need it.  Raises `PlanError` with every fault: tensors that only some parents have, different shapes,
+    parameters that do not go together.
+    """
+    involved = dict.fromkeys([donor, *parents, *([base] if base is not None else [])])
+    drafting = _Drafting(recipe, models, parents, base, LayerDepths(models[donor].table), recipe.scopes)
+    _check_shapes(drafting, donor, involved)
+    if drafting.faults:
+        raise PlanError.of(list(drafting.faults.values()))
+    order = sorted(models[donor].table.values(), key=lambda meta: (meta.file, meta.start))
+    drafts = [_draft(drafting, meta) for meta in order]
+    if drafting.faults:
+        raise PlanError.of(list(drafting.faults.values()))
+    return tuple(drafts)
+
+
+def _check_shapes(drafting: _Drafting, donor: int, involved: Iterable[int]) -> None:
+    first = drafting.models[donor]
+    for index in involved:
+        other = drafting.models[index]
+        if other is first:
+            continue
+        different = [
+            name for name, meta in other.table.items() if name in first.table and first.table[name].shape != meta.shape
+        ]
+        extra = [name for name in other.table if name not in first.table]
+        missing = [name for name in first.table if name not in other.table and _tied(name, first, other) is None]
+        if different:
+            drafting.fault(_different_shapes(first, other, different))
+        elif extra or missing:
+            drafting.fault(_different_names(first, other, extra, missing))
+
+
+def _different_shapes(first: ParentModel, other: ParentModel, names: list[str]) -> PlanError:
+    from zoo_index.compat import differing_fields
+
+    fields = [str(row) for row in differing_fields(first.record, other.record) if row.hard]
+    name = names[0]
+    tensor = f"{name} is {list(first.table[name].shape)} vs {list(other.table[name].shape)}"
+    return PlanError(
+        f"{first.reference} and {other.reference} have different shapes: " + ", ".join([*fields, tensor]),
+        where=f"{len(names)} tensor{'s' * (len(names) > 1)}",
+        hint="same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some",
+    )
+
+
+def _different_names(first: ParentModel, other: ParentModel, extra: list[str], missing: list[str]) -> PlanError:
+    def told(names: list[str], has: ParentModel, lacks: ParentModel) -> str:
+        count = f"tensor {names[0]!r}" if len(names) == 1 else f"{len(names)} tensors (first {names[0]!r})"
+        return f"{count} of {has.reference} {'is' if len(names) == 1 else 'are'} not in {lacks.reference}"
+
+    parts = ([told(extra, other, first)] if extra else []) + ([told(missing, first, other)] if missing else [])
+    head = len(extra) == 1 and first.config.get("tie_word_embeddings", False)
+    hint = "the first ties its head to its embeddings, the other does not: name the other as base_model" if head else "every parent must have the same tensors"
+    return PlanError("; ".join(parts), where="models", hint=hint)
+
+
+def _tied(name: str, donor: ParentModel, other: ParentModel) -> TensorMeta | None:
+    """The embedding that stands for a head which `other` does not store because it is tied."""
+    text = other.config.get("text_config")
+    nested = text.get("tie_word_embeddings") if isinstance(text, Mapping) else None
+    if not (other.config.get("tie_word_embeddings", nested if nested is not None else True) and name.endswith("head.weight")):
+        return None
+    shape = donor.table[name].shape
+    found = [m for m in other.table.values() if m.shape == shape and any(part in m.name for part in _EMBEDDINGS)]
+    return found[0] if len(found) == 1 else None
+
+
+def _operand(drafting: _Drafting, index: int, name: str, like: ParentModel) -> Operand:
+    model = drafting.models[index]
+    effect = model.effect
+    if effect is not None and name in effect.replaced:
+        return Operand(index, effect.replaced[name], None, in_adapter=True)
+    meta = model.table[name] if name in model.table else _tied(name, like, model)
+    if meta is None:
+        raise PlanError(f"tensor {name!r} is not in {model.reference}", where="models")
+    low_rank = effect.low_rank.get(meta.name) if effect is not None else None
+    return Operand(index, meta, low_rank)
+
+
+def _draft(drafting: _Drafting, meta: TensorMeta) -> DraftStep:
+    name, recipe, method = meta.name, drafting.recipe, drafting.recipe.method
+    like = next(model for model in drafting.models if model.table.get(name) is meta)
+    operands = tuple(_operand(drafting, index, name, like) for index in drafting.parents)
+    base = _operand(drafting, drafting.base, name, like) if drafting.base is not None else None
+    every = (base, *operands) if base else operands
+    if not meta.dtype.is_float or any(not operand.tensor.dtype.is_float for operand in every):
+        return _draft_buffer(drafting, meta, every)
+    dtype = _output_dtype(recipe, every)
+    values = _values(drafting, name)
+    if name.endswith(_RUNNING):
+        shares = method.shares(values, len(operands)) if values else (1.0,) * len(operands)
+        return DraftStep(name, dtype, meta.shape, "average", operands, None, {"weight": shares, "normalize": False})
+    only = operands[0]
+    unchanged = method.name == "passthrough" and values.get("scale") == 1.0
+    if unchanged and only.tensor.dtype is dtype and only.low_rank is None:
+        return DraftStep(name, dtype, meta.shape, "copy", operands, None, values)
+    return DraftStep(name, dtype, meta.shape, "merge", operands, base, values)
+
+
+def _draft_buffer(drafting: _Drafting, meta: TensorMeta, operands: tuple[Operand, ...]) -> DraftStep:
+    kinds = sorted({operand.tensor.dtype.value for operand in operands})
+    if len(kinds) > 1:
+        drafting.fault(PlanError(f"tensor {meta.name!r} is stored as {' and '.join(kinds)} by different parents", where="models", hint="save the models with one dtype"))
+    counter = meta.name.endswith(_COUNTERS)
+    return DraftStep(meta.name, meta.dtype, meta.shape, "count" if counter else "copy", operands, None, {})
+
+
+def _output_dtype(recipe: Recipe, operands: Sequence[Operand]) -> DType:
+    asked = DType.from_torch_name(recipe.out_dtype or recipe.dtype or "")
+    if asked is not None:
+        return asked
+    kinds = {operand.tensor.dtype for operand in operands}
+    if len(kinds) == 1:
+        return kinds.pop()
+    return DType.F64 if DType.F64 in kinds else DType.F32
+
+
+def _values(drafting: _Drafting, name: str) -> dict[str, Any]:
+    """The method's parameters for one tensor, checked."""
+    recipe, depth = drafting.recipe, drafting.depths(name)
+    method = recipe.method
+    rows = [drafting.scopes.resolve(method, drafting.models[index].reference, name, depth) for index in drafting.parents]
+    try:
+        values = parameter_values(method, rows)
+        if method.check is not None:
+            method.check(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        drafting.fault(RecipeError(f"{first['loc'][0]}: {first['msg'].lower()} for tensor {name!r}", where="parameters", hint="give it a value without a filter, or one whose filter matches"))
+        return {}
+    except RecipeError as error:
+        drafting.fault(error)
+        return {}
+    return values
