@@ -64,9 +64,7 @@ def _make_models(files: DemoFolder) -> None:
     _quiet_transformers()
 
     def tell(model: TrainedModel) -> None:
-        output.say(
-            f"  {model.name:12} {model.pictures:5} pictures, {model.parameters:,} parameters, {model.seconds:.1f} s"
-        )
+        output.say(f"  {model.name:12} {model.pictures:5} pictures {model.seconds:6.1f} s")
         sys.stdout.flush()
 
     output.say("training, on one processor core so that the weights come out the same:")

@@ -34,11 +34,10 @@ _TUNE_EPOCHS, _TUNE_RATE = 5, 1e-3
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What was trained: the model's name, how many pictures it saw, its parameters, the seconds it took."""
+    """What was trained: the model's name, how many pictures it saw, the seconds it took."""
 
     name: str
     pictures: int
-    parameters: int
     seconds: float
 
 
@@ -112,7 +111,7 @@ def save_models(demo: DemoFolder, split: Split, seed: int, tell: Callable[[Train
         model.save_pretrained(folder)
         image_processor().save_pretrained(folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        tell(TrainedModel(name, pictures, model.num_parameters(), time.perf_counter() - started))
+        tell(TrainedModel(name, pictures, time.perf_counter() - started))
         started = time.perf_counter()
 
     base = train(new_model(widths, seed), split.base, epochs=_BASE_EPOCHS, rate=_BASE_RATE, seed=seed)

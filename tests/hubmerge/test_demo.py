@@ -78,22 +78,20 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 @pytest.mark.real
 def test_every_command_is_printed_as_a_user_would_type_it(demo: Demo) -> None:
     typed = [line.removeprefix("$ ") for line in demo.output.splitlines() if line.startswith("$ ")]
-    merges = [
-        f"hubmerge merge hubmerge-demo/recipes/{method}.yaml hubmerge-demo/merged/digits-{method.replace('_', '-')}"
-        for method in METHODS
-    ]
+    outs = {method: f"hubmerge-demo/merged/digits-{method.replace('_', '-')}" for method in METHODS}
+    merges = [f"hubmerge merge hubmerge-demo/recipes/{method}.yaml {out}" for method, out in outs.items()]
+    models = {name: f"./hubmerge-demo/models/{name}" for name in PARENTS}
+    everyone = " ".join(
+        [*models.values(), *(f"./{out}" for out in outs.values()), "./hubmerge-demo/reference/digits-all"]
+    )
     assert typed == [
         "hubmerge zoo sync ./hubmerge-demo/models --catalog hubmerge-demo/zoo.duckdb",
         "hubmerge zoo compatible ./hubmerge-demo/models/digits-base --catalog hubmerge-demo/zoo.duckdb",
-        "hubmerge zoo why ./hubmerge-demo/models/digits-base ./hubmerge-demo/models/digits-wide"
-        " --catalog hubmerge-demo/zoo.duckdb",
+        f"hubmerge zoo why {base} ./hubmerge-demo/models/digits-wide --catalog hubmerge-demo/zoo.duckdb",
         "hubmerge plan hubmerge-demo/recipes/task_arithmetic.yaml",
         *merges,
         "hubmerge verify hubmerge-demo/merged/digits-task-arithmetic",
-        "hubmerge evaluate ./hubmerge-demo/models/digits-base ./hubmerge-demo/models/digits-low"
-        " ./hubmerge-demo/models/digits-high ./hubmerge-demo/merged/digits-linear ./hubmerge-demo/merged/digits-slerp"
-        " ./hubmerge-demo/merged/digits-task-arithmetic ./hubmerge-demo/merged/digits-ties"
-        " ./hubmerge-demo/reference/digits-all --suite hubmerge-demo/suite.yaml --out hubmerge-demo/results.json",
+        f"hubmerge evaluate {everyone} --suite hubmerge-demo/suite.yaml --out hubmerge-demo/results.json",
         "hubmerge card hubmerge-demo/merged/digits-task-arithmetic --results hubmerge-demo/results.json",
         "hubmerge publish hubmerge-demo/merged/digits-task-arithmetic ./hubmerge-demo/published/digits-task-arithmetic",
     ]
@@ -113,8 +111,12 @@ def test_merging_helps_by_more_than_two_standard_errors(demo: Demo, method: str)
 @pytest.mark.real
 def test_each_specialist_knows_its_half_and_forgot_the_other(demo: Demo) -> None:
     results = demo.results()
-    assert results["digits-low"]["digits-0-4"]["value"] > 0.95 > 0.5 > results["digits-low"]["digits-5-9"]["value"]
-    assert results["digits-high"]["digits-5-9"]["value"] > 0.95 > 0.5 > results["digits-high"]["digits-0-4"]["value"]
+    for specialist, known, forgotten in (
+        ("digits-low", "digits-0-4", "digits-5-9"),
+        ("digits-high", "digits-5-9", "digits-0-4"),
+    ):
+        assert results[specialist][known]["value"] > 0.95
+        assert results[specialist][forgotten]["value"] < 0.5
 
 
 @pytest.mark.real
