@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from hubmerge.version import __version__
 
 if TYPE_CHECKING:
+    from hubmerge.assemble import merge
     from hubmerge.errors import ManifestError, MergeError, PlanError, RecipeError, VerifyError
     from hubmerge.loading import AutoMergedModel
     from hubmerge.manifest import Manifest, read_manifest
-    from hubmerge.assemble import merge
     from hubmerge.plan import build_plan
     from hubmerge.plan_types import Plan
     from hubmerge.recipe import Recipe, load_recipe

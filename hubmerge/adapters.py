@@ -48,7 +48,9 @@ class AdapterEffect:
     replaced: Mapping[str, TensorMeta]
 
 
-def read_adapter_effect(config: Mapping[str, Any], adapter: TensorTable, base: TensorTable, where: str) -> AdapterEffect:
+def read_adapter_effect(
+    config: Mapping[str, Any], adapter: TensorTable, base: TensorTable, where: str
+) -> AdapterEffect:
     """Match an adapter's tensors to its base's.
 
     config: adapter_config.json.  Raises `PlanError` for adapters that are not additive low-rank terms (DoRA, other PEFT
@@ -64,17 +66,32 @@ def read_adapter_effect(config: Mapping[str, Any], adapter: TensorTable, base: T
         if factor is None:
             target = _place(re.sub(r"\.modules_to_save(\.[^.]+)?(?=\.)", "", short), base, where)
             if base[target].shape != meta.shape:
-                raise PlanError(f"the adapter's {name!r} has shape {list(meta.shape)}, the base's {target!r} {list(base[target].shape)}", where=where, hint="an adapter with resized embeddings needs a base with the same vocabulary")
+                raise PlanError(
+                    f"the adapter's {name!r} has shape {list(meta.shape)}, the base's {target!r} {list(base[target].shape)}",
+                    where=where,
+                    hint="an adapter with resized embeddings needs a base with the same vocabulary",
+                )
             replaced[target] = meta
             continue
         kind = factor["kind"]
-        if kind not in {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"} or factor["rest"] not in {None, ".weight"}:
-            raise PlanError(f"the adapter's {name!r} ({kind}) is not a low-rank factor", where=where, hint="merge it into its base with PEFT first (merge_and_unload)")
+        if kind not in {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"} or factor["rest"] not in {
+            None,
+            ".weight",
+        }:
+            raise PlanError(
+                f"the adapter's {name!r} ({kind}) is not a low-rank factor",
+                where=where,
+                hint="merge it into its base with PEFT first (merge_and_unload)",
+            )
         pairs.setdefault((factor["module"], "embedding" in kind), {})[kind[-1]] = meta
     low_rank = {}
     for (module, embedding), factors in pairs.items():
         if set(factors) != {"A", "B"}:
-            raise PlanError(f"the adapter has lora_{next(iter(factors))} of {module!r} without its partner", where=where, hint="the adapter is incomplete; fetch or save it again")
+            raise PlanError(
+                f"the adapter has lora_{next(iter(factors))} of {module!r} without its partner",
+                where=where,
+                hint="the adapter is incomplete; fetch or save it again",
+            )
         target = _place(f"{module}.weight", base, where)
         transposed = embedding or bool(config.get("fan_in_fan_out"))
         term = LowRank(factors["A"], factors["B"], _scale(config, module, factors["A"].shape[0]), transposed)
@@ -94,7 +111,11 @@ def _refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
         raise PlanError("DoRA adapters rescale their base and are no low-rank term to add", where=where, hint=dense)
     start = str(config.get("init_lora_weights", "")).lower()
     if start.startswith(_MOVES_THE_BASE):
-        raise PlanError(f"the adapter was initialised by {start}, which also moved the base it was trained on", where=where, hint="convert it to plain LoRA with PEFT (save_pretrained with path_initial_model_for_weight_conversion)")
+        raise PlanError(
+            f"the adapter was initialised by {start}, which also moved the base it was trained on",
+            where=where,
+            hint="convert it to plain LoRA with PEFT (save_pretrained with path_initial_model_for_weight_conversion)",
+        )
     if config.get("target_parameters"):
         raise PlanError("the adapter targets single parameters (target_parameters)", where=where, hint=dense)
 
@@ -106,7 +127,11 @@ def _place(name: str, base: TensorTable, where: str) -> str:
     found = [other for other in base if other.endswith("." + name) or name.endswith("." + other)]
     if len(found) != 1:
         what = "no tensor" if not found else "several tensors"
-        raise PlanError(f"the adapter changes {name!r}, for which the base has {what}", where=where, hint="is this the base it was trained on?")
+        raise PlanError(
+            f"the adapter changes {name!r}, for which the base has {what}",
+            where=where,
+            hint="is this the base it was trained on?",
+        )
     return found[0]
 
 

@@ -49,10 +49,14 @@ def merge(
     Raises `RecipeError`, `PlanError`, `CheckpointError` or `ModelNotFoundError` before any weight is read, `MergeError`
     while it runs; then `out` is untouched and nothing else is left behind.
     """
-    return merge_plan(build_plan(recipe, jobs=jobs, memory=memory, strict=strict), out, fresh=fresh, overwrite=overwrite)
+    return merge_plan(
+        build_plan(recipe, jobs=jobs, memory=memory, strict=strict), out, fresh=fresh, overwrite=overwrite
+    )
 
 
-def merge_plan(plan: Plan, out: str | Path, *, fresh: bool = False, overwrite: bool = False, progress: Progress | None = None) -> Manifest:
+def merge_plan(
+    plan: Plan, out: str | Path, *, fresh: bool = False, overwrite: bool = False, progress: Progress | None = None
+) -> Manifest:
     """Carry out `plan` into the folder `out`; see `merge`."""
     target = Path(out)
     finished = finished_manifest(plan, target, overwrite=overwrite)
@@ -101,7 +105,9 @@ def finished_manifest(plan: Plan, out: Path, *, overwrite: bool) -> Manifest | N
 
 
 def _all_there(manifest: Manifest, out: Path) -> bool:
-    return all((out / name).is_file() and (out / name).stat().st_size == file.size for name, file in manifest.files.items())
+    return all(
+        (out / name).is_file() and (out / name).stat().st_size == file.size for name, file in manifest.files.items()
+    )
 
 
 def _check_disk(plan: Plan, out: Path) -> None:
@@ -123,7 +129,10 @@ def file_digest(path: Path) -> FileDigest:
 
 def _digests(folder: Path, jobs: int) -> dict[str, FileDigest]:
     names = sorted(
-        Path(root, name).relative_to(folder).as_posix() for root, _, files in os.walk(folder) for name in files if not name.startswith(".")
+        Path(root, name).relative_to(folder).as_posix()
+        for root, _, files in os.walk(folder)
+        for name in files
+        if not name.startswith(".")
     )
     with ThreadPoolExecutor(jobs) as pool:
         return dict(zip(names, pool.map(file_digest, (folder / name for name in names)), strict=True))

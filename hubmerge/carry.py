@@ -28,7 +28,19 @@ _CONFIG = (
     "video_preprocessor_config.json", "feature_extractor_config.json", "modules.json", "sentence_bert_config.json",
     "config_sentence_transformers.json", "[0-9]_*/config.json", "configuration_*.py", "modeling_*.py",
 )  # fmt: skip
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf")
+_WEIGHTS = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.bin",
+    "*.bin.index.json",
+    "*.pt",
+    "*.pth",
+    "*.ckpt",
+    "*.h5",
+    "*.msgpack",
+    "*.onnx",
+    "*.gguf",
+)
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -40,7 +52,9 @@ def has_tokenizer(model: ParentModel) -> bool:
     return any(_matches(name, _TOKENIZER) for name in model.source.files())
 
 
-def files_to_carry(config_donor: ParentModel, tokenizer_donor: ParentModel | None) -> tuple[dict[str, int], dict[str, int], tuple[str, ...]]:
+def files_to_carry(
+    config_donor: ParentModel, tokenizer_donor: ParentModel | None
+) -> tuple[dict[str, int], dict[str, int], tuple[str, ...]]:
     """Files (with sizes) taken from the config donor, from the tokenizer donor, and what stays behind of the first."""
     files = config_donor.source.files()
     own = {name: size for name, size in files.items() if _matches(name, _CONFIG)}
@@ -59,7 +73,10 @@ def merged_config(config: Mapping[str, Any], dtype: DType) -> dict[str, Any]:
     """The donor's config with the dtype of the merged weights, in the donor's dialect (``dtype`` or ``torch_dtype``)."""
     merged = copy.deepcopy(dict(config))
     merged.pop("_name_or_path", None)
-    for part in [merged, *(value for key, value in merged.items() if key.endswith("_config") and isinstance(value, dict))]:
+    for part in [
+        merged,
+        *(value for key, value in merged.items() if key.endswith("_config") and isinstance(value, dict)),
+    ]:
         key = "torch_dtype" if "torch_dtype" in part else "dtype"
         if key in part or part is merged:
             part[key] = dtype.torch_name

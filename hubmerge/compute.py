@@ -33,7 +33,15 @@ def passes(step: Step, method: MergeMethod) -> int:
     return 1 + (2 if method.before else 0) + (1 if method.reduce else 0)
 
 
-def compute(step: Step, method: MergeMethod, files: InputFiles, workspace: Workspace, emit: Emit, start: int = 0, stop: int | None = None) -> None:
+def compute(
+    step: Step,
+    method: MergeMethod,
+    files: InputFiles,
+    workspace: Workspace,
+    emit: Emit,
+    start: int = 0,
+    stop: int | None = None,
+) -> None:
     """Compute entries `start` to `stop` of a step's output and hand them to `emit`, in order.
 
     Raises `MergeError` for a number that is not finite, naming tensor and parent, and for buffers that differ.
@@ -80,7 +88,16 @@ def _typed(value: Any) -> Any:
     return np.float32(value) if isinstance(value, float) else value
 
 
-def _stream(step: Step, method: MergeMethod, reader: StepReader, files: InputFiles, workspace: Workspace, emit: Emit, start: int, stop: int) -> None:
+def _stream(
+    step: Step,
+    method: MergeMethod,
+    reader: StepReader,
+    files: InputFiles,
+    workspace: Workspace,
+    emit: Emit,
+    start: int,
+    stop: int,
+) -> None:
     prepared = _prepare(step, method, reader)
     run = kernels.merge_kernel(method.rule, method.operand, method.before)
     entry = (np.float32(0),) * len(step.operands)
@@ -108,7 +125,11 @@ def _stored(out: Array, step: Step, low: int) -> Array:
         stored = single.astype(NUMPY[dtype])
     if not np.isfinite(stored).all():
         place = low + int(np.flatnonzero(~np.isfinite(stored))[0])
-        raise MergeError(f"entry {place} of tensor {step.output.name!r} does not fit into {dtype.torch_name}", where=step.output.name, hint="choose dtype: bfloat16 or float32")
+        raise MergeError(
+            f"entry {place} of tensor {step.output.name!r} does not fit into {dtype.torch_name}",
+            where=step.output.name,
+            hint="choose dtype: bfloat16 or float32",
+        )
     return stored
 
 
@@ -221,7 +242,10 @@ def _whole(step: Step, method: MergeMethod, reader: StepReader, files: InputFile
     if base is not None and method.operand == "delta":
         merged = base + merged
     if not bool(torch.isfinite(merged).all()):
-        raise MergeError(f"tensor {step.output.name!r} overflows when it is merged, though every parent is finite", where=step.output.name)
+        raise MergeError(
+            f"tensor {step.output.name!r} overflows when it is merged, though every parent is finite",
+            where=step.output.name,
+        )
     dtype = step.output.dtype
     if dtype is DType.BF16:
         emit(0, merged.to(torch.bfloat16).flatten().view(torch.uint16).numpy())

@@ -35,7 +35,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dic
         if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key, Hashable):
             if key in seen:
                 line = key_node.start_mark.line + 1
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} occurs twice", key_node.start_mark) from (
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} occurs twice", key_node.start_mark
+                ) from (
                     RecipeError(f"key {key!r} occurs twice, on lines {seen[key]} and {line}", hint="keep one of them")
                 )
             seen[key] = key_node.start_mark.line + 1
@@ -59,7 +61,9 @@ def read_yaml(text: str, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
         raise RecipeError(
-            f"not valid YAML: {getattr(error, 'problem', None) or error}", where=place, hint="check indentation, colons and quotes"
+            f"not valid YAML: {getattr(error, 'problem', None) or error}",
+            where=place,
+            hint="check indentation, colons and quotes",
         ) from None
 
 
@@ -70,5 +74,7 @@ def read_yaml_file(path: Path) -> Any:
     except FileNotFoundError:
         raise RecipeError("no such recipe file", where=str(path), hint=f"looked from {Path.cwd()}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe cannot be read ({error})", where=str(path), hint="name a YAML text file") from None
+        raise RecipeError(
+            f"the recipe cannot be read ({error})", where=str(path), hint="name a YAML text file"
+        ) from None
     return read_yaml(text, str(path))

@@ -32,7 +32,11 @@ def plan_text(plan: Plan) -> str:
     lines = [f"{plan.method.name}: {plan.method.summary}", ""]
     lines += ["parents"]
     for i, parent in enumerate(plan.parents):
-        roles = [parent.role] + (["config"] if i == plan.config_donor else []) + (["tokenizer"] if i == plan.tokenizer_donor else [])
+        roles = (
+            [parent.role]
+            + (["config"] if i == plan.config_donor else [])
+            + (["tokenizer"] if i == plan.tokenizer_donor else [])
+        )
         own = ", ".join(f"{name} {value}" for name, value in parent.parameters.items())
         pin = f" @ {parent.commit[:12]}" if parent.commit else ""
         lines.append(f"  {parent.reference}{pin}  ({', '.join(roles)}){'  ' + own if own else ''}")
@@ -41,7 +45,9 @@ def plan_text(plan: Plan) -> str:
     lines += ["", "tensors"]
     for (action, dtypes), steps in _groups(plan).items():
         entries = sum(step.output.numel for step in steps)
-        lines.append(f"  {len(steps):5d} {_DOING[action].format(method=plan.method.name)}, {entries:,} entries, {dtypes}")
+        lines.append(
+            f"  {len(steps):5d} {_DOING[action].format(method=plan.method.name)}, {entries:,} entries, {dtypes}"
+        )
     files = list(plan.layout.sizes) + (["model.safetensors.index.json"] if plan.layout.index else [])
     lines += [
         "",
@@ -120,9 +126,18 @@ def _step_dict(step: Step) -> dict[str, Any]:
 
 def _operand_dict(operand: Operand) -> dict[str, Any]:
     tensor = operand.tensor
-    row: dict[str, Any] = {"parent": operand.parent, "name": tensor.name, "dtype": tensor.dtype.value, "file": tensor.file}
+    row: dict[str, Any] = {
+        "parent": operand.parent,
+        "name": tensor.name,
+        "dtype": tensor.dtype.value,
+        "file": tensor.file,
+    }
     if operand.low_rank is not None:
-        row["adapter"] = {"rank": operand.low_rank.rank, "scale": operand.low_rank.scale, "tensors": [operand.low_rank.a.name, operand.low_rank.b.name]}
+        row["adapter"] = {
+            "rank": operand.low_rank.rank,
+            "scale": operand.low_rank.scale,
+            "tensors": [operand.low_rank.a.name, operand.low_rank.b.name],
+        }
     if operand.in_adapter:
         row["from_adapter"] = True
     return row

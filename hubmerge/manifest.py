@@ -87,10 +87,14 @@ def read_manifest(folder: Path) -> Manifest:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ManifestError(
-            f"no {MANIFEST_NAME}, so this is not a hubmerge merge", where=str(folder), hint="name the OUT of `hubmerge merge`"
+            f"no {MANIFEST_NAME}, so this is not a hubmerge merge",
+            where=str(folder),
+            hint="name the OUT of `hubmerge merge`",
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ManifestError(f"{MANIFEST_NAME} cannot be read ({error})", where=str(folder), hint="merge again") from error
+        raise ManifestError(
+            f"{MANIFEST_NAME} cannot be read ({error})", where=str(folder), hint="merge again"
+        ) from error
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if version != FORMAT_VERSION:
         raise ManifestError(

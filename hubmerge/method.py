@@ -216,4 +216,3 @@ def parameter_values(method: MergeMethod, resolved: Sequence[Mapping[str, Any]])
         name: tuple(getattr(row, name) for row in rows) if name in own else getattr(rows[0], name)
         for name in method.parameters.model_fields
     }
-

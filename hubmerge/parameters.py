@@ -71,7 +71,11 @@ def parse_parameters(
         name = method.parameters.alias(field)
         on_models = any(name in raw for _, raw in models if isinstance(raw, Mapping))
         if info.is_required() and name not in given and not (field in method.parameters.per_parent() and on_models):
-            hint = "move it from the models to the top-level parameters" if on_models else f"{method.name} needs it: {info.description}"
+            hint = (
+                "move it from the models to the top-level parameters"
+                if on_models
+                else f"{method.name} needs it: {info.description}"
+            )
             faults.append(RecipeError(f"parameter {name} is missing", where="parameters", hint=hint))
     return ParameterScopes(tuple(own), top), tuple(faults), tuple(warnings)
 
@@ -91,7 +95,9 @@ def _read_scope(
             _judge_unknown(method, str(name), place, faults, warnings)
         elif on_model and field not in method.parameters.per_parent():
             if not method.parameters.model_fields[field].is_required():
-                warnings.append(f"{place} is ignored: {method.name} has one {name} for all models, under the top-level parameters")
+                warnings.append(
+                    f"{place} is ignored: {method.name} has one {name} for all models, under the top-level parameters"
+                )
         elif value is not None:
             try:
                 settings[name] = parse_setting(value, _LeafCheck(name, method.parameters.model_fields[field]))
@@ -132,9 +138,7 @@ def _percent_hint(name: str, value: Any) -> str:
     return f"{value:g} % is {value / 100:g}" if is_percent else ""
 
 
-def _judge_unknown(
-    method: MergeMethod, name: str, place: str, faults: list[RecipeError], warnings: list[str]
-) -> None:
+def _judge_unknown(method: MergeMethod, name: str, place: str, faults: list[RecipeError], warnings: list[str]) -> None:
     known_elsewhere = set(_ELSEWHERE)
     for other in method_names():
         parameters = get_method(other).parameters

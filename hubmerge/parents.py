@@ -75,7 +75,11 @@ def open_parent(reference: ModelRef) -> ParentModel:
     adapter_source = open_source(reference.adapter)
     adapter_config = read_json(adapter_source, "adapter_config.json")
     if adapter_config is None:
-        raise PlanError("no adapter_config.json, so this is not an adapter", where=str(reference.adapter), hint="after the + comes a PEFT adapter")
+        raise PlanError(
+            "no adapter_config.json, so this is not an adapter",
+            where=str(reference.adapter),
+            hint="after the + comes a PEFT adapter",
+        )
     adapter_table = read_adapter_table(adapter_source)
     effect = read_adapter_effect(adapter_config, adapter_table, table, str(reference))
     return ParentModel(reference, source, config, table, adapter_source, adapter_table, effect)

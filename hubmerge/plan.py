@@ -27,7 +27,13 @@ __all__ = ["DEFAULT_MEMORY", "build_plan"]
 DEFAULT_MEMORY = 2_000_000_000
 
 
-def build_plan(recipe: Recipe | Mapping[str, Any] | str | Path, *, jobs: int | None = None, memory: int = DEFAULT_MEMORY, strict: bool = False) -> Plan:
+def build_plan(
+    recipe: Recipe | Mapping[str, Any] | str | Path,
+    *,
+    jobs: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    strict: bool = False,
+) -> Plan:
     """Decide everything about a merge from the recipe and the parents' headers and configs.
 
     jobs: worker threads (default: the cores at hand); fewer are planned when `memory` (bytes) does not hold them.
@@ -51,7 +57,12 @@ def build_plan(recipe: Recipe | Mapping[str, Any] | str | Path, *, jobs: int | N
     carried += [CarriedFile(name, tokenizer if tokenizer is not None else donor, size) for name, size in tokens.items()]
     warnings = (*recipe.warnings, *_notes(recipe, models, parents, drafts, donor))
     if strict and warnings:
-        raise PlanError.of([PlanError(warning, where="--strict", hint="mend the recipe, or leave out --strict") for warning in warnings])
+        raise PlanError.of(
+            [
+                PlanError(warning, where="--strict", hint="mend the recipe, or leave out --strict")
+                for warning in warnings
+            ]
+        )
     workers, peak = peak_memory(steps, method, jobs or _cores(), memory)
     plan = Plan(
         recipe=recipe,
@@ -105,43 +116,76 @@ def _main_dtype(drafts: Sequence[DraftStep]) -> DType:
     return max(counts, key=lambda dtype: (counts[dtype], dtype.value), default=DType.F32)
 
 
-def _tokenizer_donor(recipe: Recipe, models: Sequence[ParentModel], index: Mapping[ModelRef, int], donor: int) -> int | None:
+def _tokenizer_donor(
+    recipe: Recipe, models: Sequence[ParentModel], index: Mapping[ModelRef, int], donor: int
+) -> int | None:
     source = recipe.tokenizer_source
     if source is None or source == "base":
         if source == "base" and recipe.base_model is None:
-            raise PlanError("tokenizer_source: base, but no base_model is named", where="tokenizer_source", hint="name one of the models instead")
+            raise PlanError(
+                "tokenizer_source: base, but no base_model is named",
+                where="tokenizer_source",
+                hint="name one of the models instead",
+            )
         with_tokenizer = [i for i in (donor, *range(len(models))) if has_tokenizer(models[i])]
         return with_tokenizer[0] if with_tokenizer else None
     if source == "union":
-        raise PlanError("tokenizer_source: union is not done by this version", where="tokenizer_source", hint="use base, or one of the models")
-    chosen = next((i for reference, i in index.items() if str(reference) == source or str(reference.model) == source), None)
+        raise PlanError(
+            "tokenizer_source: union is not done by this version",
+            where="tokenizer_source",
+            hint="use base, or one of the models",
+        )
+    chosen = next(
+        (i for reference, i in index.items() if str(reference) == source or str(reference.model) == source), None
+    )
     if chosen is None or not has_tokenizer(models[chosen]):
         what = "is none of the models" if chosen is None else "has no tokenizer"
-        raise PlanError(f"tokenizer_source {source!r} {what}", where="tokenizer_source", hint="use base, or one of " + ", ".join(map(str, index)))
+        raise PlanError(
+            f"tokenizer_source {source!r} {what}",
+            where="tokenizer_source",
+            hint="use base, or one of " + ", ".join(map(str, index)),
+        )
     return chosen
 
 
-def _notes(recipe: Recipe, models: Sequence[ParentModel], parents: Sequence[int], drafts: Sequence[DraftStep], donor: int) -> list[str]:
+def _notes(
+    recipe: Recipe, models: Sequence[ParentModel], parents: Sequence[int], drafts: Sequence[DraftStep], donor: int
+) -> list[str]:
     """What a careful person would want to know before the merge."""
     from zoo_index.compat import compare
 
     notes: list[str] = []
     if recipe.base_is_averaged_in:
-        notes.append(f"base_model {recipe.base_model} is not listed under models and is averaged in with the top-level weight, as mergekit does")
+        notes.append(
+            f"base_model {recipe.base_model} is not listed under models and is averaged in with the top-level weight, as mergekit does"
+        )
     if recipe.scopes.has_gradient:
-        notes.append("gradients run from the first layer to the last; embeddings take the first value, the final norm and the head the last (mergekit: the first)")
+        notes.append(
+            "gradients run from the first layer to the last; embeddings take the first value, the final norm and the head the last (mergekit: the first)"
+        )
     for i in dict.fromkeys(parents):
         if i != donor:
             for reason in compare(models[donor].record, models[i].record).reasons:
                 if reason.severity == "warn":
                     notes.append(f"{models[donor].reference} and {models[i].reference}: {reason.sentence}")
-    kinds = sorted({o.tensor.dtype.torch_name for d in drafts for o in (*d.operands, *([d.base] if d.base else [])) if d.dtype.is_float})
+    kinds = sorted(
+        {
+            o.tensor.dtype.torch_name
+            for d in drafts
+            for o in (*d.operands, *([d.base] if d.base else []))
+            if d.dtype.is_float
+        }
+    )
     if len(kinds) > 1 and not (recipe.dtype or recipe.out_dtype):
-        notes.append(f"parents are stored as {' and '.join(kinds)}; tensors that mix them are written as float32; set dtype to choose")
+        notes.append(
+            f"parents are stored as {' and '.join(kinds)}; tensors that mix them are written as float32; set dtype to choose"
+        )
     if "float64" in kinds:
         notes.append("float64 tensors are computed in float32")
     if any(d.action == "average" for d in drafts):
-        notes.append("running statistics (BatchNorm) are averaged, not merged; re-estimate them on training data if accuracy matters")
+        notes.append(
+            "running statistics (BatchNorm) are averaged, not merged; re-estimate them on training data if accuracy matters"
+        )
     return notes
 
 

@@ -76,7 +76,8 @@ class CarriedFile:
 @dataclass(frozen=True)
 class Plan:
     """Everything a merge will do.  bytes_read counts a tensor once for each pass over it; peak_memory is an upper
-    estimate in bytes above the interpreter and its libraries; `hash` identifies recipe, parents and method."""
+    estimate in bytes above the interpreter and its libraries; `hash` identifies recipe, parents and method.
+    """
 
     recipe: Recipe
     parents: tuple[PlannedParent, ...]

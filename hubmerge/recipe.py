@@ -35,7 +35,7 @@ def _reference(value: Any) -> ModelRef:
 
 
 def _reference_mapping(value: Mapping[str, Any]) -> ModelRef:
-    """mergekit's long form: ``{model: {path: ..., revision: ...}, lora: {path: ..., revision: ...}}``."""
+    """Mergekit's long form: ``{model: {path: ..., revision: ...}, lora: {path: ..., revision: ...}}``."""
     parts = {"model": value} if "path" in value else value
     unknown = set(parts) - {"model", "lora"}
     if unknown or "model" not in parts:
@@ -96,12 +96,16 @@ class Recipe(_Part):
         None, description="the common ancestor: deltas are differences from it, and its config and tokenizer are taken"
     )
     parameters: dict[str, Any] = Field(
-        default_factory=dict, description="parameters for all models: a value, a gradient over depth, or filters by tensor name"
+        default_factory=dict,
+        description="parameters for all models: a value, a gradient over depth, or filters by tensor name",
     )
-    dtype: FloatType | None = Field(None, description="type of the merged weights; default: the widest among the parents")
+    dtype: FloatType | None = Field(
+        None, description="type of the merged weights; default: the widest among the parents"
+    )
     out_dtype: FloatType | None = Field(None, description="type of the merged weights; wins over dtype")
     tokenizer_source: str | None = Field(
-        None, description="whose tokenizer is taken: base, or one of the models by name; default: base_model, else the first"
+        None,
+        description="whose tokenizer is taken: base, or one of the models by name; default: base_model, else the first",
     )
     output: Output = Field(default_factory=Output, description="what is written")
     seed: int = Field(0, ge=0, description="seed of random methods")
@@ -138,7 +142,12 @@ class Recipe(_Part):
     def base_is_averaged_in(self) -> bool:
         """Whether an unlisted base becomes a parent of a method that knows no base (mergekit's rule)."""
         listed = {entry.model for entry in self.models}
-        return self.method.base == "none" and self.base_model is not None and self.base_model not in listed and "weight" in self.parameters
+        return (
+            self.method.base == "none"
+            and self.base_model is not None
+            and self.base_model not in listed
+            and "weight" in self.parameters
+        )
 
     @property
     def scopes(self) -> ParameterScopes:
@@ -160,7 +169,9 @@ class Recipe(_Part):
     def parse(cls, raw: Any, where: str = "recipe") -> Recipe:
         """Read a recipe from a mapping.  Raises `RecipeError` for all its faults together."""
         if not isinstance(raw, Mapping):
-            raise RecipeError(f"a recipe is a mapping, got {type(raw).__name__}", where=where, hint="see docs/recipe.md")
+            raise RecipeError(
+                f"a recipe is a mapping, got {type(raw).__name__}", where=where, hint="see docs/recipe.md"
+            )
         faults: list[HubmergeError] = []
         recipe = None
         try:
@@ -215,7 +226,9 @@ def _method_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
     except RecipeError as fault:
         return [fault]
     listed = raw.get("models")
-    entries = [entry if isinstance(entry, Mapping) else {} for entry in (listed if isinstance(listed, list | tuple) else [])]
+    entries = [
+        entry if isinstance(entry, Mapping) else {} for entry in (listed if isinstance(listed, list | tuple) else [])
+    ]
     models = [(str(entry.get("model")), entry.get("parameters") or {}) for entry in entries]
     _, faults, _ = parse_parameters(method, models, raw.get("parameters") or {})
     return list(faults)
@@ -226,11 +239,28 @@ def _model_faults(recipe: Recipe) -> list[HubmergeError]:
     method, listed = recipe.method, [entry.model for entry in recipe.models]
     twice = sorted({str(model) for model in listed if listed.count(model) > 1})
     if twice:
-        return [RecipeError(f"{twice[0]} is listed twice", where="models", hint="list each model once, with its weight")]
+        return [
+            RecipeError(f"{twice[0]} is listed twice", where="models", hint="list each model once, with its weight")
+        ]
     if method.base in {"required", "start"} and recipe.base_model is None:
-        what = "starts from a base model" if method.base == "start" else "merges what parents learned on top of a base model"
-        return [RecipeError(f"{method.name} {what}, and none is named", where="base_model", hint="add base_model: the common ancestor")]
-    if method.base == "none" and recipe.base_model and recipe.base_model not in listed and not recipe.base_is_averaged_in:
+        what = (
+            "starts from a base model"
+            if method.base == "start"
+            else "merges what parents learned on top of a base model"
+        )
+        return [
+            RecipeError(
+                f"{method.name} {what}, and none is named",
+                where="base_model",
+                hint="add base_model: the common ancestor",
+            )
+        ]
+    if (
+        method.base == "none"
+        and recipe.base_model
+        and recipe.base_model not in listed
+        and not recipe.base_is_averaged_in
+    ):
         if "weight" in method.parameters.model_fields:
             return [
                 RecipeError(
@@ -245,5 +275,11 @@ def _model_faults(recipe: Recipe) -> list[HubmergeError]:
         wanted = str(fewest) if fewest == most else f"at least {fewest}" if most is None else f"{fewest} to {most}"
         beside = " beside the base" if method.base == "required" else ""
         names = ", ".join(map(str, recipe.parents)) or "none"
-        return [RecipeError(f"{method.name} takes {wanted} model{'s' * (wanted != '1')}{beside}, got {count}", where="models", hint=f"given: {names}")]
+        return [
+            RecipeError(
+                f"{method.name} takes {wanted} model{'s' * (wanted != '1')}{beside}, got {count}",
+                where="models",
+                hint=f"given: {names}",
+            )
+        ]
     return []

@@ -51,16 +51,24 @@ def _fault(row: dict[str, Any], schema: type[BaseModel]) -> HubmergeError:
     if kind == "too_short":
         return RecipeError("no models are listed", where=where, hint="add `- model: org/name` lines")
     if kind in {"model_type", "dict_type"} and len(place) == 2 and place[0] == "models":
-        return RecipeError(f"a model is a mapping, got {row['input']!r}", where=where, hint=f"write `- model: {row['input']}`")
+        return RecipeError(
+            f"a model is a mapping, got {row['input']!r}", where=where, hint=f"write `- model: {row['input']}`"
+        )
     if kind == "value_error":
         return RecipeError(str(cause), where=where)
-    return RecipeError(f"{row['msg'].lower().removeprefix('input ')}, got {row['input']!r}", where=where, hint="see docs/recipe.md")
+    return RecipeError(
+        f"{row['msg'].lower().removeprefix('input ')}, got {row['input']!r}", where=where, hint="see docs/recipe.md"
+    )
 
 
 def _unknown_key(place: tuple[int | str, ...], where: str, schema: type[BaseModel]) -> HubmergeError:
     key = str(place[-1])
     if len(place) == 1 and key in _LATER:
-        return RecipeError(f"{key} ({_LATER[key]}) is not read by this version", where=where, hint="leave it out, or use a newer hubmerge")
+        return RecipeError(
+            f"{key} ({_LATER[key]}) is not read by this version",
+            where=where,
+            hint="leave it out, or use a newer hubmerge",
+        )
     known = _keys_at(place[:-1], schema)
     close = get_close_matches(key, known, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
@@ -76,5 +84,9 @@ def _keys_at(place: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]
     if field is None:
         return []
     annotation: Any = field.annotation
-    inner = [part for part in getattr(annotation, "__args__", (annotation,)) if isinstance(part, type) and issubclass(part, BaseModel)]
+    inner = [
+        part
+        for part in getattr(annotation, "__args__", (annotation,))
+        if isinstance(part, type) and issubclass(part, BaseModel)
+    ]
     return list(inner[0].model_fields) if inner else []

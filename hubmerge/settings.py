@@ -1,8 +1,8 @@
 """A parameter's value in a recipe, as mergekit writes it: one number, a gradient over depth, or a choice by tensor name.
 
-    density: 0.5                                    the same everywhere
-    density: [0.2, 0.8]                             a gradient: first layer to last, piecewise linear
-    density: [{filter: mlp, value: 0.8}, {value: 0.5}]    by substring of the tensor's name; the first match wins
+density: 0.5                                    the same everywhere
+density: [0.2, 0.8]                             a gradient: first layer to last, piecewise linear
+density: [{filter: mlp, value: 0.8}, {value: 0.5}]    by substring of the tensor's name; the first match wins
 """
 
 from __future__ import annotations

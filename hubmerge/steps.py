@@ -53,7 +53,9 @@ class _Drafting:
         self.faults.setdefault(f"{error.message}{error.hint}", error)
 
 
-def draft_steps(recipe: Recipe, models: Sequence[ParentModel], parents: tuple[int, ...], base: int | None, donor: int) -> tuple[DraftStep, ...]:
+def draft_steps(
+    recipe: Recipe, models: Sequence[ParentModel], parents: tuple[int, ...], base: int | None, donor: int
+) -> tuple[DraftStep, ...]:
     """One draft for every tensor of the donor's table, in the order of its files.
 
     models: all inputs; parents: indices of those that the method combines, in order; base: index of the base model, for
@@ -109,7 +111,11 @@ def _different_names(first: ParentModel, other: ParentModel, extra: list[str], m
 
     parts = ([told(extra, other, first)] if extra else []) + ([told(missing, first, other)] if missing else [])
     head = len(extra) == 1 and first.config.get("tie_word_embeddings", False)
-    hint = "the first ties its head to its embeddings, the other does not: name the other as base_model" if head else "every parent must have the same tensors"
+    hint = (
+        "the first ties its head to its embeddings, the other does not: name the other as base_model"
+        if head
+        else "every parent must have the same tensors"
+    )
     return PlanError("; ".join(parts), where="models", hint=hint)
 
 
@@ -117,7 +123,9 @@ def _tied(name: str, donor: ParentModel, other: ParentModel) -> TensorMeta | Non
     """The embedding that stands for a head which `other` does not store because it is tied."""
     text = other.config.get("text_config")
     nested = text.get("tie_word_embeddings") if isinstance(text, Mapping) else None
-    if not (other.config.get("tie_word_embeddings", nested if nested is not None else True) and name.endswith("head.weight")):
+    if not (
+        other.config.get("tie_word_embeddings", nested if nested is not None else True) and name.endswith("head.weight")
+    ):
         return None
     shape = donor.table[name].shape
     found = [m for m in other.table.values() if m.shape == shape and any(part in m.name for part in _EMBEDDINGS)]
@@ -159,7 +167,13 @@ def _draft(drafting: _Drafting, meta: TensorMeta) -> DraftStep:
 def _draft_buffer(drafting: _Drafting, meta: TensorMeta, operands: tuple[Operand, ...]) -> DraftStep:
     kinds = sorted({operand.tensor.dtype.value for operand in operands})
     if len(kinds) > 1:
-        drafting.fault(PlanError(f"tensor {meta.name!r} is stored as {' and '.join(kinds)} by different parents", where="models", hint="save the models with one dtype"))
+        drafting.fault(
+            PlanError(
+                f"tensor {meta.name!r} is stored as {' and '.join(kinds)} by different parents",
+                where="models",
+                hint="save the models with one dtype",
+            )
+        )
     counter = meta.name.endswith(_COUNTERS)
     return DraftStep(meta.name, meta.dtype, meta.shape, "count" if counter else "copy", operands, None, {})
 
@@ -178,14 +192,22 @@ def _values(drafting: _Drafting, name: str) -> dict[str, Any]:
     """The method's parameters for one tensor, checked."""
     recipe, depth = drafting.recipe, drafting.depths(name)
     method = recipe.method
-    rows = [drafting.scopes.resolve(method, drafting.models[index].reference, name, depth) for index in drafting.parents]
+    rows = [
+        drafting.scopes.resolve(method, drafting.models[index].reference, name, depth) for index in drafting.parents
+    ]
     try:
         values = parameter_values(method, rows)
         if method.check is not None:
             method.check(values)
     except ValidationError as error:
         first = error.errors()[0]
-        drafting.fault(RecipeError(f"{first['loc'][0]}: {first['msg'].lower()} for tensor {name!r}", where="parameters", hint="give it a value without a filter, or one whose filter matches"))
+        drafting.fault(
+            RecipeError(
+                f"{first['loc'][0]}: {first['msg'].lower()} for tensor {name!r}",
+                where="parameters",
+                hint="give it a value without a filter, or one whose filter matches",
+            )
+        )
         return {}
     except RecipeError as error:
         drafting.fault(error)

@@ -34,7 +34,9 @@ def _root(
     _version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
-    _traceback: Annotated[bool, typer.Option("--traceback", help="On an error, show where in the code it arose.")] = False,
+    _traceback: Annotated[
+        bool, typer.Option("--traceback", help="On an error, show where in the code it arose.")
+    ] = False,
 ) -> None:
     pass
 

@@ -9,7 +9,12 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Attach every command to `app`, in the order in which ``--help`` shows them."""
-    from hubmerge.cli import demo, zoo
+    from hubmerge.cli import demo, facts, merging, zoo
 
     app.command()(demo.demo)
+    app.command()(merging.plan)
+    app.command()(merging.merge)
+    app.command()(merging.verify)
+    app.command()(facts.methods)
+    app.command()(facts.env)
     app.add_typer(zoo.app, name="zoo")

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Format", "FormatOption", "JsonOption", "emit", "error", "note", "print_table", "say"]
+__all__ = [
+    "Format",
+    "FormatOption",
+    "JsonOption",
+    "emit",
+    "error",
+    "note",
+    "print_table",
+    "progress",
+    "quiet_transformers",
+    "say",
+]
 
 
 class Format(StrEnum):
@@ -40,6 +52,29 @@ def note(text: str) -> None:
 def error(fault: object) -> None:
     """One fault, as ``error: what · where · hint``."""
     print(f"error: {fault}", file=sys.stderr)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, silence elsewhere: yields a function to call with the bytes done since the last call."""
+    if not sys.stderr.isatty() or not total:
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def quiet_transformers() -> None:
+    """Keep transformers' own bars and warnings off the terminal; its errors come through."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def emit(
@@ -77,4 +112,7 @@ def _cell(value: object) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return cell == "-" or cell.replace(",", "").replace(".", "", 1).replace("±", "").replace(" ", "").removeprefix("-").isdigit()
+    return (
+        cell == "-"
+        or cell.replace(",", "").replace(".", "", 1).replace("±", "").replace(" ", "").removeprefix("-").isdigit()
+    )

@@ -43,7 +43,9 @@ class InputFiles:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
@@ -63,7 +65,9 @@ class InputFiles:
             self._paths[key] = open_source(reference).path(file)
         return self._paths[key]
 
-    def read_into(self, buffer: memoryview, parent: int, meta: TensorMeta, start: int, in_adapter: bool = False) -> None:
+    def read_into(
+        self, buffer: memoryview, parent: int, meta: TensorMeta, start: int, in_adapter: bool = False
+    ) -> None:
         """Fill `buffer` from byte `start` of a tensor; `MergeError` when the file does not have these bytes any more."""
         path = self.path(parent, meta.file, in_adapter)
         try:
@@ -75,7 +79,11 @@ class InputFiles:
             while done < len(buffer):
                 count = _read_at(descriptor, buffer[done:], meta.start + start + done)
                 if count == 0:
-                    raise MergeError(f"{path.name} ended inside tensor {meta.name!r}", where=str(path), hint="the file changed during the merge; merge again")
+                    raise MergeError(
+                        f"{path.name} ended inside tensor {meta.name!r}",
+                        where=str(path),
+                        hint="the file changed during the merge; merge again",
+                    )
                 done += count
         except OSError as error:
             raise MergeError(f"{path.name} cannot be read ({error.strerror})", where=str(path)) from error
@@ -177,7 +185,9 @@ class StepReader:
         else:
             single = stored.astype(np.float32)
         if not np.isfinite(single).all():
-            raise MergeError(f"adapter tensor {meta.name!r} holds a number that is not finite", where=str(self._files.path(parent, meta.file, True)), hint="the adapter is damaged; nothing was published")
+            raise MergeError(
+                f"adapter tensor {meta.name!r} holds a number that is not finite",
+                where=str(self._files.path(parent, meta.file, True)),
+                hint="the adapter is damaged; nothing was published",
+            )
         return single
-
-

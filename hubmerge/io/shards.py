@@ -79,4 +79,9 @@ def _index(tensors: Sequence[TensorMeta]) -> str:
     total = sum(meta.nbytes for meta in tensors)
     parameters = sum(math.prod(meta.shape) for meta in tensors)
     weight_map = {meta.name: meta.file for meta in sorted(tensors, key=lambda meta: meta.name)}
-    return json.dumps({"metadata": {"total_parameters": parameters, "total_size": total}, "weight_map": weight_map}, indent=2) + "\n"
+    return (
+        json.dumps(
+            {"metadata": {"total_parameters": parameters, "total_size": total}, "weight_map": weight_map}, indent=2
+        )
+        + "\n"
+    )

@@ -53,7 +53,9 @@ class OutputFolder:
             (self.partial / PARTIAL_MARK).write_text(self._plan_hash + "\n")
         except OSError as error:
             self._remove()
-            raise MergeError(f"{self.partial} cannot be created ({error.strerror})", where=str(self.out), hint="choose another OUT") from error
+            raise MergeError(
+                f"{self.partial} cannot be created ({error.strerror})", where=str(self.out), hint="choose another OUT"
+            ) from error
         return self
 
     def _take_over(self) -> None:
@@ -68,7 +70,9 @@ class OutputFolder:
             )
         shutil.rmtree(self.partial)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._close()
         if self.partial.exists():
             self._remove()
@@ -138,4 +142,6 @@ class OutputFolder:
 
 
 def _full(out: Path) -> MergeError:
-    return MergeError("the disk is full", where=str(out), hint="free some space and merge again; nothing was left behind")
+    return MergeError(
+        "the disk is full", where=str(out), hint="free some space and merge again; nothing was left behind"
+    )

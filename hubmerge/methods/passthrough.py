@@ -25,7 +25,7 @@ class PassthroughParameters(Parameters):
 )
 @entrywise
 def passthrough(weights: Sequence[float32], scale: float32) -> float32:
-    """Hand one parent's entry through, times `scale`.
+    """Hand one model through, every entry times `scale`.
 
     weights: one float32.  With scale 1 and the same dtype the bytes are those of the parent.
     """

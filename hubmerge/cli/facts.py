@@ -1,0 +1,143 @@
+"""`hubmerge methods` and `hubmerge env`: what there is, and what it runs on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from hubmerge.cli import output
+from hubmerge.cli.output import Format, FormatOption, JsonOption
+
+__all__ = ["env", "methods"]
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, to see all of it.", show_default=False)] = None,
+    format: FormatOption = Format.table,  # noqa: A002 - the option's own name
+    json: JsonOption = False,
+) -> None:
+    """List the merge methods, or explain one: parameters, formula, paper."""
+    from hubmerge.method import get_method, method_names
+
+    if name is None:
+        rows = [_facts(method) for method in method_names()]
+        output.emit(
+            format,
+            json,
+            data=lambda: rows,
+            table=lambda: output.print_table(
+                ("method", "base", "parameters", "what it does"),
+                [
+                    (row["name"], row["base"], ", ".join(p["name"] for p in row["parameters"]), row["summary"])
+                    for row in rows
+                ],
+            ),
+            quiet=lambda: [row["name"] for row in rows],
+        )
+        return
+    facts = _facts(get_method(name).name)
+    output.emit(
+        format,
+        json,
+        data=lambda: facts,
+        table=lambda: _print_method(facts),
+        quiet=lambda: [p["name"] for p in facts["parameters"]],
+    )
+
+
+def _facts(name: str) -> dict[str, Any]:
+    from hubmerge.method import get_method
+
+    method = get_method(name)
+    own = method.parameters.per_parent()
+    parameters = [
+        {
+            "name": method.parameters.alias(field),
+            "scope": "model" if field in own else "merge",
+            "default": None if info.is_required() else info.default,
+            "required": info.is_required(),
+            "description": info.description,
+        }
+        for field, info in method.parameters.model_fields.items()
+    ]
+    fewest, most = method.parents
+    return {
+        "name": name,
+        "summary": method.summary,
+        "kind": method.kind,
+        "base": {"required": "required", "start": "is its start", "none": "-"}[method.base],
+        "parents": [fewest, most],
+        "parameters": parameters,
+        "explanation": inspect.getdoc(method.rule),
+        "paper": method.paper,
+        "revision": method.revision,
+    }
+
+
+def _print_method(facts: dict[str, Any]) -> None:
+    output.say(f"{facts['name']} ({facts['kind']})")
+    output.say(facts["explanation"])
+    output.say()
+    output.print_table(
+        ("parameter", "of each", "default", "meaning"),
+        [
+            (p["name"], p["scope"], "required" if p["required"] else p["default"], p["description"])
+            for p in facts["parameters"]
+        ],
+    )
+    output.say()
+    output.say(f"paper: {facts['paper']}")
+
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "huggingface_hub",
+    "safetensors",
+    "numba",
+    "numpy",
+    "duckdb",
+    "datasets",
+    "evaluate",
+    "accelerate",
+)
+
+
+def env(
+    format: FormatOption = Format.table,  # noqa: A002 - the option's own name
+    json: JsonOption = False,
+) -> None:
+    """Print versions, machine and folders, for a report of a fault."""
+    facts = dict(_environment())
+    output.emit(
+        format,
+        json,
+        data=lambda: facts,
+        table=lambda: output.print_table(("what", "value"), facts.items()),
+        quiet=lambda: [f"{k}={v}" for k, v in facts.items()],
+    )
+
+
+def _environment() -> Iterable[tuple[str, str]]:
+    import os
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from hubmerge.version import __version__
+    from zoo_index.hub import hub_cache_folder
+
+    yield "hubmerge", __version__
+    yield "python", platform.python_version()
+    yield "platform", platform.platform()
+    yield "cores", str(os.cpu_count())
+    for package in _PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            yield package, "not installed"
+    yield "hub cache", str(hub_cache_folder())
+    yield "HF_HUB_OFFLINE", os.environ.get("HF_HUB_OFFLINE", "not set")

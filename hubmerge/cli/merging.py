@@ -1,0 +1,141 @@
+"""`hubmerge plan`, `merge` and `verify`."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hubmerge.cli import output
+from hubmerge.cli.output import Format, FormatOption, JsonOption
+
+__all__ = ["merge", "plan", "verify"]
+
+RecipeArgument = Annotated[Path, typer.Argument(help="The recipe: a YAML file.", metavar="RECIPE", show_default=False)]
+JobsOption = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", min=1, help="Worker threads; default: the cores at hand.", show_default=False),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")]
+
+
+def _bytes(text: str | int) -> int:
+    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B?)\s*", str(text).upper())
+    if match is None or (match[2] and match[2] not in units and match[2] + "B" not in units):
+        raise typer.BadParameter(f"{text!r} is not a size; write 500MB or 2GB")
+    unit = match[2] if match[2] in units else match[2] + "B"
+    size = int(float(match[1]) * units[unit])
+    if size <= 0:
+        raise typer.BadParameter("a size must be more than nothing")
+    return size
+
+
+MemoryOption = Annotated[
+    int,
+    typer.Option(
+        "--memory", parser=_bytes, metavar="SIZE", help="What the workers' buffers may take, like 500MB or 2GB."
+    ),
+]
+
+
+def plan(
+    recipe: RecipeArgument,
+    jobs: JobsOption = None,
+    memory: MemoryOption = 2_000_000_000,
+    strict: StrictOption = False,
+    format: FormatOption = Format.table,  # noqa: A002 - the option's own name
+    json: JsonOption = False,
+) -> None:
+    """Show what a merge would do: steps, bytes, memory, files, warnings.  Reads headers only, writes nothing."""
+    from hubmerge.plan import build_plan
+
+    planned = build_plan(recipe, jobs=jobs, memory=memory, strict=strict)
+    output.emit(
+        format,
+        json,
+        data=planned.to_dict,
+        table=lambda: output.say(str(planned)),
+        quiet=lambda: [planned.hash],
+    )
+
+
+def merge(
+    recipe: RecipeArgument,
+    out: Annotated[
+        Path, typer.Argument(help="Folder to write the merged model to.", metavar="OUT", show_default=False)
+    ],
+    jobs: JobsOption = None,
+    memory: MemoryOption = 2_000_000_000,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Discard what another interrupted merge left in OUT.partial.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an OUT that holds another merge.")] = False,
+    strict: StrictOption = False,
+    format: FormatOption = Format.table,  # noqa: A002 - the option's own name
+    json: JsonOption = False,
+) -> None:
+    """Merge the models of a recipe into the folder OUT."""
+    from hubmerge.assemble import finished_manifest, merge_plan
+    from hubmerge.explain import size_text
+    from hubmerge.plan import build_plan
+
+    begun = time.perf_counter()
+    planned = build_plan(recipe, jobs=jobs, memory=memory, strict=strict)
+    for warning in planned.warnings:
+        output.note(f"warning: {warning}")
+    done_before = finished_manifest(planned, out, overwrite=overwrite) is not None
+    total = sum(planned.layout.sizes.values())
+    with output.progress(f"merging {len(planned.steps)} tensors", total) as advance:
+        manifest = merge_plan(planned, out, fresh=fresh, overwrite=overwrite, progress=advance)
+    seconds = time.perf_counter() - begun
+
+    def table() -> None:
+        if done_before:
+            output.say(f"already done: {out} holds this merge (plan {planned.hash[:12]})")
+            return
+        counted = ", ".join(f"{count} {what}" for what, count in manifest.tensors.items() if count)
+        output.say(
+            f"{out}: {len(planned.steps)} tensors ({counted}), {size_text(total)} {manifest.dtype}, {seconds:.1f} s"
+        )
+        output.note(f"next: hubmerge verify {out}")
+
+    output.emit(format, json, data=lambda: manifest.model_dump(mode="json"), table=table, quiet=lambda: [out])
+
+
+def verify(
+    out: Annotated[Path, typer.Argument(help="A merged folder.", metavar="OUT", show_default=False)],
+    reload: Annotated[
+        bool, typer.Option("--reload/--no-reload", help="Also load it with transformers and run it once.")
+    ] = True,
+    jobs: JobsOption = None,
+    format: FormatOption = Format.table,  # noqa: A002 - the option's own name
+    json: JsonOption = False,
+) -> None:
+    """Check a merged folder: its files' digests, derivation from its parents, reload with finite outputs."""
+    from hubmerge.verify import verify_merge
+
+    if reload:
+        output.quiet_transformers()
+    result = verify_merge(out, reload=reload, jobs=jobs)
+    words = {True: "ok", False: "FAILED", None: "skipped"}
+    levels = {
+        "exact": "derived again from its parents, byte for byte",
+        "tolerance": "derived again from its parents, within the tolerance of its method",
+        "recorded": "recorded digests only; it was not derived again",
+    }
+
+    def table() -> None:
+        for check in result.checks:
+            output.say(f"{check.name:<11}{words[check.passed]:<8} {check.detail}")
+        output.say(f"{out}: {'verified, ' + levels[result.level] if result.passed else 'NOT what its manifest says'}")
+
+    output.emit(
+        format, json, data=result.to_dict, table=table, quiet=lambda: [result.level if result.passed else "failed"]
+    )
+    if not result.passed:
+        sys.exit(1)

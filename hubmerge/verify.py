@@ -1,0 +1,229 @@
+"""`verify`: is a merged model what its manifest says, can it be derived again, and does it load and answer?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hubmerge.assemble import file_digest
+from hubmerge.errors import VerifyError
+from hubmerge.execute import execute
+from hubmerge.io.reader import NUMPY
+from hubmerge.manifest import Manifest, read_manifest
+from hubmerge.plan import build_plan
+from hubmerge.plan_types import Plan, Step
+from hubmerge.recipe import Recipe
+from zoo_index.errors import HubmergeError
+from zoo_index.tensors import DType
+
+__all__ = ["Check", "Verification", "verify_merge"]
+
+_TOLERANCE = {DType.F64: 1e-5, DType.F32: 1e-5, DType.F16: 2**-9, DType.BF16: 2**-6}
+"""Relative to the largest magnitude of a tensor: what another BLAS may change."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: its name, whether it held, and a sentence."""
+
+    name: Literal["files", "derivation", "reload"]
+    passed: bool | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome.  level: ``exact`` (derived again from the parents, byte for byte), ``tolerance`` (derived again within
+    the tolerance of matrix methods), ``recorded`` (the digests of the manifest only, since the parents are not here).
+    """
+
+    folder: str
+    level: Literal["exact", "tolerance", "recorded"]
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed is not False for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "passed": self.passed}
+
+
+def verify_merge(folder: str | Path, *, reload: bool = True, jobs: int | None = None) -> Verification:
+    """Check a merged folder three ways: digests of its files, derivation from its parents, reload with finite outputs.
+
+    reload: also load it with transformers (needs torch) and run it once.  Raises `ManifestError` when `folder` is no
+    merge; what does not hold is in the result, not an exception.
+    """
+    path = Path(folder)
+    manifest = read_manifest(path)
+    files = _check_files(manifest, path)
+    derivation, level = (
+        _check_derivation(manifest, path, jobs)
+        if files.passed
+        else (Check("derivation", None, "not tried: the files are not those of the merge"), "recorded")
+    )
+    checks = [files, derivation]
+    if reload:
+        checks.append(
+            _check_reload(path)
+            if files.passed
+            else Check("reload", None, "not tried: the files are not those of the merge")
+        )
+    return Verification(str(folder), level, tuple(checks))
+
+
+def _check_files(manifest: Manifest, folder: Path) -> Check:
+    wrong = []
+    for name, recorded in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            wrong.append(f"{name} is missing")
+        elif path.stat().st_size != recorded.size or file_digest(path) != recorded:
+            wrong.append(f"{name} was changed")
+    known = set(manifest.files) | {"hubmerge.json", "README.md", ".gitattributes", "LICENSE", "NOTICE"}
+    stray = sorted(
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob("*.safetensors")
+        if p.relative_to(folder).as_posix() not in known
+    )
+    wrong += [f"{name} does not belong to the merge" for name in stray]
+    if wrong:
+        return Check("files", False, "; ".join(wrong))
+    return Check("files", True, f"{len(manifest.files)} files have the size and sha256 of the manifest")
+
+
+def _check_derivation(
+    manifest: Manifest, folder: Path, jobs: int | None
+) -> tuple[Check, Literal["exact", "tolerance", "recorded"]]:
+    try:
+        plan = build_plan(Recipe.parse(manifest.recipe), jobs=jobs)
+    except HubmergeError as fault:
+        return Check("derivation", None, f"not tried, the parents are not as they were: {fault.faults[0]}"), "recorded"
+    changed = [
+        str(p.reference)
+        for p, r in zip(plan.parents, manifest.parents, strict=False)
+        if dict(p.headers) != r.headers or p.commit != r.commit
+    ]
+    if changed:
+        return Check("derivation", None, f"not tried: {', '.join(changed)} changed since the merge"), "recorded"
+    if plan.hash != manifest.plan_hash:
+        return Check(
+            "derivation", None, "not tried: this version of hubmerge makes another plan of the same recipe"
+        ), "recorded"
+    exact = manifest.reproducible == "exact"
+    try:
+        worst = _rederive(plan, folder, exact=exact)
+    except HubmergeError as fault:
+        return Check("derivation", False, str(fault)), "recorded"
+    if exact:
+        return Check(
+            "derivation", True, f"{len(plan.steps)} tensors derived again from the parents: the same bytes"
+        ), "exact"
+    return Check(
+        "derivation",
+        True,
+        f"{len(plan.steps)} tensors derived again from the parents: largest difference {worst:.1e} of a tensor's largest entry",
+    ), "tolerance"
+
+
+def _rederive(plan: Plan, folder: Path, *, exact: bool) -> float:
+    """Run the plan against the bytes on disk; returns the worst relative difference.  Raises `VerifyError` at the first tensor that differs."""
+    descriptors = {name: os.open(folder / name, os.O_RDONLY | getattr(os, "O_BINARY", 0)) for name in plan.layout.sizes}
+    worst = [0.0]
+    try:
+        execute(plan, _comparer(descriptors, worst, exact=exact))
+    finally:
+        for descriptor in descriptors.values():
+            os.close(descriptor)
+    return worst[0]
+
+
+def _comparer(
+    descriptors: dict[str, int], worst: list[float], *, exact: bool
+) -> Callable[[Step, int, npt.NDArray[Any]], None]:
+    def compare(step: Step, first: int, entries: npt.NDArray[Any]) -> None:
+        output = step.output
+        stored = np.frombuffer(
+            os.pread(descriptors[output.file], entries.nbytes, output.start + first * entries.itemsize),
+            NUMPY[output.dtype],
+        )
+        if np.array_equal(stored.view(np.uint8), entries.view(np.uint8)):
+            return
+        if exact or not output.dtype.is_float:
+            raise VerifyError(
+                f"tensor {output.name!r} differs from what its parents give", where=output.file, hint="merge again"
+            )
+        a, b = (_as_float(values, output.dtype) for values in (stored, entries))
+        difference = float(np.abs(a - b).max() / max(float(np.abs(b).max()), 1e-30))
+        worst[0] = max(worst[0], difference)
+        if difference > _TOLERANCE[output.dtype]:
+            raise VerifyError(
+                f"tensor {output.name!r} differs by {difference:.1e} from what its parents give",
+                where=output.file,
+                hint="merge again",
+            )
+
+    return compare
+
+
+def _as_float(values: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
+    if dtype is DType.BF16:
+        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return values.astype(np.float64)
+
+
+def _check_reload(folder: Path) -> Check:
+    import torch
+
+    from hubmerge.loading import model_class, read_folder_config
+
+    try:
+        concrete = model_class(read_folder_config(folder), str(folder))
+        model, info = concrete.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    except (HubmergeError, OSError, ValueError, RuntimeError) as error:
+        return Check("reload", False, f"transformers cannot load it: {error}")
+    odd = [
+        f"{kind} {sorted(info[key])[0]!r}"
+        for kind, key in (("missing", "missing_keys"), ("unexpected", "unexpected_keys"))
+        if info[key]
+    ]
+    if odd:
+        return Check("reload", False, f"{concrete.__name__} and the tensors do not match: {', '.join(odd)}")
+    try:
+        with torch.no_grad():
+            outputs = model(**_dummy_inputs(model))
+    except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+        return Check(
+            "reload",
+            None,
+            f"{concrete.__name__} loads; it could not be run on a made-up input ({type(error).__name__}: {error})",
+        )
+    tensors = [value for value in outputs.values() if isinstance(value, torch.Tensor)]
+    if not tensors or not all(bool(torch.isfinite(value).all()) for value in tensors):
+        return Check("reload", False, f"{concrete.__name__} loads, but its outputs are not finite")
+    return Check("reload", True, f"{concrete.__name__} loads, its outputs are finite")
+
+
+def _dummy_inputs(model: Any) -> dict[str, Any]:
+    """A made-up input by the model's main input: an image of the config's size, or the first token ids."""
+    import torch
+
+    config = model.config
+    if model.main_input_name == "pixel_values":
+        vision = getattr(config, "vision_config", config)
+        size = getattr(vision, "image_size", None) or 64
+        height, width = size if isinstance(size, list | tuple) else (size, size)
+        return {
+            "pixel_values": torch.rand(
+                1, getattr(vision, "num_channels", 3), height, width, generator=torch.Generator().manual_seed(0)
+            )
+        }
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return {"input_ids": torch.arange(8).reshape(1, 8) % int(getattr(text, "vocab_size", 8))}
