@@ -1,4 +1,7 @@
-"""The parents' licences -> `Verdict`: under which licence a merge may be passed on, and why.  No licence is invented."""
+"""The parents' licences -> `Verdict`: under which licence a merge may be passed on, and why.
+
+No licence is ever invented: where none can be named, the verdict names none.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,15 @@ _NO_OTHER_MODELS = frozenset({"llama2", "llama3"})
 
 @dataclass(frozen=True)
 class ParentLicence:
-    """The licence one model or adapter states; `licence` is its identifier on the Hub, None when it states none."""
+    """The licence one model or adapter states.
+
+    licence: its identifier on the Hub, None when it states none.  name, link: of a licence that is ``other``.
+    """
 
     model: str
     licence: str | None
+    name: str | None = None
+    link: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ def judge_licences(parents: Sequence[ParentLicence]) -> Verdict:
     facts = [facts_of(parent.licence) for parent in parents]
     reasons = [Reason(rule.allowed, rule.reason, rule.source) for rule in RULES if _applies(rule, facts)]
     reasons += _family_reasons(facts)
-    allowed = max((reason.allowed for reason in reasons), key=_STRICTNESS.__getitem__, default="yes")
+    found: list[Allowed] = ["yes", *(reason.allowed for reason in reasons)]
+    allowed = max(found, key=_STRICTNESS.__getitem__)
     kinds = list(dict.fromkeys(fact.kind for fact in facts))
     obligations = dict.fromkeys(duty for kind in kinds for duty in OBLIGATIONS[kind])
     licence = _combined(facts, allowed)
@@ -90,7 +99,7 @@ def _applies(rule: Rule, facts: Sequence[LicenceFacts]) -> bool:
 
 
 def _family_reasons(facts: Sequence[LicenceFacts]) -> list[Reason]:
-    """Llama 2 and 3 forbid using the model to improve other language models: a merge with another licence may do that."""
+    """Llama 2 and 3 forbid using the model to improve other language models, which a merge may do."""
     bound = sorted({fact.id for fact in facts} & _NO_OTHER_MODELS)
     others = sorted({fact.id or "no licence" for fact in facts} - _NO_OTHER_MODELS)
     if not bound or not others:
@@ -104,9 +113,9 @@ def _combined(facts: Sequence[LicenceFacts], allowed: Allowed) -> str | None:
     if allowed == "no" or Kind.missing in kinds or not facts:
         return None
     same = {fact.id for fact in facts}
+    if Kind.custom in kinds or (allowed == "ask" and len(same) > 1):
+        return "other"
     if len(same) == 1:
         return same.pop()
-    if allowed == "ask":
-        return "other"
     kind = next(kind for kind in _BINDING if kind in kinds)
     return max((fact for fact in facts if fact.kind is kind), key=lambda fact: fact.rank).id

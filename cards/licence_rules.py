@@ -57,8 +57,8 @@ _ALL = (
     *_several(
         Kind.permissive,
         _SPDX,
-        "zlib isc mit bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear ncsa postgresql artistic-2.0 afl-3.0 ms-pl ecl-2.0 "
-        "odc-by openmdw openmdw-1.0 apache-2.0",
+        "zlib isc mit bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear ncsa postgresql artistic-2.0 afl-3.0 ms-pl "
+        "ecl-2.0 odc-by openmdw openmdw-1.0 apache-2.0",
     ),
     *_several(Kind.attribution, _CC, "cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0"),
     *_several(
@@ -211,7 +211,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "yes",
-        "attribution stays due: works under a Creative Commons BY licence cannot be handed on as if under a code licence",
+        "attribution stays due: works under a Creative Commons BY licence cannot be handed on as under a code licence",
         _CC_FAQ,
         all_of=frozenset({Kind.attribution}),
         any_of=frozenset({Kind.public_domain, Kind.permissive}),

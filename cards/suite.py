@@ -10,17 +10,18 @@ tasks:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from cards.errors import SuiteError
+from hubmerge.dialect import read_yaml
+from hubmerge.errors import RecipeError
 
 __all__ = ["METRICS", "Suite", "Task", "TaskKind", "load_suite"]
 
@@ -144,33 +145,17 @@ def load_suite(path: str | Path) -> Suite:
     return suite
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error, not a silent replacement."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def _read_yaml(path: Path) -> dict[str, Any]:
-    hint = "a suite is a mapping with name, seed and tasks"
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        raw = read_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise SuiteError("no such suite file", where=str(path), hint=_near_file(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"the suite cannot be read ({error})", where=str(path), hint="name a YAML file") from error
-    except (yaml.YAMLError, TypeError) as error:  # TypeError: a mapping or list used as a key
-        what = getattr(error, "problem", None) or str(error)
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise SuiteError(f"not readable as YAML: {what}", where=where, hint=hint) from error
+    except RecipeError as fault:  # suites are written in the same YAML as recipes
+        raise SuiteError(fault.message, where=fault.where, hint=fault.hint) from None
     if not isinstance(raw, dict):
+        hint = "a suite is a mapping with name, seed and tasks"
         raise SuiteError("the suite is not a mapping", where=str(path), hint=hint)
     return raw
 

@@ -9,12 +9,15 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Attach every command to `app`, in the order in which ``--help`` shows them."""
-    from hubmerge.cli import demo, facts, merging, zoo
+    from hubmerge.cli import card, demo, evaluate, facts, merging, publish, zoo
 
     app.command()(demo.demo)
     app.command()(merging.plan)
     app.command()(merging.merge)
     app.command()(merging.verify)
+    app.command()(evaluate.evaluate)
+    app.command()(card.card)
+    app.command()(publish.publish)
     app.command()(facts.methods)
     app.command()(facts.env)
     app.add_typer(zoo.app, name="zoo")

@@ -1,0 +1,160 @@
+"""`render_card`: (manifest, model, parents, verdict, results) -> the text of a model card.  Pure and deterministic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import yaml
+
+from cards import card_words, markdown
+from cards.card_tables import comparison_lines, data_lines, results_table
+from cards.licence import Verdict
+from cards.model_facts import ModelFacts
+from cards.parents import ParentFacts
+from cards.public import public_manifest
+from cards.results import Results
+from hubmerge.manifest import Manifest
+
+__all__ = ["render_card"]
+
+
+def render_card(
+    manifest: Manifest,
+    *,
+    name: str,
+    model: ModelFacts,
+    parents: Sequence[ParentFacts],
+    verdict: Verdict,
+    results: Results | None = None,
+) -> str:
+    """The card of a merge under the public name `name`, with its YAML front matter.
+
+    results: an evaluation that holds this merge and, for comparison, its parents; None says so in the card.  Raises
+    `ResultsError` when `results` hold nothing about this merge.  No local path comes into the text.
+    """
+    from huggingface_hub import ModelCard
+
+    public = public_manifest(manifest)
+    body = (
+        _environment()
+        .get_template("card.md.jinja")
+        .render(
+            name=name,
+            model=model,
+            parents=parents,
+            verdict=verdict,
+            results=results,
+            warnings=public.warnings,
+            **_sentences(public, name, model, parents, verdict),
+            **_evaluation(public, parents, results),
+        )
+    )
+    front = _metadata(public, name, model=model, parents=parents, verdict=verdict, results=results).to_yaml()
+    return str(ModelCard(f"---\n{front}\n---\n\n{body.strip()}\n"))
+
+
+def _environment() -> Any:
+    """Jinja's sandbox with escaping on: cards, labels and names are written by strangers."""
+    from jinja2 import PackageLoader, StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    environment = SandboxedEnvironment(
+        loader=PackageLoader("cards"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        text=markdown.text,
+        fenced=markdown.fenced,
+        names=card_words.join_names,
+        linked=card_words.linked,
+        url=card_words.url,
+        state=card_words.state,
+        coefficients=card_words.coefficients,
+        licences=card_words.licences,
+    )
+    return environment
+
+
+def _metadata(
+    manifest: Manifest,
+    name: str,
+    *,
+    model: ModelFacts,
+    parents: Sequence[ParentFacts],
+    verdict: Verdict,
+    results: Results | None,
+) -> Any:
+    from huggingface_hub import ModelCardData
+
+    every = [each for parent in parents for each in parent.models]
+    hub_ids = _unique(each.hub_id for each in every)
+    custom = verdict.licence == "other"
+    return ModelCardData(
+        base_model=hub_ids or None,
+        base_model_relation="merge",
+        library_name="transformers",
+        pipeline_tag=model.pipeline_tag,
+        tags=["merge", "hubmerge", manifest.method],
+        license=verdict.licence,
+        license_name="licences-of-the-parents" if custom else None,
+        license_link="README.md" if custom else None,
+        language=_unique(word for each in every for word in each.card.languages) or None,
+        datasets=_unique(word for each in every for word in each.card.datasets) or None,
+        model_name=name if results else None,
+        eval_results=results.eval_results(results.merged(manifest.plan_hash)) if results else None,
+    )
+
+
+def _sentences(
+    manifest: Manifest, name: str, model: ModelFacts, parents: Sequence[ParentFacts], verdict: Verdict
+) -> dict[str, Any]:
+    every = [each for parent in parents for each in parent.models]
+    folders = _unique(each.name for each in every if each.hub_id is None)
+    hub_parents = list({each.hub_id: each for each in every if each.hub_id}.values())
+    known = {each.name for each in every}
+    return {
+        "summary": card_words.summary(manifest, name, model, parents),
+        "load_code": card_words.load_code(name, model),
+        "hubmerge_code": card_words.hubmerge_code(name),
+        "processor_words": card_words.PROCESSOR_WORDS.get(model.processor or ""),
+        "method_sentence": card_words.method_sentence(manifest),
+        "recipe": yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True, width=100),
+        "has_folders": bool(folders),
+        "tensor_sentence": card_words.tensor_sentence(manifest),
+        "hub_parents": hub_parents,
+        "licence_sentence": card_words.licence_sentence(verdict),
+        "unread": _unique(each.name for each in every if not each.card.found),
+        "ancestors": _unique(base for each in every for base in each.card.base_models if base not in known),
+        "reproduce_sentence": card_words.reproduce_sentence(folders, hub_parents),
+        "commands": "hubmerge merge recipe.yaml out/\nhubmerge verify out/",
+        "exactness_sentence": card_words.EXACTNESS[manifest.reproducible],
+        "versions": card_words.versions(manifest),
+    }
+
+
+def _evaluation(manifest: Manifest, parents: Sequence[ParentFacts], results: Results | None) -> dict[str, Any]:
+    if results is None:
+        return {"columns": (), "rows": (), "comparisons": (), "data_lines": (), "stderr_sentence": "", "notes": ()}
+    merged = results.merged(manifest.plan_hash)
+    roles = {parent.name: parent.role for parent in parents}
+    columns, rows = results_table(results, merged, roles)
+    kinds = {task.metric for task in merged.tasks}
+    sentences = []
+    if "accuracy" in kinds:
+        sentences.append("The standard error of an accuracy p over n samples is the square root of p (1 − p) / n.")
+    if kinds - {"accuracy"}:
+        sentences.append("Those of perplexity and bits per byte come from the windows of text, taken as independent.")
+    if len(results.models) > 1:
+        sentences.append("Differences are between models on the same samples, where these were the same for both.")
+    return {
+        "columns": columns,
+        "rows": rows,
+        "comparisons": comparison_lines(results, merged, roles),
+        "data_lines": data_lines(merged),
+        "stderr_sentence": " ".join(sentences),
+        "notes": _unique(f"{task.name}: {note}" for task in merged.tasks for note in task.notes),
+    }
+
+
+def _unique(values: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(value for value in values if value))

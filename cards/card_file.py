@@ -1,0 +1,126 @@
+"""README.md in a merge's folder: writing it without losing what a person wrote, and renaming what hubmerge wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cards.card import render_card
+from cards.card_check import Finding, check_card
+from cards.card_words import LOAD_LINE
+from cards.errors import CardError
+from cards.licence import Verdict, judge_licences
+from cards.model_facts import read_model_facts
+from cards.parents import read_parents
+from cards.results import Results, read_results
+from hubmerge.manifest import read_manifest
+
+__all__ = ["CARD_NAME", "CardReport", "is_untouched", "rename_card", "write_card"]
+
+CARD_NAME = "README.md"
+_STAMP = re.compile(r"\n<!-- written by hubmerge, sha256 ([0-9a-f]{64}) -->\n\Z")
+
+
+@dataclass(frozen=True)
+class CardReport:
+    """The card that was written, what it still lacks, and the licence verdict."""
+
+    path: Path
+    findings: tuple[Finding, ...]
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        lines = [f"card written: {self.path}", *(f"{finding.level}: {finding}" for finding in self.findings)]
+        return "\n".join(lines)
+
+
+def write_card(
+    out: str | Path,
+    results: Results | str | Path | None = None,
+    *,
+    name: str | None = None,
+    overwrite: bool = False,
+) -> CardReport:
+    """Write OUT/README.md from the merge's manifest, its parents' cards and, if given, its evaluation.
+
+    name: the model's public name, by default the folder's.  A card that a person wrote or changed is replaced only
+    with `overwrite`.  Raises `ManifestError` when OUT is no merge, `ResultsError` when `results` are not about it,
+    `CardError` when a person's card is in the way.
+    """
+    out = Path(out)
+    manifest = read_manifest(out)
+    if results is not None and not isinstance(results, Results):
+        results = read_results(results)
+    path = out / CARD_NAME
+    if path.exists() and not overwrite and not is_untouched(path.read_text(encoding="utf-8", errors="replace")):
+        raise CardError(
+            f"{CARD_NAME} was written or changed by a person",
+            where=str(path),
+            hint="keep it, or replace it with --overwrite",
+        )
+    parents = read_parents(manifest)
+    verdict = judge_licences([each.licence for parent in parents for each in parent.models])
+    text = render_card(
+        manifest,
+        name=name or out.resolve().name,
+        model=read_model_facts(out),
+        parents=parents,
+        verdict=verdict,
+        results=results,
+    )
+    _replace(path, _stamped(text))
+    return CardReport(path, check_card(out), verdict)
+
+
+def is_untouched(text: str) -> bool:
+    """Whether the card is, to the byte, as hubmerge wrote it."""
+    stamp = _STAMP.search(text)
+    return stamp is not None and stamp[1] == _digest(text[: stamp.start()])
+
+
+def rename_card(text: str, old: str, new: str) -> str:
+    """The same card for a model that is now called `new`.
+
+    Changed are the lines as hubmerge writes them: the heading, the name in the model-index, the folder in the code.
+    In a card that nobody has touched, the first sentence's name is changed too, and it stays untouched.
+    """
+    from huggingface_hub import ModelCard
+
+    from cards.markdown import text as escaped
+
+    if old == new:
+        return text
+    untouched = is_untouched(text)
+    card = ModelCard(text)
+    if getattr(card.data, "model_name", None) == old:
+        card.data["model_name"] = new
+        text = card.content
+    text = text.replace(f"\n# {escaped(old)}\n", f"\n# {escaped(new)}\n", 1)
+    text = text.replace(f"\n{LOAD_LINE.format(name=old)}", f"\n{LOAD_LINE.format(name=new)}")
+    if untouched:
+        text = text.replace(f"\n{escaped(old)} is ", f"\n{escaped(new)} is ", 1)
+        text = _stamped(_STAMP.sub("", text))
+    return text
+
+
+def _stamped(text: str) -> str:
+    return f"{text}\n<!-- written by hubmerge, sha256 {_digest(text)} -->\n"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside the file, then rename: a card is never half-written."""
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise CardError(
+            f"the card cannot be written ({error.strerror})", where=str(path), hint="check the folder"
+        ) from error

@@ -1,0 +1,89 @@
+"""The evaluation part of a card: the table beside the parents, the differences in words, the data behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cards import markdown
+from cards.compare import Comparison, compare_tasks
+from cards.results import ModelResult, Results, TaskResult, decimals, format_value
+
+__all__ = ["comparison_lines", "data_lines", "results_table"]
+
+_ARROW = {True: "↑", False: "↓"}
+_METRIC_WORDS = {"accuracy": "accuracy", "perplexity": "perplexity", "bits_per_byte": "bits per byte"}
+_OUTCOME_WORDS = {
+    "better": "better, beyond what chance gives at the 5 % level",
+    "worse": "worse, beyond what chance gives at the 5 % level",
+    "within noise": "within noise: this data cannot tell the two apart",
+    "unknown": "of unknown certainty, since there is no standard error",
+}
+
+
+def results_table(
+    results: Results, merged: ModelResult, roles: Mapping[str, str]
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns (task, metric, n; ↑ when higher is better) and rows, the merged model first and in bold."""
+    columns = [
+        f"{task.name}: {_METRIC_WORDS[task.metric]} {_ARROW[task.higher_is_better]} (n = {task.n:,})"
+        for task in merged.tasks
+    ]
+    rows = []
+    for model in sorted(results.models, key=lambda model: model is not merged):
+        name = markdown.text(model.name)
+        row = {
+            "name": markdown.Markup(f"**{name}**") if model is merged else name,
+            "role": "this model" if model is merged else roles.get(model.name, "for comparison"),
+            "values": [_cell(model, task) for task in merged.tasks],
+        }
+        rows.append(row)
+    return columns, rows
+
+
+def comparison_lines(results: Results, merged: ModelResult, roles: Mapping[str, str]) -> list[str]:
+    """For every task and metric: the merged model against the best of its parents that were evaluated."""
+    parents = [model for model in results.models if model.name in roles and model is not merged]
+    lines = []
+    for task in merged.tasks:
+        rivals = [(model, found) for model in parents if (found := _same(model, task)) is not None]
+        if rivals:
+            best, found = (max if task.higher_is_better else min)(rivals, key=lambda rival: rival[1].value)
+            against = compare_tasks(task, found, model=merged.name, other=best.name)
+            lines.append(_sentence(task, found, against))
+    return lines
+
+
+def data_lines(merged: ModelResult) -> list[markdown.Markup]:
+    """One line per task about its data."""
+    lines: dict[str, markdown.Markup] = {}
+    for task in merged.tasks:
+        what = "windows of text" if task.task == "perplexity" else "samples"
+        split = f", split {markdown.text(task.split)}" if task.split else ""
+        labels = f", labels {markdown.some(task.labels)}" if task.labels else ""
+        lines[task.name] = markdown.Markup(
+            f"{markdown.text(task.name)} ({task.task}): {task.n:,} {what} of {markdown.text(task.data)}"
+            f"{split}{labels}; "
+            f"SHA-256 of the data {markdown.code(task.data_sha256[:16])}"
+        )
+    return list(lines.values())
+
+
+def _cell(model: ModelResult, task: TaskResult) -> str:
+    found = _same(model, task)
+    return "–" if found is None else format_value(found)
+
+
+def _same(model: ModelResult, task: TaskResult) -> TaskResult | None:
+    return next((other for other in model.tasks if (other.name, other.metric) == (task.name, task.metric)), None)
+
+
+def _sentence(task: TaskResult, found: TaskResult, against: Comparison) -> str:
+    places = decimals(against.stderr) if against.stderr is not None else 4
+    spread = f" ± {against.stderr:.{places}f}" if against.stderr is not None else ""
+    sign = "−" if against.difference < 0 else "+"
+    difference = f"{sign}{abs(against.difference):.{places}f}{spread}"
+    return (
+        f"{task.name}, {_METRIC_WORDS[task.metric]}: {format_value(task)}, against {format_value(found)} for "
+        f"{against.other}, the best parent there. The difference is {difference}, {_OUTCOME_WORDS[against.outcome]}."
+    )

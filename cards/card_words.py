@@ -1,0 +1,166 @@
+"""The sentences and table cells of a card, one function each; everything from outside is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cards.licence import Verdict
+from cards.markdown import Markup, code, some, text
+from cards.model_facts import ModelFacts
+from cards.parents import ParentFacts, ParentModel
+from hubmerge.manifest import Manifest
+
+__all__ = [
+    "EXACTNESS", "LOAD_LINE", "PROCESSOR_WORDS", "coefficients", "hubmerge_code", "join_names", "licence_sentence",
+    "licences", "linked", "load_code", "method_sentence", "reproduce_sentence", "state", "summary", "tensor_sentence",
+    "url", "versions",
+]  # fmt: skip
+
+LOAD_LINE = 'folder = "./{name}"'
+"""The line of the card's code that names the folder; `cards.card_file.rename_card` looks for it."""
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+PROCESSOR_WORDS = {
+    "AutoImageProcessor": "image processor",
+    "AutoTokenizer": "tokenizer",
+    "AutoProcessor": "processor",
+}
+_TENSOR_WORDS = {
+    "merged": "merged by the method",
+    "copied": "copied unchanged, because all parents have the same",
+    "averaged": "averaged (running statistics, which are no directions in weight space)",
+    "counted": "taken from the parent with the largest (counters)",
+}
+EXACTNESS = {
+    "exact": "The weights come out the same, byte for byte, on every machine.",
+    "tolerance": "The method multiplies matrices, so on another machine the last digits can differ; "
+    "verify tells whether they are within tolerance.",
+}
+_DUTIES = {
+    "yes": "may be published",
+    "ask": "needs a person's decision before it is published",
+    "no": "must not be published",
+}
+
+
+def summary(manifest: Manifest, name: str, model: ModelFacts, parents: Sequence[ParentFacts]) -> Markup:
+    """The first paragraph: what it is and what it was made of."""
+    kind = f"{model.what} ({model.architecture}, " if model.architecture else f"{model.what} ("
+    merged = [parent.name for parent in parents if parent.role == "parent"]
+    bases = [parent.name for parent in parents if parent.role == "base" and parent.name not in merged]
+    relative = f", starting from the base model {join_names(bases)}" if bases else ""
+    classes = f" It tells {len(model.labels)} classes apart: {some(model.labels)}." if model.labels else ""
+    count = _NUMBERS[len(merged)] if len(merged) < len(_NUMBERS) else str(len(merged))
+    models = "model" if len(merged) == 1 else "models"
+    return Markup(
+        f"{text(name)} is {text(kind)}{manifest.parameters:,} parameters, "
+        f"{text(manifest.dtype)}). It was made by combining the weights of {count} {models}, "
+        f"{join_names(merged)}{relative}, with the method {text(manifest.method)}.{classes}"
+    )
+
+
+def method_sentence(manifest: Manifest) -> Markup:
+    """Which method, of which paper, in which type."""
+    paper = f" ({text(manifest.paper)})" if manifest.paper else ""
+    return Markup(
+        f"By hubmerge {text(manifest.hubmerge_version)}, with the method "
+        f"{code(manifest.method)}{paper}, computed in float32 and stored as {text(manifest.dtype)}."
+    )
+
+
+def tensor_sentence(manifest: Manifest) -> str:
+    """What happened to how many tensors."""
+    counts = {kind: count for kind, count in manifest.tensors.items() if count}
+    total = sum(counts.values())
+    parts = [
+        f"{count} {'was' if count == 1 else 'were'} {_TENSOR_WORDS.get(kind, kind)}" for kind, count in counts.items()
+    ]
+    return f"Of the model's {total} tensors, {_and(parts)}." if parts else ""
+
+
+def load_code(name: str, model: ModelFacts) -> str:
+    """Code that can be copied, with the ordinary classes of transformers."""
+    classes = sorted({model.auto_class, model.processor or model.auto_class})
+    lines = [
+        f"from transformers import {', '.join(classes)}",
+        "",
+        f"{LOAD_LINE.format(name=name)}  # or its name on the Hub",
+        f'model = {model.auto_class}.from_pretrained(folder, dtype="auto")',
+    ]
+    if model.processor:
+        variable = "tokenizer" if model.processor == "AutoTokenizer" else "processor"
+        lines.append(f"{variable} = {model.processor}.from_pretrained(folder)")
+    return "\n".join(lines)
+
+
+def hubmerge_code(name: str) -> str:
+    """The same by hubmerge, which reads the class from the config."""
+    call = 'hubmerge.AutoMergedModel.from_pretrained(folder, dtype="auto")'
+    return f"import hubmerge\n\n{LOAD_LINE.format(name=name)}\nmodel = {call}"
+
+
+def licence_sentence(verdict: Verdict) -> Markup:
+    """The verdict in words."""
+    stated = _and([f"{text(p.model)}: {text(p.licence or 'none stated')}" for p in verdict.parents])
+    decision = f"By its parents' licences ({stated}), this model {_DUTIES[verdict.allowed]}"
+    if verdict.licence == "other":
+        return Markup(f"{decision}. The licences of all parents apply at once.")
+    under = f", under {text(verdict.licence)}" if verdict.licence else ""
+    return Markup(f"{decision}{under}.")
+
+
+def reproduce_sentence(folders: Sequence[str], hub_parents: Sequence[ParentModel]) -> Markup:
+    """What to lay ready before running the commands."""
+    parts = ["Save the recipe above as recipe.yaml"]
+    if folders:
+        parts.append(f"put the {'folder' if len(folders) == 1 else 'folders'} {join_names(folders)} beside it")
+    if hub_parents:
+        parts.append("take the models from the Hub at the commits in the table")
+    return Markup(f"{_and(parts)}, then run:")
+
+
+def versions(manifest: Manifest) -> str:
+    """The packages it was made with."""
+    versions = {"hubmerge": manifest.hubmerge_version, **manifest.versions}
+    return ", ".join(f"{package} {number}" for package, number in versions.items())
+
+
+def join_names(names: Iterable[str]) -> Markup:
+    """``a, b and c``, escaped."""
+    return Markup(_and([text(name) for name in names]))
+
+
+def _and(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def linked(parent: ParentFacts) -> Markup:
+    """A parent's name, linked when it is on the Hub."""
+    cells = [
+        f"[{text(model.name)}]({url(model)})" if model.hub_id else str(text(model.name)) for model in parent.models
+    ]
+    return Markup(" + ".join(cells))
+
+
+def url(model: ParentModel) -> str:
+    """Where a model of the Hub is."""
+    return f"https://huggingface.co/{model.hub_id}"
+
+
+def state(parent: ParentFacts) -> Markup:
+    """Which state of its files a parent had."""
+    states = [f"commit {code((m.commit or '')[:12])}" for m in parent.models if m.hub_id]
+    if any(model.hub_id is None for model in parent.models):
+        states.append(f"header {code(parent.header)}")
+    return Markup(", ".join(states))
+
+
+def coefficients(parameters: Mapping[str, Any]) -> str:
+    """What the recipe gave a parent of its own."""
+    return ", ".join(f"{name} {value}" for name, value in parameters.items()) or "–"
+
+
+def licences(parent: ParentFacts) -> str:
+    """What its cards state."""
+    return " and ".join(model.card.licence or "none stated" for model in parent.models)

@@ -1,0 +1,98 @@
+"""What may be told to everyone: a manifest without local paths, and the search for what must not leave the machine."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hubmerge.manifest import Manifest
+from zoo_index.reference import is_local_name
+
+__all__ = ["find_leaks", "public_manifest", "public_names", "public_value"]
+
+_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{20,}\b")
+_HOME = re.compile(r"(?<![\w/])~/[\w.+-]+|[A-Za-z]:\\{1,2}Users\\")
+_ABSOLUTE = re.compile(r"(?:^|(?<=[\s\"'(=:,`\[]))/(?:[\w.@+-]+/)+[\w.@+-]*", re.MULTILINE)
+_PLACEHOLDERS = ("/path/to",)
+_DIGESTS = frozenset({"files", "headers"})
+
+
+def public_names(manifest: Manifest) -> dict[str, str]:
+    """Every folder the manifest refers to -> ``./<its own name>``, told apart by a number where names are the same.
+
+    A parent without a commit is a folder, however its name is spelt.
+    """
+    folders: list[str] = []
+    for parent in manifest.parents:
+        if parent.commit is None:
+            folders.append(parent.reference)
+        if parent.adapter is not None and parent.adapter_commit is None:
+            folders.append(parent.adapter)
+    names: dict[str, str] = {}
+    taken: dict[str, str] = {}  # public name -> the folder that has it
+    for folder in folders:
+        place = _plain(folder)
+        own = Path(folder).expanduser().resolve().name or "model"
+        name, number = f"./{own}", 1
+        while taken.setdefault(name, place) != place:
+            number += 1
+            name = f"./{own}-{number}"
+        names[folder] = name
+    return names
+
+
+def public_manifest(manifest: Manifest) -> Manifest:
+    """The manifest as it is published: local references become ``./<folder name>``, and nothing else changes."""
+    names = public_names(manifest)
+    raw = manifest.model_dump(mode="json")
+    parents = [_public_row(row, names) for row in raw.pop("parents")]
+    kept = {key: raw.pop(key) for key in _DIGESTS & raw.keys()}
+    return Manifest.model_validate({**public_value(raw, names), **kept, "parents": parents})
+
+
+def public_value(value: Any, names: Mapping[str, str]) -> Any:
+    """JSON values with every local reference in `names`, and every other text that is a local path, made public."""
+    if isinstance(value, Mapping):
+        return {key: public_value(item, names) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [public_value(item, names) for item in value]
+    return _public_text(value, names) if isinstance(value, str) else value
+
+
+def find_leaks(text: str, *, private: Iterable[str] = (), data: bool = False) -> list[str]:
+    """What in `text` looks like a local path or an access token; tokens are shown cut off.
+
+    private: exact strings that must not occur.  data: a vocabulary or the like, whose own words may look like paths:
+    only `private` and tokens are looked for.
+    """
+    found = [f"token {match[0][:6]}…" for match in _TOKEN.finditer(text)]
+    found += [f"path {name}" for name in private if name and name in text]
+    if not data:
+        for match in (*_ABSOLUTE.finditer(text), *_HOME.finditer(text)):
+            if not match[0].startswith(_PLACEHOLDERS):
+                found.append(f"path {match[0]}")
+    return list(dict.fromkeys(found))
+
+
+def _public_row(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {key: value if key in _DIGESTS else public_value(value, names) for key, value in row.items()}
+
+
+def _plain(folder: str) -> str:
+    """One spelling for ``./a``, ``a/`` and ``a``."""
+    return posixpath.normpath(folder.replace("\\", "/"))
+
+
+def _public_text(text: str, names: Mapping[str, str]) -> str:
+    whole = {_plain(folder): name for folder, name in names.items()}
+    parts = text.split("+")
+    if all(_plain(part) in whole or (is_local_name(part) and not re.search(r"\s", part)) for part in parts):
+        return "+".join(whole.get(_plain(part)) or f"./{posixpath.basename(_plain(part))}" for part in parts)
+    # inside a sentence only what is unmistakably a path: a folder spelt like a word could be a word
+    for folder in sorted(names, key=len, reverse=True):
+        if is_local_name(folder) and len(folder) > 2:
+            text = re.sub(rf"(?<![\w./~-]){re.escape(folder)}(?![\w-])", lambda _: names[folder], text)  # noqa: B023
+    return text
