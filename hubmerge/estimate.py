@@ -42,7 +42,7 @@ def peak_memory(steps: Sequence[Step], method: MergeMethod, jobs: int, memory: i
     need = step_memory(largest, method)
     if need > memory:
         raise PlanError(
-            f"tensor {largest.output.name!r} of {largest.output.numel:,} entries needs {need / 1e9:.2f} GB with {method.name}, --memory allows {memory / 1e9:.2f} GB",
+            f"tensor {largest.output.name!r} needs {need / 1e9:.2f} GB with {method.name}, --memory allows {memory / 1e9:.2f} GB",
             where=largest.output.name,
             hint="give more --memory, or use an entrywise method",
         )

@@ -48,11 +48,12 @@ def plan_text(plan: Plan) -> str:
         lines.append(
             f"  {len(steps):5d} {_DOING[action].format(method=plan.method.name)}, {entries:,} entries, {dtypes}"
         )
-    files = list(plan.layout.sizes) + (["model.safetensors.index.json"] if plan.layout.index else [])
+    files = list(plan.layout.sizes)
+    named = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
     lines += [
         "",
         f"reads        {size_text(plan.bytes_read)}, nothing to download",
-        f"writes       {size_text(plan.bytes_written)} in {len(files)} weight file{'s' * (len(files) > 1)}: {', '.join(files[:3])}{', ...' * (len(files) > 3)}",
+        f"writes       {size_text(plan.bytes_written)} in {len(files)} weight file{'s' * (len(files) > 1)}: {named}",
         f"memory       at most {size_text(plan.peak_memory)} of buffers, {plan.jobs} worker{'s' * (plan.jobs > 1)}",
         f"carried over config.json{''.join(', ' + file.name for file in plan.carried)}",
     ]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 from numpy import float32
 
 from hubmerge.method import Stage
@@ -120,6 +121,19 @@ def low_magnitudes_kernel() -> Callable[..., Any]:
     return _compiled(run)
 
 
+@register_jitable  # type: ignore[untyped-decorator]
+def _inner(a: Any, b: Any, sums: Any) -> Any:
+    """The inner product of two vectors whose length is a multiple of 16: 16 interleaved sums, then their sum."""
+    sums[:] = 0.0
+    for i in range(0, a.size, _LANES):
+        for j in range(_LANES):
+            sums[j] += a[i + j] * b[i + j]
+    total = 0.0
+    for j in range(_LANES):
+        total += sums[j]
+    return total
+
+
 @cache
 def gram_kernel(operand: str) -> Callable[..., Any]:
     """``run(base, parents, scratch, gram)``: add the inner products of one block's operands to `gram` (float64).
@@ -142,16 +156,10 @@ def gram_kernel(operand: str) -> Callable[..., Any]:
         sums = np.zeros(_LANES)
         for k in range(len(parents)):
             for m in range(k + 1):
-                sums[:] = 0.0
-                for i in range(0, padded, _LANES):
-                    for j in range(_LANES):
-                        sums[j] += scratch[k, i + j] * scratch[m, i + j]
-                total = 0.0
-                for j in range(_LANES):
-                    total += sums[j]
-                gram[k, m] += total
+                product = _inner(scratch[k, :padded], scratch[m, :padded], sums)
+                gram[k, m] += product
                 if m != k:
-                    gram[m, k] += total
+                    gram[m, k] += product
 
     return _compiled(run)
 

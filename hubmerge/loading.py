@@ -160,4 +160,4 @@ def _assemble(plan: Plan, kwargs: dict[str, Any]) -> PreTrainedModel:
         with InputFiles(plan.parents) as files:
             folder = files.path(plan.config_donor, "generation_config.json").parent
         model.generation_config = GenerationConfig.from_pretrained(folder)
-    return (model, info) if wants_info else model  # type: ignore[return-value]
+    return (model, info) if wants_info else model

@@ -56,7 +56,7 @@ class Manifest(_Record):
     files: every file of the folder but this one and README.md.
     """
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     hubmerge_version: str
     plan_hash: str
     recipe: dict[str, Any]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hubmerge.carry import files_to_carry, has_tokenizer, merged_config
 from hubmerge.errors import PlanError
@@ -103,7 +103,7 @@ def _open_all(references: Sequence[ModelRef]) -> list[ParentModel]:
 
 def _planned(recipe: Recipe, model: ParentModel, is_base: bool) -> PlannedParent:
     parameters = next((entry.parameters for entry in recipe.models if entry.model == model.reference), {})
-    role = "base" if is_base or (model.reference == recipe.base_model) else "parent"
+    role: Literal["base", "parent"] = "base" if is_base or model.reference == recipe.base_model else "parent"
     return PlannedParent(model.reference, role, model.commit, model.adapter_commit, model.headers, parameters)
 
 
@@ -161,13 +161,13 @@ def _notes(
         )
     if recipe.scopes.has_gradient:
         notes.append(
-            "gradients run from the first layer to the last; embeddings take the first value, the final norm and the head the last (mergekit: the first)"
+            "gradients run from the first layer to the last; embeddings take the first value, final norm and head the last (mergekit: the first)"
         )
     for i in dict.fromkeys(parents):
         if i != donor:
-            for reason in compare(models[donor].record, models[i].record).reasons:
-                if reason.severity == "warn":
-                    notes.append(f"{models[donor].reference} and {models[i].reference}: {reason.sentence}")
+            reasons = compare(models[donor].record, models[i].record).reasons
+            pair = f"{models[donor].reference} and {models[i].reference}"
+            notes += [f"{pair}: {reason.sentence}" for reason in reasons if reason.severity == "warn"]
     kinds = sorted(
         {
             o.tensor.dtype.torch_name

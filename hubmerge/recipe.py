@@ -107,7 +107,7 @@ class Recipe(_Part):
         None,
         description="whose tokenizer is taken: base, or one of the models by name; default: base_model, else the first",
     )
-    output: Output = Field(default_factory=Output, description="what is written")
+    output: Output = Field(default=Output(), description="what is written")
     seed: int = Field(0, ge=0, description="seed of random methods")
     name: str | None = Field(None, description="a name for the merge; not used in the computation")
 
@@ -260,15 +260,15 @@ def _model_faults(recipe: Recipe) -> list[HubmergeError]:
         and recipe.base_model
         and recipe.base_model not in listed
         and not recipe.base_is_averaged_in
+        and "weight" in method.parameters.model_fields
     ):
-        if "weight" in method.parameters.model_fields:
-            return [
-                RecipeError(
-                    f"base_model {recipe.base_model} is not among the models, and {method.name} averages all it is given",
-                    where="base_model",
-                    hint="list it under models with a weight, or remove base_model",
-                )
-            ]
+        return [
+            RecipeError(
+                f"base_model {recipe.base_model} is not among the models, and {method.name} averages all it is given",
+                where="base_model",
+                hint="list it under models with a weight, or remove base_model",
+            )
+        ]
     fewest, most = method.parents
     count = len(recipe.parents)
     if count < fewest or (most is not None and count > most):

@@ -30,9 +30,9 @@ def dotted(place: tuple[int | str, ...]) -> str:
 
 def faults_of(error: ValidationError, schema: type[BaseModel]) -> list[HubmergeError]:
     """One `RecipeError` for every fault pydantic found while reading a `schema`."""
-    rows = [dict(row) for row in error.errors()]
-    places = {tuple(row["loc"]) for row in rows}
-    layered = {("slices",), ("modules",)} & places
+    rows: list[dict[str, Any]] = [dict(row) for row in error.errors()]
+    places: set[tuple[int | str, ...]] = {tuple(row["loc"]) for row in rows}
+    layered = ("slices",) in places or ("modules",) in places
     inside_models = any(len(place) > 1 and place[0] == "models" for place in places)
     follow = {("models",)} if layered or inside_models else set()
     return [_fault(row, schema) for row in rows if tuple(row["loc"]) not in follow]

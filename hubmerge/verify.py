@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hubmerge.assemble import file_digest
 from hubmerge.errors import VerifyError
 from hubmerge.execute import execute
-from hubmerge.io.reader import NUMPY
+from hubmerge.io.reader import NUMPY, singles
 from hubmerge.manifest import Manifest, read_manifest
 from hubmerge.plan import build_plan
 from hubmerge.plan_types import Plan, Step
@@ -174,9 +174,7 @@ def _comparer(
 
 
 def _as_float(values: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
-    if dtype is DType.BF16:
-        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return values.astype(np.float64)
+    return singles(values) if dtype is DType.BF16 else values.astype(np.float64)
 
 
 def _check_reload(folder: Path) -> Check:
@@ -190,7 +188,7 @@ def _check_reload(folder: Path) -> Check:
     except (HubmergeError, OSError, ValueError, RuntimeError) as error:
         return Check("reload", False, f"transformers cannot load it: {error}")
     odd = [
-        f"{kind} {sorted(info[key])[0]!r}"
+        f"{kind} {min(info[key])!r}"
         for kind, key in (("missing", "missing_keys"), ("unexpected", "unexpected_keys"))
         if info[key]
     ]

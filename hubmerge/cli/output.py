@@ -58,7 +58,7 @@ def error(fault: object) -> None:
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, silence elsewhere: yields a function to call with the bytes done since the last call."""
     if not sys.stderr.isatty() or not total:
-        yield lambda count: None
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn

@@ -17,7 +17,7 @@ from hubmerge.plan_types import Operand, PlannedParent, Step
 from zoo_index.hub import open_source
 from zoo_index.tensors import DType, TensorMeta
 
-__all__ = ["CHUNK", "NUMPY", "InputFiles", "StepReader", "Workspace"]
+__all__ = ["CHUNK", "NUMPY", "InputFiles", "StepReader", "Workspace", "singles"]
 
 CHUNK = 1 << 18
 """Entries read, computed and written at a time: the buffers of a few parents stay in the processor's cache."""
@@ -29,6 +29,13 @@ NUMPY = {
 """How numpy sees a stored element; bfloat16 as its bits."""
 
 Array = npt.NDArray[Any]
+
+
+def singles(bits: Array) -> Array:
+    """Bit patterns (uint16: bfloat16, uint32: float32) as float32."""
+    if bits.dtype == np.uint16:
+        return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return bits.view(np.float32)
 
 
 class InputFiles:
@@ -122,8 +129,8 @@ class StepReader:
 
     def __init__(self, step: Step, files: InputFiles, workspace: Workspace) -> None:
         self.step = step
-        self._files = files
-        self._workspace = workspace
+        self.files = files
+        self.workspace = workspace
         plain = all(operand.tensor.dtype is DType.BF16 and operand.low_rank is None for operand in step.inputs)
         self.bits = "<u2" if plain else "<u4"
         self._factors: dict[int, tuple[Array, Array]] = {}
@@ -135,9 +142,9 @@ class StepReader:
     def raw(self, operand: Operand, start: int, stop: int, slot: int = 0) -> Array:
         """Entries `start` to `stop` of one input as stored."""
         meta = operand.tensor
-        stored = self._workspace.take(f"raw{slot}", NUMPY[meta.dtype], stop - start)
-        view = memoryview(stored.view(np.uint8))
-        self._files.read_into(view, operand.parent, meta, start * stored.itemsize, operand.in_adapter)
+        stored = self.workspace.take(f"raw{slot}", NUMPY[meta.dtype], stop - start)
+        view = stored.view(np.uint8).data
+        self.files.read_into(view, operand.parent, meta, start * stored.itemsize, operand.in_adapter)
         return stored
 
     def _chunk(self, slot: int, operand: Operand, start: int, stop: int) -> Array:
@@ -147,7 +154,7 @@ class StepReader:
             return stored
         if dtype is DType.F32 and operand.low_rank is None:
             return stored.view("<u4")
-        single = self._workspace.take(f"single{slot}", "<f4", stop - start)
+        single = self.workspace.take(f"single{slot}", "<f4", stop - start)
         if dtype is DType.BF16:
             np.left_shift(stored, 16, out=single.view("<u4"), dtype=np.uint32, casting="unsafe")
         else:
@@ -164,7 +171,7 @@ class StepReader:
         if slot not in self._factors:
             self._factors[slot] = self._read_factors(operand)
         left, right = self._factors[slot]
-        row = self._workspace.take("row", "<f4", right.shape[1])
+        row = self.workspace.take("row", "<f4", right.shape[1])
         scale = np.float32(term.scale if term else 1.0)
         add_low_rank()(single, start, left, right, scale, row)
 
@@ -179,15 +186,12 @@ class StepReader:
 
     def _whole_single(self, parent: int, meta: TensorMeta) -> Array:
         stored = np.empty(meta.numel, NUMPY[meta.dtype])
-        self._files.read_into(memoryview(stored.view(np.uint8)), parent, meta, 0, in_adapter=True)
-        if meta.dtype is DType.BF16:
-            single = (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        else:
-            single = stored.astype(np.float32)
+        self.files.read_into(stored.view(np.uint8).data, parent, meta, 0, in_adapter=True)
+        single = singles(stored) if meta.dtype is DType.BF16 else stored.astype(np.float32)
         if not np.isfinite(single).all():
             raise MergeError(
                 f"adapter tensor {meta.name!r} holds a number that is not finite",
-                where=str(self._files.path(parent, meta.file, True)),
+                where=str(self.files.path(parent, meta.file, True)),
                 hint="the adapter is damaged; nothing was published",
             )
         return single

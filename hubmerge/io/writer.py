@@ -103,7 +103,7 @@ class OutputFolder:
 
     def write(self, name: str, offset: int, entries: npt.NDArray[Any]) -> None:
         """Put an array's bytes at `offset` of a reserved file; any thread, any order."""
-        self._write_at(self._descriptors[name], memoryview(entries).cast("B"), offset)
+        self._write_at(self._descriptors[name], entries.data.cast("B"), offset)
 
     def _write_at(self, descriptor: int, data: memoryview, offset: int) -> None:
         done = 0

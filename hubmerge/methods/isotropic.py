@@ -43,4 +43,5 @@ def iso_c(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float) ->
     left, values, right = torch.linalg.svd(total, full_matrices=False)
     tolerance = values.max() * max(total.shape) * torch.finfo(total.dtype).eps
     rank = int((values > tolerance).sum())
-    return lambda_ * values[:rank].sum() / max(rank, 1) * (left[:, :rank] @ right[:rank])
+    flattened: torch.Tensor = lambda_ * values[:rank].sum() / max(rank, 1) * (left[:, :rank] @ right[:rank])
+    return flattened

@@ -25,7 +25,7 @@ def load(bits: Any) -> Any:
     raise NotImplementedError("only inside compiled kernels")
 
 
-@overload(load)
+@overload(load)  # type: ignore[untyped-decorator]
 def _load(bits: Any) -> Callable[[Any], Any] | None:
     # numba demands that these have this function's argument names and annotations
     def load_bfloat16(bits: Any) -> Any:
@@ -42,7 +42,7 @@ def store(out: Any, i: Any, value: Any) -> None:
     raise NotImplementedError("only inside compiled kernels")
 
 
-@overload(store)
+@overload(store)  # type: ignore[untyped-decorator]
 def _store(out: Any, i: Any, value: Any) -> Callable[[Any, Any, Any], None]:  # noqa: ARG001 - numba matches on names
     if out.dtype == types.uint16:
 
