@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from cards import card_words, markdown
-from cards.card_tables import comparison_lines, data_lines, results_table
+from cards.card_tables import comparison_lines, data_lines, results_table, scores_sentence
 from cards.licence import Verdict
 from cards.model_facts import ModelFacts
 from cards.parents import ParentFacts
@@ -134,7 +134,15 @@ def _sentences(
 
 def _evaluation(manifest: Manifest, parents: Sequence[ParentFacts], results: Results | None) -> dict[str, Any]:
     if results is None:
-        return {"columns": (), "rows": (), "comparisons": (), "data_lines": (), "stderr_sentence": "", "notes": ()}
+        return {
+            "columns": (),
+            "rows": (),
+            "comparisons": (),
+            "data_lines": (),
+            "stderr_sentence": "",
+            "notes": (),
+            "scores": "",
+        }
     merged = results.merged(manifest.plan_hash)
     roles = {parent.name: parent.role for parent in parents}
     columns, rows = results_table(results, merged, roles)
@@ -152,6 +160,7 @@ def _evaluation(manifest: Manifest, parents: Sequence[ParentFacts], results: Res
         "comparisons": comparison_lines(results, merged, roles),
         "data_lines": data_lines(merged),
         "stderr_sentence": " ".join(sentences),
+        "scores": scores_sentence(merged),
         "notes": _unique(f"{task.name}: {note}" for task in merged.tasks for note in task.notes),
     }
 

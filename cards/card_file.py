@@ -84,7 +84,8 @@ def rename_card(text: str, old: str, new: str) -> str:
     """The same card for a model that is now called `new`.
 
     Changed are the lines as hubmerge writes them: the heading, the name in the model-index, the folder in the code.
-    In a card that nobody has touched, the first sentence's name is changed too, and it stays untouched.
+    In a card that nobody has touched, its name in the first sentence and in the table is changed too, and it stays
+    untouched.
     """
     from huggingface_hub import ModelCard
 
@@ -101,6 +102,7 @@ def rename_card(text: str, old: str, new: str) -> str:
     text = text.replace(f"\n{LOAD_LINE.format(name=old)}", f"\n{LOAD_LINE.format(name=new)}")
     if untouched:
         text = text.replace(f"\n{escaped(old)} is ", f"\n{escaped(new)} is ", 1)
+        text = text.replace(f"\n| **{escaped(old)}** | this model |", f"\n| **{escaped(new)}** | this model |", 1)
         text = _stamped(_STAMP.sub("", text))
     return text
 

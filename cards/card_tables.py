@@ -9,7 +9,7 @@ from cards import markdown
 from cards.compare import Comparison, compare_tasks
 from cards.results import ModelResult, Results, TaskResult, decimals, format_value
 
-__all__ = ["comparison_lines", "data_lines", "results_table"]
+__all__ = ["comparison_lines", "data_lines", "results_table", "scores_sentence"]
 
 _ARROW = {True: "↑", False: "↓"}
 _METRIC_WORDS = {"accuracy": "accuracy", "perplexity": "perplexity", "bits_per_byte": "bits per byte"}
@@ -34,11 +34,19 @@ def results_table(
         name = markdown.text(model.name)
         row = {
             "name": markdown.Markup(f"**{name}**") if model is merged else name,
-            "role": "this model" if model is merged else roles.get(model.name, "for comparison"),
+            "role": "this model" if model is merged else roles.get(model.name, "other"),
             "values": [_cell(model, task) for task in merged.tasks],
         }
         rows.append(row)
     return columns, rows
+
+
+def scores_sentence(merged: ModelResult) -> markdown.Markup:
+    """Every value in one sentence, for the summary."""
+    scores = [
+        f"{_METRIC_WORDS[task.metric]} {format_value(task)} on {markdown.text(task.name)}" for task in merged.tasks
+    ]
+    return markdown.Markup(f"Measured: {', '.join(scores)}; the table below has the models it was made from beside it.")
 
 
 def comparison_lines(results: Results, merged: ModelResult, roles: Mapping[str, str]) -> list[str]:
@@ -85,5 +93,5 @@ def _sentence(task: TaskResult, found: TaskResult, against: Comparison) -> str:
     difference = f"{sign}{abs(against.difference):.{places}f}{spread}"
     return (
         f"{task.name}, {_METRIC_WORDS[task.metric]}: {format_value(task)}, against {format_value(found)} for "
-        f"{against.other}, the best parent there. The difference is {difference}, {_OUTCOME_WORDS[against.outcome]}."
+        f"{against.other}, the best there of the models it was made from. The difference is {difference}, {_OUTCOME_WORDS[against.outcome]}."
     )

@@ -45,17 +45,17 @@ _DUTIES = {
 
 
 def summary(manifest: Manifest, name: str, model: ModelFacts, parents: Sequence[ParentFacts]) -> Markup:
-    """The first paragraph: what it is and what it was made of."""
-    kind = f"{model.what} ({model.architecture}, " if model.architecture else f"{model.what} ("
+    """What it is and what it was made of."""
     merged = [parent.name for parent in parents if parent.role == "parent"]
     bases = [parent.name for parent in parents if parent.role == "base" and parent.name not in merged]
+    details: list[str] = [text(model.architecture)] if model.architecture else []
+    details += [f"{manifest.parameters:,} parameters", text(manifest.dtype)]
     relative = f", starting from the base model {join_names(bases)}" if bases else ""
     classes = f" It tells {len(model.labels)} classes apart: {some(model.labels)}." if model.labels else ""
     count = _NUMBERS[len(merged)] if len(merged) < len(_NUMBERS) else str(len(merged))
     models = "model" if len(merged) == 1 else "models"
     return Markup(
-        f"{text(name)} is {text(kind)}{manifest.parameters:,} parameters, "
-        f"{text(manifest.dtype)}). It was made by combining the weights of {count} {models}, "
+        f"{text(name)} is {model.what} ({', '.join(details)}). It was made by combining the weights of {count} {models}, "
         f"{join_names(merged)}{relative}, with the method {text(manifest.method)}.{classes}"
     )
 
@@ -69,14 +69,15 @@ def method_sentence(manifest: Manifest) -> Markup:
     )
 
 
-def tensor_sentence(manifest: Manifest) -> str:
+def tensor_sentence(manifest: Manifest) -> Markup:
     """What happened to how many tensors."""
     counts = {kind: count for kind, count in manifest.tensors.items() if count}
     total = sum(counts.values())
     parts = [
-        f"{count} {'was' if count == 1 else 'were'} {_TENSOR_WORDS.get(kind, kind)}" for kind, count in counts.items()
+        f"{count} {'was' if count == 1 else 'were'} {text(_TENSOR_WORDS.get(kind, kind))}"
+        for kind, count in counts.items()
     ]
-    return f"Of the model's {total} tensors, {_and(parts)}." if parts else ""
+    return Markup(f"Of the model's {total} tensors, {_and(parts)}." if parts else "")
 
 
 def load_code(name: str, model: ModelFacts) -> str:
@@ -102,12 +103,16 @@ def hubmerge_code(name: str) -> str:
 
 def licence_sentence(verdict: Verdict) -> Markup:
     """The verdict in words."""
-    stated = _and([f"{text(p.model)}: {text(p.licence or 'none stated')}" for p in verdict.parents])
-    decision = f"By its parents' licences ({stated}), this model {_DUTIES[verdict.allowed]}"
+    stated = {parent.licence for parent in verdict.parents}
+    if len(stated) == 1 and verdict.licence in stated:
+        grounds = f"All of its parents state the licence {text(verdict.licence)}"
+    else:
+        each = [f"{text(parent.model)}: {text(parent.licence or 'none stated')}" for parent in verdict.parents]
+        grounds = f"Its parents state these licences: {', '.join(each)}"
     if verdict.licence == "other":
-        return Markup(f"{decision}. The licences of all parents apply at once.")
+        return Markup(f"{grounds}. All of them apply at once, and this model {_DUTIES[verdict.allowed]}.")
     under = f", under {text(verdict.licence)}" if verdict.licence else ""
-    return Markup(f"{decision}{under}.")
+    return Markup(f"{grounds}. This model {_DUTIES[verdict.allowed]}{under}.")
 
 
 def reproduce_sentence(folders: Sequence[str], hub_parents: Sequence[ParentModel]) -> Markup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cards.errors import PublishError
@@ -15,13 +16,14 @@ def place_folder(source: Path, target: Path, names: Sequence[str], texts: Mappin
     """Make `target` hold exactly the files `names`: those in `texts` with that text, the others copied from `source`.
 
     Works in ``target.partial``, which an earlier run that was killed may have left, and renames it; a folder that is
-    at `target` is replaced by two renames, and put back when the second fails.  Raises `PublishError` when the disk is
-    full or a file cannot be written, and leaves nothing behind.
+    at `target` is replaced by two renames, and put back when the second fails.  Missing folders above are made.
+    Raises `PublishError` when the disk is full or a file cannot be written, and leaves nothing behind.
     """
     partial = target.with_name(f"{target.name}.partial")
     _clear_leftover(partial, names)
+    made = [folder for folder in target.parents if not folder.exists()]
     try:
-        partial.mkdir()
+        partial.mkdir(parents=True)
         for name in names:
             place = partial / name
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -30,14 +32,18 @@ def place_folder(source: Path, target: Path, names: Sequence[str], texts: Mappin
             else:
                 shutil.copyfile(source / name, place)
         _swap(partial, target)
-    except OSError as error:
-        raise PublishError(
-            f"the folder cannot be written ({error.strerror or error})",
-            where=str(target),
-            hint="nothing was published; make room or choose another place",
-        ) from error
-    finally:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise PublishError(
+                f"the folder cannot be written ({error.strerror or error})",
+                where=str(target),
+                hint="nothing was published; make room or choose another place",
+            ) from error
+        raise
 
 
 def _clear_leftover(partial: Path, names: Sequence[str]) -> None:

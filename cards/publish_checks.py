@@ -138,13 +138,12 @@ def _place_checks(out: Path, folder: Path, files: Sequence[PublishFile]) -> Iter
             where=str(folder),
             hint="publish beside the merge",
         )
-    if not place.parent.is_dir():
-        what = f"{folder.parent} does not exist"
-        yield Check(
-            name="target", status="fail", message=what, where=str(folder), hint="make it, or name another folder"
-        )
+    above = next(parent for parent in place.parents if parent.exists())
+    if not above.is_dir():
+        what = f"{above} is a file"
+        yield Check(name="target", status="fail", message=what, where=str(folder), hint="name another folder")
         return
-    needed, free = sum(file.size for file in files), shutil.disk_usage(place.parent).free
+    needed, free = sum(file.size for file in files), shutil.disk_usage(above).free
     if needed > free:
         what = f"{needed:,} bytes are needed and {free:,} are free"
-        yield Check(name="disk", status="fail", message=what, where=str(place.parent), hint="make room")
+        yield Check(name="disk", status="fail", message=what, where=str(above), hint="make room")

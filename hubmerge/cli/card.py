@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hubmerge.cli.output import Format, FormatOption, JsonOption, emit, note, say
+
+if TYPE_CHECKING:
+    from cards.card_check import Finding
 
 __all__ = ["card"]
 
@@ -36,24 +41,19 @@ def card(
     if not check:
         report = cards.write_card(out, results, name=name, overwrite=overwrite)
     findings = cards.check_card(out) if check else report.findings
+    path = out / "README.md"
     emit(
         format,
         json,
-        data=lambda: {"card": str(out / "README.md"), "findings": [finding.__dict__ for finding in findings]},
-        table=lambda: say(_text(out, findings, written=not check)),
-        quiet=lambda: [out / "README.md"] if not check else findings,
+        data=lambda: {"card": str(path), "findings": [asdict(finding) for finding in findings]},
+        table=lambda: say(_text(path, findings, written=not check)),
+        quiet=lambda: findings if check else [path],
     )
     if any(finding.level == "error" for finding in findings):
         note("the card is not fit to be published")
         sys.exit(1)
 
 
-def _text(out: Path, findings: tuple[object, ...], *, written: bool) -> str:
-    head = f"card written: {out / 'README.md'}" if written else f"{out / 'README.md'}: {'' if findings else 'complete'}"
-    return "\n".join(
-        [head.rstrip(": ") if findings and not written else head, *(f"  {_line(item)}" for item in findings)]
-    )
-
-
-def _line(finding: object) -> str:
-    return f"{getattr(finding, 'level', '')}: {finding}"
+def _text(path: Path, findings: Sequence[Finding], *, written: bool) -> str:
+    head = f"card written: {path}" if written else f"card: {path}{'' if findings else ' is complete'}"
+    return "\n".join([head, *(f"  {finding.level}: {finding}" for finding in findings)])
