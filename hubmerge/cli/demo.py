@@ -122,13 +122,17 @@ def _conclude(files: DemoFolder, seconds: Mapping[str, float]) -> None:
     tasks, rows = read_rows(files.results, seconds)
     output.print_table(
         ("model", *tasks, "average", "size (kB)", "merge (s)"),
-        [(row.name, *row.scores, row.average, f"{row.size_bytes / 1000:.0f}", row.merge_seconds) for row in rows],
+        [(row.name, *row.scores, row.average, f"{row.size_bytes / 1000:.0f}", _seconds(row)) for row in rows],
     )
     parents = [row for row in rows if row.name in (BASE, LOW, HIGH)]
     merges = [row for row in rows if row.name in seconds]
     output.say()
     output.say(verdict(parents, merges))
     _compare_with_all(files, rows)
+
+
+def _seconds(row: Row) -> str | None:
+    return None if row.merge_seconds is None else f"{row.merge_seconds:.1f}"
 
 
 def _compare_with_all(files: DemoFolder, rows: tuple[Row, ...]) -> None:

@@ -16,13 +16,14 @@ MARKER = ".hubmerge-demo.json"
 """The file that says a folder was made by the demo."""
 
 BASE, LOW, HIGH, WIDE, ALL = "digits-base", "digits-low", "digits-high", "digits-wide", "digits-all"
-METHODS = ("linear", "slerp", "task_arithmetic", "ties")
+METHODS = ("task_arithmetic", "ties", "linear", "slerp")
 PUBLISHED_METHOD = "task_arithmetic"
 """The merge that gets a card and is published.
 
 Fixed here, before any number of the run is known: to publish whichever of four merges scored best on the held-out
 pictures would make its score there too good to believe.
 """
+
 _HINT = "name another folder: hubmerge demo FOLDER"
 
 

@@ -104,6 +104,7 @@ def save_models(demo: DemoFolder, split: Split, seed: int, tell: Callable[[Train
     import time
 
     widths = (16, 32, 64)
+    untrained = new_model(widths, seed)
     started = time.perf_counter()
 
     def keep(name: str, folder: Path, model: Any, pictures: int, card: str) -> None:
@@ -114,7 +115,7 @@ def save_models(demo: DemoFolder, split: Split, seed: int, tell: Callable[[Train
         tell(TrainedModel(name, pictures, time.perf_counter() - started))
         started = time.perf_counter()
 
-    base = train(new_model(widths, seed), split.base, epochs=_BASE_EPOCHS, rate=_BASE_RATE, seed=seed)
+    base = train(untrained, split.base, epochs=_BASE_EPOCHS, rate=_BASE_RATE, seed=seed)
     keep(BASE, demo.model(BASE), base, len(split.base), _card(BASE, None, f"{len(split.base)} pictures of all digits"))
     shares = {LOW: split.train.only(HALVES["low"]), HIGH: split.train.only(HALVES["high"]), ALL: split.train}
     shown = {LOW: "the digits 0 to 4", HIGH: "the digits 5 to 9", ALL: "all digits"}
