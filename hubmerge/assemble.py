@@ -9,6 +9,7 @@ import platform
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from hubmerge.errors import ManifestError, PlanError
 from hubmerge.execute import execute
 from hubmerge.io.reader import InputFiles
+from hubmerge.io.sample import sample_digests
 from hubmerge.io.shards import INDEX_NAME
 from hubmerge.io.writer import OutputFolder
 from hubmerge.manifest import MANIFEST_NAME, FileDigest, Manifest, ParentRecord, read_manifest
@@ -25,7 +27,7 @@ from hubmerge.plan_types import Plan, PlannedParent, Step
 from hubmerge.recipe import Recipe
 from hubmerge.version import __version__
 
-__all__ = ["file_digest", "merge", "merge_plan"]
+__all__ = ["Merged", "file_digest", "merge", "merge_plan"]
 
 Progress = Callable[[int], None]
 
@@ -49,58 +51,67 @@ def merge(
     Raises `RecipeError`, `PlanError`, `CheckpointError` or `ModelNotFoundError` before any weight is read, `MergeError`
     while it runs; then `out` is untouched and nothing else is left behind.
     """
-    return merge_plan(
-        build_plan(recipe, jobs=jobs, memory=memory, strict=strict), out, fresh=fresh, overwrite=overwrite
-    )
+    plan = build_plan(recipe, jobs=jobs, memory=memory, strict=strict)
+    return merge_plan(plan, out, fresh=fresh, overwrite=overwrite).manifest
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The outcome of `merge_plan`: the manifest, and whether `out` held this merge before."""
+
+    manifest: Manifest
+    already_done: bool
 
 
 def merge_plan(
     plan: Plan, out: str | Path, *, fresh: bool = False, overwrite: bool = False, progress: Progress | None = None
-) -> Manifest:
+) -> Merged:
     """Carry out `plan` into the folder `out`; see `merge`."""
     target = Path(out)
-    finished = finished_manifest(plan, target, overwrite=overwrite)
-    if finished is not None:
-        return finished
-    _check_disk(plan, target)
-    with OutputFolder(target, plan.hash, fresh=fresh) as folder:
-        folder.reserve(plan.layout.headers, plan.layout.sizes)
+    with InputFiles(plan.parents) as files:
+        samples = sample_digests(plan, files)
+        finished = _finished(plan, samples, target, overwrite=overwrite)
+        if finished is not None:
+            return Merged(finished, already_done=True)
+        _check_disk(plan, target)
+        with OutputFolder(target, plan.hash, fresh=fresh) as folder:
+            folder.reserve(plan.layout.headers, plan.layout.sizes)
 
-        def sink(step: Step, first: int, entries: npt.NDArray[Any]) -> None:
-            folder.write(step.output.file, step.output.start + first * entries.itemsize, entries)
+            def sink(step: Step, first: int, entries: npt.NDArray[Any]) -> None:
+                folder.write(step.output.file, step.output.start + first * entries.itemsize, entries)
 
-        execute(plan, sink, progress=progress)
-        if plan.layout.index is not None:
-            folder.write_file(INDEX_NAME, plan.layout.index.encode())
-        folder.write_file("config.json", (json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n").encode())
-        with InputFiles(plan.parents) as files:
+            execute(plan, sink, progress=progress)
+            if plan.layout.index is not None:
+                folder.write_file(INDEX_NAME, plan.layout.index.encode())
+            folder.write_file("config.json", (json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n").encode())
             for file in plan.carried:
                 folder.copy_file(file.name, files.path(file.parent, file.name))
-        manifest = _manifest(plan, _digests(folder.partial, plan.jobs))
-        folder.write_file(MANIFEST_NAME, manifest.to_json().encode())
-        folder.publish()
-    return manifest
+            manifest = _manifest(plan, samples, _digests(folder.partial, plan.jobs))
+            folder.write_file(MANIFEST_NAME, manifest.to_json().encode())
+            folder.publish()
+    return Merged(manifest, already_done=False)
 
 
-def finished_manifest(plan: Plan, out: Path, *, overwrite: bool) -> Manifest | None:
-    """The manifest of a finished `out` of the same plan; None when there is nothing in the way.
+def _finished(plan: Plan, samples: tuple[str, ...], out: Path, *, overwrite: bool) -> Manifest | None:
+    """The manifest of a finished `out` of the same plan and parents; None when nothing is in the way.
 
-    Raises `PlanError` when `out` is something else and `overwrite` was not asked for.
+    Raises `PlanError` when `out` is something else and may not be replaced.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        if out.is_dir():
-            out.rmdir()
         return None
     try:
         manifest = read_manifest(out)
     except ManifestError:
-        manifest = None
-    if manifest is not None and manifest.plan_hash == plan.hash and _all_there(manifest, out):
+        what = "a file" if out.is_file() else "a folder that is no merge"
+        raise PlanError(
+            f"{out} exists and is {what}", where=str(out), hint="choose another OUT; only a merge can be overwritten"
+        ) from None
+    same_plan = manifest.plan_hash == plan.hash and _all_there(manifest, out)
+    if same_plan and tuple(parent.sample for parent in manifest.parents) == samples:
         return manifest
-    what = "a file" if out.is_file() else "a merge of another plan" if manifest else "a folder that is no merge"
-    if not overwrite or manifest is None:
-        hint = "--overwrite replaces it" if manifest else "choose another OUT; only a merge can be overwritten"
-        raise PlanError(f"{out} exists and is {what}", where=str(out), hint=hint)
+    if not overwrite:
+        what = "this merge, of parents that have changed since" if same_plan else "a merge of another plan"
+        raise PlanError(f"{out} exists and is {what}", where=str(out), hint="--overwrite replaces it")
     return None
 
 
@@ -138,7 +149,7 @@ def _digests(folder: Path, jobs: int) -> dict[str, FileDigest]:
         return dict(zip(names, pool.map(file_digest, (folder / name for name in names)), strict=True))
 
 
-def _manifest(plan: Plan, files: dict[str, FileDigest]) -> Manifest:
+def _manifest(plan: Plan, samples: tuple[str, ...], files: dict[str, FileDigest]) -> Manifest:
     method = plan.method
     return Manifest(
         hubmerge_version=__version__,
@@ -149,7 +160,7 @@ def _manifest(plan: Plan, files: dict[str, FileDigest]) -> Manifest:
         paper=method.paper,
         seed=plan.recipe.seed,
         reproducible="exact" if method.kind == "entrywise" else "tolerance",
-        parents=tuple(_record(parent) for parent in plan.parents),
+        parents=tuple(_record(parent, sample) for parent, sample in zip(plan.parents, samples, strict=True)),
         config_donor=str(plan.parents[plan.config_donor].reference),
         tokenizer_donor=None if plan.tokenizer_donor is None else str(plan.parents[plan.tokenizer_donor].reference),
         dtype=plan.dtype,
@@ -166,7 +177,7 @@ def _manifest(plan: Plan, files: dict[str, FileDigest]) -> Manifest:
     )
 
 
-def _record(parent: PlannedParent) -> ParentRecord:
+def _record(parent: PlannedParent, sample: str) -> ParentRecord:
     adapter = parent.reference.adapter
     return ParentRecord(
         reference=str(parent.reference.model),
@@ -175,6 +186,7 @@ def _record(parent: PlannedParent) -> ParentRecord:
         adapter=str(adapter) if adapter else None,
         adapter_commit=parent.adapter_commit,
         headers=dict(parent.headers),
+        sample=sample,
         parameters=dict(parent.parameters),
     )
 

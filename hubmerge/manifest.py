@@ -35,7 +35,8 @@ class ParentRecord(_Record):
 
     reference: as the recipe names it, without adapter.  commit: the Hub commit, None for a folder.
     adapter: the adapter's reference, None without one.  headers: weight file -> sha256 of its safetensors header
-    (of the adapter's weights too, under ``adapter/``).  parameters: what the recipe gave this parent.
+    (of the adapter's weights too, under ``adapter/``).  sample: sha256 over sampled bytes of every tensor read, which
+    tells a model trained again from the one merged.  parameters: what the recipe gave this parent.
     """
 
     reference: str
@@ -44,6 +45,7 @@ class ParentRecord(_Record):
     adapter: str | None = None
     adapter_commit: str | None = None
     headers: dict[str, str] = {}
+    sample: str = ""
     parameters: dict[str, Any] = {}
 
 

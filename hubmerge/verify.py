@@ -14,7 +14,8 @@ import numpy.typing as npt
 from hubmerge.assemble import file_digest
 from hubmerge.errors import VerifyError
 from hubmerge.execute import execute
-from hubmerge.io.reader import NUMPY, singles
+from hubmerge.io.reader import NUMPY, InputFiles, read_at, singles
+from hubmerge.io.sample import sample_digests
 from hubmerge.manifest import Manifest, read_manifest
 from hubmerge.plan import build_plan
 from hubmerge.plan_types import Plan, Step
@@ -106,10 +107,12 @@ def _check_derivation(
         plan = build_plan(Recipe.parse(manifest.recipe), jobs=jobs)
     except HubmergeError as fault:
         return Check("derivation", None, f"not tried, the parents are not as they were: {fault.faults[0]}"), "recorded"
+    with InputFiles(plan.parents) as files:
+        samples = sample_digests(plan, files)
     changed = [
-        str(p.reference)
-        for p, r in zip(plan.parents, manifest.parents, strict=False)
-        if dict(p.headers) != r.headers or p.commit != r.commit
+        str(parent.reference)
+        for parent, sample, record in zip(plan.parents, samples, manifest.parents, strict=False)
+        if (dict(parent.headers), parent.commit, sample) != (record.headers, record.commit, record.sample)
     ]
     if changed:
         return Check("derivation", None, f"not tried: {', '.join(changed)} changed since the merge"), "recorded"
@@ -150,10 +153,8 @@ def _comparer(
 ) -> Callable[[Step, int, npt.NDArray[Any]], None]:
     def compare(step: Step, first: int, entries: npt.NDArray[Any]) -> None:
         output = step.output
-        stored = np.frombuffer(
-            os.pread(descriptors[output.file], entries.nbytes, output.start + first * entries.itemsize),
-            NUMPY[output.dtype],
-        )
+        stored = np.empty(entries.size, NUMPY[output.dtype])
+        read_at(descriptors[output.file], stored.view(np.uint8).data, output.start + first * entries.itemsize)
         if np.array_equal(stored.view(np.uint8), entries.view(np.uint8)):
             return
         if exact or not output.dtype.is_float:

@@ -80,7 +80,7 @@ def merge(
     json: JsonOption = False,
 ) -> None:
     """Merge the models of a recipe into the folder OUT."""
-    from hubmerge.assemble import finished_manifest, merge_plan
+    from hubmerge.assemble import merge_plan
     from hubmerge.explain import size_text
     from hubmerge.plan import build_plan
 
@@ -88,14 +88,14 @@ def merge(
     planned = build_plan(recipe, jobs=jobs, memory=memory, strict=strict)
     for warning in planned.warnings:
         output.note(f"warning: {warning}")
-    done_before = finished_manifest(planned, out, overwrite=overwrite) is not None
     total = sum(planned.layout.sizes.values())
     with output.progress(f"merging {len(planned.steps)} tensors", total) as advance:
-        manifest = merge_plan(planned, out, fresh=fresh, overwrite=overwrite, progress=advance)
+        merged = merge_plan(planned, out, fresh=fresh, overwrite=overwrite, progress=advance)
+    manifest = merged.manifest
     seconds = time.perf_counter() - begun
 
     def table() -> None:
-        if done_before:
+        if merged.already_done:
             output.say(f"already done: {out} holds this merge (plan {planned.hash[:12]})")
             return
         counted = ", ".join(f"{count} {what}" for what, count in manifest.tensors.items() if count)

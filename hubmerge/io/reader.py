@@ -17,7 +17,7 @@ from hubmerge.plan_types import Operand, PlannedParent, Step
 from zoo_index.hub import open_source
 from zoo_index.tensors import DType, TensorMeta
 
-__all__ = ["CHUNK", "NUMPY", "InputFiles", "StepReader", "Workspace", "singles"]
+__all__ = ["CHUNK", "NUMPY", "InputFiles", "StepReader", "Workspace", "read_at", "singles"]
 
 CHUNK = 1 << 18
 """Entries read, computed and written at a time: the buffers of a few parents stay in the processor's cache."""
@@ -84,7 +84,7 @@ class InputFiles:
                 descriptor = self._descriptors[path]
             done = 0
             while done < len(buffer):
-                count = _read_at(descriptor, buffer[done:], meta.start + start + done)
+                count = read_at(descriptor, buffer[done:], meta.start + start + done)
                 if count == 0:
                     raise MergeError(
                         f"{path.name} ended inside tensor {meta.name!r}",
@@ -99,7 +99,8 @@ class InputFiles:
 _SEEK_LOCK = threading.Lock()
 
 
-def _read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
+def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """Read up to ``len(buffer)`` bytes of a file from `offset`; returns how many.  Safe from any thread."""
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [buffer], offset)
     with _SEEK_LOCK:

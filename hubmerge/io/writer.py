@@ -76,8 +76,8 @@ class OutputFolder:
         self._close()
         if self.partial.exists():
             self._remove()
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise _full(self.out) from error
+        if isinstance(error, OSError):
+            raise _failed(error, self.out) from error
 
     def _remove(self) -> None:
         shutil.rmtree(self.partial, ignore_errors=True)
@@ -141,7 +141,10 @@ class OutputFolder:
             shutil.rmtree(aside)
 
 
-def _full(out: Path) -> MergeError:
-    return MergeError(
-        "the disk is full", where=str(out), hint="free some space and merge again; nothing was left behind"
-    )
+def _failed(error: OSError, out: Path) -> MergeError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return MergeError(
+            "the disk is full", where=str(out), hint="free some space and merge again; nothing was left behind"
+        )
+    where = str(error.filename or out)
+    return MergeError(f"the merge cannot be written ({error.strerror})", where=where, hint="nothing was left behind")

@@ -1,0 +1,48 @@
+"""A cheap digest of a parent's weights: a header says nothing of the numbers, and hashing them all would cost a read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from hubmerge.io.reader import InputFiles
+from hubmerge.plan_types import Plan
+from zoo_index.tensors import TensorMeta
+
+__all__ = ["sample_digests"]
+
+_BYTES = 256
+_PLACES = 4
+
+
+def sample_digests(plan: Plan, files: InputFiles) -> tuple[str, ...]:
+    """For every parent of `plan`, sha256 over 4 spans of 256 bytes, evenly spread, of every tensor that is read of it.
+
+    A model that was trained again changes it; a change of a few single numbers can escape it.
+    """
+    digests = [hashlib.sha256() for _ in plan.parents]
+    for parent, meta, in_adapter in _tensors_read(plan):
+        for start, stop in _places(meta.nbytes):
+            buffer = bytearray(stop - start)
+            files.read_into(memoryview(buffer), parent, meta, start, in_adapter)
+            digests[parent].update(buffer)
+    return tuple(digest.hexdigest() for digest in digests)
+
+
+def _tensors_read(plan: Plan) -> Iterator[tuple[int, TensorMeta, bool]]:
+    for step in plan.steps:
+        for operand in step.inputs:
+            yield operand.parent, operand.tensor, operand.in_adapter
+            if operand.low_rank is not None:
+                yield operand.parent, operand.low_rank.a, True
+                yield operand.parent, operand.low_rank.b, True
+
+
+def _places(size: int) -> Iterator[tuple[int, int]]:
+    """Spans of a tensor of `size` bytes: all of a small one, else its start, its end and two between."""
+    if size <= _BYTES * _PLACES:
+        yield 0, size
+        return
+    for i in range(_PLACES):
+        start = (size - _BYTES) * i // (_PLACES - 1)
+        yield start, start + _BYTES
