@@ -1,12 +1,12 @@
-"""YAML as recipes are written: YAML 1.1 with 1.2's numbers, and no key twice.
+"""YAML as recipes are written: YAML 1.1 with 1.2's numbers, no key twice, and nothing that grows when it is read.
 
-YAML 1.1 takes ``1e-3`` for a string and lets a second ``weight:`` silently replace the first.
+YAML 1.1 takes ``1e-3`` for a string and lets a second ``weight:`` silently replace the first.  Anchors and merge keys
+are read; a few lines of them can stand for billions of values, so the values are counted before any is built.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,14 @@ import yaml
 
 from hubmerge.errors import RecipeError
 
-__all__ = ["read_yaml", "read_yaml_file"]
+__all__ = ["MAX_CHARACTERS", "MAX_VALUES", "read_yaml", "read_yaml_file"]
+
+MAX_CHARACTERS = 500_000
+"""Longest text that is read: four seconds of parsing; recipes have a few thousand characters."""
+MAX_VALUES = 50_000
+"""Most values that a text may stand for once its anchors are written out."""
+
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
@@ -28,51 +35,115 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    seen: dict[Any, Any] = {}
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key, Hashable):
-            if key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} occurs twice", key_node.start_mark
-                ) from (
-                    RecipeError(f"key {key!r} occurs twice, on lines {seen[key]} and {line}", hint="keep one of them")
-                )
-            seen[key] = key_node.start_mark.line + 1
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
 def read_yaml(text: str, where: str) -> Any:
-    """The value of one YAML (or JSON) document; `RecipeError` with line and column when it is not one."""
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except yaml.YAMLError as error:
-        if isinstance(error.__cause__, RecipeError):
-            fault = error.__cause__
-            raise RecipeError(fault.message, where=where, hint=fault.hint) from None
-        mark = getattr(error, "problem_mark", None)
-        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+    """The value of one YAML (or JSON) document, None when it is empty.
+
+    Raises `RecipeError` with line and column when it is not one document of YAML, when a key occurs twice in a mapping,
+    and beyond `MAX_CHARACTERS` or `MAX_VALUES`.
+    """
+    if len(text) > MAX_CHARACTERS:
         raise RecipeError(
-            f"not valid YAML: {getattr(error, 'problem', None) or error}",
-            where=place,
-            hint="check indentation, colons and quotes",
-        ) from None
+            f"the text has {len(text):,} characters, at most {MAX_CHARACTERS:,} are read",
+            where=where,
+            hint="is this the right file?",
+        )
+    loader = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _Census(where).count(node)
+        return loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise _syntax_fault(error, where) from None
+    except RecursionError:
+        raise RecipeError("values are nested too deeply", where=where, hint="make it flatter") from None
+    except (ValueError, OverflowError) as error:  # a date or a number that Python does not take
+        raise RecipeError(f"not valid YAML: {error}", where=where, hint="put it in quotes if it is text") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+class _Census:
+    """Counts what a document stands for, and looks at its keys, before any value is built."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._counts: dict[int, int] = {}
+        self._open: set[int] = set()
+
+    def count(self, node: yaml.Node) -> int:
+        """How many values `node` stands for; raises `RecipeError` for more than `MAX_VALUES` and for faulty keys."""
+        known = self._counts.get(id(node))
+        if known is not None:
+            return known
+        if id(node) in self._open:
+            raise self._fault("an anchor refers to itself", node, "write the value out")
+        self._open.add(id(node))
+        total = 1 + sum(self.count(child) for child in self._children(node))
+        if total > MAX_VALUES:
+            raise self._fault(f"its anchors stand for more than {MAX_VALUES:,} values", node, "write the values out")
+        self._open.discard(id(node))
+        self._counts[id(node)] = total
+        return total
+
+    def _children(self, node: yaml.Node) -> list[yaml.Node]:
+        if isinstance(node, yaml.MappingNode):
+            self._check_keys(node)
+            return [value for _, value in node.value]
+        if isinstance(node, yaml.SequenceNode):
+            return list(node.value)
+        if any("\ud800" <= char <= "\udfff" for char in node.value):
+            raise self._fault("half a surrogate pair is no character", node, "write the character itself")
+        return []
+
+    def _check_keys(self, node: yaml.MappingNode) -> None:
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self._fault("a key is a word, not a list or a mapping", key, "check the colons and brackets")
+            line, name = key.start_mark.line + 1, (key.tag, key.value)
+            if name in lines and key.tag != _MERGE:
+                raise RecipeError(
+                    f"key {key.value!r} occurs twice, on lines {lines[name]} and {line}",
+                    where=self._where,
+                    hint="keep one of them",
+                )
+            lines[name] = line
+
+    def _fault(self, message: str, node: yaml.Node, hint: str) -> RecipeError:
+        mark = node.start_mark
+        return RecipeError(message, where=f"{self._where}:{mark.line + 1}:{mark.column + 1}", hint=hint)
+
+
+def _syntax_fault(error: yaml.YAMLError, where: str) -> RecipeError:
+    mark = getattr(error, "problem_mark", None)
+    place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    if "another document" in problem:
+        return RecipeError("a second document begins here", where=place, hint="one file holds one; split it at ---")
+    if "\\t" in problem:
+        return RecipeError("a tab cannot indent YAML", where=place, hint="indent with spaces")
+    if "could not determine a constructor" in problem:
+        tag = problem.rpartition(" ")[2]
+        return RecipeError(f"the tag {tag} is not read", where=place, hint="write a plain value")
+    return RecipeError(f"not valid YAML: {problem}", where=place, hint="check indentation, colons and quotes")
 
 
 def read_yaml_file(path: Path) -> Any:
     """`read_yaml` of a file; `RecipeError` when it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
     except FileNotFoundError:
         raise RecipeError("no such recipe file", where=str(path), hint=f"looked from {Path.cwd()}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"the recipe cannot be read ({error})", where=str(path), hint="name a YAML text file"
-        ) from None
+    except IsADirectoryError:
+        raise RecipeError("this is a folder", where=str(path), hint="name the YAML file in it") from None
+    except UnicodeDecodeError:
+        raise RecipeError("this is not UTF-8 text", where=str(path), hint="name a YAML file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RecipeError(f"the recipe cannot be read ({reason})", where=str(path), hint="name a YAML file") from None
     return read_yaml(text, str(path))
