@@ -26,7 +26,7 @@ class HubmergeError(Exception):
         self.faults: tuple[HubmergeError, ...] = (self,)
 
     def __str__(self) -> str:
-        if len(self.faults) > 1:
+        if self.faults != (self,):
             return "\n".join(str(fault) for fault in self.faults)
         return " · ".join(part for part in (self.message, self.where, self.hint) if part)
 

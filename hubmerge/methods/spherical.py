@@ -26,7 +26,7 @@ def arc_coefficients(gram: np.ndarray, parameters: Mapping[str, Any]) -> Mapping
     """The two numbers that a tensor's entries are combined with, from its 2 x 2 inner products (float64).
 
     With angle A between the flattened tensors: sin((1-t)A)/sin(A) and sin(tA)/sin(A); (1-t, t) when the cosine is
-    beyond 0.9995 in magnitude or a tensor is zero.
+    beyond 0.9995 in magnitude.  A tensor of length below 1e-8 has no direction and counts as orthogonal, as in mergekit.
     """
     t = parameters["t"]
     norms = [math.sqrt(gram[i, i]) if math.sqrt(gram[i, i]) > _TINY else 1.0 for i in range(2)]
