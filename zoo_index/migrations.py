@@ -23,7 +23,7 @@ MIGRATIONS: tuple[str, ...] = (
         search_text VARCHAR NOT NULL,   -- in small letters
         record VARCHAR NOT NULL,        -- ModelRecord as JSON
         core VARCHAR,                   -- Sketch.core
-        sketch FLOAT[]                  -- Sketch.values
+        sketch BLOB                     -- Sketch.values as float32
     );
     CREATE TABLE documents (reference VARCHAR NOT NULL, file VARCHAR NOT NULL, content VARCHAR NOT NULL);
     CREATE TABLE edges (

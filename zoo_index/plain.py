@@ -26,6 +26,9 @@ MAX_DEPTH = 64
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn"}
 _MAX_LINE = 300
+_MAX_BITS = (
+    1024  # Python refuses to write numbers of more than 4,300 digits in decimal; YAML can hold them in hexadecimal
+)
 
 
 def plain(value: object, *, where: str = "") -> Json:
@@ -41,6 +44,8 @@ def plain(value: object, *, where: str = "") -> Json:
         if budget[0] < 0 or depth > MAX_DEPTH:
             limit = f"more than {MAX_VALUES} values" if budget[0] < 0 else f"values nested deeper than {MAX_DEPTH}"
             raise CheckpointError(f"the metadata holds {limit}", where=where, hint="make it smaller")
+        if isinstance(node, int) and node.bit_length() > _MAX_BITS:
+            return hex(node)
         if node is None or isinstance(node, bool | int):
             return node
         if isinstance(node, float):

@@ -39,7 +39,7 @@ class Table(Sequence[Row], Generic[Row]):
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame of `rows`."""
-        import pandas as pd  # type: ignore[import-untyped]
+        import pandas as pd
 
         return pd.DataFrame(list(self.rows()), columns=list(self.columns))
 

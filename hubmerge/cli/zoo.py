@@ -34,7 +34,9 @@ ModelArgument = Annotated[
 
 @app.command()
 def sync(
-    folders: Annotated[list[Path] | None, typer.Argument(help="Folders to search for models, at any depth.")] = None,
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="FOLDER...", help="Folders to search for models, at any depth.")
+    ] = None,
     cache: Annotated[bool, typer.Option("--cache", help="Also the models in the local Hub cache.")] = False,
     catalog: CatalogOption = None,
     format: FormatOption = Format.table,  # noqa: A002 - the option's own name
@@ -57,7 +59,7 @@ def sync(
 
 
 @app.command()
-def find(  # noqa: PLR0917 - typer reads options from the signature
+def find(
     text: Annotated[
         str, typer.Argument(help="Words that must occur in name, architecture, task, tags or parents.")
     ] = "",

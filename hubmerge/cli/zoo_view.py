@@ -70,7 +70,9 @@ def print_matches(zoo: Catalog, matches: Iterable[Match]) -> None:
 
 
 def _remarks(match: Match) -> str:
-    grave = [reason.sentence for reason in match.compatibility.reasons if reason.severity != "info"]
+    # the ancestor has a column of its own
+    reasons = (reason for reason in match.compatibility.reasons if reason.field != "ancestor")
+    grave = [reason.sentence for reason in reasons if reason.severity != "info"]
     return "; ".join(grave[:2]) + (f"; {len(grave) - 2} more" if len(grave) > 2 else "")
 
 

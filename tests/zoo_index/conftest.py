@@ -1,0 +1,34 @@
+"""Settings of the tests of zoo_index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from zoo_builders import llama_config, llama_tensors, write_adapter, write_model
+
+# what is measured here is truth, not time: a busy machine must not fail a law
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    """A folder of models: a base and its child, a stranger of the same shape, a wider one, an adapter, a refused one."""
+    import numpy as np
+
+    folder = tmp_path / "zoo"
+    config = llama_config(hidden_size=16, head_dim=8, intermediate_size=32)
+    base = llama_tensors(config, seed=1)
+    random = np.random.default_rng(9)
+    child = {n: (v + 0.05 * random.standard_normal(v.shape)).astype("float32") for n, v in base.items()}
+    write_model(folder / "base", config=config, tensors=base, card="---\nlicense: mit\ntags: [tiny]\n---\n")
+    write_model(
+        folder / "group" / "specialist-low", config=config, tensors=child, card="---\nbase_model: zoo/base\n---\n"
+    )
+    write_model(folder / "stranger", config=config, seed=5)
+    write_model(folder / "wide", config=llama_config(hidden_size=32, head_dim=16, intermediate_size=32))
+    write_adapter(folder / "lora", base="zoo/base")
+    write_model(folder / "quantised", config={**config, "quantization_config": {"quant_method": "gptq"}})
+    return folder

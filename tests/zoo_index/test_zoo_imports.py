@@ -1,0 +1,54 @@
+"""Neither the package nor its commands pull in torch or transformers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = "{name for name in sys.modules if name.split('.')[0] in ('torch', 'transformers', 'peft', 'datasets')}"
+
+
+def heavy_after(code: str, folder: Path) -> str:
+    script = f"import sys\n{code}\nprint('heavy:', sorted({HEAVY}))"
+    environment = {**os.environ, "HUBMERGE_CACHE": str(folder / "cache"), "HF_HUB_CACHE": str(folder / "hub")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def test_importing_zoo_index_leaves_torch_alone(tmp_path: Path) -> None:
+    assert heavy_after("import zoo_index", tmp_path) == "heavy: []"
+
+
+def test_importing_zoo_index_does_not_load_what_only_some_of_it_needs(tmp_path: Path) -> None:
+    code = "import zoo_index; assert not {'duckdb', 'numpy', 'pandas', 'yaml', 'huggingface_hub'} & set(sys.modules)"
+    assert heavy_after(code, tmp_path) == "heavy: []"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["find"],
+        ["find", "low", "--json"],
+        ["show", "base"],
+        ["compatible", "base"],
+        ["why", "base", "wide"],
+    ],
+)
+def test_no_command_loads_torch(zoo: Path, tmp_path: Path, arguments: list[str]) -> None:
+    code = f"""
+from hubmerge.cli.app import main
+for arguments in (["sync", "zoo", "--cache"], {arguments!r}):
+    sys.argv = ["hubmerge", "zoo", *arguments]
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code, ended.code
+"""
+    assert heavy_after(code, tmp_path) == "heavy: []"
