@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from zoo_index.errors import HubmergeError
 
-__all__ = ["ManifestError", "MergeError", "PlanError", "RecipeError", "VerifyError"]
+__all__ = ["ManifestError", "MergeError", "PlanError", "RecipeError", "VerifyError", "shown"]
+
+_LONGEST = 80
 
 
 class RecipeError(HubmergeError):
@@ -25,3 +29,12 @@ class ManifestError(HubmergeError):
 
 class VerifyError(HubmergeError):
     """A merged model is not what its manifest says."""
+
+
+def shown(value: Any) -> str:
+    """A stranger's value for an error message: its repr, cut after 80 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more than 4,300 digits has none
+        return f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

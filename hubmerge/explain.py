@@ -7,16 +7,9 @@ from collections import Counter
 from typing import Any
 
 from hubmerge.plan_types import Operand, Plan, Step
+from hubmerge.sizes import size_text
 
-__all__ = ["plan_dict", "plan_frame", "plan_html", "plan_text", "size_text"]
-
-
-def size_text(count: float) -> str:
-    """Bytes for people: ``1.23 GB`` (powers of ten)."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return f"{count:.0f} B"
+__all__ = ["plan_dict", "plan_frame", "plan_html", "plan_text"]
 
 
 _DOING = {

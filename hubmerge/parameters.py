@@ -13,17 +13,25 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from hubmerge.errors import RecipeError
+from hubmerge.errors import RecipeError, shown
 from hubmerge.method import MergeMethod, get_method, method_names
 from hubmerge.settings import Setting, parse_setting
 
-__all__ = ["ParameterScopes", "parse_parameters"]
+__all__ = ["ParameterScopes", "known_parameters", "parse_parameters"]
 
 _ELSEWHERE = frozenset(
-    {"density", "epsilon", "filter_wise", "gamma", "int8_mask", "max_iter", "nuslerp_flatten", "nuslerp_row_wise",
-     "select_topk", "tol"}
+    {"alpha", "density", "eps", "epsilon", "filter_wise", "gamma", "int8_mask", "max_iter", "normalize_weights",
+     "nuslerp_flatten", "nuslerp_row_wise", "r", "rescale", "select_topk", "tol"}
 )  # fmt: skip
 """Parameters of methods that mergekit has and this version has not: found beside other methods, they change nothing."""
+
+_RESCALED = frozenset({"ties"})
+"""Methods whose numbers mergekit's ``rescale: true`` would change."""
+
+_FLOAT32_MAX = 3.4028234663852886e38
+_EXPECTED: dict[Any, str] = {
+    float: "a number from -3.4e38 to 3.4e38", int: "a whole number", bool: "true or false", str: "text",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,9 +42,18 @@ class ParameterScopes:
     shared: Mapping[str, Setting]
 
     @property
+    def settings(self) -> tuple[tuple[str, Setting], ...]:
+        """Every value with its name, the shared ones first."""
+        return (*self.shared.items(), *(row for _, own in self.models for row in own.items()))
+
+    @property
     def has_gradient(self) -> bool:
-        settings = [*self.shared.values(), *(s for _, own in self.models for s in own.values())]
-        return any(setting.has_gradient for setting in settings)
+        return any(setting.has_gradient for _, setting in self.settings)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every tensor gets the same values."""
+        return all(setting.is_constant for _, setting in self.settings)
 
     def resolve(self, method: MergeMethod, parent: Any, tensor_name: str, depth: float) -> dict[str, Any]:
         """The values a recipe gives `parent` for one tensor, by recipe name; names without a value are left out."""
@@ -66,34 +83,62 @@ def parse_parameters(
         for i, (model, raw) in enumerate(models)
     ]
     top = _read_scope(method, shared, "parameters", False, faults, warnings)
-    given = set(top)
+    faults += _missing(method, models, shared)
+    return ParameterScopes(tuple(own), top), tuple(faults), tuple(warnings)
+
+
+def _missing(method: MergeMethod, models: Sequence[tuple[Any, Any]], shared: Any) -> list[RecipeError]:
+    """Required parameters that nobody gives a value; a misspelt one is told as such, and one without value is missing."""
+    own = method.parameters.per_parent()
+    given = {name for name, value in shared.items() if value is not None} if isinstance(shared, Mapping) else set()
+    misspelt = {_nearest(method, str(name)) for name in given - set(_names(method))}
+    faults: list[RecipeError] = []
     for field, info in method.parameters.model_fields.items():
         name = method.parameters.alias(field)
         on_models = any(name in raw for _, raw in models if isinstance(raw, Mapping))
-        if info.is_required() and name not in given and not (field in method.parameters.per_parent() and on_models):
-            hint = (
-                "move it from the models to the top-level parameters"
-                if on_models
-                else f"{method.name} needs it: {info.description}"
-            )
-            faults.append(RecipeError(f"parameter {name} is missing", where="parameters", hint=hint))
-    return ParameterScopes(tuple(own), top), tuple(faults), tuple(warnings)
+        if not info.is_required() or name in given | misspelt or (on_models and _of_models(method, field, own)):
+            continue
+        hint = f"{method.name} needs it: {info.description}"
+        if on_models:
+            hint = "move it from the models to the top-level parameters"
+        faults.append(RecipeError(f"parameter {name} is missing", where="parameters", hint=hint))
+    return faults
+
+
+def _of_models(method: MergeMethod, field: str, own: frozenset[str]) -> bool:
+    """Whether a model may have its own value: also where there is only one model to have it."""
+    return field in own or method.parents == (1, 1)
+
+
+def _names(method: MergeMethod) -> list[str]:
+    return [method.parameters.alias(field) for field in method.parameters.model_fields]
+
+
+def _nearest(method: MergeMethod, name: str) -> str | None:
+    close = get_close_matches(name, _names(method), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def known_parameters() -> frozenset[str]:
+    """Names of the parameters of all methods, and of mergekit's other methods."""
+    return _ELSEWHERE.union(*(_names(get_method(name)) for name in method_names()))
 
 
 def _read_scope(
     method: MergeMethod, raw: Any, where: str, on_model: bool, faults: list[RecipeError], warnings: list[str]
 ) -> dict[str, Setting]:
     if not isinstance(raw, Mapping):
-        faults.append(RecipeError(f"parameters are a mapping of names to values, got {raw!r}", where=where))
+        faults.append(RecipeError(f"parameters must be a mapping of names to values, got {shown(raw)}", where=where))
         return {}
+    own = method.parameters.per_parent()
     fields = {method.parameters.alias(field): field for field in method.parameters.model_fields}
     settings: dict[str, Setting] = {}
     for name, value in raw.items():
         place = f"{where}.{name}"
         field = fields.get(name)
         if field is None:
-            _judge_unknown(method, str(name), place, faults, warnings)
-        elif on_model and field not in method.parameters.per_parent():
+            _judge_unknown(method, str(name), value, place, faults, warnings)
+        elif on_model and not _of_models(method, field, own):
             if not method.parameters.model_fields[field].is_required():
                 warnings.append(
                     f"{place} is ignored: {method.name} has one {name} for all models, under the top-level parameters"
@@ -101,9 +146,19 @@ def _read_scope(
         elif value is not None:
             try:
                 settings[name] = parse_setting(value, _LeafCheck(name, method.parameters.model_fields[field]))
+            except _LeafFault as error:
+                faults.append(RecipeError(str(error), where=place, hint=error.hint))
             except ValueError as error:
-                faults.append(RecipeError(str(error), where=place, hint=_percent_hint(name, value)))
+                faults.append(RecipeError(str(error), where=place, hint="see docs/recipe.md"))
     return settings
+
+
+class _LeafFault(ValueError):
+    """A value that a parameter cannot have, and what to write instead."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class _LeafCheck:
@@ -111,18 +166,27 @@ class _LeafCheck:
 
     def __init__(self, name: str, info: FieldInfo) -> None:
         self.name = name
+        self.about = info.description or ""
+        self.number = info.annotation in (float, int)
         self.adapter: TypeAdapter[Any] = TypeAdapter(Annotated[(info.annotation, name, *info.metadata)])  # type: ignore[arg-type]
-        self.bounds = _bounds(info.metadata)
+        self.expected = _bounds(info.metadata) or _EXPECTED.get(info.annotation, "")
 
     def __call__(self, value: Any) -> Any:
+        if self.number and isinstance(value, bool):
+            raise self._fault(value)
         try:
             parsed = self.adapter.validate_python(value)
         except ValidationError as error:
-            expected = self.bounds or error.errors()[0]["msg"].lower().removeprefix("input should be ")
-            raise ValueError(f"{self.name} must be {expected}, got {value!r}") from None
-        if isinstance(parsed, float) and parsed - parsed != 0:
-            raise ValueError(f"{self.name} must be a finite number, got {value!r}")
+            raise self._fault(value, error.errors()[0]["msg"].lower().removeprefix("input should be ")) from None
+        if self.number and not abs(parsed) <= _FLOAT32_MAX:
+            raise self._fault(value)
         return parsed
+
+    def _fault(self, value: Any, otherwise: str = "") -> _LeafFault:
+        text = str(value).strip().removesuffix("%") if isinstance(value, str | int | float) else ""
+        is_percent = self.name == "density" and text.replace(".", "", 1).isdecimal() and 1 < float(text) <= 100
+        hint = f"{float(text):g} % is {float(text) / 100:g}" if is_percent else f"{self.name}: {self.about}"
+        return _LeafFault(f"{self.name} must be {self.expected or otherwise}, got {shown(value)}", hint)
 
 
 def _bounds(metadata: Iterable[Any]) -> str:
@@ -133,20 +197,16 @@ def _bounds(metadata: Iterable[Any]) -> str:
     return f"in {low or '(-inf'}, {high or 'inf)'}" if low or high else ""
 
 
-def _percent_hint(name: str, value: Any) -> str:
-    is_percent = name == "density" and isinstance(value, (int, float)) and 1 < value <= 100
-    return f"{value:g} % is {value / 100:g}" if is_percent else ""
-
-
-def _judge_unknown(method: MergeMethod, name: str, place: str, faults: list[RecipeError], warnings: list[str]) -> None:
-    known_elsewhere = set(_ELSEWHERE)
-    for other in method_names():
-        parameters = get_method(other).parameters
-        known_elsewhere |= {parameters.alias(field) for field in parameters.model_fields}
-    if name in known_elsewhere:
+def _judge_unknown(
+    method: MergeMethod, name: str, value: Any, place: str, faults: list[RecipeError], warnings: list[str]
+) -> None:
+    if name == "rescale" and value not in (False, None) and method.name in _RESCALED:
+        hint = "remove it; the lambda parameter scales the merged delta"
+        faults.append(RecipeError("trimmed deltas are not rescaled by this version", where=place, hint=hint))
+        return
+    if name in known_parameters():
         warnings.append(f"{place} is ignored: {method.name} does not use it")
         return
-    own = [method.parameters.alias(field) for field in method.parameters.model_fields]
-    close = get_close_matches(name, own, n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]}?" if close else f"{method.name} knows {', '.join(own)}"
+    nearest = _nearest(method, name)
+    hint = f"did you mean {nearest}?" if nearest else f"{method.name} knows {', '.join(_names(method))}"
     faults.append(RecipeError(f"unknown parameter {name!r}", where=place, hint=hint))

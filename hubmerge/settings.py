@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hubmerge.errors import shown
+
 __all__ = ["Setting", "parse_setting"]
 
 
@@ -23,6 +25,16 @@ class Setting:
     @property
     def has_gradient(self) -> bool:
         return any(len(values) > 1 for _, values in self.rows)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every tensor gets the same value."""
+        return all(pattern in (None, "*") and len(values) == 1 for pattern, values in self.rows)
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The parts of tensor names that values are chosen by."""
+        return tuple(pattern for pattern, _ in self.rows if pattern not in (None, "*"))
 
     def resolve(self, tensor_name: str, depth: float) -> Any:
         """The value for one tensor, or None when no filter matches.
@@ -66,10 +78,10 @@ def _filtered(item: Any, check: Callable[[Any], Any]) -> tuple[str | None, tuple
         return (None, _values(item, check))
     unknown = set(item) - {"filter", "value"}
     if unknown or "value" not in item:
-        raise ValueError(f"expected filter and value, got {', '.join(map(str, item)) or 'nothing'}")
+        raise ValueError(f"expected filter and value, got {', '.join(map(str, item)) or 'an empty mapping'}")
     pattern = item.get("filter")
     if pattern is not None and not isinstance(pattern, str):
-        raise ValueError(f"filter must be a part of a tensor's name, got {pattern!r}")
+        raise ValueError(f"filter must be a part of a tensor's name, got {shown(pattern)}")
     return (pattern, _values(item["value"], check))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from hubmerge.cli import output
 from hubmerge.cli.output import Format, FormatOption, JsonOption
+from hubmerge.sizes import parse_size, size_text
 
 __all__ = ["merge", "plan", "verify"]
 
@@ -24,15 +24,10 @@ StrictOption = Annotated[bool, typer.Option("--strict", help="Treat warnings as 
 
 
 def _bytes(text: str | int) -> int:
-    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B?)\s*", str(text).upper())
-    if match is None or (match[2] and match[2] not in units and match[2] + "B" not in units):
-        raise typer.BadParameter(f"{text!r} is not a size; write 500MB or 2GB")
-    unit = match[2] if match[2] in units else match[2] + "B"
-    size = int(float(match[1]) * units[unit])
-    if size <= 0:
-        raise typer.BadParameter("a size must be more than nothing")
-    return size
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 MemoryOption = Annotated[
@@ -81,7 +76,6 @@ def merge(
 ) -> None:
     """Merge the models of a recipe into the folder OUT."""
     from hubmerge.assemble import merge_plan
-    from hubmerge.explain import size_text
     from hubmerge.plan import build_plan
 
     begun = time.perf_counter()

@@ -20,9 +20,10 @@ class LinearParameters(Parameters):
 
 
 def _weights_have_a_sum(values: Mapping[str, Any]) -> None:
-    if values["normalize"] and abs(sum(values["weight"])) < 1e-6:
+    weights = values["weight"]
+    if values["normalize"] and abs(sum(weights)) <= 1e-6 * sum(map(abs, weights)):
         raise RecipeError(
-            f"weights {list(values['weight'])} sum to zero, so they cannot be normalised",
+            f"weights {list(weights)} sum to zero, so they cannot be normalised",
             where="parameters.weight",
             hint="change the weights, or set normalize: false to add them as they are",
         )

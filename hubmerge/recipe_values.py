@@ -1,0 +1,108 @@
+"""The single values of a recipe, from YAML to ours: a model's name, a type, a size, whose tokenizer.
+
+Each reader raises ValueError (`ReferenceFormatError` is one), which the recipe reports with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+from hubmerge.errors import shown
+from hubmerge.sizes import parse_size
+from zoo_index.errors import ReferenceFormatError
+from zoo_index.reference import ModelRef
+from zoo_index.tensors import DType
+
+__all__ = ["FloatType", "Reference", "Size", "TokenizerSource", "read_reference"]
+
+
+def read_reference(value: Any) -> ModelRef:
+    """A model's name as text, or as mergekit's mapping; a folder spelled in several ways gets one spelling."""
+    if isinstance(value, ModelRef):
+        return _one_spelling(value)
+    if isinstance(value, str):
+        return _one_spelling(ModelRef.parse(value))
+    if isinstance(value, Mapping):
+        return _one_spelling(_from_mapping(value))
+    raise ValueError(f"expected a model's name, got {shown(value)}")
+
+
+def _from_mapping(value: Mapping[Any, Any]) -> ModelRef:
+    """Mergekit's long form: ``{model: {path: ..., revision: ...}, lora: {path: ..., revision: ...}}``."""
+    parts = {"model": value} if "path" in value else value
+    stated = {str(name): part for name, part in parts.items() if part is not None}
+    if set(stated) - {"model", "lora"} or "model" not in stated:
+        raise ValueError(f"expected path and revision, or model and lora, got {shown(dict(value))}")
+    read = {name: _from_row(name, part) for name, part in stated.items()}
+    return ModelRef(read["model"].name, read["model"].revision, read.get("lora"))
+
+
+def _from_row(name: str, part: Any) -> ModelRef:
+    row = {"path": part} if isinstance(part, str) else part
+    if not isinstance(row, Mapping) or not isinstance(row.get("path"), str) or set(row) - {"path", "revision"}:
+        raise ValueError(f"{name}: expected path and revision, got {shown(part)}")
+    revision = row.get("revision")
+    if revision is not None and not isinstance(revision, str):
+        raise ValueError(f"{name}: a revision is text, got {shown(revision)}; put it in quotes")
+    return ModelRef.of(row["path"], revision)
+
+
+def _one_spelling(reference: ModelRef) -> ModelRef:
+    """``./a/`` and ``a/./b//c`` without what changes nothing; ``..`` stays, since it can follow a link."""
+    adapter = _one_spelling(reference.adapter) if reference.adapter else None
+    name = reference.name
+    if not reference.is_local or "\\" in name:
+        return ModelRef(name, reference.revision, adapter)
+    if name.startswith("~"):
+        try:
+            _ = reference.path
+        except RuntimeError:
+            raise ReferenceFormatError(
+                f"{name!r} names the home folder of nobody here", hint="write the folder's path out"
+            ) from None
+    plain = str(PurePosixPath(name))
+    starts = plain in {".", ".."} or plain.startswith(("../", "/")) or name.startswith("~") or name[1:3] == ":/"
+    return ModelRef(plain if starts else f"./{plain}", None, adapter)
+
+
+def _written(reference: ModelRef) -> Any:
+    """A reference as a recipe says it: text, or a mapping where a ``+`` in a folder's name would be misread."""
+    text = str(reference)
+    if "+" not in text.replace(f"+{reference.adapter}", "", 1):
+        return text
+    rows = {"model": reference.model, "lora": reference.adapter}
+    return {
+        key: {"path": row.name, **({"revision": row.revision} if row.revision else {})}
+        for key, row in rows.items()
+        if row is not None
+    }
+
+
+def _dtype(value: Any) -> str:
+    dtype = DType.from_torch_name(value) if isinstance(value, str) else None
+    if dtype not in {DType.F32, DType.F16, DType.BF16}:
+        raise ValueError(f"expected float32, float16 or bfloat16, got {shown(value)}")
+    return dtype.torch_name
+
+
+def _tokenizer_source(value: Any) -> str:
+    if value in ("base", "union"):
+        return str(value)
+    return str(read_reference(value))
+
+
+Reference = Annotated[
+    ModelRef,
+    BeforeValidator(read_reference),
+    PlainSerializer(_written),
+    WithJsonSchema({"type": "string", "description": "org/name, org/name@revision, ./folder, or base+adapter"}),
+]
+FloatType = Annotated[
+    str, BeforeValidator(_dtype), WithJsonSchema({"enum": ["float32", "float16", "bfloat16"], "type": "string"})
+]
+Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]})]
+TokenizerSource = Annotated[str, BeforeValidator(_tokenizer_source), WithJsonSchema({"type": "string"})]
