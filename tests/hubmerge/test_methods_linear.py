@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from zoo import merge_entries, merge_tensors, random_values
 
-from hubmerge import PlanError
+from hubmerge import RecipeError
 
 
 def reference(parents: list[np.ndarray], weight: list[float], normalize: bool) -> np.ndarray:
@@ -24,7 +24,7 @@ def test_without_weights_every_parent_counts_the_same() -> None:
 
 
 def test_weights_are_divided_by_their_sum() -> None:
-    # (1 * [1, 2, 4] + 3 * [5, 2, -4]) / 4
+    # a quarter of [1, 2, 4] and three quarters of [5, 2, -4]
     assert merge_entries("linear", [[1, 2, 4], [5, 2, -4]], own=weighted(1, 3)).tolist() == [4, 2, -2]
 
 
@@ -34,15 +34,15 @@ def test_weights_are_taken_as_they_are_when_they_are_not_normalised() -> None:
 
 
 def test_a_negative_weight_leads_away_from_its_parent() -> None:
-    # 2 * [1, 2] - 1 * [0, 4]
+    # twice [1, 2] less once [0, 4]
     assert merge_entries("linear", [[1, 2], [0, 4]], own=weighted(2, -1)).tolist() == [2, 0]
 
 
 def test_weights_that_cancel_are_refused_before_any_weight_is_read() -> None:
-    with pytest.raises(PlanError) as refused:
+    with pytest.raises(RecipeError) as refused:
         merge_entries("linear", [[1, 2], [0, 4]], own=weighted(1, -1))
     assert str(refused.value) == (
-        "weights [1.0, -1.0] sum to zero, so they cannot be normalised · parameters.weight · "
+        "weights [1.0, -1.0] sum to zero, so they cannot be normalised · recipe: parameters.weight · "
         "change the weights, or set normalize: false to add them as they are"
     )
 
