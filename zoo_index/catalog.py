@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -94,22 +95,18 @@ class Catalog:
         )  # fmt: skip
         documents = [(record.reference, file, json.dumps(content)) for file, content in entry.documents.items()]
         edges = [(e.child, e.parent, e.relation, e.source, e.confidence, e.commit) for e in record.base_models]
-        self._rows("BEGIN")
-        try:
+        with self._transaction():
             self._delete(record.reference, tables=("documents", "edges"))
             self._rows(f"INSERT OR REPLACE INTO models VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - marks only
             for document in documents:
                 self._rows("INSERT INTO documents VALUES (?, ?, ?)", document)
             for edge in edges:
                 self._rows("INSERT INTO edges VALUES (?, ?, ?, ?, ?, ?)", edge)
-            self._rows("COMMIT")
-        except BaseException:
-            self._rows("ROLLBACK")
-            raise
 
     def remove(self, reference: str) -> None:
         """Forget the model of exactly this reference."""
-        self._delete(reference, tables=("documents", "edges", "models"))
+        with self._transaction():
+            self._delete(reference, tables=("documents", "edges", "models"))
 
     def states(self) -> dict[str, tuple[str, str]]:
         """Every reference with the location it was read from and its state then."""
@@ -204,7 +201,7 @@ class Catalog:
         parts = reference.strip("/").split("/")
         for size in range(1, len(parts)):
             suffix = "/".join(parts[-size:])
-            if len(self._candidates(suffix)) <= 1:
+            if self._candidates(suffix) in ([], [reference]):
                 return suffix
         return reference
 
@@ -249,6 +246,17 @@ class Catalog:
             raise CatalogError(
                 "a record was written by another version", where=str(self.path), hint="delete the file and sync again"
             ) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._rows("BEGIN")
+        try:
+            yield
+            self._rows("COMMIT")
+        except BaseException:
+            with suppress(CatalogError):  # a failed commit has ended the transaction already
+                self._rows("ROLLBACK")
+            raise
 
     def _delete(self, reference: str, *, tables: Sequence[str]) -> None:
         for table in tables:

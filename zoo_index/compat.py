@@ -133,7 +133,8 @@ def _compare_models(a: ModelRecord, b: ModelRecord) -> tuple[Level, list[Reason]
     same_shapes = a.signature == b.signature
     same_body = a.core_signature == b.core_signature
     differences = differing_fields(a, b)
-    reasons = [_field_reason(diff, same_shapes=same_shapes, same_body=same_body) for diff in differences]
+    same_rows = same_shapes or _same_rows(a, b)
+    reasons = [_field_reason(diff, same_rows=same_rows, same_body=same_body) for diff in differences]
     reasons += _vocabulary_reasons(a, b) if same_body else []
     reasons += _tokenizer_reasons(a, b)
     blocks = {reason.field for reason in reasons if reason.severity == "block"}
@@ -146,12 +147,18 @@ def _compare_models(a: ModelRecord, b: ModelRecord) -> tuple[Level, list[Reason]
     return (Level.size if explained and a.model_type == b.model_type is not None else Level.incompatible), reasons
 
 
-def _field_reason(diff: FieldDifference, *, same_shapes: bool, same_body: bool) -> Reason:
+def _same_rows(a: ModelRecord, b: ModelRecord) -> bool:
+    """Whether the embeddings and heads that both store have the same shapes (a vocabulary can be padded)."""
+    shared = a.vocabulary.keys() & b.vocabulary.keys()
+    return bool(shared) and all(a.vocabulary[name] == b.vocabulary[name] for name in shared)
+
+
+def _field_reason(diff: FieldDifference, *, same_rows: bool, same_body: bool) -> Reason:
     severity: Severity
     if diff.field == "vocab_size":
-        severity, why = ("info", "") if same_shapes else ("block", "their embeddings have other rows")
+        severity, why = ("info", "") if same_rows else ("block", "their embeddings have other rows")
     elif diff.field == "num_labels":
-        severity, why = ("info", "") if same_shapes else ("block", "their classifiers have other rows")
+        severity, why = ("info", "") if same_rows else ("block", "their classifiers have other rows")
     elif diff.hard and same_body:
         severity, why = "warn", "the tensors have the same shapes but are used in another way"
     elif diff.hard:

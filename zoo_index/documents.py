@@ -53,7 +53,7 @@ def read_files(source: ModelSource) -> Reading:
     refusals: list[str] = []
     warnings: list[str] = []
     own = "adapter_config.json" if kind == "adapter" else "config.json"
-    for name in ("config.json", "adapter_config.json", "hubmerge.json", "tokenizer_config.json"):
+    for name in ("config.json", "adapter_config.json", "hubmerge.json"):
         try:
             document = read_json(source, name)
             if document is not None:

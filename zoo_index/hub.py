@@ -51,10 +51,15 @@ class LocalFolder:
 
     def files(self) -> Mapping[str, int]:
         found: dict[str, int] = {}
-        for path in sorted(self.folder.rglob("*")):
-            relative = path.relative_to(self.folder)
-            if not any(part.startswith(".") for part in relative.parts[:-1]) and path.is_file():
-                found[relative.as_posix()] = path.stat().st_size
+        try:
+            for path in sorted(self.folder.rglob("*")):
+                relative = path.relative_to(self.folder)
+                if not any(part.startswith(".") for part in relative.parts[:-1]) and path.is_file():
+                    found[relative.as_posix()] = path.stat().st_size
+        except OSError as error:
+            raise CheckpointError(
+                f"the folder cannot be listed ({error.strerror})", where=str(self.folder), hint="check its permissions"
+            ) from error
         return found
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:

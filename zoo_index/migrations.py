@@ -75,7 +75,7 @@ def _open(path: Path, *, read_only: bool) -> Any:
         text = str(error)
         if "lock" in text or "different configuration" in text:
             raise CatalogError(
-                "the catalog is in use by another process", where=str(path), hint="wait for it to end, then try again"
+                "the catalog is in use", where=str(path), hint="wait for the process that has it open, or close it here"
             ) from error
         if "Cannot open file" in text:
             raise CatalogError(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from zoo_index.catalog import Catalog, Entry
 from zoo_index.documents import Reading, read_files
-from zoo_index.errors import HubmergeError
+from zoo_index.errors import CatalogError, HubmergeError
 from zoo_index.fingerprint import Sketch, read_sketch
 from zoo_index.hub import LocalFolder, ModelSource, cached_models, hub_cache_folder
 from zoo_index.metadata import build_record, catalog_name
@@ -80,7 +80,9 @@ def sync(catalog: Catalog, folders: Iterable[str | Path], *, cache: bool = False
         seen.add(name)
         try:
             outcome, reasons = _record(catalog, source, before.get(name, ("", ""))[1])
-        except (HubmergeError, OSError) as fault:
+        except CatalogError:
+            raise  # not the model's fault, and no better with the next one
+        except HubmergeError as fault:
             refused.append(Refused(name, (str(fault),)))
             continue
         outcomes[outcome].append(name)
@@ -161,7 +163,15 @@ def _state(source: ModelSource, reading: Reading, sketch: Sketch | None) -> str:
     """Digest of all that was read: of training in place, only the sampled weights tell."""
     headers = dict(reading.table.headers) if reading.table is not None else {}
     values = sketch.values if sketch else ()
-    seen = [RECORD_REVISION, dict(source.files()), headers, dict(reading.documents), reading.refusals, values]
+    seen = [
+        RECORD_REVISION,
+        dict(source.files()),
+        headers,
+        dict(reading.documents),
+        *reading.refusals,
+        *reading.warnings,
+        values,
+    ]
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
 

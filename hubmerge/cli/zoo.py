@@ -202,9 +202,8 @@ class _Zoo:
         except ModelNotFoundError as missing:
             return _read(name, otherwise=missing)
         here = Path(name).expanduser()
-        if any((here / mark).is_file() for mark in ("config.json", "adapter_config.json")) and here.resolve() != Path(
-            entry.location
-        ):
+        model_here = (here / "config.json").is_file() or (here / "adapter_config.json").is_file()
+        if model_here and here.resolve() != Path(entry.location):
             raise CatalogError(
                 f"{name} is a folder here and another model in the catalog",
                 where=entry.record.reference,
@@ -222,7 +221,7 @@ def _read(name: str, *, otherwise: Exception) -> Entry:
     from zoo_index.sync import read_entry
 
     try:
-        source = open_source(ModelRef.parse(name))
+        source = open_source(ModelRef.of(name))  # one model: base+adapter is two
     except HubmergeError as fault:
         raise (fault if is_local_name(name) else otherwise) from None
     return read_entry(source)

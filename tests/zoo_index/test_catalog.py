@@ -244,6 +244,37 @@ def test_the_default_file_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatc
     assert default_catalog_path().is_file()
 
 
+def test_a_catalog_that_is_open_here_for_writing_is_in_use(tmp_path: Path) -> None:
+    with Catalog.open(tmp_path / "c.duckdb"), pytest.raises(CatalogError, match="the catalog is in use"):
+        Catalog.open(tmp_path / "c.duckdb", read_only=True)
+
+
+def test_an_entry_that_cannot_be_written_leaves_the_old_one_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zoo: Path
+) -> None:
+    entry = read_entry(source_of(zoo / "base"))
+    with Catalog.open(tmp_path / "c.duckdb") as catalog:
+        catalog.upsert(entry)
+        rows = catalog._rows
+
+        def failing(sql: str, values: object = ()) -> object:
+            if sql.startswith("INSERT INTO documents"):
+                raise CatalogError("disk full")
+            return rows(sql, values)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as broken:
+            broken.setattr(catalog, "_rows", failing)
+            with pytest.raises(CatalogError, match="disk full"):
+                catalog.upsert(read_entry(source_of(write_model(zoo / "base"))))
+        assert catalog.entry("base") == entry
+
+
+def test_the_label_of_a_model_that_is_not_recorded_never_means_another(tmp_path: Path) -> None:
+    with Catalog.open(tmp_path / "c.duckdb") as catalog:
+        catalog.upsert(entry("/zoo/a/low"))
+        assert catalog.label("/zoo/b/low") == "b/low"
+
+
 def test_writing_to_a_catalog_opened_for_questions_is_our_own_error(tmp_path: Path) -> None:
     Catalog.open(tmp_path / "c.duckdb").close()
     with Catalog.open(tmp_path / "c.duckdb", read_only=True) as catalog, pytest.raises(CatalogError, match="read-only"):
@@ -276,7 +307,7 @@ def test_a_catalog_that_another_process_writes_is_in_use(tmp_path: Path) -> None
             with pytest.raises(CatalogError) as refused:
                 Catalog.open(path, read_only=read_only)
             assert str(refused.value) == (
-                f"the catalog is in use by another process · {path} · wait for it to end, then try again"
+                f"the catalog is in use · {path} · wait for the process that has it open, or close it here"
             )
         other.communicate("\n")
     Catalog.open(path).close()

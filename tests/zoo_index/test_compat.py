@@ -74,6 +74,14 @@ def test_a_head_tied_in_one_and_stored_in_the_other_is_no_incompatibility(tmp_pa
     assert "info: lm_head.weight is in one only: the other ties it to its embeddings" in sentences(found)
 
 
+def test_a_vocabulary_padded_to_the_same_rows_fits() -> None:
+    left, right = (
+        model(n, soft={"vocab_size": v}, vocabulary={"lm_head.weight": (64, 8)}) for n, v in (("a", 50), ("b", 60))
+    )
+    found = compare(left, right)
+    assert (found.level, sentences(found)) == (Level.identical, ["info: vocab_size 50 vs 60"])
+
+
 def test_a_head_that_is_missing_though_it_is_not_tied_is_a_block(tmp_path: Path) -> None:
     config = llama_config()
     weights = {name: values for name, values in llama_tensors(config).items() if name != "lm_head.weight"}

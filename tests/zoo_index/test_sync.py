@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from zoo_builders import llama_config, llama_tensors, packed, source_of, write_adapter, write_files, write_model
 
-from zoo_index import Catalog, LocalFolder, ModelNotFoundError, ModelRef, PinnedRef, SyncReport
+from zoo_index import Catalog, CatalogError, LocalFolder, ModelNotFoundError, ModelRef, PinnedRef, SyncReport
 from zoo_index.sync import freshness, model_folders, read_entry
 
 
@@ -151,17 +151,32 @@ def test_one_damaged_model_never_stops_the_others(catalog: Catalog, tmp_path: Pa
 def test_a_model_that_cannot_be_listed_is_reported_and_stops_nothing(
     catalog: Catalog, zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listing = LocalFolder.files
+    listing = Path.rglob
 
-    def files(self: LocalFolder) -> object:
-        if self.folder.name == "base":
-            raise PermissionError(13, "Permission denied", str(self.folder))
-        return listing(self)
+    def rglob(self: Path, pattern: str) -> object:
+        if self.name == "base":
+            raise PermissionError(13, "Permission denied", str(self))
+        return listing(self, pattern)
 
-    monkeypatch.setattr(LocalFolder, "files", files)
+    monkeypatch.setattr(Path, "rglob", rglob)
     report = catalog.sync(zoo)
     assert names(report.added) == ALL[1:]
-    assert ("base", True) in [(Path(r.reference).name, "Permission denied" in r.reasons[0]) for r in report.refused]
+    assert report.refused[0].reasons == (
+        f"the folder cannot be listed (Permission denied) · {zoo}/base · check its permissions",
+    )
+
+
+def test_a_catalog_that_cannot_be_written_stops_the_sync(zoo: Path, tmp_path: Path) -> None:
+    Catalog.open(tmp_path / "c.duckdb").close()
+    with Catalog.open(tmp_path / "c.duckdb", read_only=True) as catalog, pytest.raises(CatalogError, match="read-only"):
+        catalog.sync(zoo)
+
+
+def test_a_card_that_is_broken_otherwise_is_an_update(catalog: Catalog, zoo: Path) -> None:
+    for card, warning in (("---\na: [1\n---\n", "not YAML"), ("---\n- one\n---\n", "not a mapping")):
+        write_files(zoo / "base", {"README.md": card})
+        catalog.sync(zoo)
+        assert warning in catalog.get("base").warnings[0]
 
 
 def test_the_hub_cache_is_recorded_by_hub_names_and_forgotten_with_its_snapshots(

@@ -272,3 +272,10 @@ def test_a_catalog_can_be_named(run: Run, zoo: Path, tmp_path: Path) -> None:
         "",
         "error: the file is damaged or not a catalog · broken.duckdb · delete it, and `hubmerge zoo sync FOLDER` again\n",
     )
+
+
+def test_base_and_adapter_together_are_two_models_and_not_shown_as_one(run: Run, zoo: Path) -> None:
+    run("sync", "zoo")
+    ended = run("show", "base+lora")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("error: 'base+lora' is not in the catalog")
