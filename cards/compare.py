@@ -55,8 +55,9 @@ def compare(results: Results, model: ModelResult) -> tuple[Comparison, ...]:
 def compare_tasks(mine: TaskResult, theirs: TaskResult, *, model: str = "", other: str = "") -> Comparison:
     """Compare one metric of two models.
 
-    Accuracies on the same samples are tested by McNemar's exact test on the samples that only one of them got right;
-    everything else by a difference of more than 1.96 standard errors.
+    Accuracies on the same samples are tested by McNemar's exact test on the samples that only one of them got right,
+    perplexities on the same windows by their mean losses, everything else by the values themselves; these two against
+    1.96 standard errors of the difference.
     """
     difference = mine.value - theirs.value
     pairs = _influence_pairs(mine, theirs)
@@ -106,7 +107,11 @@ def unpack_outcomes(packed: str, n: int) -> list[bool]:
 def _outcome(mine: TaskResult, theirs: TaskResult, difference: float, stderr: float | None, *, paired: bool) -> Outcome:
     if stderr is None:
         return "unknown"
-    if paired and mine.metric == "accuracy":
+    if paired and mine.metric != "accuracy":
+        # of the mean losses: a perplexity's own scale would add the noise of their common level to the difference
+        losses = zip(_loss_influence(mine, slope=1.0), _loss_influence(theirs, slope=1.0), strict=True)
+        real = abs(_mean_loss(mine) - _mean_loss(theirs)) > _Z * _paired_stderr(list(losses), bernoulli=False)
+    elif paired:
         pairs = list(zip(_correct(mine), _correct(theirs), strict=True))
         only_mine = sum(left and not right for left, right in pairs)
         only_theirs = sum(right and not left for left, right in pairs)
@@ -142,12 +147,17 @@ def _accuracy_influence(task: TaskResult) -> list[float]:
     return [(right - task.value) / task.n for right in _correct(task)]
 
 
-def _loss_influence(task: TaskResult) -> list[float]:
+def _loss_influence(task: TaskResult, slope: float | None = None) -> list[float]:
     """Each window's part in the value: its part in the mean loss, times the metric's derivative by that mean."""
-    losses, counts = task.outcomes.losses, task.outcomes.counts
-    mean = sum(losses) / sum(counts)
-    slope = task.value if task.metric == "perplexity" else task.value / mean if mean else 0.0
-    return [slope * (loss - mean * count) / sum(counts) for loss, count in zip(losses, counts, strict=True)]
+    mean, total = _mean_loss(task), sum(task.outcomes.counts)
+    if slope is None:
+        slope = task.value if task.metric == "perplexity" else task.value / mean if mean else 0.0
+    rows = zip(task.outcomes.losses, task.outcomes.counts, strict=True)
+    return [slope * (loss - mean * count) / total for loss, count in rows]
+
+
+def _mean_loss(task: TaskResult) -> float:
+    return sum(task.outcomes.losses) / sum(task.outcomes.counts)
 
 
 def _paired_stderr(pairs: list[tuple[float, float]], *, bernoulli: bool) -> float:

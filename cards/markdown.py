@@ -10,12 +10,14 @@ from markupsafe import Markup
 __all__ = ["Markup", "code", "fenced", "some", "text"]
 
 _SPECIAL = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+_BLOCK_START = re.compile(r"^(?:(\d{1,9})(?=[.)](?:\s|$))|(?=[#+=-]))")
+"""What would begin a heading, a list or a rule if the text stood at the start of a line."""
 
 
 def text(value: object) -> Markup:
     """One line of plain text, also inside a table: nothing in it is Markdown or HTML."""
     line = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return Markup(_SPECIAL.sub(r"\\\1", line))  # noqa: S704 - escaped in the line above
+    return Markup(_BLOCK_START.sub(r"\1\\", _SPECIAL.sub(r"\\\1", line)))  # noqa: S704 - escaped here and above
 
 
 def code(value: object) -> Markup:

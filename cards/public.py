@@ -18,6 +18,7 @@ _HOME = re.compile(r"(?<![\w/])~/[\w.+-]+|[A-Za-z]:\\{1,2}Users\\")
 _ABSOLUTE = re.compile(r"(?:^|(?<=[\s\"'(=:,`\[]))/(?:[\w.@+-]+/)+[\w.@+-]*", re.MULTILINE)
 _PLACEHOLDERS = ("/path/to",)
 _DIGESTS = frozenset({"files", "headers"})
+_MODEL_KEYS = frozenset({"adapter", "base_model", "config_donor", "model", "path", "reference", "tokenizer_donor"})
 
 
 def public_names(manifest: Manifest) -> dict[str, str]:
@@ -46,20 +47,20 @@ def public_names(manifest: Manifest) -> dict[str, str]:
 
 def public_manifest(manifest: Manifest) -> Manifest:
     """The manifest as it is published: local references become ``./<folder name>``, and nothing else changes."""
-    names = public_names(manifest)
-    raw = manifest.model_dump(mode="json")
-    parents = [_public_row(row, names) for row in raw.pop("parents")]
-    kept = {key: raw.pop(key) for key in _DIGESTS & raw.keys()}
-    return Manifest.model_validate({**public_value(raw, names), **kept, "parents": parents})
+    return Manifest.model_validate(public_value(manifest.model_dump(mode="json"), public_names(manifest)))
 
 
-def public_value(value: Any, names: Mapping[str, str]) -> Any:
-    """JSON values with every local reference in `names`, and every other text that is a local path, made public."""
+def public_value(value: Any, names: Mapping[str, str], key: str = "") -> Any:
+    """JSON values with every local reference in `names`, and every other text that is a local path, made public.
+
+    A folder spelt like a word (``ties``) is taken for one only under the keys that hold models.  key: the one that
+    `value` stands under.
+    """
     if isinstance(value, Mapping):
-        return {key: public_value(item, names) for key, item in value.items()}
+        return {name: item if name in _DIGESTS else public_value(item, names, name) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [public_value(item, names) for item in value]
-    return _public_text(value, names) if isinstance(value, str) else value
+        return [public_value(item, names, key) for item in value]
+    return _public_text(value, names, is_model=key in _MODEL_KEYS) if isinstance(value, str) else value
 
 
 def find_leaks(text: str, *, private: Iterable[str] = (), data: bool = False) -> list[str]:
@@ -77,20 +78,17 @@ def find_leaks(text: str, *, private: Iterable[str] = (), data: bool = False) ->
     return list(dict.fromkeys(found))
 
 
-def _public_row(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {key: value if key in _DIGESTS else public_value(value, names) for key, value in row.items()}
-
-
 def _plain(folder: str) -> str:
     """One spelling for ``./a``, ``a/`` and ``a``."""
     return posixpath.normpath(folder.replace("\\", "/"))
 
 
-def _public_text(text: str, names: Mapping[str, str]) -> str:
-    whole = {_plain(folder): name for folder, name in names.items()}
+def _public_text(text: str, names: Mapping[str, str], *, is_model: bool) -> str:
+    known = {_plain(folder): name for folder, name in names.items()}
     parts = text.split("+")
-    if all(_plain(part) in whole or (is_local_name(part) and not re.search(r"\s", part)) for part in parts):
-        return "+".join(whole.get(_plain(part)) or f"./{posixpath.basename(_plain(part))}" for part in parts)
+    paths = [part for part in parts if is_local_name(part) and not re.search(r"\s", part)]
+    if len(paths) == len(parts) or (is_model and all(part in paths or _plain(part) in known for part in parts)):
+        return "+".join(known.get(_plain(part)) or f"./{posixpath.basename(_plain(part))}" for part in parts)
     # inside a sentence only what is unmistakably a path: a folder spelt like a word could be a word
     for folder in sorted(names, key=len, reverse=True):
         if is_local_name(folder) and len(folder) > 2:

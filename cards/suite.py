@@ -93,7 +93,7 @@ class Suite(_Spec):
 
     name: str = Field(min_length=1)
     seed: int = Field(0, ge=0)
-    tasks: tuple[Task, ...] = Field(min_length=1)
+    tasks: tuple[Task, ...]
     _folder: Path = PrivateAttr(default=Path())
 
     @property
@@ -117,7 +117,9 @@ class Suite(_Spec):
         return self._folder / Path(task.data).expanduser()
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Suite:
+    def _tasks_can_be_told_apart(self) -> Suite:
+        if not self.tasks:
+            raise PydanticCustomError("no_tasks", "the suite has no tasks")
         names = [task.name for task in self.tasks]
         for name in names:
             if names.count(name) > 1:
@@ -180,8 +182,10 @@ def _fault(details: ErrorDetails, path: Path) -> SuiteError:
         return SuiteError(details["msg"], where=where, hint=f"remove {context['key']}")
     if kind == "twice":
         return SuiteError(details["msg"], where=where, hint="give every task its own name")
+    if kind == "no_tasks":
+        return SuiteError(details["msg"], where=where, hint="list at least one under tasks:")
     said = details["msg"].replace("Input", key or "the value", 1)
-    return SuiteError(f"{said}, got {details['input']!r}", where=where, hint="see `hubmerge evaluate --help`")
+    return SuiteError(f"{said}, got {details['input']!r}", where=where)
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:

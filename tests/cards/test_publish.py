@@ -1,0 +1,266 @@
+"""Publishing into a folder: all checks first, then everything or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import pytest
+from card_builders import card_of, image_model, merge_of
+
+from cards import PublishError, publish, write_card
+from hubmerge.errors import ManifestError
+from hubmerge.manifest import read_manifest
+
+
+@pytest.fixture
+def merge(tmp_path):
+    parent = card_of(image_model(tmp_path / "models" / "parent"), "license: mit")
+    out = image_model(tmp_path / "out")
+    merge_of(out, [parent])
+    write_card(out)
+    return out
+
+
+def _tree(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def _faults(*arguments, **options):
+    with pytest.raises(PublishError) as caught:
+        publish(*arguments, **options)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_a_published_folder_holds_the_merge_its_card_and_no_path(merge, tmp_path):
+    plan = publish(merge, tmp_path / "zoo-ties")
+
+    published = _tree(tmp_path / "zoo-ties")
+    assert sorted(published) == [
+        "README.md",
+        "config.json",
+        "hubmerge.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    ]
+    assert published["model.safetensors"] == (merge / "model.safetensors").read_bytes()
+    assert (tmp_path / "zoo-ties/model.safetensors").stat().st_nlink == 1
+    assert not any(str(tmp_path).encode() in content for content in published.values())
+    assert {file.name: (file.size, file.sha256) for file in plan.files} == {
+        name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in published.items()
+    }
+    assert plan.state == "new"
+    assert plan.card["license"] == "mit"
+
+
+def test_the_published_card_carries_the_new_name(merge, tmp_path):
+    publish(merge, tmp_path / "zoo-ties")
+    words = (tmp_path / "zoo-ties/README.md").read_text()
+    assert "\n# zoo-ties\n\nzoo-ties is an image classifier" in words
+    assert 'folder = "./zoo-ties"' in words
+
+
+def test_the_published_model_loads(merge, tmp_path):
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    publish(merge, tmp_path / "zoo-ties")
+    assert AutoModelForImageClassification.from_pretrained(tmp_path / "zoo-ties").config.num_labels == 3
+    assert AutoImageProcessor.from_pretrained(tmp_path / "zoo-ties")
+
+
+def test_a_dry_run_writes_nothing_and_tells_everything(merge, tmp_path):
+    before = _tree(tmp_path)
+    plan = publish(merge, tmp_path / "zoo-ties", dry_run=True)
+
+    assert _tree(tmp_path) == before
+    assert [(check.name, check.status) for check in plan.checks] == [
+        ("files", "ok"),
+        ("card", "warn"),
+        ("private", "ok"),
+        ("licence", "ok"),
+    ]
+    assert "model.safetensors" in str(plan)
+    assert json.loads(json.dumps(plan.to_json()))["state"] == "new"
+
+
+def test_publishing_again_does_nothing(merge, tmp_path):
+    publish(merge, tmp_path / "zoo-ties")
+    stamp = (tmp_path / "zoo-ties/model.safetensors").stat().st_mtime_ns
+    assert publish(merge, tmp_path / "zoo-ties").state == "already published"
+    assert (tmp_path / "zoo-ties/model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_newer_card_replaces_an_earlier_publish_only_when_told_to(merge, tmp_path):
+    target = tmp_path / "zoo-ties"
+    publish(merge, target)
+    card = merge / "README.md"
+    card.write_text(card.read_text() + "\nMore words.\n")
+
+    assert _faults(merge, target) == [
+        (
+            f"an earlier publish of this merge with other files is at {target} · {target}"
+            f" · replace it with --overwrite, or name another folder"
+        )
+    ]
+    assert publish(merge, target, overwrite=True).state == "replaces"
+    assert "More words." in (target / "README.md").read_text()
+    assert not list(tmp_path.glob("zoo-ties.*"))
+
+
+def test_a_folder_of_something_else_is_never_replaced(merge, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        (fault,) = _faults(merge, tmp_path / "mine", overwrite=overwrite)
+        assert fault.startswith("something else is at")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_all_failed_checks_are_reported_at_once(merge, tmp_path):
+    config = json.loads((merge / "config.json").read_text())
+    config["_name_or_path"] = "/home/me/secret"
+    (merge / "config.json").write_text(json.dumps(config))
+    (merge / "preprocessor_config.json").unlink()
+    (merge / "README.md").unlink()
+
+    faults = _faults(merge, tmp_path / "zoo-ties")
+    assert faults == [
+        f"config.json is not what hubmerge.json says: it was changed after the merge · {merge} · merge again",
+        f"preprocessor_config.json is in hubmerge.json and not in the folder · {merge} · merge again",
+        f"there is no README.md · {merge}/README.md · write it with `hubmerge card {merge}`",
+        f"config.json holds a path /home/me/secret · {merge} · remove it from the parent it came from, and merge again",
+    ]
+    assert not (tmp_path / "zoo-ties").exists()
+
+
+def test_one_changed_bit_of_a_weight_file_is_noticed(merge, tmp_path):
+    raw = bytearray((merge / "model.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (merge / "model.safetensors").write_bytes(raw)
+    (fault,) = _faults(merge, tmp_path / "zoo-ties")
+    assert fault.startswith("model.safetensors is not what hubmerge.json says")
+
+
+def test_files_that_the_merge_did_not_make_stay_behind(merge, tmp_path):
+    (merge / "notes.txt").write_text("mine")
+    plan = publish(merge, tmp_path / "zoo-ties")
+    warning = next(check for check in plan.checks if check.status == "warn")
+    assert warning.message == "left out, since the merge did not make it: notes.txt"
+    assert not (tmp_path / "zoo-ties/notes.txt").exists()
+
+
+def test_a_forbidding_licence_stops_it_and_a_missing_one_warns(merge, tmp_path):
+    card_of(tmp_path / "models" / "parent", "license: cc-by-nd-4.0")
+    (fault,) = _faults(merge, tmp_path / "zoo-ties")
+    assert fault.startswith("a parent's licence forbids passing on derived models")
+
+    card_of(tmp_path / "models" / "parent", "tags: [x]")
+    write_card(merge)
+    plan = publish(merge, tmp_path / "zoo-ties")
+    (warning,) = (check for check in plan.checks if check.name == "licence")
+    assert warning.status == "warn"
+    assert warning.message.endswith("what is made from it (parent)")
+
+
+def test_a_llama_licence_wants_its_name(merge, tmp_path):
+    card_of(tmp_path / "models" / "parent", "license: llama3.1")
+    write_card(merge)
+    (fault,) = _faults(merge, tmp_path / "zoo-ties")
+    assert fault.startswith("llama3.1 wants the model's name to begin with 'Llama', and it is 'zoo-ties'")
+    assert publish(merge, tmp_path / "Llama-zoo").state == "new"
+
+
+@pytest.mark.parametrize(
+    ("target", "fault"),
+    [
+        (
+            "me/zoo",
+            "publishing to the Hub comes with a later version · me/zoo · publish into ./zoo and upload it with `hf upload me/zoo ./zoo`",
+        ),
+        ("zoo", "'zoo' is neither ./folder nor user/name · for a folder write ./zoo"),
+    ],
+)
+def test_only_folders_can_be_published_into_yet(merge, target, fault):
+    assert _faults(merge, target) == [fault]
+
+
+@pytest.mark.parametrize("kind", ["adapter", "recipe"])
+def test_only_dense_merges_exist_yet(merge, kind):
+    assert _faults(merge, "./x", as_=kind) == [
+        f"a merge cannot be published as {kind} yet · {merge} · only dense exists so far"
+    ]
+
+
+def test_the_merge_and_the_target_must_not_lie_in_one_another(merge, tmp_path):
+    for target in (merge / "inner", merge):
+        assert any("lie in one another" in fault for fault in _faults(merge, target))
+
+
+def test_a_folder_that_is_no_merge_is_refused(tmp_path):
+    with pytest.raises(ManifestError, match="not a hubmerge merge"):
+        publish(image_model(tmp_path / "model"), tmp_path / "x")
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(merge, tmp_path, monkeypatch):
+    before = _tree(tmp_path)
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    target = tmp_path / "new" / "deeper" / "zoo-ties"
+    assert _faults(merge, target) == [
+        (
+            f"the folder cannot be written (No space left on device) · {target} · "
+            "nothing was published; make room or choose another place"
+        )
+    ]
+    assert _tree(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_too_little_room_is_known_before_anything_is_written(merge, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))
+    (fault,) = _faults(merge, tmp_path / "zoo-ties")
+    assert "bytes are needed and 10 are free" in fault
+
+
+def test_a_failed_replacement_puts_the_old_folder_back(merge, tmp_path, monkeypatch):
+    from pathlib import Path
+
+    target = tmp_path / "zoo-ties"
+    publish(merge, target)
+    before = _tree(target)
+    (merge / "README.md").write_text((merge / "README.md").read_text() + "\nMore.\n")
+    rename = Path.rename
+
+    def failing(self, to):
+        if self.name.endswith(".partial"):
+            raise OSError(5, "Input/output error")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    _faults(merge, target, overwrite=True)
+    assert _tree(target) == before
+    assert not list(tmp_path.glob("zoo-ties.*"))
+
+
+def test_what_a_killed_run_left_is_cleared_and_a_strangers_folder_is_not(merge, tmp_path):
+    partial = tmp_path / "zoo-ties.partial"
+    partial.mkdir()
+    (partial / "thesis.txt").write_text("years of work")
+    assert _faults(merge, tmp_path / "zoo-ties") == [f"something else is in the way · {partial} · move it away"]
+    assert (partial / "thesis.txt").exists()
+
+    (partial / "thesis.txt").rename(partial / "config.json")
+    publish(merge, tmp_path / "zoo-ties")
+    assert not partial.exists()
+
+
+def test_a_published_folder_can_be_published_again(merge, tmp_path):
+    publish(merge, tmp_path / "zoo-ties")
+    publish(tmp_path / "zoo-ties", tmp_path / "copy")
+    assert read_manifest(tmp_path / "copy") == read_manifest(tmp_path / "zoo-ties")
