@@ -17,7 +17,12 @@ from zoo_index.tensors import TensorMeta, TensorTable
 
 __all__ = ["AdapterEffect", "LowRank", "read_adapter_effect"]
 
-_MOVES_THE_BASE = ("pissa", "olora", "loftq", "corda")
+_MOVES_THE_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
+_NOT_A_TERM = {
+    "target_parameters": "targets single parameters",
+    "alora_invocation_tokens": "is at work only after certain tokens",
+    "layer_replication": "was trained on a base with repeated layers",
+}
 _PREFIX = "base_model.model."
 _FACTOR = re.compile(r"(?P<module>.+)\.(?P<kind>lora_[A-Za-z_]+)(?P<rest>\..+)?\Z")
 
@@ -116,8 +121,9 @@ def _refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
             where=where,
             hint="convert it to plain LoRA with PEFT (save_pretrained with path_initial_model_for_weight_conversion)",
         )
-    if config.get("target_parameters"):
-        raise PlanError("the adapter targets single parameters (target_parameters)", where=where, hint=dense)
+    for key, what in _NOT_A_TERM.items():
+        if config.get(key):
+            raise PlanError(f"the adapter {what} ({key})", where=where, hint=dense)
 
 
 def _place(name: str, base: TensorTable, where: str) -> str:

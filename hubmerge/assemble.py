@@ -20,7 +20,7 @@ from hubmerge.execute import execute
 from hubmerge.io.reader import InputFiles
 from hubmerge.io.sample import sample_digests
 from hubmerge.io.shards import INDEX_NAME
-from hubmerge.io.writer import OutputFolder
+from hubmerge.io.writer import OutputFolder, sweep
 from hubmerge.manifest import MANIFEST_NAME, FileDigest, Manifest, ParentRecord, read_manifest
 from hubmerge.plan import DEFAULT_MEMORY, build_plan
 from hubmerge.plan_types import Plan, PlannedParent, Step
@@ -72,6 +72,7 @@ def merge_plan(
         samples = sample_digests(plan, files)
         finished = _finished(plan, samples, target, overwrite=overwrite)
         if finished is not None:
+            sweep(target)
             return Merged(finished, already_done=True)
         _check_disk(plan, target)
         with OutputFolder(target, plan.hash, fresh=fresh) as folder:
@@ -97,6 +98,8 @@ def _finished(plan: Plan, samples: tuple[str, ...], out: Path, *, overwrite: boo
 
     Raises `PlanError` when `out` is something else and may not be replaced.
     """
+    if out.name in {"", ".."}:
+        raise PlanError(f"OUT is {out}, which cannot be replaced", where=str(out), hint="name a new folder")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     try:

@@ -22,6 +22,9 @@ Array = npt.NDArray[Any]
 Emit = Callable[[int, Array], None]
 """Takes the index of the first entry and the entries as stored (`hubmerge.io.reader.NUMPY`); must use them at once."""
 
+_CAN_OVERFLOW = {DType.F16: 0x47000000, DType.BF16: 0x7F000000}
+"""Exponent bits of float32 from which on rounding to a narrower type can give infinity (2^15 and 2^127)."""
+
 
 def passes(step: Step, method: MergeMethod) -> int:
     """How often each input of `step` is read."""
@@ -44,6 +47,8 @@ def compute(
     Raises `MergeError` for a number that is not finite, naming tensor and parent, and for buffers that differ.
     """
     end = step.output.numel if stop is None else stop
+    if start == end:
+        return
     reader = StepReader(step, files, workspace)
     if step.action == "count":
         _largest(reader, emit)
@@ -70,7 +75,10 @@ def _stream(reader: StepReader, method: MergeMethod, emit: Emit, start: int, sto
         worst = run(chunks[0], chunks[1:] if step.base else chunks, entry, state, arguments, out, low)
         if worst == kernels.NOT_FINITE:
             raise _not_finite(reader, chunks, low)
-        emit(low, _stored(out, step, low))
+        stored = _stored(out, step.output.dtype)
+        if worst >= _CAN_OVERFLOW.get(step.output.dtype, kernels.NOT_FINITE):
+            _refuse_overflow(stored, step, low)
+        emit(low, stored)
 
 
 def _prepare(reader: StepReader, method: MergeMethod) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -91,24 +99,24 @@ def _typed(value: Any) -> Any:
     return np.float32(value) if isinstance(value, float) else value
 
 
-def _stored(out: Array, step: Step, low: int) -> Array:
-    """The merged bit patterns in the output's own type."""
-    dtype = step.output.dtype
+def _stored(out: Array, dtype: DType) -> Array:
+    """The merged bit patterns (of bfloat16 where that is the output's type, else of float32) as they are stored."""
     if dtype is DType.BF16:
         return out
     single = out.view("<f4")
-    if dtype is DType.F32:
-        return single
-    with np.errstate(over="ignore"):
-        stored = single.astype(NUMPY[dtype])
-    wrong = np.flatnonzero(~np.isfinite(stored))
+    with np.errstate(over="ignore"):  # `_refuse_overflow` names the entry
+        return single if dtype is DType.F32 else single.astype(NUMPY[dtype])
+
+
+def _refuse_overflow(stored: Array, step: Step, low: int) -> None:
+    dtype = step.output.dtype
+    wrong = np.flatnonzero(~np.isfinite(_numbers(stored, dtype)))
     if wrong.size:
         raise MergeError(
             f"entry {low + int(wrong[0])} of tensor {step.output.name!r} does not fit into {dtype.torch_name}",
             where=step.output.name,
-            hint="choose dtype: bfloat16 or float32",
+            hint=f"choose dtype: {'float32' if dtype is DType.BF16 else 'bfloat16 or float32'}",
         )
-    return stored
 
 
 def _numbers(stored: Array, dtype: DType) -> Array:
@@ -153,7 +161,7 @@ def _copy(reader: StepReader, emit: Emit, start: int, stop: int) -> None:
         if dtype.is_float:
             _refuse_damaged(files, first, _numbers(chunk, dtype), low)
         for other in others:
-            if not np.array_equal(chunk, reader.raw(other, low, high, slot=1)):
+            if not np.array_equal(chunk.view(np.uint8), reader.raw(other, low, high, slot=1).view(np.uint8)):
                 raise MergeError(
                     f"tensor {step.output.name!r} holds {dtype.value} numbers that differ between {files.name(first)} and {files.name(other)}",
                     where=step.output.name,
@@ -173,16 +181,19 @@ def _whole(reader: StepReader, method: MergeMethod, emit: Emit) -> None:
     tensors = [torch.from_numpy(singles(chunk).copy()).reshape(step.output.shape) for chunk in chunks]
     if step.base:
         base, *parents = tensors
-        merged = base + method.rule([parent - base for parent in parents], base, *_matrix_arguments(step, method))
+        deltas = [parent - base for parent in parents]
+        if not all(bool(torch.isfinite(delta).all()) for delta in deltas):
+            raise _not_finite(reader, (), 0)
+        merged = base + method.rule(deltas, base, *_matrix_arguments(step, method))
     else:
         merged = method.rule(tensors, None, *_matrix_arguments(step, method))
     if not bool(torch.isfinite(merged).all()):
         raise _not_finite(reader, (), 0)
-    flat = merged.flatten().contiguous()
-    if step.output.dtype is DType.BF16:
-        emit(0, flat.to(torch.bfloat16).view(torch.uint16).numpy())
-    else:
-        emit(0, _stored(flat.numpy().view("<u4"), step, 0))
+    flat, dtype = merged.flatten().contiguous(), step.output.dtype
+    brief = dtype is DType.BF16
+    stored = flat.to(torch.bfloat16).view(torch.uint16).numpy() if brief else _stored(flat.numpy().view("<u4"), dtype)
+    _refuse_overflow(stored, step, 0)
+    emit(0, stored)
 
 
 def _matrix_arguments(step: Step, method: MergeMethod) -> tuple[Any, ...]:

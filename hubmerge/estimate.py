@@ -46,5 +46,5 @@ def peak_memory(steps: Sequence[Step], method: MergeMethod, jobs: int, memory: i
             where=largest.output.name,
             hint="give more --memory, or use an entrywise method",
         )
-    workers = max(1, min(jobs, memory // need, len(steps)))
+    workers = max(1, min(jobs, memory // max(need, 1), len(steps)))
     return int(workers), int(workers * need)

@@ -36,7 +36,7 @@ def execute(plan: Plan, sink: Sink, *, jobs: int | None = None, progress: Callab
     """Compute every tensor of the plan and hand it to `sink`.
 
     The bytes do not depend on `jobs` (default: the plan's).  progress is called with the bytes of output done since the
-    last call.  The first error stops the others and is raised.
+    last call.  An error stops the others; the first of the plan's order is raised.
     """
     local = threading.local()
     stop = threading.Event()
@@ -65,11 +65,11 @@ def execute(plan: Plan, sink: Sink, *, jobs: int | None = None, progress: Callab
         with ThreadPoolExecutor(jobs or plan.jobs, thread_name_prefix="merge") as pool:
             futures: list[Future[None]] = [pool.submit(work, *piece) for piece in _pieces(plan)]
             try:
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                wait(futures, return_when=FIRST_EXCEPTION)
             except BaseException:
                 stop.set()
                 raise
-        for future in done:
+        for future in futures:
             future.result()
 
 

@@ -63,6 +63,8 @@ def open_parent(reference: ModelRef) -> ParentModel:
     source = open_source(reference)
     config = read_config(source)
     table = read_tensor_table(source)
+    if not table:
+        raise PlanError("the model has no tensors", where=str(reference), hint="fetch or save it again")
     odd = next((meta for meta in table.values() if meta.dtype.is_float and meta.dtype not in MERGEABLE), None)
     if odd is not None:
         raise PlanError(

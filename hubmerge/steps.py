@@ -134,12 +134,12 @@ def _tied(name: str, donor: ParentModel, other: ParentModel) -> TensorMeta | Non
 
 def _operand(drafting: _Drafting, index: int, name: str, like: ParentModel) -> Operand:
     model = drafting.models[index]
-    effect = model.effect
-    if effect is not None and name in effect.replaced:
-        return Operand(index, effect.replaced[name], None, in_adapter=True)
     meta = model.table[name] if name in model.table else _tied(name, like, model)
     if meta is None:
         raise PlanError(f"tensor {name!r} is not in {model.reference}", where="models")
+    effect = model.effect
+    if effect is not None and meta.name in effect.replaced:
+        return Operand(index, effect.replaced[meta.name], None, in_adapter=True)
     low_rank = effect.low_rank.get(meta.name) if effect is not None else None
     return Operand(index, meta, low_rank)
 

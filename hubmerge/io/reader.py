@@ -25,6 +25,7 @@ CHUNK = 1 << 18
 NUMPY = {
     DType.F64: "<f8", DType.F32: "<f4", DType.F16: "<f2", DType.BF16: "<u2", DType.I64: "<i8", DType.I32: "<i4",
     DType.I16: "<i2", DType.I8: "i1", DType.U64: "<u8", DType.U32: "<u4", DType.U16: "<u2", DType.U8: "u1", DType.BOOL: "u1",
+    DType.C64: "<c8",
 }  # fmt: skip
 """How numpy sees a stored element; bfloat16 as its bits."""
 

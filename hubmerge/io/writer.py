@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from hubmerge.errors import MergeError, PlanError
 
-__all__ = ["PARTIAL_MARK", "OutputFolder", "partial_of"]
+__all__ = ["PARTIAL_MARK", "OutputFolder", "partial_of", "sweep"]
 
 PARTIAL_MARK = ".hubmerge-plan"
 """File in OUT.partial that holds the hash of the plan it belongs to."""
@@ -61,7 +61,13 @@ class OutputFolder:
     def _take_over(self) -> None:
         """Discard what an interrupted merge left: the same plan's silently, another's only when asked."""
         mark = self.partial / PARTIAL_MARK
-        same = mark.is_file() and mark.read_text().strip() == self._plan_hash
+        if not mark.is_file() and not _is_empty(self.partial):
+            raise PlanError(
+                f"{self.partial} exists and is not what a merge leaves",
+                where=str(self.out),
+                hint="move it away, or choose another OUT",
+            )
+        same = not mark.is_file() or mark.read_text().strip() == self._plan_hash
         if not same and not self._fresh:
             raise PlanError(
                 f"{self.partial} is left from another merge than this plan ({self._plan_hash[:12]})",
@@ -128,17 +134,36 @@ class OutputFolder:
         shutil.copyfile(source, path)
 
     def publish(self) -> None:
-        """Make the folder OUT, in one rename; an older OUT is put aside first and deleted last."""
+        """Make the folder OUT, in one rename; an older OUT is put aside first and deleted last, or put back on failure."""
         self._close()
-        (self.partial / PARTIAL_MARK).unlink()
-        aside = self.out.with_name(self.out.name + ".replaced")
+        aside = _aside(self.out)
         if self.out.exists():
             if aside.exists():
                 shutil.rmtree(aside)
             self.out.rename(aside)
-        self.partial.rename(self.out)
-        if aside.exists():
-            shutil.rmtree(aside)
+        try:
+            self.partial.rename(self.out)
+        except OSError:
+            if aside.exists():
+                aside.rename(self.out)
+            raise
+        sweep(self.out)
+
+
+def sweep(out: Path) -> None:
+    """Remove what publishing leaves beside and in `out`; a merge that was killed there leaves it to the next."""
+    (out / PARTIAL_MARK).unlink(missing_ok=True)
+    if _aside(out).exists():
+        shutil.rmtree(_aside(out))
+
+
+def _aside(out: Path) -> Path:
+    """Where an older OUT waits to be deleted: a name that nobody else gives to anything."""
+    return out.with_name(f".{out.name}.hubmerge-replaced")
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _failed(error: OSError, out: Path) -> MergeError:
