@@ -18,7 +18,7 @@ step = @echo "==> $(1)"; begun=$$(date +%s); $(2) && echo "    done in $$(($$(da
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test quick static quick-tests real-tests
+.PHONY: help demo test quick docs static quick-tests real-tests
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -29,6 +29,9 @@ demo: $(RUN_STAMP) ## merge, evaluate and publish small real models into ./hubme
 test: static quick-tests real-tests ## every check: static checks, quick tests, tests that train and load real models
 
 quick: static quick-tests ## static checks and quick tests
+
+docs: $(RUN_STAMP) ## write the generated parts of README.md, CONTRIBUTING.md and docs/ anew
+	$(call step,Documentation,$(BIN)/python docs/generate.py)
 
 static: $(TEST_STAMP) ## ruff, mypy --strict and the import contracts
 	$(call step,Lint,$(BIN)/ruff check .)

@@ -1,0 +1,254 @@
+"""Writes the generated parts of the documentation: `python docs/generate.py`, or `--check` to name the stale pages.
+
+A page is written by hand except for its regions, each between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+What stands in a region comes from the code: the registry of methods, the recipe's schema, the commands' ``--help``, the
+modules' docstrings.
+"""
+
+# ruff: noqa: INP001 - a script beside the pages it writes, not a package
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hubmerge.method import MergeMethod, get_method, method_names
+from hubmerge.recipe import Recipe
+
+__all__ = ["REGIONS", "ROOT", "command_helps", "main", "pages", "refreshed", "stale_pages"]
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("zoo_index", "hubmerge", "cards")
+HELP_WIDTH = 78
+"""What a terminal of 80 columns leaves for help texts."""
+
+_REGION = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+
+
+def pages() -> tuple[Path, ...]:
+    """Every page of the documentation."""
+    return (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+
+
+def refreshed(page: str) -> str:
+    """The text of a page with every region written anew; KeyError for a region that nobody writes."""
+    return _REGION.sub(lambda found: f"{found[1]}\n{REGIONS[found[2]]().strip()}\n\n{found[3]}", page)
+
+
+def stale_pages() -> dict[Path, str]:
+    """The pages that are not what they would be if they were written now, with that text."""
+    texts = {page: page.read_text(encoding="utf-8") for page in pages()}
+    fresh = {page: refreshed(text) for page, text in texts.items()}
+    return {page: text for page, text in fresh.items() if text != texts[page]}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the stale pages, or only name them; 0 unless a check found some."""
+    check = "--check" in arguments
+    stale = stale_pages()
+    for page, text in stale.items():
+        name = page.relative_to(ROOT)
+        sys.stdout.write(f"{name} is stale: run `make docs`\n" if check else f"{name} written\n")
+        if not check:
+            page.write_text(text, encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _linked(paper: str) -> str:
+    return _ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", paper)
+
+
+# --- methods -----------------------------------------------------------------------------------------------------
+
+_BASE = {"required": "needed", "start": "needed, is a parent", "none": "not needed"}
+
+
+def _methods() -> tuple[MergeMethod, ...]:
+    return tuple(get_method(name) for name in method_names())
+
+
+def _parents(method: MergeMethod) -> str:
+    fewest, most = method.parents
+    count = f"{fewest} or more" if most is None else str(fewest) if fewest == most else f"{fewest} to {most}"
+    return f"{count} beside the base" if method.base == "required" else count
+
+
+def methods_table() -> str:
+    """One row for each method: the README's table."""
+    rows = [
+        (
+            f"[`{method.name}`](docs/methods.md#{method.name})",
+            _parents(method),
+            _BASE[method.base],
+            ", ".join(f"`{method.parameters.alias(field)}`" for field in method.parameters.model_fields),
+            method.summary,
+        )
+        for method in _methods()
+    ]
+    return _table(("method", "parents", "`base_model`", "parameters", "what it does"), rows)
+
+
+def methods_page() -> str:
+    """A section for each method: contract, parameters, paper."""
+    return "\n\n".join("\n\n".join(_method_section(method)) for method in _methods())
+
+
+def _method_section(method: MergeMethod) -> Iterator[str]:
+    explanation = inspect.getdoc(method.rule) or ""
+    yield f"## {method.name}"
+    yield explanation
+    facts = [
+        ("parents", _parents(method)),
+        ("`base_model`", _BASE[method.base]),
+        ("kind", method.kind),
+        ("revision", method.revision),
+        ("source", _linked(method.paper)),
+    ]
+    yield "\n".join(f"- {what}: {value}" for what, value in facts)
+    rows = [
+        (
+            f"`{method.parameters.alias(field)}`",
+            "each model or all" if field in method.parameters.per_parent() else "all",
+            "must be given" if info.is_required() else f"`{_yaml(info.default)}`",
+            _bounds(method, field),
+            info.description or "",
+        )
+        for field, info in method.parameters.model_fields.items()
+    ]
+    yield _table(("parameter", "given for", "default", "range", "meaning"), rows)
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _bounds(method: MergeMethod, field: str) -> str:
+    """The range of a parameter, from its JSON schema."""
+    schema = method.parameters.model_json_schema(by_alias=False)["properties"][field]
+    if schema.get("type") == "boolean":
+        return "`true`, `false`"
+    low = f"({schema['exclusiveMinimum']:g}" if "exclusiveMinimum" in schema else None
+    low = f"[{schema['minimum']:g}" if "minimum" in schema else low
+    high = f"{schema['exclusiveMaximum']:g})" if "exclusiveMaximum" in schema else None
+    high = f"{schema['maximum']:g}]" if "maximum" in schema else high
+    return f"{low or '(-inf'}, {high or 'inf)'}" if low or high else "any number"
+
+
+# --- recipe ------------------------------------------------------------------------------------------------------
+
+
+def recipe_keys() -> str:
+    """The keys of a recipe, and those of its parts, from the JSON schema."""
+    schema = Recipe.model_json_schema()
+    parts = schema["$defs"]
+    sections = [_keys(schema, parts)]
+    for key, name in (("models", "ModelEntry"), ("output", "Output")):
+        where = "Each entry of `models`" if key == "models" else "Under `output`"
+        sections.append(f"{where}:\n\n{_keys(parts[name], parts)}")
+    return "\n\n".join(sections)
+
+
+def _keys(schema: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            f"`{name}`",
+            _type(field, parts),
+            "must be given" if name in schema.get("required", ()) else _default(field),
+            field.get("description", ""),
+        )
+        for name, field in schema["properties"].items()
+    ]
+    return _table(("key", "value", "default", "meaning"), rows)
+
+
+def _type(field: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
+    if "anyOf" in field:
+        return " or ".join(_type(choice, parts) for choice in field["anyOf"] if choice.get("type") != "null")
+    if "$ref" in field:
+        return "mapping, see below"
+    if "enum" in field or "const" in field:
+        return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    if field["type"] == "array":
+        return "list, see below"
+    return {"object": "mapping", "string": "text", "integer": "whole number"}[str(field["type"])]
+
+
+def _default(field: Mapping[str, Any]) -> str:
+    value = field.get("default")
+    return "-" if value is None or isinstance(value, dict) else f"`{_yaml(value)}`"
+
+
+# --- command line ------------------------------------------------------------------------------------------------
+
+
+def commands_page() -> str:
+    """The ``--help`` of every command, a section for each."""
+    return "\n\n".join(f"## {name}\n\n```text\n{text.strip()}\n```" for name, text in command_helps())
+
+
+@cache
+def command_helps() -> tuple[tuple[str, str], ...]:
+    """Every command as it is typed, groups too, with its help text as a terminal of 80 columns shows it."""
+    import typer
+
+    from hubmerge.cli.app import app
+    from hubmerge.cli.commands import register
+
+    register(app)
+    return tuple(_helps(typer.main.get_command(app), "hubmerge"))
+
+
+def _helps(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, str]]:
+    context = command.context_class(
+        command, info_name=name.rpartition(" ")[2], parent=parent, terminal_width=HELP_WIDTH
+    )
+    yield name, command.get_help(context)
+    for inner, child in getattr(command, "commands", {}).items():
+        yield from _helps(child, f"{name} {inner}", context)
+
+
+# --- modules -----------------------------------------------------------------------------------------------------
+
+
+def modules_table() -> str:
+    """Every module of the three packages with the first sentence of its docstring."""
+    sections = []
+    for package in PACKAGES:
+        files = sorted((ROOT / package).rglob("*.py"), key=lambda path: (path.parent, path.name))
+        rows = [(f"`{path.relative_to(ROOT)}`", sentence) for path in files if (sentence := _first_sentence(path))]
+        sections.append(_table(("file", "what it knows"), rows))
+    return "\n\n".join(sections)
+
+
+def _first_sentence(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    paragraph = " ".join(docstring.split("\n\n")[0].split())
+    return re.split(r"(?<=[.])\s", paragraph)[0]
+
+
+REGIONS: Mapping[str, Callable[[], str]] = {
+    "methods-table": methods_table,
+    "methods": methods_page,
+    "recipe-keys": recipe_keys,
+    "commands": commands_page,
+    "modules": modules_table,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
