@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hubmerge.cli import output
-from hubmerge.demo.folder import BASE, HIGH, LOW, METHODS, PUBLISHED_METHOD, WIDE, DemoFolder
-from hubmerge.demo.recipes import spelling, suite_text, write_recipes
+from hubmerge.demo.folder import BASE, HIGH, LOW, METHODS, PUBLISHED_METHOD, WIDE, DemoFolder, spelling
 
 if TYPE_CHECKING:
     from hubmerge.demo.summary import Row
@@ -27,7 +26,7 @@ SEED = 0
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything is written; made if missing.")] = Path(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where everything is written; made if missing.")] = Path(
         "hubmerge-demo"
     ),
 ) -> None:
@@ -50,6 +49,7 @@ def demo(
 
 def _make_models(files: DemoFolder) -> None:
     from hubmerge.demo.digits import load_split, write_pictures
+    from hubmerge.demo.recipes import suite_text, write_recipes
     from hubmerge.demo.training import save_models
 
     _title("Pictures and models")
@@ -150,7 +150,8 @@ def _hubmerge(*arguments: str) -> float:
     output.say(f"\n$ {shlex.join(('hubmerge', *arguments))}")
     sys.stdout.flush()
     started = time.perf_counter()
-    code = subprocess.run([sys.executable, "-m", "hubmerge", *arguments], check=False).returncode
+    # -P: a file of the user's that is called like one of our libraries must not be imported in its place
+    code = subprocess.run([sys.executable, "-P", "-m", "hubmerge", *arguments], check=False).returncode
     seconds = time.perf_counter() - started
     if code != 0:
         output.note(f"the demo stops here: `hubmerge {arguments[0]}` ended with exit code {code}")

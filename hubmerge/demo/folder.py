@@ -10,7 +10,19 @@ from pathlib import Path
 from hubmerge.version import __version__
 from zoo_index.errors import HubmergeError
 
-__all__ = ["ALL", "BASE", "HIGH", "LOW", "MARKER", "METHODS", "PUBLISHED_METHOD", "WIDE", "DemoError", "DemoFolder"]
+__all__ = [
+    "ALL",
+    "BASE",
+    "HIGH",
+    "LOW",
+    "MARKER",
+    "METHODS",
+    "PUBLISHED_METHOD",
+    "WIDE",
+    "DemoError",
+    "DemoFolder",
+    "spelling",
+]
 
 MARKER = ".hubmerge-demo.json"
 """The file that says a folder was made by the demo."""
@@ -59,8 +71,12 @@ class DemoFolder:
     def suite(self) -> Path:
         return self.root / "suite.yaml"
 
+    @property
+    def recipes(self) -> Path:
+        return self.root / "recipes"
+
     def recipe(self, method: str) -> Path:
-        return self.root / "recipes" / f"{method}.yaml"
+        return self.recipes / f"{method}.yaml"
 
     def merged(self, method: str) -> Path:
         return self.root / "merged" / f"digits-{method.replace('_', '-')}"
@@ -109,6 +125,12 @@ class DemoFolder:
             raise DemoError(
                 f"the folder cannot be written ({error.strerror})", where=str(self.root), hint=_HINT
             ) from error
+
+
+def spelling(path: Path) -> str:
+    """A folder as a model reference spells it: absolute, or starting with ``./`` or ``../``."""
+    text = path.as_posix()
+    return text if path.is_absolute() or text.startswith("../") else f"./{text}"
 
 
 def _remove(path: Path) -> None:

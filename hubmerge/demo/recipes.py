@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from hubmerge.demo.digits import HALVES
-from hubmerge.demo.folder import BASE, HIGH, LOW, METHODS, DemoFolder
+from hubmerge.demo.folder import BASE, HIGH, LOW, METHODS, DemoFolder, spelling
 
-__all__ = ["recipe_text", "spelling", "suite_text", "task_name", "write_recipes"]
+__all__ = ["recipe_text", "suite_text", "task_name", "write_recipes"]
 
 _WHAT = {
     "linear": "The average of the two specialists, entry by entry.",
@@ -30,12 +30,6 @@ _PARAMETERS = {
 _BASE_MODEL = {"slerp": LOW, "task_arithmetic": BASE, "ties": BASE}  # where the arc starts; what the changes are from
 
 _PLAIN = re.compile(r"[./][\w./-]*")
-
-
-def spelling(path: Path) -> str:
-    """A folder as a model reference spells it: absolute, or starting with ``./`` or ``../``."""
-    text = path.as_posix()
-    return text if path.is_absolute() or text.startswith(("./", "../", "~")) else f"./{text}"
 
 
 def recipe_text(method: str, demo: DemoFolder) -> str:

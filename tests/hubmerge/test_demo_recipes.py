@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hubmerge.demo.folder import METHODS, DemoFolder
-from hubmerge.demo.recipes import recipe_text, spelling, suite_text, write_recipes
+from hubmerge.demo.folder import METHODS, DemoFolder, spelling
+from hubmerge.demo.recipes import recipe_text, suite_text, write_recipes
 
 
 @pytest.mark.parametrize(
     ("path", "reference"),
-    [("demo", "./demo"), ("./demo", "./demo"), ("../demo", "../demo"), ("/tmp/demo", "/tmp/demo")],
+    [
+        ("demo", "./demo"),
+        ("./demo", "./demo"),
+        ("../demo", "../demo"),
+        ("/tmp/demo", "/tmp/demo"),
+        ("~demo", "./~demo"),
+    ],
 )
 def test_a_folder_is_spelt_so_that_it_cannot_be_taken_for_a_hub_name(path: str, reference: str) -> None:
     assert spelling(Path(path)) == reference
