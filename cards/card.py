@@ -112,6 +112,7 @@ def _sentences(
     folders = _unique(each.name for each in every if each.hub_id is None)
     hub_parents = list({each.hub_id: each for each in every if each.hub_id}.values())
     known = {each.name for each in every}
+    unread = _unique(each.name for each in every if not each.card.found)
     return {
         "summary": card_words.summary(manifest, name, model, parents),
         "load_code": card_words.load_code(name, model),
@@ -123,7 +124,9 @@ def _sentences(
         "tensor_sentence": card_words.tensor_sentence(manifest),
         "hub_parents": hub_parents,
         "licence_sentence": card_words.licence_sentence(verdict),
-        "unread": _unique(each.name for each in every if not each.card.found),
+        "silent": [name for name in verdict.unlicensed if name not in unread],
+        "unknown": [name for name in verdict.unlicensed if name in unread],
+        "unread": unread,
         "ancestors": _unique(base for each in every for base in each.card.base_models if base not in known),
         "reproduce_sentence": card_words.reproduce_sentence(folders, hub_parents),
         "commands": "hubmerge merge recipe.yaml out/\nhubmerge verify out/",

@@ -70,7 +70,7 @@ def data_lines(merged: ModelResult) -> list[markdown.Markup]:
         split = f", split {markdown.text(task.split)}" if task.split else ""
         labels = f", labels {markdown.some(task.labels)}" if task.labels else ""
         lines[task.name] = markdown.Markup(
-            f"{markdown.text(task.name)} ({task.task}): {task.n:,} {what} of {markdown.text(task.data)}"
+            f"{markdown.text(task.name)} ({markdown.text(task.task)}): {task.n:,} {what} of {markdown.text(task.data)}"
             f"{split}{labels}; "
             f"SHA-256 of the data {markdown.code(task.data_sha256[:16])}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from cards.licence import Verdict
 from cards.markdown import Markup, code, some, text
@@ -150,7 +151,7 @@ def linked(parent: ParentFacts) -> Markup:
 
 def url(model: ParentModel) -> str:
     """Where a model of the Hub is."""
-    return f"https://huggingface.co/{model.hub_id}"
+    return f"https://huggingface.co/{quote(model.hub_id or '')}"
 
 
 def state(parent: ParentFacts) -> Markup:

@@ -205,7 +205,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "ask",
-        "a parent states no licence, so nobody has given permission to pass on what is made from it",
+        "no licence is known for a parent, so there is no permission to pass on what is made from it",
         "https://choosealicense.com/no-permission/",
         all_of=frozenset({Kind.missing}),
     ),

@@ -125,7 +125,10 @@ def load_model(candidate: Candidate, kind: TaskKind, device: str) -> LoadedModel
     import torch
     import transformers
 
-    placed = accelerate.PartialState().device if device == "auto" else torch.device(device)
+    try:
+        placed = accelerate.PartialState().device if device == "auto" else torch.device(device)
+    except RuntimeError as error:
+        raise EvaluationError(f"no device {device!r}", hint="auto, cpu, cuda, cuda:1 or mps") from error
     processor = _load_processor(candidate, kind)
     auto = getattr(transformers, _AUTO_CLASS[kind])
     try:

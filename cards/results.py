@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cards.errors import ResultsError
+from cards.suite import Metric, TaskKind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +68,8 @@ class TaskResult(_Record):
     """
 
     name: str
-    task: str
-    metric: str
+    task: TaskKind
+    metric: Metric
     value: float
     stderr: float | None = Field(None, ge=0)
     n: int = Field(ge=1)

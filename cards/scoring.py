@@ -12,7 +12,7 @@ from cards.data import TaskData
 from cards.errors import EvaluationError
 from cards.models import LoadedModel
 from cards.results import Outcomes
-from cards.suite import Task
+from cards.suite import Metric, Task
 from cards.windows import Window, cut_windows
 
 __all__ = ["BATCH_SIZES", "Measurement", "check_labels", "score"]
@@ -27,7 +27,7 @@ _CHANNEL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 class Measurement:
     """One metric's value; the rest as in `TaskResult`."""
 
-    metric: str
+    metric: Metric
     value: float
     stderr: float | None
     n: int
@@ -101,7 +101,7 @@ def _classifier_logits(loaded: LoadedModel, task: Task, data: TaskData, batch_si
     if task.task == "text-classification" and processor.pad_token is None:
         batch_size = 1  # without a padding token, texts of different lengths cannot share a batch
     for start in range(0, len(data.rows), batch_size):
-        rows = data.rows[start : start + batch_size]
+        rows = _read_rows(data, start, start + batch_size, task)
         with _named_faults(loaded, task):
             if task.task == "image-classification":
                 images = [_in_mode(image, loaded.model.config) for image in rows[task.image_column]]
@@ -120,6 +120,14 @@ def _classifier_logits(loaded: LoadedModel, task: Task, data: TaskData, batch_si
         if not bool(torch.isfinite(logits).all()):
             raise _not_finite(loaded, task)
         yield logits
+
+
+def _read_rows(data: TaskData, start: int, end: int, task: Task) -> Any:
+    try:
+        return data.rows[start:end]
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for files that are no pictures
+        what = f"rows {start} to {min(end, len(data.rows)) - 1} cannot be read ({str(error).splitlines()[0]})"
+        raise EvaluationError(what, where=f"task {task.name!r}", hint="mend or remove the file") from error
 
 
 def _score_perplexity(loaded: LoadedModel, task: Task, data: TaskData, batch_size: int) -> list[Measurement]:

@@ -23,11 +23,13 @@ from cards.errors import SuiteError
 from hubmerge.dialect import read_yaml
 from hubmerge.errors import RecipeError
 
-__all__ = ["METRICS", "Suite", "Task", "TaskKind", "load_suite"]
+__all__ = ["METRICS", "Metric", "Suite", "Task", "TaskKind", "load_suite"]
 
 TaskKind = Literal["image-classification", "text-classification", "perplexity"]
 
-METRICS: dict[TaskKind, tuple[str, ...]] = {
+Metric = Literal["accuracy", "perplexity", "bits_per_byte"]
+
+METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "image-classification": ("accuracy",),
     "text-classification": ("accuracy",),
     "perplexity": ("perplexity", "bits_per_byte"),
@@ -68,9 +70,9 @@ class Task(_Spec):
     metric: str | None = None
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """The metrics to report, in order."""
-        return METRICS[self.task] if self.metric is None else (self.metric,)
+        return tuple(metric for metric in METRICS[self.task] if self.metric in {None, metric})
 
     @model_validator(mode="after")
     def _keys_mean_something(self) -> Task:

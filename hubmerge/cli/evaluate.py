@@ -58,8 +58,11 @@ def _print(results: Results) -> None:
 
     columns, rows = results.table()
     print_table(columns, rows)
-    for task in {task.name: task for model in results.models for task in model.tasks if task.notes}.values():
-        note(f"{task.name}: {'; '.join(task.notes)}")
+    notes = (
+        f"{model.name}: {task.name}: {line}" for model in results.models for task in model.tasks for line in task.notes
+    )
+    for line in dict.fromkeys(notes):
+        note(line)
     subject = next((model for model in results.models if model.merge), results.models[0])
     differences = compare(results, subject)
     if not differences:

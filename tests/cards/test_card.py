@@ -112,6 +112,13 @@ def test_a_missing_licence_is_loud_and_no_licence_is_made_up(merge):
     assert ("warning", "no license") in [(finding.level, finding.message) for finding in check_card(merge)]
 
 
+def test_a_parent_that_is_gone_is_said_to_be_unread_and_not_to_be_without_licence(merge):
+    (merge.parent / "models" / "left").rename(merge.parent / "moved")
+    words = _card(merge).text
+    assert "**The licence of left is not known**, because its card could not be read" in words
+    assert "states no licence" not in words
+
+
 def test_a_complete_card_lacks_nothing(merge):
     assert write_card(merge, _evaluated(merge)).findings == ()
 

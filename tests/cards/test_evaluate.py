@@ -109,6 +109,18 @@ def test_weights_that_are_not_finite_give_an_error_and_no_score(zoo):
     assert _fault([folder], _images(zoo)).startswith("the model's outputs are not finite · model model, task 't'")
 
 
+def test_a_file_that_is_no_picture_is_named_by_its_row(zoo):
+    (zoo / "zoo" / "cat" / "001.png").write_bytes(b"not a picture")
+    fault = _fault([image_model(zoo / "model")], _images(zoo))
+    assert fault.startswith("rows 0 to 7 cannot be read (cannot identify image file")
+    assert fault.endswith("task 't' · mend or remove the file")
+
+
+def test_an_unknown_device_is_refused(zoo):
+    with pytest.raises(EvaluationError, match="no device 'gpu7' · auto, cpu, cuda, cuda:1 or mps"):
+        evaluate([image_model(zoo / "model")], _images(zoo), device="gpu7")
+
+
 def test_all_models_are_looked_at_before_any_is_loaded(zoo):
     image_model(zoo / "model")
     with pytest.raises(ModelNotFoundError, match="does not exist"):
