@@ -56,7 +56,8 @@ class Recipe(_Part):
         description="parameters for all models: a value, a gradient over depth, or filters by tensor name",
     )
     dtype: FloatType | None = Field(
-        None, description="type of the merged weights; default: the widest among the parents"
+        None,
+        description="type of the merged weights; default: the parents' own, float32 for a tensor that they store in different ones",
     )
     out_dtype: FloatType | None = Field(None, description="type of the merged weights; wins over dtype")
     tokenizer_source: TokenizerSource | None = Field(
