@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,8 @@ def compute(
     elif step.action == "average":
         _stream(reader, get_method("linear"), emit, start, end)
     elif method.kind == "matrix":
-        _whole(reader, method, emit)
+        with _one_blas_thread():
+            _whole(reader, method, emit)
     else:
         _stream(reader, method, emit, start, end)
 
@@ -194,6 +196,19 @@ def _whole(reader: StepReader, method: MergeMethod, emit: Emit) -> None:
     stored = flat.to(torch.bfloat16).view(torch.uint16).numpy() if brief else _stored(flat.numpy().view("<u4"), dtype)
     _refuse_overflow(stored, step, 0)
     emit(0, stored)
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Keep this thread's torch to one core: with more, products are summed in another order and come out otherwise."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _matrix_arguments(step: Step, method: MergeMethod) -> tuple[Any, ...]:

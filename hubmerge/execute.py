@@ -48,8 +48,6 @@ def execute(plan: Plan, sink: Sink, *, jobs: int | None = None, progress: Callab
                 return
             if not hasattr(local, "workspace"):
                 local.workspace = Workspace()
-                if plan.method.kind == "matrix":
-                    _one_blas_thread()
 
             def emit(first: int, entries: npt.NDArray[Any]) -> None:
                 sink(step, first, entries)
@@ -71,9 +69,3 @@ def execute(plan: Plan, sink: Sink, *, jobs: int | None = None, progress: Callab
                 raise
         for future in futures:
             future.result()
-
-
-def _one_blas_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
