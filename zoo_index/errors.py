@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-__all__ = ["CatalogError", "CheckpointError", "HubmergeError", "ModelNotFoundError", "ReferenceFormatError"]
+__all__ = ["CatalogError", "CheckpointError", "HubError", "HubmergeError", "ModelNotFoundError", "ReferenceFormatError"]
 
 
 class HubmergeError(Exception):
@@ -50,6 +50,10 @@ class ModelNotFoundError(HubmergeError):
 
 class CheckpointError(HubmergeError):
     """A model's files are missing, malformed, or of a kind that is not read (pickle, quantised, GGUF)."""
+
+
+class HubError(HubmergeError):
+    """The Hub cannot be reached, refuses, or does not do what it promises."""
 
 
 class CatalogError(HubmergeError):

@@ -1,151 +1,174 @@
-"""Where a model's files are: `ModelSource`, with a folder and the local Hub cache behind it.
+"""Models on the Hugging Face Hub: `HubRepo`, one commit of a repository behind the same face as a folder.
 
-This is the only module of the project that deals with the Hugging Face Hub; fetching from the Hub itself will be one
-more `ModelSource`.
+With `hub_calls` this is the only place that talks to the Hub, always through huggingface_hub: its token, its endpoint,
+its cache.  Files that are read whole, and weights, go through the ordinary Hub cache; headers are read by range.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
-from typing import Protocol, runtime_checkable
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-from zoo_index.errors import CheckpointError, ModelNotFoundError, ReferenceFormatError
+from zoo_index.cache import cached_models, cached_snapshot, hub_cache_folder
+from zoo_index.errors import CheckpointError, HubError, ModelNotFoundError
+from zoo_index.hub_calls import call
 from zoo_index.reference import ModelRef, PinnedRef
+from zoo_index.source import LocalFolder, ModelSource, checked_name
 
-__all__ = ["LocalFolder", "ModelSource", "cached_models", "hub_cache_folder", "open_source"]
+__all__ = [
+    "HubRepo",
+    "LocalFolder",
+    "ModelSource",
+    "cached_models",
+    "fetch",
+    "hub_cache_folder",
+    "is_offline",
+    "open_source",
+]
+
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".onnx", ".msgpack")
+_HEAD = 1 << 17
+"""Bytes of a weight file read at first: nearly every header fits, so that it costs one request."""
 
 
-@runtime_checkable
-class ModelSource(Protocol):
-    """The files of one model at one state."""
+class HubRepo:
+    """One model on the Hub, pinned to a commit.
+
+    Opening asks the Hub once, for the commit and the names and sizes of its files.  `read` takes a range of a weight file
+    over the network, and any other file whole through the cache; `path` fetches a file into the cache.
+    """
+
+    def __init__(self, reference: ModelRef, token: str | None = None) -> None:
+        self._reference = reference.model
+        self._token = token
+        self._heads: dict[str, bytes] = {}
+
+    @cached_property
+    def _info(self) -> Any:
+        from huggingface_hub import HfApi
+
+        name, revision = self._reference.name, self._reference.revision
+        info = call(name, lambda: HfApi(token=self._token).model_info(name, revision=revision, files_metadata=True))
+        if info.sha is None or info.siblings is None:
+            raise HubError("the Hub tells neither commit nor files", where=name, hint="try again later")
+        return info
+
+    @cached_property
+    def pinned(self) -> PinnedRef:
+        revision = self._reference.revision or ""
+        return PinnedRef(self._reference, revision if _COMMIT.match(revision) else self._info.sha)
 
     @property
-    def pinned(self) -> PinnedRef:
-        """What the files belong to."""
-
-    def files(self) -> Mapping[str, int]:
-        """Relative POSIX name -> size in bytes, of every file, sorted by name."""
-
-    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
-        """Bytes `start` to `end` of a file; `CheckpointError` when it cannot be read."""
-
-    def path(self, name: str) -> Path:
-        """A local path that holds the file's bytes."""
-
-
-class LocalFolder:
-    """A model in a folder on disk, or one snapshot in the Hub cache."""
-
-    def __init__(self, folder: Path, pinned: PinnedRef) -> None:
-        if not folder.is_dir():
-            what = "is a file, not a model folder" if folder.exists() else "does not exist"
-            raise ModelNotFoundError(f"{folder} {what}", where=str(pinned.reference), hint=_nearby(folder))
-        self.folder = folder
-        self._pinned = pinned
+    def name(self) -> str:
+        """The repository's name today: another than asked for when it was moved."""
+        return str(self._info.id)
 
     @property
-    def pinned(self) -> PinnedRef:
-        return self._pinned
+    def commit(self) -> str:
+        return str(self.pinned.commit)
 
     def files(self) -> Mapping[str, int]:
-        found: dict[str, int] = {}
-        try:
-            for path in sorted(self.folder.rglob("*")):
-                relative = path.relative_to(self.folder)
-                if not any(part.startswith(".") for part in relative.parts[:-1]) and path.is_file():
-                    found[relative.as_posix()] = path.stat().st_size
-        except OSError as error:
-            raise CheckpointError(
-                f"the folder cannot be listed ({error.strerror})", where=str(self.folder), hint="check its permissions"
-            ) from error
-        return found
+        names = {sibling.rfilename: sibling.size or 0 for sibling in self._info.siblings}
+        return {name: names[name] for name in sorted(names)}
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
-        try:
-            with self.path(name).open("rb") as file:
+        cached = self._cached(name)
+        if cached is None and not name.endswith(_WEIGHTS):
+            cached = self.path(name)
+        if cached is not None:
+            with cached.open("rb") as file:
                 file.seek(start)
                 return file.read() if end is None else file.read(max(0, end - start))
-        except OSError as error:
-            raise CheckpointError(
-                f"{name} cannot be read ({error.strerror})",
-                where=str(self.folder),
-                hint="check the file and its permissions",
-            ) from error
+        stop = self.files()[name] if end is None else end
+        head = self._heads.get(name)
+        if head is None or stop > len(head):
+            if start < _HEAD:
+                head = self._heads[name] = self._range(name, 0, min(max(stop, _HEAD), self.files()[name]))
+            else:
+                return self._range(name, start, stop)
+        return head[start:stop]
 
     def path(self, name: str) -> Path:
-        parts = PurePosixPath(name).parts
-        if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
-            raise CheckpointError(f"{name!r} points outside the model's folder", where=str(self.folder))
-        return self.folder / name
+        checked_name(name, str(self.pinned))
+        return self._cached(name) or self._download(name)
+
+    def missing(self, names: Iterable[str]) -> Mapping[str, int]:
+        sizes = self.files()
+        return {name: sizes[name] for name in names if self._cached(name) is None}
+
+    def _cached(self, name: str) -> Path | None:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(self._reference.name, name, revision=self.commit)
+        return Path(found) if isinstance(found, str) else None
+
+    def _download(self, name: str) -> Path:
+        from huggingface_hub import hf_hub_download
+
+        repo = self._reference.name
+        return Path(call(repo, lambda: hf_hub_download(repo, name, revision=self.commit, token=self._token)))
+
+    def _range(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes of a file straight from the Hub; the client drops its token where a redirect leaves the Hub."""
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
+
+        repo = self._reference.name
+        url = hf_hub_url(repo, checked_name(name, str(self.pinned)), revision=self.commit)
+        headers = {**build_hf_headers(token=self._token), "range": f"bytes={start}-{stop - 1}"}
+
+        def get() -> bytes:
+            with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=60) as response:
+                hf_raise_for_status(response)
+                if response.status_code != 206 and start:
+                    raise CheckpointError(
+                        f"{name} cannot be read by range", where=str(self.pinned), hint="fetch it with `hf download`"
+                    )
+                read = bytearray()
+                for chunk in response.iter_bytes():
+                    read += chunk
+                    if len(read) >= stop - start:
+                        break
+                return bytes(read[: stop - start])
+
+        data = call(repo, get)
+        if len(data) < stop - start:
+            raise HubError(
+                f"{name} ends {stop - start - len(data)} bytes before the size the Hub tells",
+                where=str(self.pinned),
+                hint="try again later",
+            )
+        return data
 
     def __repr__(self) -> str:
-        return f"LocalFolder({str(self.folder)!r})"
+        return f"HubRepo({str(self._reference)!r})"
 
 
-def _nearby(folder: Path) -> str:
-    from difflib import get_close_matches
+def is_offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` forbids the network."""
+    from huggingface_hub import constants
 
-    if folder.is_file():
-        return "name the folder that holds config.json and the safetensors files"
-    parent = folder.parent
-    names = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
-    close = get_close_matches(folder.name, names, n=1)
-    return f"did you mean {parent / close[0]}?" if close else f"looked from {Path.cwd()}"
+    return bool(constants.HF_HUB_OFFLINE)
 
 
-def hub_cache_folder() -> Path:
-    """The Hub cache that huggingface_hub uses (``HF_HUB_CACHE``, else ``HF_HOME/hub``)."""
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    home = Path(os.environ.get("HF_HOME") or user_cache / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-
-
-def cached_models(cache: Path | None = None) -> Iterator[LocalFolder]:
-    """Every model snapshot in the local Hub cache, by repository name.
-
-    Named as one would ask for it: ``org/name`` for what ``main`` points to, ``org/name@revision`` for another branch
-    or tag, ``org/name@commit`` for a snapshot that was fetched by its commit.  What is no snapshot is passed over.
-    """
-    cache = cache or hub_cache_folder()
-    for repo in sorted(cache.glob("models--*")):
-        name = repo.name.removeprefix("models--").replace("--", "/", 1)
-        revisions = _revisions(repo)
-        for snapshot in sorted((repo / "snapshots").glob("*")):
-            if snapshot.is_dir():
-                try:
-                    reference = ModelRef.of(name, revisions.get(snapshot.name, snapshot.name))
-                except ReferenceFormatError:
-                    continue  # a folder that no client made
-                yield LocalFolder(snapshot, PinnedRef(reference, snapshot.name))
-
-
-def _revisions(repo: Path) -> dict[str, str | None]:
-    """Commit -> the revision to ask for it by: None for main, else the first branch or tag in order of names."""
-    refs = repo / "refs"
-    found: dict[str, str | None] = {}
-    for ref in sorted(refs.rglob("*")):
-        if ref.is_file():
-            revision, commit = ref.relative_to(refs).as_posix(), _commit(ref)
-            if revision == "main":
-                found[commit] = None
-            else:
-                found.setdefault(commit, revision)
-    return found
-
-
-def open_source(reference: ModelRef) -> ModelSource:
+def open_source(reference: ModelRef, token: str | None = None) -> ModelSource:
     """The files of `reference` (its adapter, if any, is opened by `reference.adapter`).
 
-    A folder is itself.  A Hub name is looked up in the local Hub cache; when a folder of that name lies in the
-    current folder too, a name without a revision is ambiguous and refused.
+    A folder is itself.  A Hub name is asked for on the Hub, or taken from the local Hub cache when ``HF_HUB_OFFLINE`` is
+    set.  A folder of that name in the current folder comes first, as in transformers; when the cache has a model of the name
+    too, a name without a revision is ambiguous and refused.
 
-    Raises `ModelNotFoundError` when there is no such folder or the cache does not hold the model.
+    token: as in huggingface_hub; None is the one that is logged in.  Raises `ModelNotFoundError` when there is no such
+    folder or, offline, no such model in the cache, and `HubError` for what the Hub refuses.
     """
     if reference.is_local:
         return LocalFolder(reference.path, PinnedRef(reference.model))
-    cached = _cached_snapshot(reference)
+    cached = cached_snapshot(reference)
     if reference.revision is None and Path(reference.name).is_dir():
         if cached is not None:
             raise ModelNotFoundError(
@@ -154,25 +177,23 @@ def open_source(reference: ModelRef) -> ModelSource:
                 hint=f"write ./{reference.name} for the folder, or {reference.name}@main for the Hub's",
             )
         return LocalFolder(Path(reference.name), PinnedRef(ModelRef.of(f"./{reference.name}")))
+    if not is_offline():
+        return HubRepo(reference, token)
     if cached is None:
         raise ModelNotFoundError(
-            f"{reference.model} is not in the local Hub cache and no folder of that name is here",
+            f"{reference.model} is not in the local Hub cache, and HF_HUB_OFFLINE is set",
             where=str(hub_cache_folder()),
             hint=f"`hf download {reference.name}` fetches it; write ./{reference.name.rpartition('/')[2]} for a folder",
         )
     return cached
 
 
-def _cached_snapshot(reference: ModelRef) -> LocalFolder | None:
-    repo = hub_cache_folder() / f"models--{reference.name.replace('/', '--')}"
-    revision = reference.revision or "main"
-    if ".." in PurePosixPath(revision).parts:
-        return None  # a revision is a name, and never leads out of the cache
-    ref = repo / "refs" / revision
-    commit = _commit(ref) if ref.is_file() else revision
-    snapshot = repo / "snapshots" / commit
-    return LocalFolder(snapshot, PinnedRef(reference.model, commit)) if commit and snapshot.is_dir() else None
+def fetch(wanted: Sequence[tuple[ModelSource, str]], workers: int = 8) -> None:
+    """Bring files (source, name) to this disk, several at a time; what is there is not fetched again.
 
-
-def _commit(ref: Path) -> str:
-    return ref.read_text(encoding="utf-8", errors="replace").strip()
+    A broken download goes on where it stopped, also in a later run.  Raises the first `HubError`.
+    """
+    missing = [(source, name) for source, name in wanted if source.missing([name])]
+    with ThreadPoolExecutor(workers, thread_name_prefix="fetch") as pool:
+        for future in [pool.submit(source.path, name) for source, name in missing]:
+            future.result()

@@ -1,0 +1,101 @@
+"""`ModelSource`: the files of one model at one state, and the plainest of them, a folder on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Protocol, runtime_checkable
+
+from zoo_index.errors import CheckpointError, ModelNotFoundError
+from zoo_index.reference import PinnedRef
+
+__all__ = ["LocalFolder", "ModelSource", "checked_name"]
+
+
+@runtime_checkable
+class ModelSource(Protocol):
+    """The files of one model at one state."""
+
+    @property
+    def pinned(self) -> PinnedRef:
+        """What the files belong to."""
+
+    def files(self) -> Mapping[str, int]:
+        """Relative POSIX name -> size in bytes, of every file, sorted by name."""
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        """Bytes `start` to `end` of a file; `CheckpointError` when it cannot be read."""
+
+    def path(self, name: str) -> Path:
+        """A local path that holds the file's bytes, fetched if need be."""
+
+    def missing(self, names: Iterable[str]) -> Mapping[str, int]:
+        """Those of `names` that are not on this disk yet, with their sizes."""
+
+
+class LocalFolder:
+    """A model in a folder on disk, or one snapshot in the Hub cache."""
+
+    def __init__(self, folder: Path, pinned: PinnedRef) -> None:
+        if not folder.is_dir():
+            what = "is a file, not a model folder" if folder.exists() else "does not exist"
+            raise ModelNotFoundError(f"{folder} {what}", where=str(pinned.reference), hint=_nearby(folder))
+        self.folder = folder
+        self._pinned = pinned
+
+    @property
+    def pinned(self) -> PinnedRef:
+        return self._pinned
+
+    def files(self) -> Mapping[str, int]:
+        found: dict[str, int] = {}
+        try:
+            for path in sorted(self.folder.rglob("*")):
+                relative = path.relative_to(self.folder)
+                if not any(part.startswith(".") for part in relative.parts[:-1]) and path.is_file():
+                    found[relative.as_posix()] = path.stat().st_size
+        except OSError as error:
+            raise CheckpointError(
+                f"the folder cannot be listed ({error.strerror})", where=str(self.folder), hint="check its permissions"
+            ) from error
+        return found
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        try:
+            with self.path(name).open("rb") as file:
+                file.seek(start)
+                return file.read() if end is None else file.read(max(0, end - start))
+        except OSError as error:
+            raise CheckpointError(
+                f"{name} cannot be read ({error.strerror})",
+                where=str(self.folder),
+                hint="check the file and its permissions",
+            ) from error
+
+    def path(self, name: str) -> Path:
+        return self.folder / checked_name(name, str(self.folder))
+
+    def missing(self, names: Iterable[str]) -> Mapping[str, int]:  # noqa: ARG002 - all of a folder is here
+        return {}
+
+    def __repr__(self) -> str:
+        return f"LocalFolder({str(self.folder)!r})"
+
+
+def checked_name(name: str, where: str) -> str:
+    """`name`, when it stays inside the model's folder; else `CheckpointError`.  Names come from strangers' files."""
+    parts = PurePosixPath(name).parts
+    if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
+        raise CheckpointError(f"{name!r} points outside the model's folder", where=where)
+    return name
+
+
+def _nearby(folder: Path) -> str:
+    from difflib import get_close_matches
+
+    if folder.is_file():
+        return "name the folder that holds config.json and the safetensors files"
+    parent = folder.parent
+    names = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
+    close = get_close_matches(folder.name, names, n=1)
+    return f"did you mean {parent / close[0]}?" if close else f"looked from {Path.cwd()}"
