@@ -154,7 +154,9 @@ def _evaluation(manifest: Manifest, parents: Sequence[ParentFacts], results: Res
     if "accuracy" in kinds:
         sentences.append("The standard error of an accuracy p over n samples is the square root of p (1 − p) / n.")
     if kinds - {"accuracy"}:
-        sentences.append("Those of perplexity and bits per byte come from the windows of text, taken as independent.")
+        sentences.append(
+            "The standard errors of perplexity and bits per byte come from the windows of text, taken as independent."
+        )
     if len(results.models) > 1:
         sentences.append("Differences are between models on the same samples, where these were the same for both.")
     return {

@@ -105,10 +105,10 @@ def hubmerge_code(name: str) -> str:
 def licence_sentence(verdict: Verdict) -> Markup:
     """The verdict in words."""
     stated = {parent.licence for parent in verdict.parents}
-    if len(stated) == 1 and verdict.licence in stated:
+    if verdict.licence is not None and stated == {verdict.licence}:
         grounds = f"All of its parents state the licence {text(verdict.licence)}"
     else:
-        each = [f"{text(parent.model)}: {text(parent.licence or 'none stated')}" for parent in verdict.parents]
+        each = [f"{text(parent.model)}: {text(parent.licence or 'none known')}" for parent in verdict.parents]
         grounds = f"Its parents state these licences: {', '.join(each)}"
     if verdict.licence == "other":
         return Markup(f"{grounds}. All of them apply at once, and this model {_DUTIES[verdict.allowed]}.")
@@ -169,4 +169,4 @@ def coefficients(parameters: Mapping[str, Any]) -> str:
 
 def licences(parent: ParentFacts) -> str:
     """What its cards state."""
-    return " and ".join(model.card.licence or "none stated" for model in parent.models)
+    return " and ".join(model.card.licence or "none known" for model in parent.models)

@@ -31,6 +31,8 @@ _AUTO_CLASS: dict[TaskKind, str] = {
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt",
 )  # fmt: skip
+_SMALL_FILES = (".json", ".txt", ".model", ".jinja")
+"""How the files beside the weights end: configs, processors, tokenizers, chat templates."""
 _IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
 _LOAD_FAULTS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError)
 """What transformers and PEFT raise for files that do not fit together; each becomes one named error."""
@@ -40,14 +42,16 @@ _LOAD_FAULTS = (OSError, ValueError, RuntimeError, KeyError, TypeError, Attribut
 class Candidate:
     """A model to score whose files were found and whose weight headers are sound; nothing is loaded yet.
 
-    parameters and size_bytes: floating-point elements and all bytes of its tensors, the adapter's too.
-    merge: the plan hash when the folder is a hubmerge merge.
+    weights, adapter_weights: the names of their weight files.  parameters and size_bytes: floating-point elements and
+    all bytes of its tensors, the adapter's too.  merge: the plan hash when the folder is a hubmerge merge.
     """
 
     named: str
     name: str
     source: ModelSource
     adapter: ModelSource | None
+    weights: tuple[str, ...]
+    adapter_weights: tuple[str, ...]
     parameters: int
     size_bytes: int
     merge: str | None
@@ -109,6 +113,8 @@ def _candidate(named: str, name: str, source: ModelSource, adapter: ModelSource 
         name=name,
         source=source,
         adapter=adapter,
+        weights=tables[0].files,
+        adapter_weights=tables[1].files if adapter else (),
         parameters=sum(table.parameters for table in tables),
         size_bytes=sum(table.nbytes for table in tables),
         merge=read_manifest(source.path(MANIFEST_NAME).parent).plan_hash if is_merge else None,
@@ -129,6 +135,7 @@ def load_model(candidate: Candidate, kind: TaskKind, device: str) -> LoadedModel
         placed = accelerate.PartialState().device if device == "auto" else torch.device(device)
     except RuntimeError as error:
         raise EvaluationError(f"no device {device!r}", hint="auto, cpu, cuda, cuda:1 or mps") from error
+    _bring_here(candidate)
     processor = _load_processor(candidate, kind)
     auto = getattr(transformers, _AUTO_CLASS[kind])
     try:
@@ -155,6 +162,15 @@ def load_model(candidate: Candidate, kind: TaskKind, device: str) -> LoadedModel
         )
     model.eval()
     return LoadedModel(candidate, kind, model, processor, placed, tuple(sorted(info["unexpected_keys"])))
+
+
+def _bring_here(candidate: Candidate) -> None:
+    """Have every file that loading needs on this disk, in the folder that `from_pretrained` will be given."""
+    for source, weights in ((candidate.source, candidate.weights), (candidate.adapter, candidate.adapter_weights)):
+        if source is not None:
+            for name in source.files():
+                if name in weights or ("/" not in name and name.endswith(_SMALL_FILES)):
+                    source.path(name)
 
 
 def _load_processor(candidate: Candidate, kind: TaskKind) -> Any:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo_index.errors import ReferenceFormatError
 from zoo_index.reference import ModelRef, is_local_name
 
-__all__ = ["reference_from", "short_name", "short_names"]
+__all__ = ["as_folder", "reference_from", "short_name", "short_names"]
 
 
 def reference_from(named: str | Path) -> ModelRef:
@@ -17,18 +16,18 @@ def reference_from(named: str | Path) -> ModelRef:
     Raises `ReferenceFormatError` for text that is neither.
     """
     text = str(named).strip()
-    if isinstance(named, Path):
-        return ModelRef.of(_as_folder(text))
+    if isinstance(named, Path) or (text and Path(text).is_dir()):
+        return ModelRef.of(as_folder(text))
     base, plus, adapter = text.partition("+")
-    if plus and base and adapter and "+" not in adapter and not Path(text).is_dir():
+    if plus and base and adapter and "+" not in adapter:
         model = reference_from(base)
         return ModelRef(model.name, model.revision, reference_from(adapter))
-    try:
-        return ModelRef.of(text)
-    except ReferenceFormatError:
-        if text and Path(text).is_dir():
-            return ModelRef.of(_as_folder(text))
-        raise
+    return ModelRef.parse(text)
+
+
+def as_folder(path: str) -> str:
+    """The path of a folder as a reference spells it."""
+    return path if is_local_name(path) else f"./{path}"
 
 
 def short_name(reference: ModelRef) -> str:
@@ -48,7 +47,3 @@ def short_names(references: Sequence[ModelRef]) -> list[str]:
             name = f"{wanted} ({number})"
         names.append(name)
     return names
-
-
-def _as_folder(text: str) -> str:
-    return text if is_local_name(text) else f"./{text}"

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 from cards.licence import ParentLicence
+from cards.names import as_folder
 from cards.public import public_names
 from hubmerge.manifest import Manifest, ParentRecord
 from zoo_index.documents import read_files
@@ -89,7 +90,7 @@ def _parent(record: ParentRecord, names: Mapping[str, str]) -> ParentFacts:
 
 def _model(reference: str, commit: str | None, names: Mapping[str, str]) -> ParentModel:
     hub_id = None if commit is None else reference.partition("@")[0]
-    card = _read_card(reference if hub_id is None else f"{hub_id}@{commit}")
+    card = _read_card(as_folder(reference) if hub_id is None else f"{hub_id}@{commit}")
     return ParentModel(hub_id or names[reference], hub_id, commit, card)
 
 

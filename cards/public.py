@@ -16,6 +16,8 @@ __all__ = ["find_leaks", "public_manifest", "public_names", "public_value"]
 _TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{20,}\b")
 _HOME = re.compile(r"(?<![\w/])~/[\w.+-]+|[A-Za-z]:\\{1,2}Users\\")
 _ABSOLUTE = re.compile(r"(?:^|(?<=[\s\"'(=:,`\[]))/(?:[\w.@+-]+/)+[\w.@+-]*", re.MULTILINE)
+_PATH = re.compile(r"(?:\.{1,2}[\\/]|[~/]|[A-Za-z]:[\\/])\S*")
+"""Text that is a path whatever key it stands under; ``a/b/c`` and URLs are not."""
 _PLACEHOLDERS = ("/path/to",)
 _DIGESTS = frozenset({"files", "headers"})
 _MODEL_KEYS = frozenset({"adapter", "base_model", "config_donor", "model", "path", "reference", "tokenizer_donor"})
@@ -86,11 +88,11 @@ def _plain(folder: str) -> str:
 def _public_text(text: str, names: Mapping[str, str], *, is_model: bool) -> str:
     known = {_plain(folder): name for folder, name in names.items()}
     parts = text.split("+")
-    paths = [part for part in parts if is_local_name(part) and not re.search(r"\s", part)]
-    if len(paths) == len(parts) or (is_model and all(part in paths or _plain(part) in known for part in parts)):
+    paths = [part for part in parts if _PATH.fullmatch(part)]
+    if len(paths) == len(parts) or (is_model and all(is_local_name(part) or _plain(part) in known for part in parts)):
         return "+".join(known.get(_plain(part)) or f"./{posixpath.basename(_plain(part))}" for part in parts)
     # inside a sentence only what is unmistakably a path: a folder spelt like a word could be a word
     for folder in sorted(names, key=len, reverse=True):
-        if is_local_name(folder) and len(folder) > 2:
+        if _PATH.match(folder) and len(folder) > 2:
             text = re.sub(rf"(?<![\w./~-]){re.escape(folder)}(?![\w-])", lambda _: names[folder], text)  # noqa: B023
     return text

@@ -11,6 +11,7 @@ from cards.card_file import CARD_NAME, rename_card
 from cards.errors import PublishError
 from cards.folder import place_folder
 from cards.licence import judge_licences
+from cards.names import as_folder
 from cards.parents import read_parents
 from cards.public import public_manifest
 from cards.publish_checks import run_checks
@@ -71,7 +72,7 @@ def _target_folder(target: str | Path) -> Path:
 def _plan(out: Path, folder: Path, *, overwrite: bool) -> tuple[PublishPlan, dict[str, str]]:
     """The plan, and the texts of the files that are not copied but written: the card and the public manifest."""
     manifest = read_manifest(out)
-    source = LocalFolder(out, PinnedRef(ModelRef.of(str(out) if is_local_name(str(out)) else f"./{out}")))
+    source = LocalFolder(out, PinnedRef(ModelRef.of(as_folder(str(out)))))
     texts = {MANIFEST_NAME: public_manifest(manifest).to_json()}
     front = {}
     if CARD_NAME in source.files():

@@ -295,3 +295,21 @@ def test_the_same_run_gives_the_same_numbers(tmp_path):
     folder = language_model(tmp_path / "model")
     first, second = (evaluate([folder], suite).models[0].tasks[0] for _ in range(2))
     assert first.model_copy(update={"seconds": 0.0}) == second.model_copy(update={"seconds": 0.0})
+
+
+def test_a_model_of_the_hub_cache_is_named_by_its_id_and_commit(tmp_path, monkeypatch):
+    hub = tmp_path / "hub"
+    commit = "c0ffee" * 6 + "c0ff"
+    snapshot = hub / "models--zoo--bytes" / "snapshots" / commit
+    language_model(snapshot, uniform=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text(commit)
+    monkeypatch.setenv("HF_HUB_CACHE", str(hub))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    rows(tmp_path / "a.jsonl", {"text": "words"})
+
+    (model,) = evaluate(["zoo/bytes"], _suite(tmp_path, task="perplexity", data="a.jsonl", max_length=16)).models
+    assert (model.name, model.commit) == ("zoo/bytes", commit)
+    assert model.tasks[0].value == pytest.approx(258)
