@@ -10,9 +10,9 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from hubmerge.errors import PlanError
+from hubmerge.errors import PlanError, shown
 from zoo_index.tensors import TensorMeta, TensorTable
 
 __all__ = ["AdapterEffect", "LowRank", "read_adapter_effect"]
@@ -23,8 +23,17 @@ _NOT_A_TERM = {
     "alora_invocation_tokens": "is at work only after certain tokens",
     "layer_replication": "was trained on a base with repeated layers",
 }
+_SAVE_AGAIN = "the adapter is damaged; fetch or save it again"
+_LARGEST_ALPHA = 1e30
+# Keys of alpha_pattern are a stranger's regular expressions; those that could take for ever are not tried.
+_LONGEST_PATTERN, _MOST_REPEATS = 300, 3
+_REPEATS = re.compile(r"[*+{]")
+_NESTED = re.compile(r"\)[*+?{]|\\\d")
 _PREFIX = "base_model.model."
 _FACTOR = re.compile(r"(?P<module>.+)\.(?P<kind>lora_[A-Za-z_]+)(?P<rest>\..+)?\Z")
+
+
+Effect = TypeVar("Effect")
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ def read_adapter_effect(
                     where=where,
                     hint="an adapter with resized embeddings needs a base with the same vocabulary",
                 )
-            replaced[target] = meta
+            _take(replaced, target, meta, where)
             continue
         kind = factor["kind"]
         if kind not in {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"} or factor["rest"] not in {
@@ -89,7 +98,7 @@ def read_adapter_effect(
                 hint="merge it into its base with PEFT first (merge_and_unload)",
             )
         pairs.setdefault((factor["module"], "embedding" in kind), {})[kind[-1]] = meta
-    low_rank = {}
+    low_rank: dict[str, LowRank] = {}
     for (module, embedding), factors in pairs.items():
         if set(factors) != {"A", "B"}:
             raise PlanError(
@@ -99,9 +108,14 @@ def read_adapter_effect(
             )
         target = _place(f"{module}.weight", base, where)
         transposed = embedding or bool(config.get("fan_in_fan_out"))
-        term = LowRank(factors["A"], factors["B"], _scale(config, module, factors["A"].shape[0]), transposed)
-        _check_shapes(term, base[target], where)
-        low_rank[target] = term
+        _check_shapes(factors["A"], factors["B"], transposed, base[target], where)
+        scale = _scale(config, module, factors["A"].shape[0], where)
+        _take(low_rank, target, LowRank(factors["A"], factors["B"], scale, transposed), where)
+    both = next((target for target in low_rank if target in replaced), None)
+    if both is not None:
+        raise PlanError(
+            f"the adapter both replaces {both!r} and adds to it", where=where, hint="save the adapter again"
+        )
     if not low_rank and not replaced:
         raise PlanError("the adapter changes nothing: it has no tensors", where=where, hint="fetch or save it again")
     return AdapterEffect(low_rank, replaced)
@@ -141,35 +155,51 @@ def _place(name: str, base: TensorTable, where: str) -> str:
     return found[0]
 
 
-def _pattern_value(patterns: Any, module: str, default: Any) -> Any:
-    """PEFT's rank_pattern and alpha_pattern: the first key that matches the end of the module's name."""
-    for key, value in dict(patterns or {}).items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            return value
-    return default
+def _take(effects: dict[str, Effect], target: str, effect: Effect, where: str) -> None:
+    if target in effects:
+        raise PlanError(f"the adapter changes {target!r} twice", where=where, hint="save the adapter again")
+    effects[target] = effect
 
 
-def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
-    alpha = float(_pattern_value(config.get("alpha_pattern"), module, config.get("lora_alpha", rank)))
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+def _alpha(config: Mapping[str, Any], module: str, rank: int, where: str) -> Any:
+    """lora_alpha of one module, as PEFT finds it: the first key of alpha_pattern that matches the end of its name."""
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, Mapping):
+        raise PlanError("alpha_pattern is not a mapping", where=where, hint=_SAVE_AGAIN)
+    for key, value in patterns.items():
+        if len(key) > _LONGEST_PATTERN or len(_REPEATS.findall(key)) > _MOST_REPEATS or _NESTED.search(key):
+            raise PlanError(
+                f"alpha_pattern has the key {shown(key)}, too costly to match", where=where, hint=_SAVE_AGAIN
+            )
+        try:
+            if re.match(rf"(.*\.)?({key})$", module):
+                return value
+        except re.error as error:
+            message = f"alpha_pattern has the key {shown(key)}, no regular expression ({error})"
+            raise PlanError(message, where=where, hint=_SAVE_AGAIN) from None
+    return config.get("lora_alpha", rank)
 
 
-def _check_shapes(term: LowRank, weight: TensorMeta, where: str) -> None:
-    a, b = term.a, term.b
-    rows, columns = (a, b) if term.transposed else (b, a)
-    n_rows = rows.shape[1] if term.transposed else rows.shape[0]
-    n_columns = columns.shape[0] if term.transposed else math.prod(columns.shape[1:])
-    fits = (
-        len(weight.shape) >= 2
-        and n_rows == weight.shape[0]
-        and n_columns == math.prod(weight.shape[1:])
-        and b.numel == b.shape[0] * term.rank
-        and a.dtype.is_float
-        and b.dtype.is_float
-    )
-    if not fits:
+def _scale(config: Mapping[str, Any], module: str, rank: int, where: str) -> float:
+    alpha = _alpha(config, module, rank, where)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < _LARGEST_ALPHA:
+        raise PlanError(f"lora_alpha of {module!r} is {shown(alpha)}, not a number", where=where, hint=_SAVE_AGAIN)
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _check_shapes(a: TensorMeta, b: TensorMeta, transposed: bool, weight: TensorMeta, where: str) -> None:
+    if not _fits(a, b, transposed, weight.shape):
         raise PlanError(
             f"the adapter's factors {list(a.shape)} and {list(b.shape)} do not fit {weight.name!r} of shape {list(weight.shape)}",
             where=where,
             hint="is this the base it was trained on?",
         )
+
+
+def _fits(a: TensorMeta, b: TensorMeta, transposed: bool, shape: tuple[int, ...]) -> bool:
+    if min(len(a.shape), len(b.shape), len(shape)) < 2 or not (a.dtype.is_float and b.dtype.is_float):
+        return False
+    rank = a.shape[0]
+    rows = b.shape[0] if not transposed else a.shape[1]
+    columns = math.prod(a.shape[1:]) if not transposed else b.shape[0]
+    return rank > 0 and b.numel == b.shape[0] * rank and rows == shape[0] and columns == math.prod(shape[1:])

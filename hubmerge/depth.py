@@ -14,14 +14,14 @@ _BEFORE = ("embed", "wte", "wpe", "patch")
 class LayerDepths:
     """Depths of the tensors of one model: 0 for its first layer, 1 for its last.
 
-    A layer number is the component of the name that counts 0, 1, ..., L-1 where L is the largest such count of the
-    model's names.  Embeddings have depth 0; the final norm, the head and all else outside the layers have depth 1.
+    A layer number is the first number in a name (``layers.3.experts.7``: 3), where these count 0, 1, ..., L-1 and L is the
+    largest such count of the model.  Embeddings have depth 0; the final norm, the head and all else outside the layers have depth 1.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         counts: dict[str, set[int]] = {}
         for name in names:
-            for match in _NUMBER.finditer(name):
+            if match := _NUMBER.search(name):
                 counts.setdefault(name[: match.start()], set()).add(int(match.group()))
         full = {prefix: len(found) for prefix, found in counts.items() if found == set(range(len(found)))}
         self.layers = max(full.values(), default=0)

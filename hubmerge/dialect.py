@@ -21,15 +21,21 @@ MAX_CHARACTERS = 500_000
 MAX_VALUES = 50_000
 """Most values that a text may stand for once its anchors are written out."""
 
-_MERGE = "tag:yaml.org,2002:merge"
+_TAG = "tag:yaml.org,2002:"
+_MERGE = f"{_TAG}merge"
+_TAGS = {f"{_TAG}{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 
 
 class _Loader(yaml.SafeLoader):
-    pass
+    """YAML's plain values; a date is text."""
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rows if tag not in {f"{_TAG}timestamp", f"{_TAG}value"}]
+    for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
+    f"{_TAG}float",
     re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+\Z"),
     list("-+.0123456789"),
 )
@@ -59,7 +65,7 @@ def read_yaml(text: str, where: str) -> Any:
         raise _syntax_fault(error, where) from None
     except RecursionError:
         raise RecipeError("values are nested too deeply", where=where, hint="make it flatter") from None
-    except (ValueError, OverflowError) as error:  # a date or a number that Python does not take
+    except (ValueError, OverflowError) as error:  # a number that Python does not take
         raise RecipeError(f"not valid YAML: {error}", where=where, hint="put it in quotes if it is text") from None
     finally:
         if loader is not None:
@@ -90,6 +96,8 @@ class _Census:
         return total
 
     def _children(self, node: yaml.Node) -> list[yaml.Node]:
+        if node.tag not in _TAGS:
+            raise self._fault(f"the tag {node.tag.replace(_TAG, '!!')} is not read", node, "write a plain value")
         if isinstance(node, yaml.MappingNode):
             self._check_keys(node)
             return [value for _, value in node.value]
@@ -126,9 +134,6 @@ def _syntax_fault(error: yaml.YAMLError, where: str) -> RecipeError:
         return RecipeError("a second document begins here", where=place, hint="one file holds one; split it at ---")
     if "\\t" in problem:
         return RecipeError("a tab cannot indent YAML", where=place, hint="indent with spaces")
-    if "could not determine a constructor" in problem:
-        tag = problem.rpartition(" ")[2]
-        return RecipeError(f"the tag {tag} is not read", where=place, hint="write a plain value")
     return RecipeError(f"not valid YAML: {problem}", where=place, hint="check indentation, colons and quotes")
 
 

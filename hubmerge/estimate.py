@@ -10,6 +10,7 @@ from hubmerge.io.reader import CHUNK
 from hubmerge.kernels import GRAM_BLOCK
 from hubmerge.method import MergeMethod
 from hubmerge.plan_types import Step
+from hubmerge.sizes import size_text
 
 __all__ = ["peak_memory", "step_memory", "step_reads"]
 
@@ -39,12 +40,13 @@ def peak_memory(steps: Sequence[Step], method: MergeMethod, jobs: int, memory: i
     Raises `PlanError` when a single worker does not fit.
     """
     largest = max(steps, key=lambda step: step_memory(step, method))
-    need = step_memory(largest, method)
+    need = max(1, step_memory(largest, method))  # tensors can be without entries
     if need > memory:
+        whole = "a matrix method holds whole tensors; " if method.kind == "matrix" else ""
         raise PlanError(
-            f"tensor {largest.output.name!r} needs {need / 1e9:.2f} GB with {method.name}, --memory allows {memory / 1e9:.2f} GB",
-            where=largest.output.name,
-            hint="give more --memory, or use an entrywise method",
+            f"tensor {largest.output.name!r} needs {size_text(need)} of buffers, --memory allows {size_text(memory)}",
+            where=method.name,
+            hint=f"{whole}give more --memory",
         )
-    workers = max(1, min(jobs, memory // max(need, 1), len(steps)))
+    workers = max(1, min(jobs, memory // need, len(steps)))
     return int(workers), int(workers * need)

@@ -19,6 +19,10 @@ __all__ = ["ParentModel", "open_parent"]
 
 MERGEABLE = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
 """Floating-point types that the engine computes with."""
+COPYABLE = frozenset(
+    {DType.I64, DType.U64, DType.I32, DType.U32, DType.I16, DType.U16, DType.I8, DType.U8, DType.BOOL, DType.C64}
+)
+"""Types of buffers, which are copied or counted."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,21 @@ class ParentModel:
             own |= {f"adapter/{name}": digest for name, digest in self.adapter_table.headers.items()}
         return own
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What two references to one and the same model share, however they are spelled."""
+        own = (_place(self.source), self.commit)
+        return (*own, _place(self.adapter_source), self.adapter_commit) if self.adapter_source else own
+
     @cached_property
     def record(self) -> ModelRecord:
         """What the catalog would say of the model (without its adapter)."""
         return read_record(self.source)
+
+
+def _place(source: ModelSource) -> str:
+    reference = source.pinned.reference
+    return str(reference.path.resolve()) if reference.is_local else reference.name
 
 
 def open_parent(reference: ModelRef) -> ParentModel:
@@ -65,13 +80,7 @@ def open_parent(reference: ModelRef) -> ParentModel:
     table = read_tensor_table(source)
     if not table:
         raise PlanError("the model has no tensors", where=str(reference), hint="fetch or save it again")
-    odd = next((meta for meta in table.values() if meta.dtype.is_float and meta.dtype not in MERGEABLE), None)
-    if odd is not None:
-        raise PlanError(
-            f"tensor {odd.name!r} is {odd.dtype.value}, which this version does not merge",
-            where=str(reference),
-            hint="use the float32, float16 or bfloat16 model it was made from",
-        )
+    _refuse_odd_types(table, reference)
     if reference.adapter is None:
         return ParentModel(reference, source, config, table)
     adapter_source = open_source(reference.adapter)
@@ -83,5 +92,17 @@ def open_parent(reference: ModelRef) -> ParentModel:
             hint="after the + comes a PEFT adapter",
         )
     adapter_table = read_adapter_table(adapter_source)
+    _refuse_odd_types(adapter_table, reference.adapter)
     effect = read_adapter_effect(adapter_config, adapter_table, table, str(reference))
     return ParentModel(reference, source, config, table, adapter_source, adapter_table, effect)
+
+
+def _refuse_odd_types(table: TensorTable, reference: ModelRef) -> None:
+    odd = [meta for meta in table.values() if meta.dtype not in MERGEABLE and meta.dtype not in COPYABLE]
+    if odd:
+        more = f", like {len(odd) - 1} more" if len(odd) > 1 else ""
+        raise PlanError(
+            f"tensor {odd[0].name!r} is {odd[0].dtype.value}{more}, which this version does not merge",
+            where=str(reference),
+            hint="use the float32, float16 or bfloat16 model it was made from",
+        )

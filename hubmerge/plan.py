@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hubmerge.carry import files_to_carry, has_tokenizer, merged_config
-from hubmerge.errors import PlanError
+from hubmerge.errors import PlanError, shown
 from hubmerge.estimate import peak_memory, step_reads
 from hubmerge.io.shards import lay_out
 from hubmerge.parents import ParentModel, open_parent
+from hubmerge.plan_notes import notes_of, warnings_of
 from hubmerge.plan_types import CarriedFile, Plan, PlannedParent, Step
 from hubmerge.recipe import Recipe, load_recipe
+from hubmerge.sizes import size_text
 from hubmerge.steps import DraftStep, draft_steps
 from zoo_index.errors import HubmergeError
 from zoo_index.reference import ModelRef
@@ -25,6 +27,8 @@ from zoo_index.tensors import DType
 __all__ = ["DEFAULT_MEMORY", "build_plan"]
 
 DEFAULT_MEMORY = 2_000_000_000
+MAX_FILES = 500
+"""Most weight files of one merge: all of them are open while it runs."""
 
 
 def build_plan(
@@ -37,7 +41,7 @@ def build_plan(
     """Decide everything about a merge from the recipe and the parents' headers and configs.
 
     jobs: worker threads (default: the cores at hand); fewer are planned when `memory` (bytes) does not hold them.
-    strict: warnings are errors.  Raises `RecipeError`, `CheckpointError`, `ModelNotFoundError` or `PlanError`, for all
+    strict: warnings are errors (notes are not).  Raises `RecipeError`, `CheckpointError`, `ModelNotFoundError` or `PlanError`, for all
     parents' faults together.
     """
     recipe = load_recipe(recipe)
@@ -49,32 +53,29 @@ def build_plan(
     base = donor if method.base == "required" else None
     drafts = draft_steps(recipe, models, parents, base, donor)
     layout = lay_out([(draft.name, draft.dtype, draft.shape) for draft in drafts], recipe.output.shard_size)
+    _check_files(len(layout.sizes), recipe.output.shard_size)
     placed = {meta.name: meta for meta in layout.tensors}
     steps = tuple(Step(placed[d.name], d.action, d.operands, d.base, d.values) for d in drafts)
     tokenizer = _tokenizer_donor(recipe, models, index, donor)
     own, tokens, left = files_to_carry(models[donor], models[tokenizer] if tokenizer is not None else None)
     carried = [CarriedFile(name, donor, size) for name, size in own.items()]
     carried += [CarriedFile(name, tokenizer if tokenizer is not None else donor, size) for name, size in tokens.items()]
-    warnings = (*recipe.warnings, *_notes(recipe, models, parents, drafts, donor))
+    warnings = warnings_of(recipe, models, parents, drafts, donor)
     if strict and warnings:
-        raise PlanError.of(
-            [
-                PlanError(warning, where="--strict", hint="mend the recipe, or leave out --strict")
-                for warning in warnings
-            ]
-        )
+        hint = "mend it, or leave out --strict"
+        raise PlanError.of([PlanError(warning, where="--strict", hint=hint) for warning in warnings])
     workers, peak = peak_memory(steps, method, jobs or _cores(), memory)
     plan = Plan(
         recipe=recipe,
         parents=tuple(_planned(recipe, model, i == base) for i, model in enumerate(models)),
         steps=steps,
         layout=layout,
-        config=merged_config(models[donor].config, _main_dtype(drafts)),
+        config=merged_config(models[donor].config, _main_dtype(drafts), where=f"{models[donor].reference}/config.json"),
         config_donor=donor,
         tokenizer_donor=tokenizer,
         carried=tuple(sorted(carried, key=lambda file: file.name)),
         left=left,
-        warnings=warnings,
+        warnings=(*warnings, *notes_of(recipe, drafts)),
         jobs=workers,
         bytes_read=sum(step_reads(step, method) for step in steps),
         bytes_written=sum(layout.sizes.values()) + sum(file.size for file in carried),
@@ -82,6 +83,15 @@ def build_plan(
         hash="",
     )
     return replace(plan, hash=_hash(plan))
+
+
+def _check_files(count: int, shard_size: int) -> None:
+    if count > MAX_FILES:
+        raise PlanError(
+            f"shards of {size_text(shard_size)} would make {count:,} weight files, at most {MAX_FILES} are written",
+            where="output.shard_size",
+            hint="choose a larger one; 5GB is the default",
+        )
 
 
 def _cores() -> int:
@@ -96,6 +106,15 @@ def _open_all(references: Sequence[ModelRef]) -> list[ParentModel]:
             models.append(open_parent(reference))
         except HubmergeError as fault:
             faults += fault.faults
+        except OSError as error:
+            hint = "check the path and its permissions"
+            faults.append(PlanError(f"it cannot be opened ({error.strerror})", where=shown(str(reference)), hint=hint))
+    for i, model in enumerate(models):
+        same = next((other for other in models[:i] if other.identity == model.identity), None)
+        if same is not None:
+            hint = "name it once, and in one way"
+            message = f"{same.reference} and {model.reference} are one and the same model"
+            faults.append(PlanError(message, where="models", hint=hint))
     if faults:
         raise faults[0] if len(faults) == 1 else PlanError.of(faults)
     return models
@@ -119,74 +138,23 @@ def _main_dtype(drafts: Sequence[DraftStep]) -> DType:
 def _tokenizer_donor(
     recipe: Recipe, models: Sequence[ParentModel], index: Mapping[ModelRef, int], donor: int
 ) -> int | None:
+    from zoo_index.fingerprint import tokenizer_signature
+
     source = recipe.tokenizer_source
-    if source is None or source == "base":
-        if source == "base" and recipe.base_model is None:
-            raise PlanError(
-                "tokenizer_source: base, but no base_model is named",
-                where="tokenizer_source",
-                hint="name one of the models instead",
-            )
-        with_tokenizer = [i for i in (donor, *range(len(models))) if has_tokenizer(models[i])]
+    with_tokenizer = [i for i in (donor, *range(len(models))) if has_tokenizer(models[i])]
+    if source == "union" and len({tokenizer_signature(models[i].source) for i in with_tokenizer}) > 1:
+        raise PlanError(
+            "the models have different tokenizers, and this version builds no union of them",
+            where="tokenizer_source: union",
+            hint="write base, or one of " + ", ".join(str(models[i].reference) for i in dict.fromkeys(with_tokenizer)),
+        )
+    if source in {None, "base", "union"}:
         return with_tokenizer[0] if with_tokenizer else None
-    if source == "union":
-        raise PlanError(
-            "tokenizer_source: union is not done by this version",
-            where="tokenizer_source",
-            hint="use base, or one of the models",
-        )
-    chosen = next(
-        (i for reference, i in index.items() if str(reference) == source or str(reference.model) == source), None
-    )
-    if chosen is None or not has_tokenizer(models[chosen]):
-        what = "is none of the models" if chosen is None else "has no tokenizer"
-        raise PlanError(
-            f"tokenizer_source {source!r} {what}",
-            where="tokenizer_source",
-            hint="use base, or one of " + ", ".join(map(str, index)),
-        )
+    chosen = next(i for reference, i in index.items() if source in {str(reference), str(reference.model)})
+    if chosen not in with_tokenizer:
+        hint = "write base, or another of " + ", ".join(map(str, index))
+        raise PlanError(f"{source} has no tokenizer", where="tokenizer_source", hint=hint)
     return chosen
-
-
-def _notes(
-    recipe: Recipe, models: Sequence[ParentModel], parents: Sequence[int], drafts: Sequence[DraftStep], donor: int
-) -> list[str]:
-    """What a careful person would want to know before the merge."""
-    from zoo_index.compat import compare
-
-    notes: list[str] = []
-    if recipe.base_is_averaged_in:
-        notes.append(
-            f"base_model {recipe.base_model} is not listed under models and is averaged in with the top-level weight, as mergekit does"
-        )
-    if recipe.scopes.has_gradient:
-        notes.append(
-            "gradients run from the first layer to the last; embeddings take the first value, final norm and head the last (mergekit: the first)"
-        )
-    for i in dict.fromkeys(parents):
-        if i != donor:
-            reasons = compare(models[donor].record, models[i].record).reasons
-            pair = f"{models[donor].reference} and {models[i].reference}"
-            notes += [f"{pair}: {reason.sentence}" for reason in reasons if reason.severity == "warn"]
-    kinds = sorted(
-        {
-            o.tensor.dtype.torch_name
-            for d in drafts
-            for o in (*d.operands, *([d.base] if d.base else []))
-            if d.dtype.is_float
-        }
-    )
-    if len(kinds) > 1 and not (recipe.dtype or recipe.out_dtype):
-        notes.append(
-            f"parents are stored as {' and '.join(kinds)}; tensors that mix them are written as float32; set dtype to choose"
-        )
-    if "float64" in kinds:
-        notes.append("float64 tensors are computed in float32")
-    if any(d.action == "average" for d in drafts):
-        notes.append(
-            "running statistics (BatchNorm) are averaged, not merged; re-estimate them on training data if accuracy matters"
-        )
-    return notes
 
 
 def _hash(plan: Plan) -> str:

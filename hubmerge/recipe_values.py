@@ -6,7 +6,7 @@ Each reader raises ValueError (`ReferenceFormatError` is one), which the recipe 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -14,18 +14,21 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 from hubmerge.errors import shown
 from hubmerge.sizes import parse_size
 from zoo_index.errors import ReferenceFormatError
-from zoo_index.reference import ModelRef
+from zoo_index.reference import ModelRef, is_local_name
 from zoo_index.tensors import DType
 
 __all__ = ["FloatType", "Reference", "Size", "TokenizerSource", "read_reference"]
 
 
 def read_reference(value: Any) -> ModelRef:
-    """A model's name as text, or as mergekit's mapping; a folder spelled in several ways gets one spelling."""
+    """A model's name as text, a path or mergekit's mapping; a folder spelled in several ways gets one spelling."""
     if isinstance(value, ModelRef):
         return _one_spelling(value)
     if isinstance(value, str):
         return _one_spelling(ModelRef.parse(value))
+    if isinstance(value, PurePath):
+        path = value.as_posix()
+        return _one_spelling(ModelRef.of(path if is_local_name(path) else f"./{path}"))
     if isinstance(value, Mapping):
         return _one_spelling(_from_mapping(value))
     raise ValueError(f"expected a model's name, got {shown(value)}")

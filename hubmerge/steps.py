@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ __all__ = ["DraftStep", "draft_steps"]
 
 _COUNTERS = ("num_batches_tracked",)
 _RUNNING = ("running_mean", "running_var")
+_SHAPING = {"vocab_size", "num_labels", "type_vocab_size", "tie_word_embeddings"}
 _EMBEDDINGS = ("embed_tokens", "word_embeddings", "wte", "shared", "embed_in")
 
 
@@ -46,11 +47,21 @@ class _Drafting:
     base: int | None
     depths: LayerDepths
     scopes: ParameterScopes
-    faults: dict[str, HubmergeError] = field(default_factory=dict)
+    unfit: list[HubmergeError] = field(default_factory=list)
+    found: dict[str, tuple[Callable[[str], HubmergeError], list[str]]] = field(default_factory=dict)
 
-    def fault(self, error: HubmergeError) -> None:
-        """Keep one fault of each kind: a mistake that shows in 300 tensors is one mistake."""
-        self.faults.setdefault(f"{error.message}{error.hint}", error)
+    def fault(self, kind: str, name: str, make: Callable[[str], HubmergeError]) -> None:
+        """Keep a fault of tensor `name`; a mistake that shows in 300 tensors is one fault, made from all their names."""
+        self.found.setdefault(kind, (make, []))[1].append(name)
+
+    def raise_faults(self) -> None:
+        faults = [*self.unfit, *(make(_counted(names)) for make, names in self.found.values())]
+        if faults:
+            raise PlanError.of(faults)
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"tensor {names[0]!r}" if len(names) == 1 else f"{len(names)} tensors (first {names[0]!r})"
 
 
 def draft_steps(
@@ -65,12 +76,10 @@ def draft_steps(
     involved = dict.fromkeys([donor, *parents, *([base] if base is not None else [])])
     drafting = _Drafting(recipe, models, parents, base, LayerDepths(models[donor].table), recipe.scopes)
     _check_shapes(drafting, donor, involved)
-    if drafting.faults:
-        raise PlanError.of(list(drafting.faults.values()))
+    drafting.raise_faults()
     order = sorted(models[donor].table.values(), key=lambda meta: (meta.file, meta.start))
     drafts = [_draft(drafting, meta) for meta in order]
-    if drafting.faults:
-        raise PlanError.of(list(drafting.faults.values()))
+    drafting.raise_faults()
     return tuple(drafts)
 
 
@@ -86,19 +95,25 @@ def _check_shapes(drafting: _Drafting, donor: int, involved: Iterable[int]) -> N
         extra = [name for name in other.table if name not in first.table]
         missing = [name for name in first.table if name not in other.table and _tied(name, first, other) is None]
         if different:
-            drafting.fault(_different_shapes(first, other, different))
+            drafting.unfit.append(_different_shapes(first, other, different))
         elif extra or missing:
-            drafting.fault(_different_names(first, other, extra, missing))
+            drafting.unfit.append(_different_names(first, other, extra, missing))
+
+
+def _different_fields(first: ParentModel, other: ParentModel) -> list[str]:
+    """The fields of the configs that explain why two models have other tensors."""
+    from zoo_index.compat import differing_fields
+
+    rows = differing_fields(first.record, other.record)
+    return [str(row) for row in rows if row.hard or row.field in _SHAPING]
 
 
 def _different_shapes(first: ParentModel, other: ParentModel, names: list[str]) -> PlanError:
-    from zoo_index.compat import differing_fields
-
-    fields = [str(row) for row in differing_fields(first.record, other.record) if row.hard]
     name = names[0]
     tensor = f"{name} is {list(first.table[name].shape)} vs {list(other.table[name].shape)}"
     return PlanError(
-        f"{first.reference} and {other.reference} have different shapes: " + ", ".join([*fields, tensor]),
+        f"{first.reference} and {other.reference} have different shapes: "
+        + ", ".join([*_different_fields(first, other), tensor]),
         where=f"{len(names)} tensor{'s' * (len(names) > 1)}",
         hint="same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some",
     )
@@ -106,17 +121,18 @@ def _different_shapes(first: ParentModel, other: ParentModel, names: list[str]) 
 
 def _different_names(first: ParentModel, other: ParentModel, extra: list[str], missing: list[str]) -> PlanError:
     def told(names: list[str], has: ParentModel, lacks: ParentModel) -> str:
-        count = f"tensor {names[0]!r}" if len(names) == 1 else f"{len(names)} tensors (first {names[0]!r})"
-        return f"{count} of {has.reference} {'is' if len(names) == 1 else 'are'} not in {lacks.reference}"
+        return f"{_counted(names)} of {has.reference} {'is' if len(names) == 1 else 'are'} not in {lacks.reference}"
 
-    parts = ([told(extra, other, first)] if extra else []) + ([told(missing, first, other)] if missing else [])
+    parts = [told(extra, other, first)] if extra else []
+    parts += [told(missing, first, other)] if missing else []
+    fields = _different_fields(first, other)
     head = len(extra) == 1 and first.config.get("tie_word_embeddings", False)
     hint = (
         "the first ties its head to its embeddings, the other does not: name the other as base_model"
         if head
-        else "every parent must have the same tensors"
+        else "every parent must have the same tensors; `hubmerge zoo compatible` finds such models"
     )
-    return PlanError("; ".join(parts), where="models", hint=hint)
+    return PlanError("; ".join(parts) + (f": {', '.join(fields)}" if fields else ""), where="models", hint=hint)
 
 
 def _tied(name: str, donor: ParentModel, other: ParentModel) -> TensorMeta | None:
@@ -167,12 +183,15 @@ def _draft(drafting: _Drafting, meta: TensorMeta) -> DraftStep:
 def _draft_buffer(drafting: _Drafting, meta: TensorMeta, operands: tuple[Operand, ...]) -> DraftStep:
     kinds = sorted({operand.tensor.dtype.value for operand in operands})
     if len(kinds) > 1:
+        stored = " and ".join(kinds)
         drafting.fault(
-            PlanError(
-                f"tensor {meta.name!r} is stored as {' and '.join(kinds)} by different parents",
+            f"stored {stored}",
+            meta.name,
+            lambda names: PlanError(
+                f"{names}: stored as {stored} by different parents",
                 where="models",
                 hint="save the models with one dtype",
-            )
+            ),
         )
     counter = meta.name.endswith(_COUNTERS)
     return DraftStep(meta.name, meta.dtype, meta.shape, "count" if counter else "copy", operands, None, {})
@@ -200,16 +219,23 @@ def _values(drafting: _Drafting, name: str) -> dict[str, Any]:
         if method.check is not None:
             method.check(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        field_name = str(error.errors()[0]["loc"][0])
         drafting.fault(
-            RecipeError(
-                f"{first['loc'][0]}: {first['msg'].lower()} for tensor {name!r}",
-                where="parameters",
-                hint="give it a value without a filter, or one whose filter matches",
-            )
+            f"no {field_name}",
+            name,
+            lambda names: RecipeError(
+                f"{field_name} has no value for {names}",
+                where=f"parameters.{field_name}",
+                hint="end its filters with one value for all other tensors",
+            ),
         )
         return {}
     except RecipeError as error:
-        drafting.fault(error)
+        fault = error
+        drafting.fault(
+            f"{fault.where} {fault.hint}",
+            name,
+            lambda names: RecipeError(f"{fault.message}: {names}", where=fault.where, hint=fault.hint),
+        )
         return {}
     return values
