@@ -67,7 +67,7 @@ def merge_plan(
     plan: Plan, out: str | Path, *, fresh: bool = False, overwrite: bool = False, progress: Progress | None = None
 ) -> Merged:
     """Carry out `plan` into the folder `out`; see `merge`."""
-    target = Path(out)
+    target = Path(out).resolve() if Path(out).is_symlink() else Path(out)  # a link stays, what it leads to is replaced
     with InputFiles(plan.parents) as files:
         samples = sample_digests(plan, files)
         finished = _finished(plan, samples, target, overwrite=overwrite)
@@ -109,11 +109,13 @@ def _finished(plan: Plan, samples: tuple[str, ...], out: Path, *, overwrite: boo
         raise PlanError(
             f"{out} exists and is {what}", where=str(out), hint="choose another OUT; only a merge can be overwritten"
         ) from None
-    same_plan = manifest.plan_hash == plan.hash and _all_there(manifest, out)
-    if same_plan and tuple(parent.sample for parent in manifest.parents) == samples:
+    same_plan, complete = manifest.plan_hash == plan.hash, _all_there(manifest, out)
+    same_parents = tuple(parent.sample for parent in manifest.parents) == samples
+    if same_plan and complete and same_parents:
         return manifest
     if not overwrite:
-        what = "this merge, of parents that have changed since" if same_plan else "a merge of another plan"
+        changed = "of parents that have changed since" if complete else "but some of its files were removed or changed"
+        what = f"this merge, {changed}" if same_plan else "a merge of another plan"
         raise PlanError(f"{out} exists and is {what}", where=str(out), hint="--overwrite replaces it")
     return None
 

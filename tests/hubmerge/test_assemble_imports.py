@@ -1,0 +1,100 @@
+"""What is quick stays quick: neither torch nor transformers is loaded where no tensor needs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from zoo import random_values, recipe, run_python, write_adapter, write_model
+
+from hubmerge import merge
+from hubmerge.method import get_method, method_names
+
+HEAVY = {"torch", "transformers", "peft", "datasets", "evaluate", "accelerate", "duckdb", "sklearn", "pandas"}
+LOADED = """
+import sys
+{code}
+print(*sorted({heavy!r} & set(sys.modules)), *sorted({{"numba"}} & set(sys.modules)), file=sys.stderr)
+"""
+COMMAND = """
+sys.argv[1:] = {arguments!r}
+from hubmerge.cli.app import main
+try:
+    main()
+except SystemExit as ended:
+    if ended.code:
+        raise
+"""
+
+
+def loaded(code: str, cwd: Path) -> set[str]:
+    """Which heavy packages a fresh interpreter holds after `code`."""
+    ended = run_python(LOADED.format(code=code, heavy=HEAVY), cwd=cwd)
+    assert ended.returncode == 0, ended.stderr
+    return set(ended.stderr.splitlines()[-1].split())
+
+
+def loaded_by_command(*arguments: str, cwd: Path) -> set[str]:
+    return loaded(COMMAND.format(arguments=list(arguments)), cwd)
+
+
+def models(place: Path) -> dict[str, Any]:
+    tensors = {"model.layers.0.q_proj.weight": random_values((6, 4), 1), "norm.weight": random_values((4,), 2)}
+    for name in ("base", "a", "b"):
+        write_model(place / name, tensors)
+    factors = {
+        "model.layers.0.q_proj.lora_A.weight": random_values((2, 4), 3),
+        "model.layers.0.q_proj.lora_B.weight": random_values((6, 2), 4),
+    }
+    write_adapter(place / "lora", factors)
+    return tensors
+
+
+def write_recipe(place: Path, content: dict[str, Any]) -> None:
+    (place / "recipe.yaml").write_text(json.dumps(content))
+
+
+def test_importing_hubmerge_loads_not_even_numba(tmp_path: Path) -> None:
+    assert loaded("import hubmerge", tmp_path) == set()
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("merge", "--help"), ("--version",)])
+def test_help_loads_not_even_numba(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert loaded_by_command(*arguments, cwd=tmp_path) == set()
+
+
+@pytest.mark.parametrize("method", ["ties", "iso_c"])
+def test_a_plan_loads_neither_torch_nor_transformers(tmp_path: Path, method: str) -> None:
+    models(tmp_path)
+    write_recipe(tmp_path, recipe(method, ["./a", "./b"], base="./base"))
+    assert loaded_by_command("plan", "recipe.yaml", cwd=tmp_path) == {"numba"}
+
+
+def test_an_entrywise_merge_loads_neither_torch_nor_transformers(tmp_path: Path) -> None:
+    models(tmp_path)
+    write_recipe(tmp_path, recipe("ties", ["./a", "./b+./lora"], base="./base", density=0.5))
+    assert loaded_by_command("merge", "recipe.yaml", "out", cwd=tmp_path) == {"numba"}
+    assert (tmp_path / "out" / "hubmerge.json").is_file()
+
+
+def test_no_entrywise_method_and_no_adapter_loads_torch_or_transformers(tmp_path: Path) -> None:
+    models(tmp_path)
+    asked = {
+        "linear": recipe("linear", ["./a", "./b"]),
+        "slerp": recipe("slerp", ["./a"], base="./base", t=0.5),
+        "task_arithmetic": recipe("task_arithmetic", ["./a", "./b+./lora"], base="./base"),
+        "ties": recipe("ties", ["./a", "./b"], base="./base", density=0.5),
+        "passthrough": recipe("passthrough", ["./base+./lora"]),
+    }
+    assert set(asked) == {name for name in method_names() if get_method(name).kind == "entrywise"}
+    code = f"import hubmerge\nfor name, asked in {asked!r}.items():\n    hubmerge.merge(asked, 'out-' + name)"
+    assert loaded(code, tmp_path) == {"numba"}
+    assert len(list(tmp_path.glob("out-*/hubmerge.json"))) == len(asked)
+
+
+def test_verifying_without_reloading_loads_neither_torch_nor_transformers(tmp_path: Path) -> None:
+    models(tmp_path)
+    merge(recipe("linear", [tmp_path / "a", tmp_path / "b"]), tmp_path / "out")
+    assert loaded_by_command("verify", "out", "--no-reload", cwd=tmp_path) == {"numba"}

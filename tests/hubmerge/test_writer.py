@@ -1,0 +1,186 @@
+"""The output folder: complete or not there at all, and nobody else's folders touched."""
+
+# ruff: noqa: PT012 - the folder is a context manager, and what it does on an error is tested here
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hubmerge import MergeError, PlanError
+from hubmerge.io.writer import PARTIAL_MARK, OutputFolder, partial_of
+
+HEADERS, SIZES = {"model.safetensors": b"head"}, {"model.safetensors": 12}
+
+
+def fill(folder: OutputFolder, first: int = 1) -> None:
+    folder.reserve(HEADERS, SIZES)
+    folder.write("model.safetensors", 8, np.array([first + 4, first + 5, first + 6, first + 7], np.uint8))
+    folder.write("model.safetensors", 4, np.array([first, first + 1, first + 2, first + 3], np.uint8))
+
+
+def names(place: Path) -> list[str]:
+    return sorted(path.name for path in place.iterdir())
+
+
+def test_a_published_folder_holds_what_was_written_and_nothing_else(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "out", "hash") as folder:
+        fill(folder)
+        folder.write_file("config.json", b"{}")
+        folder.write_file("1_Pooling/config.json", b"[]")
+        assert names(tmp_path) == ["out.partial"]
+        folder.publish()
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["1_Pooling", "config.json", "model.safetensors"]
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"head\x01\x02\x03\x04\x05\x06\x07\x08"
+    assert (tmp_path / "out" / "1_Pooling" / "config.json").read_bytes() == b"[]"
+
+
+def test_leaving_without_publishing_leaves_nothing(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "new" / "deep" / "out", "hash") as folder:
+        fill(folder)
+    assert names(tmp_path) == []
+
+
+def test_an_error_inside_removes_every_trace_and_keeps_the_folders_that_were_there(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(KeyboardInterrupt), OutputFolder(tmp_path / "there" / "new" / "out", "hash") as folder:
+        fill(folder)
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["there"]
+    assert names(tmp_path / "there") == []
+
+
+def test_an_older_out_is_replaced_only_when_the_new_one_is_complete(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old").touch()
+    with OutputFolder(out, "hash") as folder:
+        fill(folder)
+        assert names(out) == ["old"]
+        folder.publish()
+    assert names(tmp_path) == ["out"]
+    assert names(out) == ["model.safetensors"]
+
+
+def test_an_older_out_comes_back_when_it_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old").touch()
+    rename = Path.rename
+
+    def refuse_publishing(self: Path, target: Path) -> Path:
+        if self.name == "out.partial":
+            raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_publishing)
+    with pytest.raises(MergeError) as refused, OutputFolder(out, "hash") as folder:
+        fill(folder)
+        folder.publish()
+    assert str(refused.value) == (
+        f"the merge cannot be written (Device or resource busy) · {tmp_path}/out.partial · nothing was left behind"
+    )
+    assert names(tmp_path) == ["out"]
+    assert names(out) == ["old"]
+
+
+def test_a_folder_beside_out_that_somebody_called_replaced_stays(tmp_path: Path) -> None:
+    for name in ("out", "out.replaced"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").touch()
+    with OutputFolder(tmp_path / "out", "hash") as folder:
+        fill(folder)
+        folder.publish()
+    assert names(tmp_path) == ["out", "out.replaced"]
+    assert names(tmp_path / "out.replaced") == ["mine"]
+
+
+def interrupted(out: Path, plan_hash: str) -> None:
+    """What a merge that was killed leaves."""
+    partial_of(out).mkdir()
+    (partial_of(out) / PARTIAL_MARK).write_text(plan_hash + "\n")
+    (partial_of(out) / "model.safetensors").write_bytes(b"half")
+
+
+def test_what_the_same_plan_left_is_taken_over(tmp_path: Path) -> None:
+    interrupted(tmp_path / "out", "hash")
+    with OutputFolder(tmp_path / "out", "hash") as folder:
+        fill(folder)
+        folder.publish()
+    assert names(tmp_path) == ["out"]
+
+
+def test_what_another_plan_left_is_refused_and_kept(tmp_path: Path) -> None:
+    interrupted(tmp_path / "out", "another")
+    with pytest.raises(PlanError) as refused, OutputFolder(tmp_path / "out", "0123456789abcdef"):
+        pass
+    assert str(refused.value) == (
+        f"{tmp_path}/out.partial is left from another merge than this plan (0123456789ab) · {tmp_path}/out · "
+        "--fresh discards it; or choose another OUT"
+    )
+    assert names(tmp_path / "out.partial") == [PARTIAL_MARK, "model.safetensors"]
+
+
+def test_what_another_plan_left_is_discarded_when_asked(tmp_path: Path) -> None:
+    interrupted(tmp_path / "out", "another")
+    with OutputFolder(tmp_path / "out", "hash", fresh=True) as folder:
+        fill(folder)
+        folder.publish()
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_partial_that_no_merge_left_is_refused_and_kept(tmp_path: Path, kind: str, fresh: bool) -> None:
+    partial = tmp_path / "out.partial"
+    if kind == "folder":
+        partial.mkdir()
+        (partial / "thesis.txt").touch()
+    else:
+        partial.touch()
+    with pytest.raises(PlanError) as refused, OutputFolder(tmp_path / "out", "hash", fresh=fresh):
+        pass
+    assert str(refused.value) == (
+        f"{partial} exists and is not what a merge leaves · {tmp_path}/out · move it away, or choose another OUT"
+    )
+    assert names(tmp_path) == ["out.partial"]
+    assert kind == "file" or names(partial) == ["thesis.txt"]
+
+
+def test_an_out_inside_a_file_cannot_be_created(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MergeError) as refused, OutputFolder(tmp_path / "file" / "out", "hash"):
+        pass
+    assert str(refused.value) == (
+        f"{tmp_path}/file/out.partial cannot be created (Not a directory) · {tmp_path}/file/out · choose another OUT"
+    )
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "pwrite"])
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(MergeError) as refused, OutputFolder(tmp_path / "new" / "out", "hash") as folder:
+        if call == "pwrite":
+            folder.reserve(HEADERS, SIZES)
+        monkeypatch.setattr(os, call, full)
+        fill(folder) if call == "posix_fallocate" else folder.write("model.safetensors", 4, np.zeros(4, np.uint8))
+    assert str(refused.value) == (
+        f"the disk is full · {tmp_path}/new/out · free some space and merge again; nothing was left behind"
+    )
+    assert names(tmp_path) == []
+
+
+def test_a_write_that_the_system_cuts_short_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: pwrite(descriptor, data[:3], offset))
+    with OutputFolder(tmp_path / "out", "hash") as folder:
+        fill(folder)
+        folder.publish()
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"head\x01\x02\x03\x04\x05\x06\x07\x08"
