@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from hubmerge.destination import keep_parents_safe
 from hubmerge.errors import ManifestError, PlanError
 from hubmerge.execute import execute
 from hubmerge.io.reader import InputFiles
@@ -25,6 +26,7 @@ from hubmerge.manifest import MANIFEST_NAME, FileDigest, Manifest, ParentRecord,
 from hubmerge.plan import DEFAULT_MEMORY, build_plan
 from hubmerge.plan_types import Plan, PlannedParent, Step
 from hubmerge.recipe import Recipe
+from hubmerge.sizes import size_text
 from hubmerge.version import __version__
 
 __all__ = ["Merged", "file_digest", "merge", "merge_plan"]
@@ -68,6 +70,8 @@ def merge_plan(
 ) -> Merged:
     """Carry out `plan` into the folder `out`; see `merge`."""
     target = Path(out).resolve() if Path(out).is_symlink() else Path(out)  # a link stays, what it leads to is replaced
+    _check_name(target)
+    keep_parents_safe(plan, target)
     with InputFiles(plan.parents) as files:
         samples = sample_digests(plan, files)
         finished = _finished(plan, samples, target, overwrite=overwrite)
@@ -93,13 +97,16 @@ def merge_plan(
     return Merged(manifest, already_done=False)
 
 
+def _check_name(out: Path) -> None:
+    if out.name in {"", ".."}:
+        raise PlanError(f"OUT is {out}, which cannot be replaced", where=str(out), hint="name a new folder")
+
+
 def _finished(plan: Plan, samples: tuple[str, ...], out: Path, *, overwrite: bool) -> Manifest | None:
     """The manifest of a finished `out` of the same plan and parents; None when nothing is in the way.
 
     Raises `PlanError` when `out` is something else and may not be replaced.
     """
-    if out.name in {"", ".."}:
-        raise PlanError(f"OUT is {out}, which cannot be replaced", where=str(out), hint="name a new folder")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     try:
@@ -131,7 +138,7 @@ def _check_disk(plan: Plan, out: Path) -> None:
     free = shutil.disk_usage(existing).free
     if free < plan.bytes_written:
         raise PlanError(
-            f"the merge needs {plan.bytes_written / 1e9:.2f} GB, {free / 1e9:.2f} GB are free",
+            f"the merge needs {size_text(plan.bytes_written)}, {size_text(free)} are free",
             where=str(existing),
             hint="free some space, or choose an OUT on another disk",
         )
