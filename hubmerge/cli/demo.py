@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-SEED = 0
+_SEED = 0
 
 
 def demo(
@@ -42,9 +42,9 @@ def demo(
     _evaluate_and_publish(files)
     _read_digits(files)
     _conclude(files, seconds)
-    output.say(
-        f"\nThe whole demo took {time.perf_counter() - started:.0f} s.  The card: {files.published / 'README.md'}"
-    )
+    output.say(f"\nTo try something else, edit a recipe in {files.recipes} and run the demo, or one command, again.")
+    seconds_in_all = time.perf_counter() - started
+    output.say(f"The whole demo took {seconds_in_all:.0f} s.  The card: {files.published / 'README.md'}")
 
 
 def _make_models(files: DemoFolder) -> None:
@@ -53,7 +53,7 @@ def _make_models(files: DemoFolder) -> None:
     from hubmerge.demo.training import save_models
 
     _title("Pictures and models")
-    split = load_split(SEED)
+    split = load_split(_SEED)
     held_out = write_pictures(split.held_out, files.pictures)
     files.suite.write_text(suite_text(), encoding="utf-8")
     output.say(
@@ -68,7 +68,7 @@ def _make_models(files: DemoFolder) -> None:
         sys.stdout.flush()
 
     output.say("training, on one processor core so that the weights come out the same:")
-    save_models(files, split, SEED, tell)
+    save_models(files, split, _SEED, tell)
     output.say(f"{BASE} saw few pictures of all digits; {LOW} and {HIGH} were fine-tuned from it on 0-4 and on 5-9.")
     output.say(f"{WIDE} is another network; {files.reference.name} had all pictures in one place, for comparison.")
 
@@ -128,16 +128,14 @@ def _conclude(files: DemoFolder, seconds: Mapping[str, float]) -> None:
     merges = [row for row in rows if row.name in seconds]
     output.say()
     output.say(verdict(parents, merges))
-    _compare_with_all(files, rows)
+    everything = next(row for row in rows if row.name == files.reference.name)
+    output.say(
+        f"{everything.name}: average {everything.average}, with all pictures in one place, as no parent had them"
+    )
 
 
 def _seconds(row: Row) -> str | None:
     return None if row.merge_seconds is None else f"{row.merge_seconds:.1f}"
-
-
-def _compare_with_all(files: DemoFolder, rows: tuple[Row, ...]) -> None:
-    reference = next(row for row in rows if row.name == files.reference.name)
-    output.say(f"{reference.name}: average {reference.average}, with all pictures in one place, which no parent had")
 
 
 def _title(text: str) -> None:

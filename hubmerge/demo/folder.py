@@ -106,8 +106,7 @@ class DemoFolder:
     def prepare(self) -> None:
         """Make `root` and mark it; from an earlier demo remove what this run makes anew, and nothing else.
 
-        Raises `DemoError` when `root` is a file, or a folder with something in it that no
-        demo made, or cannot be written.
+        Raises `DemoError` when `root` is a file, a folder with something in it that no demo made, or cannot be written.
         """
         marker = self.root / MARKER
         if "+" in str(self.root):
