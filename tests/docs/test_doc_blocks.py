@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,11 @@ def _run_page(page: Path, *, slow: bool) -> int:
     return count
 
 
+def _commands_in_tables(page: Path) -> list[str]:
+    """Commands that are the last cell of a row: what shows a claim, or how to try an example."""
+    return re.findall(r"^\|.*\| `((?:hubmerge|python) [^`]+)` \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if any(b.language in RUNNABLE for b in doc_pages.blocks(p))], ids=_named
 )
@@ -78,8 +85,11 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, place: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.parametrize("page", [p for p in PAGES if any(b.is_slow for b in doc_pages.blocks(p))], ids=_named)
-def test_the_blocks_of_a_page_run_in_order_on_trained_models(page: Path, trained_place: Path) -> None:
+def test_a_page_runs_on_trained_models_and_then_the_commands_in_its_tables(page: Path, trained_place: Path) -> None:
     assert _run_page(page, slow=True) > 0
+    commands = _commands_in_tables(page)
+    assert commands or page.name != "README.md"
+    _run(Block(page, 0, "bash", "\n".join(commands), ""), {})
 
 
 @pytest.mark.parametrize(
@@ -90,6 +100,16 @@ def test_a_block_has_a_language_and_a_mark_that_mean_something(block: Block) -> 
     marks = ("slow", "not run: ", "exit 1", "output", "file: ")
     assert not block.mark or block.mark.startswith((*marks, "generated: "))
     assert block.language not in SHOWN or not block.is_slow
+
+
+@pytest.mark.real
+def test_the_commands_of_the_examples_page_succeed(trained_place: Path) -> None:
+    page = doc_pages.ROOT / "examples" / "README.md"
+    shutil.copytree(page.parent, trained_place / "examples")
+    commands = _commands_in_tables(page)
+    assert len(commands) > len(list((page.parent / "recipes").iterdir()))
+    commands += [line.removeprefix("$ ") for block in doc_pages.blocks(page) for line in block.text.splitlines()]
+    _run(Block(page, 0, "bash", "\n".join(commands), ""), {})
 
 
 def test_an_output_that_differs_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
