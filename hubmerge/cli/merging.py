@@ -5,17 +5,26 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hubmerge.cli import output
 from hubmerge.cli.output import Format, FormatOption, JsonOption
+from hubmerge.errors import PlanError, RecipeError
 from hubmerge.sizes import parse_size, size_text
+
+if TYPE_CHECKING:
+    from hubmerge.recipe import Recipe
 
 __all__ = ["merge", "plan", "verify"]
 
-RecipeArgument = Annotated[Path, typer.Argument(help="The recipe: a YAML file.", metavar="RECIPE", show_default=False)]
+RecipeArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="The recipe: a YAML file; - reads it from standard input.", metavar="RECIPE", show_default=False
+    ),
+]
 JobsOption = Annotated[
     int | None,
     typer.Option("--jobs", "-j", min=1, help="Worker threads; default: the cores at hand.", show_default=False),
@@ -38,6 +47,24 @@ MemoryOption = Annotated[
 ]
 
 
+def _read(recipe: Path) -> Recipe:
+    from hubmerge.dialect import read_yaml
+    from hubmerge.recipe import Recipe, load_recipe
+
+    if str(recipe) != "-":
+        return load_recipe(recipe)
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError:
+        raise RecipeError("this is not UTF-8 text", where="standard input", hint="pipe in a recipe in YAML") from None
+    return Recipe.parse(read_yaml(text, "standard input"), where="standard input")
+
+
+def _keep_safe(recipe: Path, out: Path) -> None:
+    if out.resolve() in recipe.resolve().parents:
+        raise PlanError(f"the recipe lies in {out}, which is to be replaced", where=str(recipe), hint="move it out, or choose another OUT")
+
+
 def plan(
     recipe: RecipeArgument,
     jobs: JobsOption = None,
@@ -49,7 +76,7 @@ def plan(
     """Show what a merge would do: steps, bytes, memory, files, warnings.  Reads headers only, writes nothing."""
     from hubmerge.plan import build_plan
 
-    planned = build_plan(recipe, jobs=jobs, memory=memory, strict=strict)
+    planned = build_plan(_read(recipe), jobs=jobs, memory=memory, strict=strict)
     output.emit(
         format,
         json,
@@ -79,7 +106,9 @@ def merge(
     from hubmerge.plan import build_plan
 
     begun = time.perf_counter()
-    planned = build_plan(recipe, jobs=jobs, memory=memory, strict=strict)
+    if overwrite:
+        _keep_safe(recipe, out)
+    planned = build_plan(_read(recipe), jobs=jobs, memory=memory, strict=strict)
     for warning in planned.warnings:
         output.note(f"warning: {warning}")
     total = sum(planned.layout.sizes.values())

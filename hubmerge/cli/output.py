@@ -41,17 +41,25 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Short for --format jso
 
 def say(text: str = "") -> None:
     """One line of facts."""
-    print(text)
+    print(_printable(text))
 
 
 def note(text: str) -> None:
     """One line for the person at the terminal: progress, a hint, a warning."""
-    print(text, file=sys.stderr)
+    print(_printable(text), file=sys.stderr)
 
 
 def error(fault: object) -> None:
     """One fault, as ``error: what · where · hint``."""
-    print(f"error: {fault}", file=sys.stderr)
+    note("error: " + " ".join(str(fault).splitlines()))
+
+
+# Names in strangers' files can hold what moves a cursor, or bytes that were no text.
+_CONTROLS = dict.fromkeys([*range(32), *range(127, 160), *range(0xD800, 0xE000)], "\ufffd") | {9: "\t", 10: "\n"}
+
+
+def _printable(text: str) -> str:
+    return text if text.isascii() and text.isprintable() else text.translate(_CONTROLS)
 
 
 @contextmanager
