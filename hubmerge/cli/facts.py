@@ -68,7 +68,7 @@ def _facts(name: str) -> dict[str, Any]:
         "name": name,
         "summary": method.summary,
         "kind": method.kind,
-        "base": {"required": "required", "start": "is its start", "none": "-"}[method.base],
+        "base": "optional" if method.base == "none" else "required",
         "parents": [fewest, most],
         "parameters": parameters,
         "explanation": inspect.getdoc(method.rule),

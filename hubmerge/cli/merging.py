@@ -42,7 +42,11 @@ def _bytes(text: str | int) -> int:
 MemoryOption = Annotated[
     int,
     typer.Option(
-        "--memory", parser=_bytes, metavar="SIZE", help="What the workers' buffers may take, like 500MB or 2GB."
+        "--memory",
+        parser=_bytes,
+        metavar="SIZE",
+        help="What the workers' buffers may take, like 500MB; default: 2GB.",
+        show_default=False,
     ),
 ]
 
@@ -62,7 +66,11 @@ def _read(recipe: Path) -> Recipe:
 
 def _keep_safe(recipe: Path, out: Path) -> None:
     if out.resolve() in recipe.resolve().parents:
-        raise PlanError(f"the recipe lies in {out}, which is to be replaced", where=str(recipe), hint="move it out, or choose another OUT")
+        raise PlanError(
+            f"the recipe lies in {out}, which is to be replaced",
+            where=str(recipe),
+            hint="move it out, or choose another OUT",
+        )
 
 
 def plan(
@@ -112,6 +120,9 @@ def merge(
     for warning in planned.warnings:
         output.note(f"warning: {warning}")
     total = sum(planned.layout.sizes.values())
+    if planned.downloads:
+        output.note(f"to download: {size_text(planned.bytes_to_download)} in {len(planned.downloads)} files")
+        output.calm_downloads()
     with output.progress(f"merging {len(planned.steps)} tensors", total) as advance:
         merged = merge_plan(planned, out, fresh=fresh, overwrite=overwrite, progress=advance)
     manifest = merged.manifest
@@ -135,6 +146,9 @@ def verify(
     reload: Annotated[
         bool, typer.Option("--reload/--no-reload", help="Also load it with transformers and run it once.")
     ] = True,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download parents that are on the Hub, to derive it again.")
+    ] = False,
     jobs: JobsOption = None,
     format: FormatOption = Format.table,  # noqa: A002 - the option's own name
     json: JsonOption = False,
@@ -144,7 +158,7 @@ def verify(
 
     if reload:
         output.quiet_transformers()
-    result = verify_merge(out, reload=reload, jobs=jobs)
+    result = verify_merge(out, reload=reload, fetch=fetch, jobs=jobs)
     words = {True: "ok", False: "FAILED", None: "skipped"}
     levels = {
         "exact": "derived again from its parents, byte for byte",

@@ -15,6 +15,7 @@ __all__ = [
     "Format",
     "FormatOption",
     "JsonOption",
+    "calm_downloads",
     "emit",
     "error",
     "note",
@@ -77,6 +78,14 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
+def calm_downloads() -> None:
+    """Let the Hub client show its bars on a terminal only."""
+    if not sys.stderr.isatty():
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()
+
+
 def quiet_transformers() -> None:
     """Keep transformers' own bars and warnings off the terminal; its errors come through."""
     from transformers.utils import logging
@@ -116,6 +125,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
