@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from hubmerge.destination import keep_parents_safe
 from hubmerge.errors import ManifestError, PlanError
 from hubmerge.execute import execute
+from hubmerge.fetching import check_disks, fetch_parents
 from hubmerge.io.reader import InputFiles
 from hubmerge.io.sample import sample_digests
 from hubmerge.io.shards import INDEX_NAME
@@ -26,7 +26,6 @@ from hubmerge.manifest import MANIFEST_NAME, FileDigest, Manifest, ParentRecord,
 from hubmerge.plan import DEFAULT_MEMORY, build_plan
 from hubmerge.plan_types import Plan, PlannedParent, Step
 from hubmerge.recipe import Recipe
-from hubmerge.sizes import size_text
 from hubmerge.version import __version__
 
 __all__ = ["Merged", "file_digest", "merge", "merge_plan"]
@@ -78,7 +77,8 @@ def merge_plan(
         if finished is not None:
             sweep(target)
             return Merged(finished, already_done=True)
-        _check_disk(plan, target)
+        check_disks(plan, target)
+        fetch_parents(plan)
         with OutputFolder(target, plan.hash, fresh=fresh) as folder:
             folder.reserve(plan.layout.headers, plan.layout.sizes)
 
@@ -131,17 +131,6 @@ def _all_there(manifest: Manifest, out: Path) -> bool:
     return all(
         (out / name).is_file() and (out / name).stat().st_size == file.size for name, file in manifest.files.items()
     )
-
-
-def _check_disk(plan: Plan, out: Path) -> None:
-    existing = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free < plan.bytes_written:
-        raise PlanError(
-            f"the merge needs {size_text(plan.bytes_written)}, {size_text(free)} are free",
-            where=str(existing),
-            hint="free some space, or choose an OUT on another disk",
-        )
 
 
 def file_digest(path: Path) -> FileDigest:

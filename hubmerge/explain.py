@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from hubmerge.plan_types import Operand, Plan, Step
 from hubmerge.sizes import size_text
 
 __all__ = ["plan_dict", "plan_frame", "plan_html", "plan_text"]
-
 
 _DOING = {
     "merge": "merged by {method}",
@@ -22,19 +22,9 @@ _DOING = {
 
 def plan_text(plan: Plan) -> str:
     """The plan as a page of text: parents, what happens to how many tensors, bytes, memory, files, warnings."""
-    lines = [f"{plan.method.name}: {plan.method.summary}", ""]
-    lines += ["parents"]
-    for i, parent in enumerate(plan.parents):
-        roles = (
-            [parent.role]
-            + (["config"] if i == plan.config_donor else [])
-            + (["tokenizer"] if i == plan.tokenizer_donor else [])
-        )
-        own = ", ".join(f"{name} {value}" for name, value in parent.parameters.items())
-        pin = f" @ {parent.commit[:12]}" if parent.commit else ""
-        lines.append(f"  {parent.reference}{pin}  ({', '.join(roles)}){'  ' + own if own else ''}")
-    shared = ", ".join(f"{name} {value}" for name, value in plan.recipe.parameters.items())
-    lines += [f"  all models: {shared}"] if shared else []
+    lines = [f"{plan.method.name}: {plan.method.summary}", "", "parents"]
+    lines += [_parent_line(plan, i) for i in range(len(plan.parents))]
+    lines += [f"  all models: {_values_text(plan.recipe.parameters)}"] if plan.recipe.parameters else []
     lines += ["", "tensors"]
     for (action, dtypes), steps in _groups(plan).items():
         entries = sum(step.output.numel for step in steps)
@@ -45,7 +35,8 @@ def plan_text(plan: Plan) -> str:
     named = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
     lines += [
         "",
-        f"reads        {size_text(plan.bytes_read)}, nothing to download",
+        f"reads        {size_text(plan.bytes_read)}",
+        f"downloads    {_downloads(plan)}",
         f"writes       {size_text(plan.bytes_written)} in {len(files)} weight file{'s' * (len(files) > 1)}: {named}",
         f"memory       at most {size_text(plan.peak_memory)} of buffers, {plan.jobs} worker{'s' * (plan.jobs > 1)}",
         f"carried over config.json{''.join(', ' + file.name for file in plan.carried)}",
@@ -54,6 +45,49 @@ def plan_text(plan: Plan) -> str:
     lines += [f"warning      {warning}" for warning in plan.warnings]
     lines += [f"plan         {plan.hash[:12]}"]
     return "\n".join(lines)
+
+
+def _downloads(plan: Plan) -> str:
+    if not plan.downloads:
+        return "nothing: all of it is on this disk"
+    by_parent: dict[int, int] = {}
+    for file in plan.downloads:
+        by_parent[file.parent] = by_parent.get(file.parent, 0) + file.size
+    parts = [f"{size_text(size)} of {plan.parents[parent].reference}" for parent, size in by_parent.items()]
+    count = len(plan.downloads)
+    return f"{size_text(plan.bytes_to_download)} in {count} file{'s' * (count > 1)}: {', '.join(parts)}"
+
+
+def _parent_line(plan: Plan, index: int) -> str:
+    parent = plan.parents[index]
+    roles: list[str] = [parent.role]
+    roles += ["config"] if index == plan.config_donor else []
+    roles += ["tokenizer"] if index == plan.tokenizer_donor else []
+    adapted = sum(
+        any(o.parent == index and (o.low_rank is not None or o.in_adapter) for o in step.inputs) for step in plan.steps
+    )
+    roles += [f"its adapter changes {adapted} tensor{'s' * (adapted > 1)}"] if parent.reference.adapter else []
+    pin = f" @ {parent.commit[:12]}" if parent.commit else ""
+    own = f"  {_values_text(parent.parameters)}" if parent.parameters else ""
+    return f"  {parent.reference}{pin}  ({', '.join(roles)}){own}"
+
+
+def _values_text(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_value_text(value)}" for name, value in parameters.items())
+
+
+def _value_text(value: Any) -> str:
+    """A parameter as one would say it: ``0.5``, ``0.2 to 0.8``, ``1 in mlp; 0.3 elsewhere``."""
+    if isinstance(value, Mapping):
+        pattern = value.get("filter")
+        place = "elsewhere" if pattern in (None, "*") else f"in {pattern}"
+        return f"{_value_text(value.get('value'))} {place}"
+    if isinstance(value, list | tuple):
+        if any(isinstance(item, Mapping) for item in value):
+            rows = [item if isinstance(item, Mapping) else {"value": item} for item in value]
+            return "; ".join(map(_value_text, rows))
+        return " to ".join(map(_value_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _groups(plan: Plan) -> dict[tuple[str, str], list[Step]]:
@@ -88,8 +122,13 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "config_donor": plan.config_donor,
         "tokenizer_donor": plan.tokenizer_donor,
         "steps": [_step_dict(step) for step in plan.steps],
+        "config": dict(plan.config),
         "files": dict(plan.layout.sizes),
         "carried": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.carried],
+        "downloads": [
+            {"name": file.name, "parent": file.parent, "from_adapter": file.in_adapter, "size": file.size}
+            for file in plan.downloads
+        ],
         "left": list(plan.left),
         "warnings": list(plan.warnings),
         "dtype": plan.dtype,
@@ -97,7 +136,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "jobs": plan.jobs,
         "bytes_read": plan.bytes_read,
         "bytes_written": plan.bytes_written,
-        "bytes_to_download": 0,
+        "bytes_to_download": plan.bytes_to_download,
         "peak_memory": plan.peak_memory,
     }
 

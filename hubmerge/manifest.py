@@ -36,7 +36,7 @@ class ParentRecord(_Record):
     reference: as the recipe names it, without adapter.  commit: the Hub commit, None for a folder.
     adapter: the adapter's reference, None without one.  headers: weight file -> sha256 of its safetensors header
     (of the adapter's weights too, under ``adapter/``).  sample: sha256 over sampled bytes of every tensor read, which
-    tells a model trained again from the one merged.  parameters: what the recipe gave this parent.
+    tells a model trained again from the one merged; empty for a parent pinned to a commit.  parameters: what the recipe gave this parent.
     """
 
     reference: str

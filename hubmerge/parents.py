@@ -10,7 +10,7 @@ from typing import Any
 from hubmerge.adapters import AdapterEffect, read_adapter_effect
 from hubmerge.errors import PlanError
 from zoo_index.checkpoint import read_adapter_table, read_config, read_json, read_tensor_table
-from zoo_index.hub import ModelSource, open_source
+from zoo_index.hub import HubRepo, ModelSource, open_source
 from zoo_index.metadata import ModelRecord, read_record
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType, TensorTable
@@ -59,10 +59,21 @@ class ParentModel:
         own = (_place(self.source), self.commit)
         return (*own, _place(self.adapter_source), self.adapter_commit) if self.adapter_source else own
 
+    @property
+    def moved_to(self) -> str | None:
+        """The Hub's name for the model today, when it is not the one asked for."""
+        source = self.source
+        return source.name if isinstance(source, HubRepo) and source.name != self.reference.name else None
+
     @cached_property
     def record(self) -> ModelRecord:
         """What the catalog would say of the model (without its adapter)."""
         return read_record(self.source)
+
+
+def _open(reference: ModelRef, pins: Mapping[str, str]) -> ModelSource:
+    commit = pins.get(str(reference))
+    return open_source(ModelRef.of(reference.name, commit) if commit else reference)
 
 
 def _place(source: ModelSource) -> str:
@@ -70,12 +81,14 @@ def _place(source: ModelSource) -> str:
     return str(reference.path.resolve()) if reference.is_local else reference.name
 
 
-def open_parent(reference: ModelRef) -> ParentModel:
+def open_parent(reference: ModelRef, pins: Mapping[str, str] | None = None) -> ParentModel:
     """Read headers and configs of one model and its adapter; no weights.
+
+    pins: name of a model or adapter -> the commit to take it at.
 
     Raises `ModelNotFoundError`, `CheckpointError` or `PlanError` for a model that cannot be merged.
     """
-    source = open_source(reference)
+    source = _open(reference.model, pins or {})
     config = read_config(source)
     table = read_tensor_table(source)
     if not table:
@@ -83,7 +96,7 @@ def open_parent(reference: ModelRef) -> ParentModel:
     _refuse_odd_types(table, reference)
     if reference.adapter is None:
         return ParentModel(reference, source, config, table)
-    adapter_source = open_source(reference.adapter)
+    adapter_source = _open(reference.adapter, pins or {})
     adapter_config = read_json(adapter_source, "adapter_config.json")
     if adapter_config is None:
         raise PlanError(

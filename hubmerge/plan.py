@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +14,10 @@ from hubmerge.carry import files_to_carry, has_tokenizer, merged_config
 from hubmerge.errors import PlanError, shown
 from hubmerge.estimate import peak_memory, step_reads
 from hubmerge.io.shards import lay_out
+from hubmerge.manifest import Manifest
 from hubmerge.parents import ParentModel, open_parent
 from hubmerge.plan_notes import notes_of, warnings_of
-from hubmerge.plan_types import CarriedFile, Plan, PlannedParent, Step
+from hubmerge.plan_types import CarriedFile, Download, Plan, PlannedParent, Step
 from hubmerge.recipe import Recipe, load_recipe
 from hubmerge.sizes import size_text
 from hubmerge.steps import DraftStep, draft_steps
@@ -24,7 +25,7 @@ from zoo_index.errors import HubmergeError
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType
 
-__all__ = ["DEFAULT_MEMORY", "build_plan"]
+__all__ = ["DEFAULT_MEMORY", "build_plan", "pins_of"]
 
 DEFAULT_MEMORY = 2_000_000_000
 MAX_FILES = 500
@@ -37,15 +38,18 @@ def build_plan(
     jobs: int | None = None,
     memory: int = DEFAULT_MEMORY,
     strict: bool = False,
+    pins: Mapping[str, str] | None = None,
 ) -> Plan:
     """Decide everything about a merge from the recipe and the parents' headers and configs.
 
     jobs: worker threads (default: the cores at hand); fewer are planned when `memory` (bytes) does not hold them.
-    strict: warnings are errors (notes are not).  Raises `RecipeError`, `CheckpointError`, `ModelNotFoundError` or `PlanError`, for all
-    parents' faults together.
+    strict: warnings are errors (notes are not).  pins: Hub name as the recipe has it -> the commit to take, for doing an
+    earlier merge again (`pins_of`); other Hub models are taken at their revision's commit of now.
+
+    Raises `RecipeError`, `CheckpointError`, `ModelNotFoundError`, `HubError` or `PlanError`, for all parents' faults together.
     """
     recipe = load_recipe(recipe)
-    models = _open_all(recipe.references)
+    models = _open_all(recipe.references, pins or {})
     index = {model.reference: i for i, model in enumerate(models)}
     method = recipe.method
     donor = index[recipe.base_model] if recipe.base_model else 0
@@ -60,6 +64,7 @@ def build_plan(
     own, tokens, left = files_to_carry(models[donor], models[tokenizer] if tokenizer is not None else None)
     carried = [CarriedFile(name, donor, size) for name, size in own.items()]
     carried += [CarriedFile(name, tokenizer if tokenizer is not None else donor, size) for name, size in tokens.items()]
+    downloads = tuple(_downloads(models, carried))
     warnings = warnings_of(recipe, models, parents, drafts, donor)
     if strict and warnings:
         hint = "mend it, or leave out --strict"
@@ -74,6 +79,7 @@ def build_plan(
         config_donor=donor,
         tokenizer_donor=tokenizer,
         carried=tuple(sorted(carried, key=lambda file: file.name)),
+        downloads=downloads,
         left=left,
         warnings=(*warnings, *notes_of(recipe, drafts)),
         jobs=workers,
@@ -83,6 +89,17 @@ def build_plan(
         hash="",
     )
     return replace(plan, hash=_hash(plan))
+
+
+def _downloads(models: Sequence[ParentModel], carried: Sequence[CarriedFile]) -> Iterator[Download]:
+    """Every file the merge reads that is not on this disk yet."""
+    for i, model in enumerate(models):
+        names = [*model.table.files, *(file.name for file in carried if file.parent == i)]
+        for name, size in model.source.missing(names).items():
+            yield Download(i, name, size)
+        if model.adapter_source and model.adapter_table:
+            for name, size in model.adapter_source.missing(model.adapter_table.files).items():
+                yield Download(i, name, size, in_adapter=True)
 
 
 def _check_files(count: int, shard_size: int) -> None:
@@ -98,12 +115,19 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _open_all(references: Sequence[ModelRef]) -> list[ParentModel]:
+def pins_of(manifest: Manifest) -> dict[str, str]:
+    """The commits of a merge's parents and their adapters, by the names in its recipe."""
+    rows = [(parent.reference, parent.commit) for parent in manifest.parents]
+    rows += [(parent.adapter, parent.adapter_commit) for parent in manifest.parents if parent.adapter]
+    return {name: commit for name, commit in rows if name and commit}
+
+
+def _open_all(references: Sequence[ModelRef], pins: Mapping[str, str]) -> list[ParentModel]:
     models: list[ParentModel] = []
     faults: list[HubmergeError] = []
     for reference in references:
         try:
-            models.append(open_parent(reference))
+            models.append(open_parent(reference, pins))
         except HubmergeError as fault:
             faults += fault.faults
         except OSError as error:

@@ -22,6 +22,9 @@ def warnings_of(
         found.append(
             f"base_model {recipe.base_model} is not listed under models and is averaged in with the top-level weight, as mergekit does"
         )
+    found += [
+        f"{m.reference} was moved on the Hub and is now {m.moved_to}; write that name" for m in models if m.moved_to
+    ]
     names = [draft.name for draft in drafts]
     found += dict.fromkeys(
         f"parameters.{name}: filter {pattern!r} is part of no tensor's name"

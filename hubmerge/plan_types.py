@@ -13,7 +13,7 @@ from hubmerge.recipe import Recipe
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import TensorMeta
 
-__all__ = ["Action", "CarriedFile", "Operand", "Plan", "PlannedParent", "Step"]
+__all__ = ["Action", "CarriedFile", "Download", "Operand", "Plan", "PlannedParent", "Step"]
 
 Action = Literal["merge", "average", "count", "copy"]
 
@@ -73,6 +73,16 @@ class CarriedFile:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file of a parent, or of its adapter, that has to be fetched from the Hub; size in bytes."""
+
+    parent: int
+    name: str
+    size: int
+    in_adapter: bool = False
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything a merge will do.  bytes_read counts a tensor once for each pass over it; peak_memory is an upper
@@ -87,6 +97,7 @@ class Plan:
     config_donor: int
     tokenizer_donor: int | None
     carried: tuple[CarriedFile, ...]
+    downloads: tuple[Download, ...]
     left: tuple[str, ...]
     warnings: tuple[str, ...]
     jobs: int
@@ -108,6 +119,10 @@ class Plan:
     def parameters(self) -> int:
         """Floating-point entries written."""
         return sum(step.output.numel for step in self.steps if step.output.dtype.is_float)
+
+    @property
+    def bytes_to_download(self) -> int:
+        return sum(file.size for file in self.downloads)
 
     def count(self, action: Action) -> int:
         return sum(step.action == action for step in self.steps)

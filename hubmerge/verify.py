@@ -14,12 +14,14 @@ import numpy.typing as npt
 from hubmerge.assemble import file_digest
 from hubmerge.errors import VerifyError
 from hubmerge.execute import execute
+from hubmerge.fetching import fetch_parents
 from hubmerge.io.reader import NUMPY, InputFiles, read_at, singles
 from hubmerge.io.sample import sample_digests
 from hubmerge.manifest import Manifest, read_manifest
-from hubmerge.plan import build_plan
+from hubmerge.plan import build_plan, pins_of
 from hubmerge.plan_types import Plan, Step
 from hubmerge.recipe import Recipe
+from hubmerge.sizes import size_text
 from zoo_index.errors import HubmergeError
 from zoo_index.tensors import DType
 
@@ -56,17 +58,20 @@ class Verification:
         return {**asdict(self), "passed": self.passed}
 
 
-def verify_merge(folder: str | Path, *, reload: bool = True, jobs: int | None = None) -> Verification:
+def verify_merge(
+    folder: str | Path, *, reload: bool = True, fetch: bool = False, jobs: int | None = None
+) -> Verification:
     """Check a merged folder three ways: digests of its files, derivation from its parents, reload with finite outputs.
 
-    reload: also load it with transformers (needs torch) and run it once.  Raises `ManifestError` when `folder` is no
+    reload: also load it with transformers (needs torch) and run it once.  fetch: download parents that are on the Hub and
+    not on this disk; without it such a merge is checked by its recorded digests.  Raises `ManifestError` when `folder` is no
     merge; what does not hold is in the result, not an exception.
     """
     path = Path(folder)
     manifest = read_manifest(path)
     files = _check_files(manifest, path)
     derivation, level = (
-        _check_derivation(manifest, path, jobs)
+        _check_derivation(manifest, path, jobs, fetch=fetch)
         if files.passed
         else (Check("derivation", None, "not tried: the files are not those of the merge"), "recorded")
     )
@@ -101,12 +106,18 @@ def _check_files(manifest: Manifest, folder: Path) -> Check:
 
 
 def _check_derivation(
-    manifest: Manifest, folder: Path, jobs: int | None
+    manifest: Manifest, folder: Path, jobs: int | None, *, fetch: bool
 ) -> tuple[Check, Literal["exact", "tolerance", "recorded"]]:
     try:
-        plan = build_plan(Recipe.parse(manifest.recipe), jobs=jobs)
+        plan = build_plan(Recipe.parse(manifest.recipe), jobs=jobs, pins=pins_of(manifest))
     except HubmergeError as fault:
         return Check("derivation", None, f"not tried, the parents are not as they were: {fault.faults[0]}"), "recorded"
+    if plan.downloads and not fetch:
+        size = size_text(plan.bytes_to_download)
+        return Check(
+            "derivation", None, f"not tried: {size} of its parents are not on this disk; --fetch downloads them"
+        ), "recorded"
+    fetch_parents(plan)
     with InputFiles(plan.parents) as files:
         samples = sample_digests(plan, files)
     changed = [

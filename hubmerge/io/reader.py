@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hubmerge.errors import MergeError
+from hubmerge.fetching import open_planned
 from hubmerge.plan_types import Operand, PlannedParent, Step
-from zoo_index.hub import open_source
 from zoo_index.tensors import DType, TensorMeta
 
 __all__ = ["CHUNK", "NUMPY", "InputFiles", "StepReader", "Workspace", "read_at", "singles"]
@@ -66,11 +66,7 @@ class InputFiles:
         """Where a parent's file is on disk."""
         key = (parent, in_adapter, file)
         if key not in self._paths:
-            planned = self._parents[parent]
-            reference = planned.reference.adapter if in_adapter else planned.reference.model
-            if reference is None:
-                raise MergeError(f"{planned.reference} has no adapter", where=file)
-            self._paths[key] = open_source(reference).path(file)
+            self._paths[key] = open_planned(self._parents[parent], in_adapter).path(file)
         return self._paths[key]
 
     def read_into(

@@ -1,0 +1,81 @@
+"""Brings what a plan reads from the Hub to this disk, and makes sure that it is what was planned."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from hubmerge.errors import MergeError, PlanError
+from hubmerge.plan_types import Plan, PlannedParent
+from hubmerge.sizes import size_text
+from zoo_index.errors import CheckpointError
+from zoo_index.header import header_length, parse_header
+from zoo_index.hub import ModelSource, fetch, hub_cache_folder, open_source
+from zoo_index.reference import ModelRef
+
+__all__ = ["check_disks", "fetch_parents", "open_planned"]
+
+
+def open_planned(parent: PlannedParent, in_adapter: bool = False) -> ModelSource:
+    """The files of a planned parent, or of its adapter, at the commit of the plan."""
+    reference = parent.reference.adapter if in_adapter else parent.reference.model
+    commit = parent.adapter_commit if in_adapter else parent.commit
+    if reference is None:
+        raise MergeError(f"{parent.reference} has no adapter")
+    return open_source(ModelRef.of(reference.name, commit) if commit else reference)
+
+
+def check_disks(plan: Plan, out: Path) -> None:
+    """`PlanError` when the disk of `out` or that of the Hub cache has no room for what will be written there."""
+    wanted: dict[int, int] = {}
+    places: dict[int, Path] = {}
+    for folder, size in ((out, plan.bytes_written), (hub_cache_folder(), plan.bytes_to_download)):
+        place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+        disk = place.stat().st_dev
+        places.setdefault(disk, place)
+        wanted[disk] = wanted.get(disk, 0) + size
+    for disk, size in wanted.items():
+        free = shutil.disk_usage(places[disk]).free
+        if free < size:
+            raise PlanError(
+                f"the merge needs {size_text(size)}, {size_text(free)} are free",
+                where=str(places[disk]),
+                hint="free some space, or choose an OUT (or HF_HOME) on another disk",
+            )
+
+
+def fetch_parents(plan: Plan) -> None:
+    """Download what `plan.downloads` lists into the Hub cache, several files at a time, going on where it stopped before.
+
+    Raises `HubError`, and `MergeError` when a weight file is not the one whose header was planned with.
+    """
+    sources = {(file.parent, file.in_adapter): None for file in plan.downloads}
+    opened = {key: open_planned(plan.parents[key[0]], key[1]) for key in sources}
+    fetch([(opened[file.parent, file.in_adapter], file.name) for file in plan.downloads])
+    for file in plan.downloads:
+        headers = plan.parents[file.parent].headers
+        planned = headers.get(f"adapter/{file.name}" if file.in_adapter else file.name)
+        if planned is not None:
+            _check_header(
+                opened[file.parent, file.in_adapter].path(file.name), planned, str(plan.parents[file.parent].reference)
+            )
+
+
+def _check_header(path: Path, planned: str, where: str) -> None:
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = header_length(file.read(8), file=str(path), file_size=size)
+            header = parse_header(file.read(length), file=str(path), file_size=size)
+    except CheckpointError as error:
+        raise MergeError(
+            f"{path.name} came damaged from the Hub: {error.message}",
+            where=where,
+            hint=f"delete {path.resolve()} and merge again",
+        ) from error
+    if header.sha256 != planned:
+        raise MergeError(
+            f"{path.name} is not the file that was planned with",
+            where=where,
+            hint=f"delete {path.resolve()} and merge again",
+        )
