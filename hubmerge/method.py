@@ -143,6 +143,11 @@ class MergeMethod:
 
 
 _REGISTRY: dict[str, MergeMethod] = {}
+_ELSEWHERE = frozenset(
+    {"arcee_fusion", "breadcrumbs", "breadcrumbs_ties", "dare_linear", "dare_ties", "della", "della_linear", "karcher",
+     "model_stock", "multislerp", "nearswap", "nuslerp", "ram", "ramplus_tl", "sce"}
+)  # fmt: skip
+"""Methods of mergekit that are not registered here: recipes with them are correct, and a near name would mislead."""
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 
@@ -195,12 +200,14 @@ def get_method(name: str) -> MergeMethod:
     """The method called `name`; RecipeError with the nearest names when there is none."""
     _load_methods()
     if name not in _REGISTRY:
-        close = get_close_matches(name.replace("-", "_"), _REGISTRY, n=3, cutoff=0.5)
-        raise RecipeError(
-            f"unknown merge_method {name!r}",
-            where="merge_method",
-            hint=("did you mean " + " or ".join(close) + "?" if close else "`hubmerge methods` lists them"),
-        )
+        spelled = name.replace("-", "_")
+        if spelled in _ELSEWHERE:
+            message, hint = f"method {name} is not done by this version", "`hubmerge methods` lists those that are"
+        else:
+            close = get_close_matches(spelled, _REGISTRY, n=3, cutoff=0.5)
+            message = f"unknown merge_method {name!r}"
+            hint = "did you mean " + " or ".join(close) + "?" if close else "`hubmerge methods` lists them"
+        raise RecipeError(message, where="merge_method", hint=hint)
     return _REGISTRY[name]
 
 

@@ -81,7 +81,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 def calm_downloads() -> None:
     """Let the Hub client show its bars on a terminal only."""
     if not sys.stderr.isatty():
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
         disable_progress_bars()
 
