@@ -29,7 +29,7 @@ _LARGEST_ALPHA = 1e30
 _LONGEST_PATTERN, _MOST_REPEATS = 300, 3
 _REPEATS = re.compile(r"[*+{]")
 _NESTED = re.compile(r"\)[*+?{]|\\\d")
-_PREFIX = "base_model.model."
+_PREFIX, _BASE_LAYER = "base_model.model.", ".base_layer."
 _FACTOR = re.compile(r"(?P<module>.+)\.(?P<kind>lora_[A-Za-z_]+)(?P<rest>\..+)?\Z")
 
 
@@ -56,7 +56,10 @@ class LowRank:
 
 @dataclass(frozen=True)
 class AdapterEffect:
-    """What an adapter does: base tensor name -> low-rank term; base tensor name -> the adapter's tensor in its place."""
+    """What an adapter does: base tensor name -> low-rank term; base tensor name -> the adapter's tensor in its place.
+
+    A name in both: the term is added to the adapter's own tensor.
+    """
 
     low_rank: Mapping[str, LowRank]
     replaced: Mapping[str, TensorMeta]
@@ -75,7 +78,7 @@ def read_adapter_effect(
     pairs: dict[tuple[str, bool], dict[str, TensorMeta]] = {}
     replaced: dict[str, TensorMeta] = {}
     for name, meta in adapter.items():
-        short = name.removeprefix(_PREFIX).replace(".base_layer.", ".")
+        short = name.removeprefix(_PREFIX).replace(_BASE_LAYER, ".")
         factor = _FACTOR.match(short)
         if factor is None:
             target = _place(re.sub(r"\.modules_to_save(\.[^.]+)?(?=\.)", "", short), base, where)
@@ -111,7 +114,8 @@ def read_adapter_effect(
         _check_shapes(factors["A"], factors["B"], transposed, base[target], where)
         scale = _scale(config, module, factors["A"].shape[0], where)
         _take(low_rank, target, LowRank(factors["A"], factors["B"], scale, transposed), where)
-    both = next((target for target in low_rank if target in replaced), None)
+    # PEFT saves an embedding it adapts with the adapter, as base_layer: what the factors are added to
+    both = next((name for name in low_rank if name in replaced and _BASE_LAYER not in replaced[name].name), None)
     if both is not None:
         raise PlanError(
             f"the adapter both replaces {both!r} and adds to it", where=where, hint="save the adapter again"

@@ -155,7 +155,7 @@ def _operand(drafting: _Drafting, index: int, name: str, like: ParentModel) -> O
         raise PlanError(f"tensor {name!r} is not in {model.reference}", where="models")
     effect = model.effect
     if effect is not None and meta.name in effect.replaced:
-        return Operand(index, effect.replaced[meta.name], None, in_adapter=True)
+        return Operand(index, effect.replaced[meta.name], effect.low_rank.get(meta.name), in_adapter=True)
     low_rank = effect.low_rank.get(meta.name) if effect is not None else None
     return Operand(index, meta, low_rank)
 
