@@ -39,7 +39,7 @@ static: $(TEST_STAMP) ## ruff, mypy --strict and the import contracts
 	$(call step,Types,$(BIN)/mypy)
 	$(call step,Import contracts,$(BIN)/lint-imports)
 
-# Two processes of one thread each: 51 s on two cores, where one process of two threads took 65 to 90.
+# Two processes of one thread each: on two cores a quarter to a half faster than one process of two threads.
 quick-tests: $(TEST_STAMP)
 	$(call step,Quick tests,OMP_NUM_THREADS=1 $(PYTEST) -m "not real" -n 2)
 
