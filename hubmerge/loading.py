@@ -54,8 +54,8 @@ class AutoMergedModel:
             ModelRef.of(str(source) if not folder else str(Path(source).absolute()), kwargs.pop("revision", None))
         )
         path = opened.path("config.json").parent
-        loaded: PreTrainedModel = model_class(read_folder_config(path), str(source)).from_pretrained(path, **kwargs)
-        return loaded
+        concrete = model_class(read_folder_config(path), str(source))
+        return _loaded(concrete, path, kwargs, "the folder does not have", str(source))
 
 
 def read_folder_config(folder: Path) -> dict[str, Any]:
@@ -142,22 +142,31 @@ def _assemble(plan: Plan, kwargs: dict[str, Any]) -> PreTrainedModel:
     config = AutoConfig.for_model(
         **{**plan.config, "model_type": plan.config.get("model_type", concrete.config_class.model_type)}
     )
-    wants_info = bool(kwargs.pop("output_loading_info", False))
     with InputFiles(plan.parents) as files:
         slices = {step.output.name: _TensorSlice(plan, step, files) for step in plan.steps}
-        model, info = concrete.from_pretrained(
-            None, config=config, state_dict=slices, output_loading_info=True, **kwargs
+        loaded = _loaded(
+            concrete, None, {**kwargs, "config": config, "state_dict": slices}, "the parents do not have", name
         )
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise MergeError(
-            f"{concrete.__name__} needs {len(missing)} tensors that the parents do not have (first {missing[0]!r})",
-            where=name,
-            hint="a head that was never trained would be random; merge models of the class that is loaded",
-        )
+    model: PreTrainedModel = loaded[0] if isinstance(loaded, tuple) else loaded
     model.config.name_or_path = model.name_or_path = plan.recipe.name or f"hubmerge-{plan.hash[:12]}"
     if any(file.name == "generation_config.json" for file in plan.carried):
         with InputFiles(plan.parents) as files:
             folder = files.path(plan.config_donor, "generation_config.json").parent
         model.generation_config = GenerationConfig.from_pretrained(folder)
+    return loaded
+
+
+def _loaded(
+    concrete: type[PreTrainedModel], folder: Path | None, kwargs: dict[str, Any], lacking: str, where: str
+) -> PreTrainedModel:
+    """What transformers loads (with its loading info when `kwargs` ask for it); refused when tensors of the class are missing."""
+    wants_info = bool(kwargs.get("output_loading_info"))
+    model, info = concrete.from_pretrained(folder, **{**kwargs, "output_loading_info": True})
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise MergeError(
+            f"{concrete.__name__} needs {len(missing)} tensors that {lacking} (first {missing[0]!r})",
+            where=where,
+            hint="a head that was never trained would be random; merge models of the class that is loaded",
+        )
     return (model, info) if wants_info else model
