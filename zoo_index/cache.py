@@ -10,7 +10,7 @@ from zoo_index.errors import ReferenceFormatError
 from zoo_index.reference import ModelRef, PinnedRef
 from zoo_index.source import LocalFolder
 
-__all__ = ["cached_models", "cached_snapshot", "hub_cache_folder"]
+__all__ = ["cached_models", "cached_snapshot", "hub_cache_folder", "remember_revision"]
 
 
 def hub_cache_folder() -> Path:
@@ -63,6 +63,25 @@ def cached_snapshot(reference: ModelRef) -> LocalFolder | None:
     commit = _commit(ref) if ref.is_file() else revision
     snapshot = repo / "snapshots" / commit
     return LocalFolder(snapshot, PinnedRef(reference.model, commit)) if commit and snapshot.is_dir() else None
+
+
+def remember_revision(name: str, revision: str, commit: str) -> None:
+    """Note in the cache that `revision` of a model means `commit`, as the client does when it fetches by revision.
+
+    Files are fetched by commit here; without the note, offline, nobody would know which commit ``main`` was.  A cache that
+    cannot be written is left as it is.
+    """
+    if revision == commit or ".." in PurePosixPath(revision).parts:
+        return
+    ref = hub_cache_folder() / f"models--{name.replace('/', '--')}" / "refs" / revision
+    try:
+        if not ref.is_file() or _commit(ref) != commit:
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            fresh = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")
+            fresh.write_text(commit, encoding="utf-8")
+            fresh.replace(ref)
+    except OSError:
+        return
 
 
 def _commit(ref: Path) -> str:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from zoo_index.cache import cached_models, cached_snapshot, hub_cache_folder
+from zoo_index.cache import cached_models, cached_snapshot, hub_cache_folder, remember_revision
 from zoo_index.errors import CheckpointError, HubError, ModelNotFoundError
 from zoo_index.hub_calls import call
 from zoo_index.reference import ModelRef, PinnedRef
@@ -32,8 +32,6 @@ __all__ = [
 
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".onnx", ".msgpack")
-_HEAD = 1 << 17
-"""Bytes of a weight file read at first: nearly every header fits, so that it costs one request."""
 
 
 class HubRepo:
@@ -41,15 +39,18 @@ class HubRepo:
 
     Opening asks the Hub once, for the commit and the names and sizes of its files.  `read` takes a range of a weight file
     over the network, and any other file whole through the cache; `path` fetches a file into the cache.
+
+    keep: False reads other files straight too, with one request and nothing kept: for looking at many models.
     """
 
-    def __init__(self, reference: ModelRef, token: str | None = None) -> None:
+    def __init__(self, reference: ModelRef, token: str | None = None, *, keep: bool = True) -> None:
         self._reference = reference.model
         self._token = token
-        self._heads: dict[str, bytes] = {}
+        self._keep = keep
 
     @cached_property
-    def _info(self) -> Any:
+    def info(self) -> Any:
+        """What the Hub tells of the repository at this commit: huggingface_hub's ModelInfo, with the files' sizes."""
         from huggingface_hub import HfApi
 
         name, revision = self._reference.name, self._reference.revision
@@ -61,37 +62,31 @@ class HubRepo:
     @cached_property
     def pinned(self) -> PinnedRef:
         revision = self._reference.revision or ""
-        return PinnedRef(self._reference, revision if _COMMIT.match(revision) else self._info.sha)
+        return PinnedRef(self._reference, revision if _COMMIT.match(revision) else self.info.sha)
 
     @property
     def name(self) -> str:
         """The repository's name today: another than asked for when it was moved."""
-        return str(self._info.id)
+        return str(self.info.id)
 
     @property
     def commit(self) -> str:
         return str(self.pinned.commit)
 
     def files(self) -> Mapping[str, int]:
-        names = {sibling.rfilename: sibling.size or 0 for sibling in self._info.siblings}
+        names = {sibling.rfilename: sibling.size or 0 for sibling in self.info.siblings}
         return {name: names[name] for name in sorted(names)}
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         cached = self._cached(name)
-        if cached is None and not name.endswith(_WEIGHTS):
+        if cached is None and self._keep and not name.endswith(_WEIGHTS):
             cached = self.path(name)
         if cached is not None:
             with cached.open("rb") as file:
                 file.seek(start)
                 return file.read() if end is None else file.read(max(0, end - start))
-        stop = self.files()[name] if end is None else end
-        head = self._heads.get(name)
-        if head is None or stop > len(head):
-            if start < _HEAD:
-                head = self._heads[name] = self._range(name, 0, min(max(stop, _HEAD), self.files()[name]))
-            else:
-                return self._range(name, start, stop)
-        return head[start:stop]
+        size = self.files()[name]
+        return self._range(name, start, size if end is None else min(end, size))
 
     def path(self, name: str) -> Path:
         checked_name(name, str(self.pinned))
@@ -108,19 +103,23 @@ class HubRepo:
         return Path(found) if isinstance(found, str) else None
 
     def _download(self, name: str) -> Path:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download
 
-        repo = self._reference.name
-        return Path(call(repo, lambda: hf_hub_download(repo, name, revision=self.commit, token=self._token)))
+        repo, commit = self._reference.name, self.commit
+        options: dict[str, Any] = {"revision": commit, "token": self._token, "endpoint": constants.ENDPOINT}
+        fetched = Path(call(repo, lambda: hf_hub_download(repo, name, **options)))
+        remember_revision(repo, self._reference.revision or "main", commit)
+        return fetched
 
     def _range(self, name: str, start: int, stop: int) -> bytes:
         """Bytes of a file straight from the Hub; the client drops its token where a redirect leaves the Hub."""
-        from huggingface_hub import hf_hub_url
+        from huggingface_hub import constants, hf_hub_url
         from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
         repo = self._reference.name
-        url = hf_hub_url(repo, checked_name(name, str(self.pinned)), revision=self.commit)
-        headers = {**build_hf_headers(token=self._token), "range": f"bytes={start}-{stop - 1}"}
+        url = hf_hub_url(repo, checked_name(name, str(self.pinned)), revision=self.commit, endpoint=constants.ENDPOINT)
+        asked = {"range": f"bytes={start}-{stop - 1}", "accept-encoding": "identity"}
+        headers = {**build_hf_headers(token=self._token), **asked}
 
         def get() -> bytes:
             with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=60) as response:

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
-from zoo_index.errors import HubError
+from zoo_index.errors import HubError, HubUnavailableError
 
-__all__ = ["TRIES", "call", "hub_error"]
+__all__ = ["TRIES", "call", "hub_error", "is_hub_error"]
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def call(name: str, function: Callable[[], T]) -> T:
         try:
             return function()
         except Exception as error:
-            if not _is_hub_error(error):
+            if not is_hub_error(error):
                 raise
             wait = _wait(error, attempt)
             if wait is None or attempt == TRIES - 1:
@@ -46,7 +46,8 @@ def call(name: str, function: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def _is_hub_error(error: Exception) -> bool:
+def is_hub_error(error: BaseException) -> bool:
+    """Whether an exception is the client's way to say that the Hub refused, failed or was not reached."""
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
@@ -130,7 +131,7 @@ def hub_error(name: str, error: BaseException) -> HubError:
             where=str(error.filename or name),
             hint="free some space, or set HF_HOME",
         )
-    return HubError(
+    return HubUnavailableError(
         f"the Hub cannot be reached ({type(error.__cause__ or error).__name__})",
         where=name,
         hint="check the connection; HF_HUB_OFFLINE=1 works with what is cached",
@@ -140,6 +141,8 @@ def hub_error(name: str, error: BaseException) -> HubError:
 def _status_error(name: str, response: Any, login: str) -> HubError:
     status = response.status_code
     said = response.headers.get("x-error-message", "")
+    if "disabled" in said.lower():
+        return HubError("the model was disabled on the Hub", where=name, hint="choose another")
     if status in {401, 403}:
         return HubError(
             f"the Hub refuses ({status}{': ' + said if said else ''})",
@@ -147,13 +150,13 @@ def _status_error(name: str, response: Any, login: str) -> HubError:
             hint=f"the token may lack the right to do this; {login}",
         )
     if status == 429:
-        return HubError(
+        return HubUnavailableError(
             "the Hub asks to slow down (429)",
             where=name,
             hint="wait some minutes and run it again; what was fetched is kept",
         )
     if status in _TRANSIENT:
-        return HubError(
+        return HubUnavailableError(
             f"the Hub fails ({status}), also after {TRIES} tries",
             where=name,
             hint="try again later; what was fetched is kept",
