@@ -73,10 +73,13 @@ def _one_spelling(reference: ModelRef) -> ModelRef:
 
 
 def _written(reference: ModelRef) -> Any:
-    """A reference as a recipe says it: text, or a mapping where a ``+`` in a folder's name would be misread."""
+    """A reference as a recipe says it: text, or a mapping where text would be misread (``+`` in a folder's name)."""
     text = str(reference)
-    if "+" not in text.replace(f"+{reference.adapter}", "", 1):
-        return text
+    try:
+        if ModelRef.parse(text) == reference:
+            return text
+    except ReferenceFormatError:
+        pass
     rows = {"model": reference.model, "lora": reference.adapter}
     return {
         key: {"path": row.name, **({"revision": row.revision} if row.revision else {})}
