@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-__all__ = ["CatalogError", "CheckpointError", "HubError", "HubmergeError", "ModelNotFoundError", "ReferenceFormatError"]
+__all__ = [
+    "CatalogError",
+    "CheckpointError",
+    "HubError",
+    "HubUnavailableError",
+    "HubmergeError",
+    "ModelNotFoundError",
+    "ReferenceFormatError",
+]
 
 
 class HubmergeError(Exception):
@@ -54,6 +62,10 @@ class CheckpointError(HubmergeError):
 
 class HubError(HubmergeError):
     """The Hub cannot be reached, refuses, or does not do what it promises."""
+
+
+class HubUnavailableError(HubError):
+    """The Hub fails, asks to slow down or cannot be reached: nothing about the model, and later it may work."""
 
 
 class CatalogError(HubmergeError):

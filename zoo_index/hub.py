@@ -32,6 +32,8 @@ __all__ = [
 
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".onnx", ".msgpack")
+_LARGEST = 64 << 20
+"""Most bytes of one file that is read without being kept: the largest tokenizers have about half of it."""
 
 
 class HubRepo:
@@ -47,6 +49,7 @@ class HubRepo:
         self._reference = reference.model
         self._token = token
         self._keep = keep
+        self._read: dict[str, bytes] = {}
 
     @cached_property
     def info(self) -> Any:
@@ -79,14 +82,29 @@ class HubRepo:
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         cached = self._cached(name)
-        if cached is None and self._keep and not name.endswith(_WEIGHTS):
+        small = not name.endswith(_WEIGHTS)
+        if cached is None and small and self._keep:
             cached = self.path(name)
+        if cached is None and small:
+            return self._whole(name)[start:end]
         if cached is not None:
             with cached.open("rb") as file:
                 file.seek(start)
                 return file.read() if end is None else file.read(max(0, end - start))
         size = self.files()[name]
         return self._range(name, start, size if end is None else min(end, size))
+
+    def _whole(self, name: str) -> bytes:
+        """A file that is no weights, asked for once."""
+        if name not in self._read:
+            size = self.files()[name]
+            if size > _LARGEST:
+                raise CheckpointError(
+                    f"{name} has {size:,} bytes, more than the {_LARGEST:,} that are read of such a file",
+                    where=str(self.pinned),
+                )
+            self._read[name] = self._range(name, 0, size) if size else b""
+        return self._read[name]
 
     def path(self, name: str) -> Path:
         checked_name(name, str(self.pinned))
