@@ -86,7 +86,11 @@ def checked_name(name: str, where: str) -> str:
     """`name`, when it stays inside the model's folder; else `CheckpointError`.  Names come from strangers' files."""
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
-        raise CheckpointError(f"{name!r} points outside the model's folder", where=where)
+        raise CheckpointError(
+            f"{name!r} points outside the model's folder",
+            where=where,
+            hint="the model is damaged or hostile; fetch it again",
+        )
     return name
 
 
