@@ -128,9 +128,8 @@ def _check_derivation(
     if changed:
         return Check("derivation", None, f"not tried: {', '.join(changed)} changed since the merge"), "recorded"
     if plan.hash != manifest.plan_hash:
-        return Check(
-            "derivation", None, "not tried: this version of hubmerge makes another plan of the same recipe"
-        ), "recorded"
+        what = "the recipe makes another plan now; a parent's config or tokenizer, or hubmerge itself, changed"
+        return Check("derivation", None, f"not tried: {what}"), "recorded"
     exact = manifest.reproducible == "exact"
     try:
         worst = _rederive(plan, folder, exact=exact)
