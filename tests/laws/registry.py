@@ -1,0 +1,52 @@
+"""Every registered method with parameters it can run on, so that a law holds for the next method too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from zoo import Tensors, merge_tensors, random_values, stored_as
+
+from hubmerge.method import get_method, method_names
+
+METHODS = method_names()
+NEEDED: dict[str, dict[str, Any]] = {"slerp": {"t": 0.3}}
+"""Parameters without a default."""
+TELLING: dict[str, dict[str, Any]] = {
+    "slerp": {"t": 0.3},
+    "ties": {"density": 0.4, "lambda_": 0.7},
+    "task_arithmetic": {"lambda_": 0.7},
+    "iso_c": {"lambda_": 0.7},
+    "passthrough": {"scale": 1.1},
+}
+"""Parameters under which a method does more than with its defaults."""
+
+
+def parents_of(method: str) -> int:
+    """How many models are merged by `method` here, the base model not counted."""
+    most = get_method(method).parents[1]
+    return min(most or 3, 3) - (get_method(method).base == "start")
+
+
+def has_base(method: str) -> bool:
+    return get_method(method).base != "none"
+
+
+def is_delta(method: str) -> bool:
+    return get_method(method).operand == "delta"
+
+
+def run(method: str, base: Tensors, parents: Sequence[Tensors], **rest: Any) -> dict[str, np.ndarray]:
+    """Merge `parents` by `method`, on `base` where the method has one."""
+    return merge_tensors(method, parents, base=base if has_base(method) else None, **rest)
+
+
+def a_model(seed: int, dtype: str = "float32") -> dict[str, np.ndarray]:
+    """Tensors of every kind: matrices, a vector, a kernel, a single number, none at all, statistics, counters."""
+    shapes = {"a.weight": (13, 7), "a.bias": (13,), "conv.weight": (3, 2, 3, 3), "scale": (), "none": (0, 4)}
+    floats = {
+        name: stored_as(random_values(shape, 7 * seed + i), dtype) for i, (name, shape) in enumerate(shapes.items())
+    }
+    floats["bn.running_var"] = stored_as(np.abs(random_values((5,), 7 * seed + 6)), dtype)
+    return {**floats, "bn.num_batches_tracked": np.array(seed), "ids": np.arange(4)}

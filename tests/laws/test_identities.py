@@ -1,0 +1,86 @@
+"""What must come out whatever the numbers: parents in another order, parents that are alike, a parent that learned nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from registry import METHODS, NEEDED, a_model, has_base, is_delta, parents_of, run
+from zoo import merge_entries, numbers
+
+SYMMETRIC = ("linear", "task_arithmetic", "ties", "iso_c")
+"""Methods to which the order of the parents means nothing."""
+
+# Multiples of 1/8 below 16 and of 1/4 below 8: their products and sums are exact in float32, so that another order
+# changes no bit.
+ENTRIES = st.lists(st.integers(-127, 127).map(lambda n: n / 8), min_size=6, max_size=6)
+WEIGHTS = st.integers(1, 31).map(lambda n: n / 4)
+
+
+def test_every_method_of_several_parents_is_symmetric_or_has_a_first_parent() -> None:
+    assert {name for name in METHODS if parents_of(name) > 1} == set(SYMMETRIC)
+
+
+@pytest.mark.parametrize("method", SYMMETRIC)
+@given(st.data())
+@settings(max_examples=15, deadline=None)
+def test_parents_in_another_order_with_their_parameters_give_the_same_bytes(method: str, data: Any) -> None:
+    base = data.draw(ENTRIES)
+    parents = [(data.draw(ENTRIES), data.draw(WEIGHTS), data.draw(st.sampled_from([0.3, 0.6, 1.0]))) for _ in range(3)]
+    known = {"linear": ("weight",), "task_arithmetic": ("weight",), "ties": ("weight", "density"), "iso_c": ()}[method]
+
+    def merged(rows: list[tuple[list[float], float, float]]) -> np.ndarray:
+        own = [{name: {"weight": w, "density": d}[name] for name in known} for _, w, d in rows]
+        shaped = [np.reshape(values, (2, 3)) for values, _, _ in rows]
+        return merge_entries(method, shaped, base=np.reshape(base, (2, 3)) if has_base(method) else None, own=own)
+
+    assert np.array_equal(merged(parents), merged(data.draw(st.permutations(parents))))
+
+
+@given(ENTRIES, ENTRIES, st.sampled_from([0.0, 0.25, 0.5, 0.875, 1.0, 1.5]))
+@settings(max_examples=25, deadline=None)
+def test_slerp_from_the_other_end_is_the_same_arc(start: list[float], end: list[float], t: float) -> None:
+    there, back = merge_entries("slerp", [end], base=start, t=t), merge_entries("slerp", [start], base=end, t=1 - t)
+    assert np.array_equal(there, back)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("method", ["linear", "slerp", "passthrough", "ties"])
+def test_identical_half_precision_parents_give_the_parent_back(method: str, dtype: str) -> None:
+    # float32 arithmetic is off by a few of its own last bits, far less than half a step of these types
+    parent = a_model(1, dtype)
+    base = parent if method == "slerp" else a_model(2, dtype)
+    merged = run(method, base, [parent] * parents_of(method), **NEEDED.get(method, {}))
+    for name, values in parent.items():
+        if not (method == "ties" and name == "bn.num_batches_tracked"):  # the base has counted more
+            assert np.array_equal(numbers(merged[name]), numbers(values)), name
+
+
+@pytest.mark.parametrize("own", [[0.3, 0.3, 0.4], [1, 1, 1], [5, -1, 2]])
+def test_identical_float32_parents_give_the_parent_back_but_for_the_last_bits(own: list[float]) -> None:
+    parent = a_model(1)
+    merged = run("linear", {}, [parent] * 3, own=[{"weight": weight} for weight in own])
+    for name, values in parent.items():
+        np.testing.assert_allclose(merged[name], values, rtol=4 * 2**-23, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("method", [name for name in METHODS if has_base(name)])
+def test_a_parent_that_equals_the_base_gives_the_base(method: str, dtype: str) -> None:
+    base = a_model(1, dtype)
+    merged = run(method, base, [base], **NEEDED.get(method, {}))
+    for name, values in base.items():
+        if is_delta(method) or dtype != "float32":
+            assert np.array_equal(numbers(merged[name]), numbers(values)), name
+        else:
+            np.testing.assert_allclose(merged[name], values, rtol=2 * 2**-23, err_msg=name)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_tensor_of_the_parents_comes_out_once_with_its_shape(method: str) -> None:
+    base = a_model(1)
+    merged = run(method, base, [a_model(2 + i) for i in range(parents_of(method))], **NEEDED.get(method, {}))
+    assert {name: values.shape for name, values in merged.items()} == {name: v.shape for name, v in base.items()}
