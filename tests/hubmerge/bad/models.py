@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from zoo import write_model
+from zoo import write_adapter, write_model
 
+from hubmerge import merge
 from hubmerge.cli.app import main
 from hubmerge.errors import RecipeError
+from hubmerge.io.reader import InputFiles
 from hubmerge.recipe import Recipe
 from zoo_index.errors import HubmergeError
 
@@ -32,6 +34,8 @@ CONFIG = {
     "tie_word_embeddings": False, "dtype": "float32",
 }  # fmt: skip
 LINEAR = {"merge_method": "linear", "models": [{"model": "./a"}, {"model": "./b"}]}
+A, B = Path("a"), Path("b")
+Q = "model.layers.0.self_attn.q_proj"
 ADAPTED = {"merge_method": "passthrough", "models": [{"model": "./a+./l"}]}
 DAMAGED = "the file is damaged or not safetensors; fetch or save it again"
 
@@ -56,6 +60,48 @@ def raw_file(header: object, data: bytes = b"") -> bytes:
 
 def entry(shape: list[Any], start: int, end: int, dtype: str = "F32") -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+def factors(
+    rank: int = 2, rows: int = 4, columns: int = 4, dtype: str = "float32", module: str = Q
+) -> dict[str, np.ndarray]:
+    """A LoRA pair for one module."""
+    return {
+        f"{module}.lora_A.weight": np.ones((rank, columns), dtype),
+        f"{module}.lora_B.weight": np.ones((rows, rank), dtype),
+    }
+
+
+def lora(folder: Path = Path("l"), named: Mapping[str, np.ndarray] | None = None, **settings: Any) -> None:
+    """An adapter for `SHAPES`, its config changed by `settings`."""
+    write_adapter(folder, factors() if named is None else named, **settings)
+
+
+def text(name: str, content: str | bytes) -> Callable[[], None]:
+    """What writes this into a file of model b."""
+    return lambda: (B / name).write_bytes(content if isinstance(content, bytes) else content.encode()) and None
+
+
+def two_models_in(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two good models, a and b, in the current folder; reading any weight fails the test."""
+
+    def read(*_: object, **__: object) -> None:
+        pytest.fail("a weight was read")
+
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(InputFiles, "read_into", read)
+    llama(A, 1)
+    llama(B, 2)
+    return place
+
+
+def refusal(recipe: Mapping[str, Any] = LINEAR) -> list[str]:
+    """The faults that a merge ends with; it leaves the current folder as it was."""
+    before = state_of(Path())
+    with pytest.raises(HubmergeError) as refused:
+        merge(recipe, "out")
+    assert state_of(Path()) == before
+    return faults_of(refused.value)
 
 
 def state_of(place: Path) -> dict[str, bytes]:
