@@ -164,7 +164,7 @@ def grant_access(state: HubState, request: Request) -> Response:
 @ROUTES.on("GET", "/api/agent-harnesses")
 def agent_harnesses(state: HubState, request: Request) -> Response:
     """The client asks for this list once a day to name itself; the test Hub knows none."""
-    return json_response([])
+    return json_response({"standardEnvVars": [], "harnesses": {}})
 
 
 @ROUTES.on("GET", "/api/telemetry/{path}")

@@ -90,8 +90,8 @@ class CutBody(Action):
 class ChangeHeaders(Action):
     """Lies: these headers are set (None: left out) whatever the truth is.
 
-    A Content-Length that is too large leaves the client waiting until the connection closes; one that is too small
-    leaves bytes behind: the connection is closed in any case.
+    The connection is closed after an answer whose Content-Length is changed: one that is too large or missing leaves
+    the client waiting for the end, one that is too small leaves bytes behind.
     """
 
     headers: Mapping[str, str | None]
@@ -102,8 +102,7 @@ class ChangeHeaders(Action):
         added = {name: value for name, value in self.headers.items() if value is not None}
         if "content-length" not in changed:
             return replace(response, headers={**kept, **added})
-        if self.headers[next(name for name in self.headers if name.lower() == "content-length")] is None:
-            added["Connection"] = "close"  # the end of the body is the end of the connection
+        added["Connection"] = "close"  # without it the client would send its next request into a closed connection
         return replace(response, headers={"Content-Length": "", **kept, **added}, close=True)
 
 

@@ -232,7 +232,7 @@ def test_a_card_that_is_not_valid_is_refused_before_anything_is_uploaded(hub, ap
     hub.add("ada/model")
     card = b"---\nlicense: my-own\nbase_model: ./folder\n---\n"
 
-    with pytest.raises(ValueError, match="Invalid metadata in README.md") as caught:
+    with pytest.raises(ValueError, match=r"Invalid metadata in README\.md") as caught:
         api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id="ada/model")
     assert '"license" must be one of [' in str(caught.value)
     assert '"base_model" with value "./folder" is not valid' in str(caught.value)
