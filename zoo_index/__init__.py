@@ -9,7 +9,7 @@ from zoo_index.hub import LocalFolder, ModelSource, cached_models, open_source
 from zoo_index.lineage import Edge
 from zoo_index.metadata import AdapterFacts, ModelRecord, read_adapter_record, read_record
 from zoo_index.reference import ModelRef, PinnedRef
-from zoo_index.sync import SyncReport
+from zoo_index.sync_report import SyncReport
 from zoo_index.table import Table
 from zoo_index.tensors import DType, TensorMeta, TensorTable
 

@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import os
-from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Self
 
 from zoo_index.answers import MATCH_COLUMNS, RECORD_COLUMNS, Match, match_models, ranking
+from zoo_index.catalog_rows import CatalogRows, Entry, sketch_of
 from zoo_index.compat import Level
 from zoo_index.errors import CatalogError, ModelNotFoundError
-from zoo_index.fingerprint import Sketch
 from zoo_index.metadata import ModelRecord
 from zoo_index.migrations import connect
-from zoo_index.plain import Json
 from zoo_index.reference import is_local_name
 from zoo_index.table import Table
 
 if TYPE_CHECKING:
-    from zoo_index.sync import SyncReport
+    from zoo_index.sync_report import Progress, SyncReport
 
 __all__ = ["Catalog", "Entry", "default_catalog_path"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What the catalog keeps of one model.
-
-    location: the folder it was read from.  state: a digest that changes whenever something recorded changes.
-    documents: file name -> its content.  sketch: None when no weights could be sampled.
-    """
-
-    record: ModelRecord
-    location: str
-    state: str
-    documents: Mapping[str, dict[str, Json]]
-    sketch: Sketch | None
 
 
 def default_catalog_path() -> Path:
@@ -51,12 +30,8 @@ def default_catalog_path() -> Path:
     return (Path(cache).expanduser() if cache else user_cache / "hubmerge") / "zoo.duckdb"
 
 
-class Catalog:
+class Catalog(CatalogRows):
     """An open catalog; a context manager.  Open it with `Catalog.open`."""
-
-    def __init__(self, connection: Any, path: Path) -> None:
-        self._connection = connection
-        self.path = path
 
     @classmethod
     def open(cls, path: str | Path | None = None, *, read_only: bool = False) -> Self:
@@ -80,39 +55,6 @@ class Catalog:
     ) -> None:
         self.close()
 
-    def __len__(self) -> int:
-        return int(self._rows("SELECT count(*) FROM models")[0][0])
-
-    def upsert(self, entry: Entry) -> None:
-        """Put an entry in, in place of the one of the same reference."""
-        import json
-
-        record, sketch = entry.record, entry.sketch
-        row = (
-            record.reference, _without_revision(record.reference), entry.location, entry.state, record.kind,
-            record.model_type, record.licence, record.core_signature, _search_text(record), record.model_dump_json(),
-            sketch.core if sketch else None, array("f", sketch.values).tobytes() if sketch else None,
-        )  # fmt: skip
-        documents = [(record.reference, file, json.dumps(content)) for file, content in entry.documents.items()]
-        edges = [(e.child, e.parent, e.relation, e.source, e.confidence, e.commit) for e in record.base_models]
-        with self._transaction():
-            self._delete(record.reference, tables=("documents", "edges"))
-            self._rows(f"INSERT OR REPLACE INTO models VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - marks only
-            for document in documents:
-                self._rows("INSERT INTO documents VALUES (?, ?, ?)", document)
-            for edge in edges:
-                self._rows("INSERT INTO edges VALUES (?, ?, ?, ?, ?, ?)", edge)
-
-    def remove(self, reference: str) -> None:
-        """Forget the model of exactly this reference."""
-        with self._transaction():
-            self._delete(reference, tables=("documents", "edges", "models"))
-
-    def states(self) -> dict[str, tuple[str, str]]:
-        """Every reference with the location it was read from and its state then."""
-        rows = self._rows("SELECT reference, location, state FROM models ORDER BY reference")
-        return {reference: (location, state) for reference, location, state in rows}
-
     def get(self, name: str) -> ModelRecord:
         """The record that `name` means: a reference, a folder's path, or any last part of one that only one has.
 
@@ -122,15 +64,7 @@ class Catalog:
 
     def entry(self, name: str) -> Entry:
         """`get` with all that the catalog keeps beside the record."""
-        import json
-
-        reference = self._resolve(name)
-        location, state, record, core, values = self._rows(
-            "SELECT location, state, record, core, sketch FROM models WHERE reference = ?", (reference,)
-        )[0]
-        documents = self._rows("SELECT file, content FROM documents WHERE reference = ? ORDER BY file", (reference,))
-        contents = {file: json.loads(content) for file, content in documents}
-        return Entry(self._record(record), location, state, contents, _sketch(core, values))
+        return self._entry(self._resolve(name))
 
     def all(self) -> Table[ModelRecord]:
         """Every record, by reference."""
@@ -176,7 +110,7 @@ class Catalog:
             (mine.record.reference, mine.record.kind, mine.record.model_type, mine.record.core_signature),
         )
         matches = [
-            match_models(mine.record, mine.sketch, self._record(record), _sketch(core, values))
+            match_models(mine.record, mine.sketch, self._record(record), sketch_of(core, values))
             for record, core, values in rows
         ]
         found = sorted((match for match in matches if match.level is not Level.incompatible), key=ranking)
@@ -188,11 +122,30 @@ class Catalog:
         b = right if isinstance(right, Entry) else self.entry(right)
         return match_models(a.record, a.sketch, b.record, b.sketch)
 
-    def sync(self, folders: str | Path | Iterable[str | Path] = (), *, cache: bool = False) -> SyncReport:
-        """Bring the catalog up to date with folders of models and, with `cache`, the local Hub cache."""
+    def sync(
+        self,
+        folders: str | Path | Iterable[str | Path] = (),
+        *,
+        cache: bool = False,
+        repos: str | Iterable[str] = (),
+        author: str | None = None,
+        search: str | None = None,
+        limit: int | None = None,
+        progress: Progress | None = None,
+    ) -> SyncReport:
+        """Bring the catalog up to date with folders of models, the local Hub cache (`cache`) and the Hub.
+
+        repos: names on the Hub.  author, search: the Hub's models of this author, and with these words in the name; limit:
+        the most downloaded ones of them.  progress: called for each model.  Nothing of a model is read but small files and
+        headers.  Raises as `zoo_index.sync.sync` does.
+        """
+        from zoo_index.hub_sync import HubQuery
         from zoo_index.sync import sync
 
-        return sync(self, [folders] if isinstance(folders, str | Path) else folders, cache=cache)
+        names = (repos,) if isinstance(repos, str) else tuple(repos)
+        query = HubQuery(names, author, search, limit)
+        roots = [folders] if isinstance(folders, str | Path) else folders
+        return sync(self, roots, cache=cache, hub=query if names or query.lists else None, progress=progress)
 
     def label(self, reference: str) -> str:
         """The shortest name that means this reference here: its last parts for a folder, itself otherwise."""
@@ -238,55 +191,6 @@ class Catalog:
         close = get_close_matches(name.rsplit("/", 1)[-1], last, n=1)
         meant = f"did you mean {self.label(last[close[0]])}? " if close else ""
         return f"{meant}`hubmerge zoo find` lists it, `hubmerge zoo sync FOLDER` adds a folder"
-
-    def _record(self, text: str) -> ModelRecord:
-        try:
-            return ModelRecord.model_validate_json(text)
-        except ValidationError as error:
-            raise CatalogError(
-                "a record was written by another version", where=str(self.path), hint="delete the file and sync again"
-            ) from error
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._rows("BEGIN")
-        try:
-            yield
-            self._rows("COMMIT")
-        except BaseException:
-            with suppress(CatalogError):  # a failed commit has ended the transaction already
-                self._rows("ROLLBACK")
-            raise
-
-    def _delete(self, reference: str, *, tables: Sequence[str]) -> None:
-        for table in tables:
-            column = "child" if table == "edges" else "reference"
-            self._rows(f"DELETE FROM {table} WHERE {column} = ?", (reference,))  # noqa: S608 - names are ours
-
-    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        import duckdb
-
-        try:
-            rows: list[tuple[Any, ...]] = self._connection.execute(sql, values).fetchall()
-        except duckdb.Error as error:
-            raise CatalogError(
-                f"the catalog failed ({error})", where=str(self.path), hint="delete it and sync again"
-            ) from error
-        return rows
-
-
-def _sketch(core: str | None, values: bytes | None) -> Sketch | None:
-    return Sketch(core, tuple(array("f", values))) if core is not None and values is not None else None
-
-
-def _without_revision(reference: str) -> str:
-    return reference if is_local_name(reference) else reference.split("@", 1)[0]
-
-
-def _search_text(record: ModelRecord) -> str:
-    parents = (edge.parent for edge in record.base_models)
-    parts = [record.reference, record.kind, record.model_type, record.pipeline_tag, record.library, record.licence]
-    return " ".join(part for part in (*parts, *record.architectures, *record.tags, *parents) if part).lower()
 
 
 def _listed(references: Sequence[str]) -> str:

@@ -13,22 +13,26 @@ from typing import Literal
 from zoo_index.checkpoint import ADAPTER_WEIGHTS, read_adapter_table, read_config, read_json, read_tensor_table
 from zoo_index.errors import CheckpointError, HubmergeError
 from zoo_index.hub import ModelSource
+from zoo_index.merge_recipes import find_recipe, parse_recipe, trained_from
 from zoo_index.plain import Json, one_line, plain
 from zoo_index.tensors import TensorTable
 
-__all__ = ["Kind", "Reading", "fault_sentence", "read_files"]
+__all__ = ["CARD_TEXT", "Kind", "Reading", "fault_sentence", "kind_of", "read_files"]
 
 Kind = Literal["model", "adapter"]
 
-_CARD_BYTES = 262_144
+CARD_TEXT = "README.md text"
+"""The document of what a card says in its text: ``recipe`` (see `merge_recipes`), ``trained_from``."""
+
+_TEXT_BYTES = 262_144
 
 
 @dataclass(frozen=True)
 class Reading:
     """What was read of one model's small files and headers: the input of `build_record`.
 
-    documents: file name -> its content as plain JSON (README.md: the front matter).  table: None when the weights
-    could not be read, and then `refusals` says why.
+    documents: file name -> its content as plain JSON (README.md: the front matter; `CARD_TEXT`: what was found below
+    it).  table: None when the weights could not be read, and then `refusals` says why.
     """
 
     kind: Kind
@@ -39,7 +43,11 @@ class Reading:
 
 
 def read_files(source: ModelSource) -> Reading:
-    """A source's documents and headers; damaged weights or configs become refusals, other damage a warning."""
+    """A source's documents and headers; damaged weights or configs become refusals, other damage a warning.
+
+    Raises `CheckpointError` when the source is neither model nor adapter, and `HubError` when the Hub hands a file not
+    out: that is no fault of the model's.
+    """
     files = source.files()
     where = str(source.pinned)
     if "config.json" not in files and "adapter_config.json" not in files:
@@ -48,7 +56,7 @@ def read_files(source: ModelSource) -> Reading:
             where=where,
             hint="name the folder that from_pretrained would take",
         )
-    kind = _kind(files)
+    kind = kind_of(files)
     documents: dict[str, dict[str, Json]] = {}
     refusals: list[str] = []
     warnings: list[str] = []
@@ -58,18 +66,20 @@ def read_files(source: ModelSource) -> Reading:
             document = read_json(source, name)
             if document is not None:
                 documents[name] = _as_object(plain(document, where=where))
-        except HubmergeError as fault:
+        except CheckpointError as fault:
             (refusals if name == own else warnings).append(fault_sentence(fault))
-    card, complaint = _read_card(source)
-    if card:
-        documents["README.md"] = card
+    recipe = _read_recipe(source)
+    if recipe:
+        documents["mergekit_config.yml"] = recipe
+    told, complaint = _read_card(source)
+    documents |= told
     if complaint:
         warnings.append(complaint)
     if kind == "model" and "config.json" in documents:
         refusals += _config_refusals(source, documents["config.json"])
     try:
         table = read_adapter_table(source) if kind == "adapter" else read_tensor_table(source)
-    except HubmergeError as fault:
+    except CheckpointError as fault:
         table = None
         refusals.append(fault_sentence(fault))
     return Reading(kind, documents, table, tuple(refusals), tuple(warnings))
@@ -81,7 +91,8 @@ def fault_sentence(fault: HubmergeError) -> str:
     return " ".join(str(plain(text)).split())  # it may quote a strange file name
 
 
-def _kind(files: Mapping[str, int]) -> Kind:
+def kind_of(files: Mapping[str, int]) -> Kind:
+    """Whether files are those of a model or of an adapter; what is neither counts as a model."""
     if "adapter_config.json" not in files:
         return "model"
     # adapters are often saved beside the config.json of their base
@@ -93,7 +104,7 @@ def _config_refusals(source: ModelSource, config: Mapping[str, Json]) -> list[st
     found: list[str] = []
     try:
         read_config(source)
-    except HubmergeError as fault:
+    except CheckpointError as fault:
         found.append(fault_sentence(fault))
     auto_map = config.get("auto_map")
     if isinstance(auto_map, dict) and auto_map:
@@ -104,20 +115,42 @@ def _config_refusals(source: ModelSource, config: Mapping[str, Json]) -> list[st
     return found
 
 
-def _read_card(source: ModelSource) -> tuple[dict[str, Json], str | None]:
+def _text(source: ModelSource, name: str) -> str:
+    """The beginning of a text file; empty when the model has no such file."""
+    return source.read(name, 0, _TEXT_BYTES).decode("utf-8", errors="replace") if name in source.files() else ""
+
+
+def _read_recipe(source: ModelSource) -> dict[str, Json] | None:
+    try:
+        return parse_recipe(_text(source, "mergekit_config.yml"))
+    except CheckpointError:
+        return None
+
+
+def _read_card(source: ModelSource) -> tuple[dict[str, dict[str, Json]], str | None]:
+    """The documents in README.md and, when it or its front matter cannot be read, a warning."""
+    try:
+        text = _text(source, "README.md").removeprefix("\ufeff")
+    except CheckpointError as fault:
+        return {}, f"README.md: {fault_sentence(fault)}"
+    metadata, complaint = _front_matter(text)
+    said: dict[str, Json] = {"recipe": find_recipe(text), "trained_from": trained_from(text)}
+    said = {key: value for key, value in said.items() if value is not None}
+    documents = {"README.md": metadata, CARD_TEXT: said}
+    return {name: content for name, content in documents.items() if content}, complaint
+
+
+def _front_matter(card: str) -> tuple[dict[str, Json], str | None]:
     """The front matter of README.md and, when there is one that cannot be read, a warning."""
     import yaml
 
-    if "README.md" not in source.files():
+    lines = card.splitlines()
+    if not lines or lines[0].rstrip() != "---":
         return {}, None
+    end = next((i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), None)
+    if end is None:
+        return {}, "README.md: its front matter has no end (a line of ---)"
     try:
-        text = source.read("README.md", 0, _CARD_BYTES).decode("utf-8", errors="replace").removeprefix("\ufeff")
-        lines = text.splitlines()
-        if not lines or lines[0].rstrip() != "---":
-            return {}, None
-        end = next((i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), None)
-        if end is None:
-            return {}, "README.md: its front matter has no end (a line of ---)"
         value = yaml.safe_load("\n".join(lines[1:end]))
         if value is not None and not isinstance(value, dict):
             return {}, "README.md: its front matter is not a mapping"

@@ -173,14 +173,14 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def open_source(reference: ModelRef, token: str | None = None) -> ModelSource:
+def open_source(reference: ModelRef, token: str | None = None, *, keep: bool = True) -> ModelSource:
     """The files of `reference` (its adapter, if any, is opened by `reference.adapter`).
 
     A folder is itself.  A Hub name is asked for on the Hub, or taken from the local Hub cache when ``HF_HUB_OFFLINE`` is
     set.  A folder of that name in the current folder comes first, as in transformers; when the cache has a model of the name
     too, a name without a revision is ambiguous and refused.
 
-    token: as in huggingface_hub; None is the one that is logged in.  Raises `ModelNotFoundError` when there is no such
+    token: as in huggingface_hub; None is the one that is logged in.  keep: as in `HubRepo`.  Raises `ModelNotFoundError` when there is no such
     folder or, offline, no such model in the cache, and `HubError` for what the Hub refuses.
     """
     if reference.is_local:
@@ -195,7 +195,7 @@ def open_source(reference: ModelRef, token: str | None = None) -> ModelSource:
             )
         return LocalFolder(Path(reference.name), PinnedRef(ModelRef.of(f"./{reference.name}")))
     if not is_offline():
-        return HubRepo(reference, token)
+        return HubRepo(reference, token, keep=keep)
     if cached is None:
         raise ModelNotFoundError(
             f"{reference.model} is not in the local Hub cache, and HF_HUB_OFFLINE is set",

@@ -7,18 +7,24 @@ training run; so every source's edge is kept, most trusted first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
+from zoo_index.merge_recipes import recipe_parents
 from zoo_index.plain import one_line
 from zoo_index.reference import is_local_name
 
-__all__ = ["Confidence", "Edge", "EdgeSource", "Relation", "find_edges", "same_name"]
+__all__ = ["SOURCES", "Confidence", "Edge", "EdgeSource", "Relation", "find_edges", "same_name"]
 
 Relation = Literal["finetune", "adapter", "merge", "quantized", "unknown"]
-EdgeSource = Literal["manifest", "adapter_config", "card", "config"]
+EdgeSource = Literal[
+    "manifest", "mergekit_config", "adapter_config", "card_recipe", "card", "hub_tag", "card_text", "config"
+]
 Confidence = Literal["high", "medium", "low"]
+
+SOURCES: tuple[EdgeSource, ...] = get_args(EdgeSource)
+"""Every source, most trusted first."""
 
 _RELATIONS: dict[str, Relation] = {name: name for name in ("finetune", "adapter", "merge", "quantized")}
 _MERGE_TAGS = {"merge", "mergekit", "lazymergekit", "hubmerge"}
@@ -29,8 +35,10 @@ class Edge(BaseModel):
     """`child` was made from `parent`.
 
     parent: as its source writes it (a Hub name or a path, which may mean nothing on this machine).  source: manifest
-    (hubmerge.json), adapter_config, card, or config (``_name_or_path``).  confidence: high for what a tool wrote,
-    medium for what a person typed, low for paths of unknown origin.  commit: the parent's, where it is pinned.
+    (hubmerge.json), mergekit_config (mergekit_config.yml), adapter_config, card_recipe (a merge recipe in the card's
+    text), card (its metadata), hub_tag (``base_model:REL:ID``), card_text (a sentence), or config (``_name_or_path``).
+    confidence: high for what a tool wrote, medium for what a person typed or the Hub derived from that, low for
+    sentences and for paths of unknown origin.  commit: the parent's, where it is pinned.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,17 +58,25 @@ def find_edges(
     adapter_config: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
+    mergekit: Mapping[str, Any] | None = None,
+    card_text: Mapping[str, Any] | None = None,
+    hub_tags: Iterable[str] = (),
 ) -> tuple[Edge, ...]:
     """Every edge that the parsed files of `child` declare, most trusted source first, one per parent and source.
 
-    An edge to the child itself is dropped.  A card with several base models and no relation is a merge.
+    mergekit: `merge_recipes.parse_recipe` of mergekit_config.yml; card_text: ``recipe`` and ``trained_from`` of the
+    card's text.  An edge to the child itself is dropped.  A card with several base models and no relation is a merge.
     """
+    said = card_text or {}
+    quantised = bool((config or {}).get("quantization_config"))
     found = [
         *_from_manifest(child, manifest or {}),
+        *_from_recipe(child, mergekit, "mergekit_config", "high"),
         *_from_adapter_config(child, adapter_config or {}),
-        *_from_card(
-            child, card or {}, adapter=bool(adapter_config), quantised=bool((config or {}).get("quantization_config"))
-        ),
+        *_from_recipe(child, said.get("recipe"), "card_recipe", "medium"),
+        *_from_card(child, card or {}, adapter=bool(adapter_config), quantised=quantised),
+        *_from_hub_tags(child, hub_tags),
+        *_from_sentence(child, said.get("trained_from") or (card or {}).get("finetuned_from")),
         *_from_config(child, config or {}),
     ]
     unique: dict[tuple[str, str], Edge] = {}
@@ -104,6 +120,12 @@ def _from_manifest(child: str, manifest: Mapping[str, Any]) -> Iterable[Edge]:
                 )
 
 
+def _from_recipe(child: str, recipe: object, source: EdgeSource, confidence: Confidence) -> Iterable[Edge]:
+    for name in recipe_parents(recipe) if isinstance(recipe, Mapping) else ():
+        trust: Confidence = "low" if is_local_name(name) else confidence
+        yield Edge(child=child, parent=name, relation="merge", source=source, confidence=trust)
+
+
 def _from_adapter_config(child: str, adapter_config: Mapping[str, Any]) -> Iterable[Edge]:
     name = one_line(adapter_config.get("base_model_name_or_path"))
     if name:
@@ -129,6 +151,34 @@ def _from_card(child: str, card: Mapping[str, Any], *, adapter: bool, quantised:
             source="card",
             confidence="low" if is_local_name(name) else "medium",
         )
+
+
+def _from_hub_tags(child: str, tags: Iterable[str]) -> Iterable[Edge]:
+    # base_model:ID and base_model:REL:ID come side by side; the Hub keeps names of today in them
+    relations: dict[str, Relation] = {}
+    for tag in tags:
+        prefix, _, rest = tag.partition("base_model:")
+        relation, colon, name = rest.partition(":")
+        if prefix or not rest:
+            continue
+        if colon and relation in _RELATIONS:
+            relations[name] = _RELATIONS[relation]
+        elif not colon:
+            relations.setdefault(rest, "unknown")
+    for name, found in list(relations.items())[:_MAX_PARENTS]:
+        yield Edge(
+            child=child,
+            parent=name,
+            relation=found,
+            source="hub_tag",
+            confidence="low" if is_local_name(name) else "medium",
+        )
+
+
+def _from_sentence(child: str, value: object) -> Iterable[Edge]:
+    name = one_line(value)
+    if name:
+        yield Edge(child=child, parent=name, relation="finetune", source="card_text", confidence="low")
 
 
 def _from_config(child: str, config: Mapping[str, Any]) -> Iterable[Edge]:

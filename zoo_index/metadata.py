@@ -5,16 +5,17 @@ A model that cannot be merged gets a record too, with the reasons in `refusals`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from zoo_index.architecture import Architecture, read_architecture
-from zoo_index.documents import Kind, Reading, fault_sentence, read_files
-from zoo_index.errors import CheckpointError, HubmergeError
+from zoo_index.documents import CARD_TEXT, Kind, Reading, fault_sentence, read_files
+from zoo_index.errors import CheckpointError
 from zoo_index.fingerprint import core_signature, is_vocabulary_tensor, tokenizer_signature
 from zoo_index.hub import ModelSource
+from zoo_index.hub_listing import HubFacts
 from zoo_index.lineage import Edge, find_edges
 from zoo_index.plain import Json, one_line
 from zoo_index.tensors import TensorTable
@@ -55,7 +56,8 @@ class ModelRecord(BaseModel):
     reference: ``org/name`` (``org/name@revision`` off its main branch) or the folder's absolute path.
     signature, core_signature: of the shapes, the second without embeddings and heads, which `vocabulary` lists by
     name.  dtypes: torch name -> elements stored in it.  refusals: why it cannot be merged at all; empty when it can.
-    base_models: declared lineage.  Fields that the files do not state are None or empty.
+    base_models: declared lineage.  hub: what the Hub tells beside the files, None for a model that was read from disk.
+    Fields that the files do not state are None or empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,6 +83,7 @@ class ModelRecord(BaseModel):
     pipeline_tag: str | None = None
     library: str | None = None
     tags: tuple[str, ...] = ()
+    hub: HubFacts | None = None
     refusals: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -113,16 +116,22 @@ def catalog_name(source: ModelSource) -> str:
     return str(reference.path.resolve()) if reference.is_local else str(reference)
 
 
-def build_record(source: ModelSource, reading: Reading) -> ModelRecord:
-    """The record behind one reading; of the source itself only the tokenizer is still read."""
+def build_record(
+    source: ModelSource,
+    reading: Reading,
+    *,
+    hub: HubFacts | None = None,
+    tokenizer_of: Callable[[ModelSource], str | None] = tokenizer_signature,
+) -> ModelRecord:
+    """The record behind one reading; of the source itself only the tokenizer is still read, by `tokenizer_of`."""
     documents, table = reading.documents, reading.table
     config, card = documents.get("config.json", {}), documents.get("README.md", {})
     reference = catalog_name(source)
     architecture = read_architecture(config)
     warnings = list(reading.warnings)
     try:
-        tokenizer = tokenizer_signature(source)
-    except HubmergeError as fault:
+        tokenizer = tokenizer_of(source)
+    except CheckpointError as fault:
         tokenizer = None
         warnings.append(fault_sentence(fault))
     adapter = _adapter_facts(documents["adapter_config.json"]) if "adapter_config.json" in documents else None
@@ -132,6 +141,9 @@ def build_record(source: ModelSource, reading: Reading) -> ModelRecord:
         adapter_config=documents.get("adapter_config.json") if reading.kind == "adapter" else None,
         card=card,
         config=config,
+        mergekit=documents.get("mergekit_config.yml"),
+        card_text=documents.get(CARD_TEXT),
+        hub_tags=hub.tags if hub else (),
     )
     return ModelRecord(
         reference=reference,
@@ -145,9 +157,10 @@ def build_record(source: ModelSource, reading: Reading) -> ModelRecord:
         licence=_licence(card.get("license")),
         licence_name=one_line(card.get("license_name")),
         base_models=edges,
-        pipeline_tag=one_line(card.get("pipeline_tag")),
-        library=one_line(card.get("library_name")),
-        tags=_lines(card.get("tags"))[:_MAX_TAGS],
+        pipeline_tag=one_line(card.get("pipeline_tag")) or (hub.pipeline_tag if hub else None),
+        library=one_line(card.get("library_name")) or (hub.library if hub else None),
+        tags=(hub.tags if hub else _lines(card.get("tags")))[:_MAX_TAGS],
+        hub=hub,
         refusals=reading.refusals,
         warnings=tuple(warnings),
         **({} if table is None else _weight_facts(table)),

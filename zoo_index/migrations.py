@@ -14,7 +14,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE models (
         reference VARCHAR PRIMARY KEY,  -- as ModelRecord.reference
         name VARCHAR NOT NULL,          -- the same without its revision
-        location VARCHAR NOT NULL,      -- the folder that was read
+        location VARCHAR NOT NULL,      -- the folder that was read, or hub:NAME
         state VARCHAR NOT NULL,         -- digest of what was read, to see what changed
         kind VARCHAR NOT NULL,
         model_type VARCHAR,
@@ -30,6 +30,10 @@ MIGRATIONS: tuple[str, ...] = (
         child VARCHAR NOT NULL, parent VARCHAR NOT NULL, relation VARCHAR NOT NULL,
         source VARCHAR NOT NULL, confidence VARCHAR NOT NULL, parent_commit VARCHAR
     );
+    """,
+    """
+    CREATE TABLE renames (old VARCHAR PRIMARY KEY, new VARCHAR NOT NULL);  -- old in small letters
+    CREATE TABLE tokenizers (content VARCHAR PRIMARY KEY, signature VARCHAR);  -- content: ids of the files' bytes
     """,
 )
 """SQL from each version of the schema to the next; only ever appended to."""

@@ -1,4 +1,4 @@
-"""Folders of models and the local Hub cache -> catalog.  Running it twice changes nothing the second time."""
+"""Folders of models, the local Hub cache and the Hub -> catalog.  Running it twice changes nothing the second time."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from zoo_index.catalog import Catalog, Entry
+from zoo_index.catalog import Catalog
+from zoo_index.catalog_rows import Entry
 from zoo_index.documents import Reading, read_files
-from zoo_index.errors import CatalogError, HubmergeError
+from zoo_index.errors import HubmergeError
 from zoo_index.fingerprint import Sketch, read_sketch
-from zoo_index.hub import LocalFolder, ModelSource, cached_models, hub_cache_folder
+from zoo_index.hub import HubRepo, LocalFolder, ModelSource, cached_models, hub_cache_folder
+from zoo_index.hub_reading import Tokenizers, is_hub_location, read_hub_entry
+from zoo_index.hub_sync import HubQuery, sync_hub
 from zoo_index.metadata import build_record, catalog_name
 from zoo_index.reference import ModelRef, PinnedRef
+from zoo_index.sync_report import Progress, SyncLog, SyncReport
 
-__all__ = ["Freshness", "Refused", "SyncReport", "freshness", "model_folders", "read_entry", "sync"]
+__all__ = ["Freshness", "freshness", "model_folders", "read_entry", "sync"]
 
-RECORD_REVISION = 1
+RECORD_REVISION = 2
 """Raised when records of the same files come out otherwise than before, so that the next sync writes them anew."""
 
 _MARKS = {"config.json", "adapter_config.json"}
@@ -28,40 +31,29 @@ _MARKS = {"config.json", "adapter_config.json"}
 Freshness = Literal["current", "changed", "gone"]
 
 
-@dataclass(frozen=True)
-class Refused:
-    """A model that cannot be merged, and why."""
+def sync(
+    catalog: Catalog,
+    folders: Iterable[str | Path],
+    *,
+    cache: bool = False,
+    hub: HubQuery | None = None,
+    progress: Progress | None = None,
+) -> SyncReport:
+    """Record every model under `folders`, with `cache` in the local Hub cache, and of `hub` on the Hub.
 
-    reference: str
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SyncReport:
-    """What a sync did, by reference.
-
-    refused: models that cannot be merged; unless they could not be read at all, they are among the others too.
+    What is gone from folders and cache is forgotten.  Raises `ModelNotFoundError` for a folder that neither exists nor
+    held models of the catalog, before anything is changed, and what `sync_hub` raises.  A damaged model is reported and
+    never stops the sync.
     """
-
-    added: tuple[str, ...] = ()
-    updated: tuple[str, ...] = ()
-    unchanged: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    refused: tuple[Refused, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain JSON values."""
-        return asdict(self)
+    log = SyncLog(progress) if progress else SyncLog()
+    _sync_disk(catalog, [Path(folder).expanduser().resolve() for folder in folders], log, cache=cache)
+    if hub is not None:
+        sync_hub(catalog, hub, log)
+    return log.report()
 
 
-def sync(catalog: Catalog, folders: Iterable[str | Path], *, cache: bool = False) -> SyncReport:
-    """Record every model under `folders` and, with `cache`, in the local Hub cache; forget those that are gone there.
-
-    Raises `ModelNotFoundError` for a folder that neither exists nor held models of the catalog, before anything is
-    changed.  A damaged model is reported and never stops the sync.
-    """
+def _sync_disk(catalog: Catalog, roots: list[Path], log: SyncLog, *, cache: bool) -> None:
     before = catalog.states()
-    roots = [Path(folder).expanduser().resolve() for folder in folders]
     for root in roots:
         known = any(_is_under(location, root) for location, _ in before.values())
         if not root.is_dir() and (root.exists() or not known):
@@ -69,39 +61,17 @@ def sync(catalog: Catalog, folders: Iterable[str | Path], *, cache: bool = False
     sources = [_folder(path) for root in roots for path in model_folders(root)]
     if cache:
         sources += cached_models()
-        roots.append(hub_cache_folder().resolve())
-    outcomes: dict[str, list[str]] = {"added": [], "updated": [], "unchanged": []}
-    refused: list[Refused] = []
+        roots = [*roots, hub_cache_folder().resolve()]
     seen: set[str] = set()
     for source in sources:
         name = catalog_name(source)
-        if name in seen:
-            continue
-        seen.add(name)
-        try:
-            outcome, reasons = _record(catalog, source, before.get(name, ("", ""))[1])
-        except CatalogError:
-            raise  # not the model's fault, and no better with the next one
-        except HubmergeError as fault:
-            refused.append(Refused(name, (str(fault),)))
-            continue
-        outcomes[outcome].append(name)
-        if reasons:
-            refused.append(Refused(name, reasons))
-    removed = [
-        name
-        for name, (location, _) in before.items()
-        if name not in seen and any(_is_under(location, root) for root in roots)
-    ]
-    for name in removed:
-        catalog.remove(name)
-    return SyncReport(
-        added=tuple(outcomes["added"]),
-        updated=tuple(outcomes["updated"]),
-        unchanged=tuple(outcomes["unchanged"]),
-        removed=tuple(removed),
-        refused=tuple(refused),
-    )
+        if name not in seen:
+            seen.add(name)
+            _record(catalog, source, before.get(name, ("", "")), log)
+    for name, (location, _) in before.items():
+        if name not in seen and any(_is_under(location, root) for root in roots):
+            catalog.remove(name)
+            log.add(name, "removed")
 
 
 def model_folders(root: Path) -> Iterator[Path]:
@@ -116,14 +86,24 @@ def model_folders(root: Path) -> Iterator[Path]:
 
 
 def read_entry(source: ModelSource) -> Entry:
-    """Everything the catalog keeps of one model, read from its files; `CheckpointError` when it is no model."""
+    """Everything the catalog keeps of one model, read from its files.
+
+    Raises `CheckpointError` when a folder is no model, and `HubError` when the Hub does not answer.
+    """
+    if isinstance(source, HubRepo):
+        return read_hub_entry(source, Tokenizers({}))
     reading = read_files(source)
     sketch = _sketch(source, reading)
     return _entry(source, reading, sketch, _state(source, reading, sketch))
 
 
 def freshness(entry: Entry) -> Freshness:
-    """Whether a catalog's entry still says what its files say: headers and small files are read again."""
+    """Whether a catalog's entry still says what its files say: headers and small files are read again.
+
+    A model on the Hub counts as current: a question asks nobody.
+    """
+    if is_hub_location(entry.location):
+        return "current"
     try:
         reference = ModelRef.of(entry.record.reference)
         source = LocalFolder(Path(entry.location), PinnedRef(reference, entry.record.commit))
@@ -133,14 +113,23 @@ def freshness(entry: Entry) -> Freshness:
     return "current" if _state(source, reading, _sketch(source, reading)) == entry.state else "changed"
 
 
-def _record(catalog: Catalog, source: ModelSource, known: str) -> tuple[str, tuple[str, ...]]:
-    reading = read_files(source)
-    sketch = _sketch(source, reading)
-    state = _state(source, reading, sketch)
-    if state == known:
-        return "unchanged", reading.refusals
-    catalog.upsert(_entry(source, reading, sketch, state))
-    return ("updated" if known else "added"), reading.refusals
+def _record(catalog: Catalog, source: ModelSource, before: tuple[str, str], log: SyncLog) -> None:
+    name, (location, known) = catalog_name(source), before
+    if is_hub_location(location):
+        # the Hub says more of a model than a snapshot of it, which can be old or lack files
+        log.add(name, "unchanged", catalog.get(name).refusals)
+        return
+    try:
+        reading = read_files(source)
+        sketch = _sketch(source, reading)
+        state = _state(source, reading, sketch)
+        entry = None if state == known else _entry(source, reading, sketch, state)
+    except HubmergeError as fault:
+        log.add(name, "refused", [str(fault)])
+        return
+    if entry is not None:
+        catalog.upsert(entry)
+    log.add(name, "unchanged" if entry is None else "updated" if known else "added", reading.refusals)
 
 
 def _entry(source: ModelSource, reading: Reading, sketch: Sketch | None, state: str) -> Entry:
