@@ -10,7 +10,6 @@ import pytest
 from zoo import random_values, recipe, run_python, write_adapter, write_model
 
 from hubmerge import merge
-from hubmerge.method import get_method, method_names
 
 HEAVY = {"torch", "transformers", "peft", "datasets", "evaluate", "accelerate", "duckdb", "sklearn", "pandas"}
 LOADED = """
@@ -77,21 +76,6 @@ def test_an_entrywise_merge_loads_neither_torch_nor_transformers(tmp_path: Path)
     write_recipe(tmp_path, recipe("ties", ["./a", "./b+./lora"], base="./base", density=0.5))
     assert loaded_by_command("merge", "recipe.yaml", "out", cwd=tmp_path) == {"numba"}
     assert (tmp_path / "out" / "hubmerge.json").is_file()
-
-
-def test_no_entrywise_method_and_no_adapter_loads_torch_or_transformers(tmp_path: Path) -> None:
-    models(tmp_path)
-    asked = {
-        "linear": recipe("linear", ["./a", "./b"]),
-        "slerp": recipe("slerp", ["./a"], base="./base", t=0.5),
-        "task_arithmetic": recipe("task_arithmetic", ["./a", "./b+./lora"], base="./base"),
-        "ties": recipe("ties", ["./a", "./b"], base="./base", density=0.5),
-        "passthrough": recipe("passthrough", ["./base+./lora"]),
-    }
-    assert set(asked) == {name for name in method_names() if get_method(name).kind == "entrywise"}
-    code = f"import hubmerge\nfor name, asked in {asked!r}.items():\n    hubmerge.merge(asked, 'out-' + name)"
-    assert loaded(code, tmp_path) == {"numba"}
-    assert len(list(tmp_path.glob("out-*/hubmerge.json"))) == len(asked)
 
 
 def test_verifying_without_reloading_loads_neither_torch_nor_transformers(tmp_path: Path) -> None:

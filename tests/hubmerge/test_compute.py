@@ -216,6 +216,22 @@ def test_any_range_of_a_step_can_be_computed_alone(tmp_path: Path) -> None:
     assert np.array_equal(np.concatenate([parts[0], parts[7], parts[8]]), read_model(tmp_path / "out")["w"])
 
 
+def test_a_matrix_method_keeps_to_one_thread_and_gives_the_others_back(tmp_path: Path) -> None:
+    import torch
+
+    folders = two_models(tmp_path, random_values((5, 4), 1), random_values((5, 4), 2))
+    plan = build_plan(a_recipe("iso_c", folders))
+    before, inside = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        with InputFiles(plan.parents) as files:
+            step = plan.steps[0]
+            compute(step, plan.method, files, Workspace(), lambda *_: inside.append(torch.get_num_threads()))
+        assert (inside, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_running_statistics_are_averaged_under_every_method_and_never_negative() -> None:
     names = ("running_mean", "running_var", "weight")
     base = {f"bn.{name}": np.array([1.0, 4.0], "float32") for name in names}

@@ -67,14 +67,3 @@ def test_after_a_fault_no_further_tensor_is_computed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         execute.execute(plan, sink, jobs=1)
     assert handed == ["w0"]
-
-
-def test_torch_has_as_many_threads_after_a_matrix_method_as_before(tmp_path: Path) -> None:
-    import torch
-
-    before = torch.get_num_threads()
-    plan = a_plan(tmp_path, "iso_c", w=random_values((7, 31), 1))
-    inside: list[int] = []
-    execute.execute(plan, lambda *_: inside.append(torch.get_num_threads()), jobs=2)
-    assert inside == [1]
-    assert torch.get_num_threads() == before
