@@ -15,6 +15,7 @@ from cards.parents import ParentFacts
 from cards.public import public_manifest
 from cards.results import Results
 from hubmerge.manifest import Manifest
+from zoo_index.reference import is_local_name
 
 __all__ = ["render_card"]
 
@@ -89,12 +90,16 @@ def _metadata(
     every = [each for parent in parents for each in parent.models]
     hub_ids = _unique(each.hub_id for each in every)
     custom = verdict.licence == "other"
+    tags = ["merge", "hubmerge", manifest.method]
+    if model.base:
+        hub_ids = [model.base] if not is_local_name(model.base) else []
+        tags += [model.peft_type, *(f"base_model:adapter:{base}" for base in hub_ids)]
     return ModelCardData(
         base_model=hub_ids or None,
-        base_model_relation="merge",
-        library_name="transformers",
+        base_model_relation="adapter" if model.base else "merge",
+        library_name="peft" if model.base else "transformers",
         pipeline_tag=model.pipeline_tag,
-        tags=["merge", "hubmerge", manifest.method],
+        tags=tags,
         license=verdict.licence,
         license_name="licences-of-the-parents" if custom else None,
         license_link="README.md" if custom else None,
@@ -121,6 +126,7 @@ def _sentences(
         "method_sentence": card_words.method_sentence(manifest),
         "recipe": yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True, width=100),
         "has_folders": bool(folders),
+        "sampled": all(parent.sample for parent in parents),
         "tensor_sentence": card_words.tensor_sentence(manifest),
         "hub_parents": hub_parents,
         "licence_sentence": card_words.licence_sentence(verdict),

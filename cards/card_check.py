@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import yaml
 
+from cards.model_facts import is_adapter
 from cards.public import find_leaks, public_names
+from cards.weight_names import is_weights
 from hubmerge.manifest import Manifest, read_manifest
 
 __all__ = ["Finding", "check_card", "read_front_matter"]
@@ -39,7 +41,12 @@ def check_card(out: str | Path) -> tuple[Finding, ...]:
         front = read_front_matter(text)
     except ValueError as error:
         return (Finding("error", str(error), "the card begins with a line of ---, YAML, and a line of ---"),)
-    findings = [*_metadata_findings(front), *_parent_findings(front, text, manifest), *_text_findings(text, out)]
+    adapter, bare = is_adapter(out), not any(is_weights(path.name) for path in out.iterdir())
+    findings = [
+        *_metadata_findings(front, adapter=adapter, bare=bare),
+        *_parent_findings(front, text, manifest, adapter=adapter),
+        *_text_findings(text, out),
+    ]
     return tuple(sorted(findings, key=lambda finding: finding.level))
 
 
@@ -58,11 +65,13 @@ def read_front_matter(text: str) -> dict[str, Any]:
     return front
 
 
-def _metadata_findings(front: Mapping[str, Any]) -> Iterator[Finding]:
-    if front.get("library_name") != "transformers":
-        yield Finding("error", "library_name is not transformers", "the Hub then offers no code to load the model")
-    if front.get("base_model_relation") != "merge":
-        yield Finding("error", "base_model_relation is not merge", "add base_model_relation: merge")
+def _metadata_findings(front: Mapping[str, Any], *, adapter: bool, bare: bool) -> Iterator[Finding]:
+    """bare: there are no weights, only a recipe, which hubmerge alone can load."""
+    library, relation = ("peft", "adapter") if adapter else ("hubmerge" if bare else "transformers", "merge")
+    if front.get("library_name") != library:
+        yield Finding("error", f"library_name is not {library}", "the Hub then offers no code to load the model")
+    if front.get("base_model_relation") != relation:
+        yield Finding("error", f"base_model_relation is not {relation}", f"add base_model_relation: {relation}")
     tags = front.get("tags")
     if not isinstance(tags, list) or "merge" not in tags:
         yield Finding("error", "the tag merge is missing", "add it to tags")
@@ -97,7 +106,7 @@ def _is_model_index(index: object) -> bool:
         return False
 
 
-def _parent_findings(front: Mapping[str, Any], text: str, manifest: Manifest) -> Iterator[Finding]:
+def _parent_findings(front: Mapping[str, Any], text: str, manifest: Manifest, *, adapter: bool) -> Iterator[Finding]:
     declared = front.get("base_model") or []
     declared = [declared] if isinstance(declared, str) else declared
     names = public_names(manifest)
@@ -106,7 +115,7 @@ def _parent_findings(front: Mapping[str, Any], text: str, manifest: Manifest) ->
             if reference is None:
                 continue
             name = names[reference].removeprefix("./") if commit is None else reference.partition("@")[0]
-            if commit is not None and name not in declared:
+            if commit is not None and not adapter and name not in declared:
                 yield Finding("error", f"base_model does not list {name}", "add it to base_model")
             if name not in text.replace("\\", ""):
                 yield Finding("error", f"the parent {name} is not named in the text", "every parent is to be named")

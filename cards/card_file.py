@@ -9,17 +9,24 @@ from pathlib import Path
 
 from cards.card import render_card
 from cards.card_check import Finding, check_card
-from cards.card_words import LOAD_LINE
+from cards.card_words import LOAD_LINE, recipe_code
 from cards.errors import CardError
 from cards.licence import Verdict, judge_licences
+from cards.markdown import fenced
 from cards.model_facts import read_model_facts
 from cards.parents import read_parents
 from cards.results import Results, read_results
 from hubmerge.manifest import read_manifest
 
-__all__ = ["CARD_NAME", "CardReport", "is_untouched", "rename_card", "write_card"]
+__all__ = ["CARD_NAME", "CardReport", "is_untouched", "recipe_card", "rename_card", "write_card"]
 
 CARD_NAME = "README.md"
+_LOAD_HEADING = "\n## How to load it\n"
+_RECIPE_WORDS = """
+This repository holds a recipe and no weights. hubmerge takes the parents from the Hub, each at its commit, and merges them
+straight into the model:
+"""
+_RECIPE_FOLDER = "`hubmerge materialize` writes the same model to a folder that transformers loads without hubmerge."
 _STAMP = re.compile(r"\n<!-- written by hubmerge, sha256 ([0-9a-f]{64}) -->\n\Z")
 
 
@@ -80,8 +87,8 @@ def is_untouched(text: str) -> bool:
     return stamp is not None and stamp[1] == _digest(text[: stamp.start()])
 
 
-def rename_card(text: str, old: str, new: str) -> str:
-    """The same card for a model that is now called `new`.
+def rename_card(text: str, old: str, new: str, place: str | None = None) -> str:
+    """The same card for a model that is now called `new`, and is loaded from `place` (by default ``./new``).
 
     Changed are the lines as hubmerge writes them: the heading, the name in the model-index, the folder in the code.
     In a card that nobody has touched, its name in the first sentence and in the table is changed too, and it stays
@@ -91,7 +98,8 @@ def rename_card(text: str, old: str, new: str) -> str:
 
     from cards.markdown import text as escaped
 
-    if old == new:
+    place = place or f"./{new}"
+    if old == new and place == f"./{new}":
         return text
     untouched = is_untouched(text)
     card = ModelCard(text)
@@ -99,12 +107,30 @@ def rename_card(text: str, old: str, new: str) -> str:
         card.data["model_name"] = new
         text = card.content
     text = text.replace(f"\n# {escaped(old)}\n", f"\n# {escaped(new)}\n", 1)
-    text = text.replace(f"\n{LOAD_LINE.format(name=old)}", f"\n{LOAD_LINE.format(name=new)}")
+    text = text.replace(f"\n{LOAD_LINE.format(place=f'./{old}')}", f"\n{LOAD_LINE.format(place=place)}")
     if untouched:
         text = text.replace(f"\n{escaped(old)} is ", f"\n{escaped(new)} is ", 1)
         text = text.replace(f"\n| **{escaped(old)}** | this model |", f"\n| **{escaped(new)}** | this model |", 1)
         text = _stamped(_STAMP.sub("", text))
     return text
+
+
+def recipe_card(text: str, place: str) -> str:
+    """The card for a repository that holds only the recipe: how to load it changes, and who can (library_name)."""
+    from huggingface_hub import ModelCard
+
+    untouched = is_untouched(text)
+    section = f"{_LOAD_HEADING}{_RECIPE_WORDS}\n{fenced(recipe_code(place), 'python')}\n\n{_RECIPE_FOLDER}\n"
+    start = text.find(_LOAD_HEADING)
+    if start < 0:  # a person's card: the section goes before the first heading of that size
+        start = stop = text.find("\n## ")
+    else:
+        stop = text.find("\n## ", start + len(_LOAD_HEADING))
+    text = text + section if start < 0 else text[:start] + section + (text[stop:] if stop >= 0 else "")
+    card = ModelCard(text)
+    card.data["library_name"] = "hubmerge"
+    text = card.content
+    return _stamped(_STAMP.sub("", text)) if untouched else text
 
 
 def _stamped(text: str) -> str:

@@ -14,12 +14,12 @@ from hubmerge.manifest import Manifest
 
 __all__ = [
     "EXACTNESS", "LOAD_LINE", "PROCESSOR_WORDS", "coefficients", "hubmerge_code", "join_names", "licence_sentence",
-    "licences", "linked", "load_code", "method_sentence", "reproduce_sentence", "state", "summary", "tensor_sentence",
+    "licences", "linked", "load_code", "method_sentence", "recipe_code", "reproduce_sentence", "state", "summary", "tensor_sentence",
     "url", "versions",
 ]  # fmt: skip
 
-LOAD_LINE = 'folder = "./{name}"'
-"""The line of the card's code that names the folder; `cards.card_file.rename_card` looks for it."""
+LOAD_LINE = 'model_id = "{place}"'
+"""The line of the card's code that names the folder or the repository; `cards.card_file.rename_card` looks for it."""
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 PROCESSOR_WORDS = {
@@ -87,19 +87,24 @@ def load_code(name: str, model: ModelFacts) -> str:
     lines = [
         f"from transformers import {', '.join(classes)}",
         "",
-        f"{LOAD_LINE.format(name=name)}  # or its name on the Hub",
-        f'model = {model.auto_class}.from_pretrained(folder, dtype="auto")',
+        LOAD_LINE.format(place=f"./{name}"),
+        f'model = {model.auto_class}.from_pretrained(model_id, dtype="auto")',
     ]
     if model.processor:
         variable = "tokenizer" if model.processor == "AutoTokenizer" else "processor"
-        lines.append(f"{variable} = {model.processor}.from_pretrained(folder)")
+        lines.append(f"{variable} = {model.processor}.from_pretrained(model_id)")
     return "\n".join(lines)
 
 
 def hubmerge_code(name: str) -> str:
     """The same by hubmerge, which reads the class from the config."""
-    call = 'hubmerge.AutoMergedModel.from_pretrained(folder, dtype="auto")'
-    return f"import hubmerge\n\n{LOAD_LINE.format(name=name)}\nmodel = {call}"
+    return recipe_code(f"./{name}")
+
+
+def recipe_code(place: str) -> str:
+    """The code that loads any merge from a folder or a repository, also one that holds only a recipe."""
+    call = 'hubmerge.AutoMergedModel.from_pretrained(model_id, dtype="auto")'
+    return f"import hubmerge\n\n{LOAD_LINE.format(place=place)}\nmodel = {call}"
 
 
 def licence_sentence(verdict: Verdict) -> Markup:
@@ -158,7 +163,7 @@ def state(parent: ParentFacts) -> Markup:
     """Which state of its files a parent had."""
     states = [f"commit {code((m.commit or '')[:12])}" for m in parent.models if m.hub_id]
     if any(model.hub_id is None for model in parent.models):
-        states.append(f"header {code(parent.header)}")
+        states.append(f"weights sample {code(parent.sample)}" if parent.sample else f"header {code(parent.header)}")
     return Markup(", ".join(states))
 
 

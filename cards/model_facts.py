@@ -1,4 +1,7 @@
-"""What a merged model's folder says about how to use it: config.json -> task, classes of transformers, processor."""
+"""What a merge's folder says about how to use it: its config -> task, classes of transformers, processor.
+
+config.json of a model, adapter_config.json of an adapter.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from pathlib import Path
 
 from cards.errors import CardError
 
-__all__ = ["ModelFacts", "read_model_facts"]
+__all__ = ["ADAPTER_CONFIG", "ModelFacts", "is_adapter", "read_model_facts"]
+
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,21 @@ _HEADS = {
 _IMAGE_TEXT = _Head("image-text-to-text", "AutoModelForImageTextToText", "a model of images and text")
 _SEQ2SEQ = _Head(None, "AutoModelForSeq2SeqLM", "a sequence-to-sequence model")
 _ANY = _Head(None, "AutoModel", "a model without a task of its own")
+_ADAPTER_TASKS = {
+    "CAUSAL_LM": "ForCausalLM",
+    "SEQ_CLS": "ForSequenceClassification",
+    "TOKEN_CLS": "ForTokenClassification",
+    "QUESTION_ANS": "ForQuestionAnswering",
+}
+"""PEFT's task_type -> the ending of the class it is for."""
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the card's code and metadata need.  processor: the Auto class of what prepares inputs, None without one."""
+    """What the card's code and metadata need.  processor: the Auto class of what prepares inputs, None without one.
+
+    base: the model an adapter belongs to (None for a model); peft_type: what kind of adapter it is.
+    """
 
     architecture: str
     pipeline_tag: str | None
@@ -51,10 +66,19 @@ class ModelFacts:
     what: str
     processor: str | None
     labels: tuple[str, ...]
+    base: str | None = None
+    peft_type: str = ""
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether `folder` holds a PEFT adapter and no model."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
 def read_model_facts(folder: Path) -> ModelFacts:
-    """The facts of the model in `folder`; `CardError` when its config.json cannot be read."""
+    """The facts of the model or adapter in `folder`; `CardError` when its config cannot be read."""
+    if is_adapter(folder):
+        return _adapter_facts(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         architectures = config.get("architectures") or []
@@ -72,6 +96,26 @@ def read_model_facts(folder: Path) -> ModelFacts:
         what=head.what,
         processor=_processor(folder),
         labels=tuple(str(label) for label in labels.values()) if isinstance(labels, dict) else (),
+    )
+
+
+def _adapter_facts(folder: Path) -> ModelFacts:
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        base, kind = str(config["base_model_name_or_path"] or ""), str(config.get("peft_type") or "adapter")
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+        raise CardError(f"{ADAPTER_CONFIG} cannot be read ({error})", where=str(folder), hint="merge again") from error
+    task = str(config.get("task_type") or "")
+    head = _SEQ2SEQ if task == "SEQ_2_SEQ_LM" else _HEADS.get(_ADAPTER_TASKS.get(task, ""), _ANY)
+    return ModelFacts(
+        architecture="",
+        pipeline_tag=head.pipeline_tag,
+        auto_class=head.auto_class,
+        what=f"a {kind} adapter for {head.what.partition(' ')[2]}",
+        processor=_processor(folder),
+        labels=(),
+        base=base,
+        peft_type=kind.lower(),
     )
 
 

@@ -49,11 +49,14 @@ class ParentModel:
 
 @dataclass(frozen=True)
 class ParentFacts:
-    """One input of the merge.  header: sha256 of its weight files' headers, short.  parameters: as the recipe gave."""
+    """One input of the merge.  sample: sha256 of bytes sampled from its weights, short, empty when the manifest has none;
+    header: sha256 of its weight files' headers, short.  parameters: as the recipe gave.
+    """
 
     role: Literal["base", "parent"]
     model: ParentModel
     adapter: ParentModel | None
+    sample: str
     header: str
     parameters: Mapping[str, Any]
 
@@ -83,6 +86,7 @@ def _parent(record: ParentRecord, names: Mapping[str, str]) -> ParentFacts:
         role=record.role,
         model=_model(record.reference, record.commit, names),
         adapter=adapter,
+        sample=record.sample[:12],
         header=_short_digest(record.headers),
         parameters=record.parameters,
     )

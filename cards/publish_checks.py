@@ -1,20 +1,21 @@
-"""Every check before a merge is published: files against the manifest, card, private text, licence, room on the disk."""
+"""Every check of what is to be published, wherever it goes: files against the manifest, card, private text, licence."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from cards.card_check import check_card
+from cards.content import Content
+from cards.errors import PublishError
 from cards.licence import Verdict, name_prefix
 from cards.public import find_leaks, public_names
-from cards.publish_plan import Check, PublishFile
-from hubmerge.manifest import MANIFEST_NAME, Manifest
-from zoo_index.hub import LocalFolder
+from cards.publish_plan import Check, PublishPlan
+from cards.weight_names import is_weights
+from hubmerge.manifest import MANIFEST_NAME
 
-__all__ = ["run_checks"]
+__all__ = ["content_checks", "refuse_failed"]
 
 _TEXT_SUFFIXES = frozenset({".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ".jinja", ".py", ".toml", ".cfg", ""})
 _VOCABULARIES = frozenset({"tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json"})
@@ -22,30 +23,38 @@ _MAX_TEXT = 50_000_000
 """Bytes of the largest text file that is searched; tokenizers have up to about 35 MB."""
 
 
-def run_checks(
-    source: LocalFolder,
-    manifest: Manifest,
-    folder: Path,
-    *,
-    files: Sequence[PublishFile],
-    texts: Mapping[str, str],
-    verdict: Verdict,
+def content_checks(
+    content: Content, *, name: str, target: str, place: str, secrets: Sequence[str] = ()
 ) -> tuple[Check, ...]:
-    """All checks, each with its outcome.  texts: the files that are written anew, as they will be published."""
+    """All checks, each with its outcome.
+
+    name: the model's public name; target: where it goes, for errors; place: the target under another name, with ``{name}``.
+    secrets: what must not occur anywhere, and is not shown: the user's access token.
+    """
     return (
-        *_file_checks(source, manifest, files),
-        *_card_checks(source.folder),
-        *_private_checks(source, manifest, files, texts),
-        *_licence_checks(verdict, folder),
-        *_place_checks(source.folder, folder, files),
+        *_file_checks(content),
+        *_card_checks(content.source.folder),
+        *_private_checks(content, secrets),
+        *_licence_checks(content.verdict, name, target, place),
     )
 
 
-def _file_checks(source: LocalFolder, manifest: Manifest, files: Sequence[PublishFile]) -> Iterator[Check]:
-    where = str(source.folder)
-    found = {file.name: file for file in files}
-    bad = False
-    for name, wanted in manifest.files.items():
+def refuse_failed(plan: PublishPlan) -> None:
+    """`PublishError` with every check of `plan` that failed."""
+    faults = [PublishError(check.message, where=check.where, hint=check.hint) for check in plan.failed]
+    if faults:
+        raise PublishError.of(faults)
+
+
+def _file_checks(content: Content) -> Iterator[Check]:
+    where = str(content.source.folder)
+    found = {file.name: file for file in content.files}
+    present = content.source.files()
+    bad, count = False, 0
+    for name, wanted in content.manifest.files.items():
+        if content.kind == "recipe" and is_weights(name):
+            continue
+        count += 1
         file = found.get(name)
         if file is None:
             what = f"{name} is in {MANIFEST_NAME} and not in the folder"
@@ -56,9 +65,9 @@ def _file_checks(source: LocalFolder, manifest: Manifest, files: Sequence[Publis
         bad = True
         yield Check(name="files", status="fail", message=what, where=where, hint="merge again")
     if not bad:
-        count = len(manifest.files)
         yield Check(name="files", status="ok", message=f"{count} files as {MANIFEST_NAME} records them")
-    extra = sorted(source.files().keys() - found.keys())
+    made = found.keys() | content.manifest.files.keys()
+    extra = sorted(name for name in present if name not in made)
     if extra:
         what = f"left out, since the merge did not make it: {', '.join(extra)}"
         yield Check(name="files", status="warn", message=what, where=where)
@@ -75,22 +84,22 @@ def _card_checks(out: Path) -> Iterator[Check]:
         yield Check(name="card", status="ok", message="complete")
 
 
-def _private_checks(
-    source: LocalFolder, manifest: Manifest, files: Sequence[PublishFile], texts: Mapping[str, str]
-) -> Iterator[Check]:
+def _private_checks(content: Content, secrets: Sequence[str]) -> Iterator[Check]:
+    source = content.source
     private = [str(source.folder.resolve())]
-    private += [name for name in public_names(manifest) if Path(name).expanduser().is_absolute()]
+    private += [name for name in public_names(content.manifest) if Path(name).expanduser().is_absolute()]
     searched, bad = 0, False
-    for file in files:
+    for file in content.files:
         if Path(file.name).suffix.lower() not in _TEXT_SUFFIXES or file.size > _MAX_TEXT:
             continue
         searched += 1
-        text = texts.get(file.name)
+        text = content.texts.get(file.name)
         if text is None:
             text = source.read(file.name).decode("utf-8", errors="replace")
-        if file.name == "README.md":
-            continue  # the card's own check has looked
-        for leak in find_leaks(text, private=private, data=file.name in _VOCABULARIES):
+        leaks = ["token: the one you are logged in with"] if any(secret in text for secret in secrets) else []
+        if file.name != "README.md":  # the card's own check has looked for the rest
+            leaks += find_leaks(text, private=private, data=file.name in _VOCABULARIES)
+        for leak in leaks:
             bad = True
             yield Check(
                 name="private",
@@ -103,47 +112,18 @@ def _private_checks(
         yield Check(name="private", status="ok", message=f"no local path and no token in {searched} text files")
 
 
-def _licence_checks(verdict: Verdict, folder: Path) -> Iterator[Check]:
+def _licence_checks(verdict: Verdict, name: str, target: str, place: str) -> Iterator[Check]:
     reasons = "; ".join(reason.text for reason in verdict.reasons if reason.allowed == verdict.allowed)
     if verdict.allowed == "no":
         hint = "keep the merge to yourself, or leave that parent out"
-        yield Check(name="licence", status="fail", message=reasons, where=str(folder), hint=hint)
+        yield Check(name="licence", status="fail", message=reasons, where=target, hint=hint)
     elif verdict.allowed == "ask":
         whose = f" ({', '.join(verdict.unlicensed)})" if verdict.unlicensed else ""
-        yield Check(
-            name="licence", status="warn", message=f"{reasons}{whose}", hint="settle it before you share the folder"
-        )
+        yield Check(name="licence", status="warn", message=f"{reasons}{whose}", hint="settle it before you share it")
     else:
         yield Check(name="licence", status="ok", message=verdict.licence or "none")
     prefix = name_prefix(verdict.licence)
-    name = folder.resolve().name
     if prefix and not name.casefold().replace("-", " ").startswith(prefix.casefold()):
         what = f"{verdict.licence} wants the model's name to begin with {prefix!r}, and it is {name!r}"
-        yield Check(
-            name="licence",
-            status="fail",
-            message=what,
-            where=str(folder),
-            hint=f"publish into ./{prefix.replace(' ', '-')}-{name}",
-        )
-
-
-def _place_checks(out: Path, folder: Path, files: Sequence[PublishFile]) -> Iterator[Check]:
-    own, place = out.resolve(), folder.resolve()
-    if own == place or own in place.parents or place in own.parents:
-        yield Check(
-            name="target",
-            status="fail",
-            message="the target and the merge lie in one another",
-            where=str(folder),
-            hint="publish beside the merge",
-        )
-    above = next(parent for parent in place.parents if parent.exists())
-    if not above.is_dir():
-        what = f"{above} is a file"
-        yield Check(name="target", status="fail", message=what, where=str(folder), hint="name another folder")
-        return
-    needed, free = sum(file.size for file in files), shutil.disk_usage(above).free
-    if needed > free:
-        what = f"{needed:,} bytes are needed and {free:,} are free"
-        yield Check(name="disk", status="fail", message=what, where=str(above), hint="make room")
+        better = place.format(name=f"{prefix.replace(' ', '-')}-{name}")
+        yield Check(name="licence", status="fail", message=what, where=target, hint=f"publish into {better}")

@@ -1,21 +1,29 @@
-"""`PublishPlan`: what would be published, as data that prints; and how it stands to a folder that is already there."""
+"""`PublishPlan`: what would be published, as data that prints."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict
 
-from hubmerge.manifest import Manifest, read_manifest
-from zoo_index.errors import HubmergeError
 from zoo_index.hub import ModelSource
 
-__all__ = ["Check", "PublishFile", "PublishPlan", "State", "as_file", "existing_state"]
+__all__ = ["Check", "PublishFile", "PublishPlan", "State", "as_file"]
 
-State = Literal["new", "already published", "replaces", "refused"]
+State = Literal["new", "already published", "replaces", "updates", "proposes", "refused"]
+
+_LFS_SUFFIXES = frozenset({
+    ".7z", ".arrow", ".bin", ".bz2", ".ckpt", ".ftz", ".gz", ".h5", ".joblib", ".mlmodel", ".model", ".msgpack", ".npy", ".npz",
+    ".onnx", ".ot", ".parquet", ".pb", ".pickle", ".pkl", ".pt", ".pth", ".rar", ".safetensors", ".tar", ".tflite", ".tgz",
+    ".wasm", ".xz", ".zip", ".zst",
+})  # fmt: skip
+"""What the .gitattributes of a new repository name; it decides, and the Hub."""
+_LFS_SIZE = 10_000_000
+"""Bytes above which the Hub keeps no file in git itself."""
 
 
 class _Record(BaseModel):
@@ -33,27 +41,44 @@ class Check(_Record):
 
 
 class PublishFile(_Record):
-    """One file of the published folder: size in bytes, sha256 as hex."""
+    """One file as it would be published: size in bytes, sha256 as hex.
+
+    blob: the name git gives to its content (sha1 as hex), which the Hub tells of small files; empty for those that are too
+    large for git.  lfs: whether the Hub is expected to keep it as an LFS file.  change: what it does to the Hub's repository.
+    """
 
     name: str
     size: int
     sha256: str
+    blob: str = ""
+    lfs: bool = False
+    change: Literal["added", "changed", "unchanged"] = "added"
 
 
 class PublishPlan(_Record):
     """Everything that publishing would do, and every check with its outcome.
 
-    state: what is at the target now: nothing (``new``), the same files (``already published``), an earlier publish
-    that will be replaced (``replaces``), or something that stays (``refused``).  card: the card's metadata.
+    kind: dense, adapter or recipe.  state: what is at the target now: nothing (``new``), the same files (``already
+    published``), an earlier publish that gives way to this one (``replaces`` a folder, ``updates`` a repository by one more
+    commit), a repository to which this is offered as a pull request (``proposes``), or something that stays (``refused``).
+    deleted: files of the repository that this publish removes; kept: those it leaves as they are.  card: the card's metadata.
+    visibility: who can see the repository, None for a folder.  commit, url: of what was published, once it is.
     """
 
     name: str
     target: str
+    kind: Literal["dense", "adapter", "recipe"]
     state: State
     files: tuple[PublishFile, ...]
+    deleted: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     card: dict[str, Any]
     licence: str | None
+    visibility: Literal["private", "public"] | None = None
+    message: str | None = None
     checks: tuple[Check, ...]
+    commit: str | None = None
+    url: str | None = None
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -70,67 +95,51 @@ class PublishPlan(_Record):
         return self.model_dump(mode="json")
 
     def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        of = f", {self.kind}" if self.kind != "dense" else ""
+        seen = f", {self.visibility}" if self.visibility else ""
+        yield f"{self.name} -> {self.target} ({self.state}{of}{seen}), {len(self.files)} files, {self.size:,} bytes"
         width = max((len(file.name) for file in self.files), default=0)
-        lines = [f"{self.name} -> {self.target} ({self.state}), {len(self.files)} files, {self.size:,} bytes"]
-        lines += [f"  {file.name.ljust(width)}  {file.size:>15,}  {file.sha256[:12]}" for file in self.files]
-        lines += [f"  {check.status:<4}  {check.name}: {check.message}" for check in self.checks]
-        return "\n".join(lines)
+        for file in self.files:
+            how = f"  {file.change:<9}  {'LFS' if file.lfs else 'git'}" if self.visibility else ""
+            digest = file.sha256 if self.visibility else file.sha256[:12]
+            yield f"  {file.name.ljust(width)}  {file.size:>15,}{how}  {digest}"
+        yield from (f"  {name}: deleted, it would compete with these files" for name in self.deleted)
+        if self.kept:
+            yield f"  kept as they are: {', '.join(self.kept)}"
+        if self.visibility:
+            facts = {key: value for key, value in self.card.items() if key != "model-index"}
+            words = yaml.safe_dump(facts, default_flow_style=True, width=10**6, sort_keys=False).strip()
+            yield f"  metadata: {words}"
+            yield f"  commit: {self.message}"
+        yield from (f"  {check.status:<4}  {check.name}: {check.message}" for check in self.checks)
 
 
 def as_file(source: ModelSource, name: str, text: str | None) -> PublishFile:
-    """Size and digest of a file as it will be published: `text` when it is written anew, else the file's own bytes."""
+    """Size and digests of a file as it will be published: `text` when it is written anew, else the file's own bytes."""
     if text is not None:
         data = text.encode()
-        return PublishFile(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    path = source.path(name)
-    with path.open("rb") as stream:
         return PublishFile(
-            name=name, size=path.stat().st_size, sha256=hashlib.file_digest(stream, "sha256").hexdigest()
+            name=name,
+            size=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            blob=_git_blob(data),
+            lfs=_expects_lfs(name, len(data)),
         )
+    path = source.path(name)
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    small = size <= _LFS_SIZE
+    blob = _git_blob(path.read_bytes()) if small else ""
+    return PublishFile(name=name, size=size, sha256=digest, blob=blob, lfs=_expects_lfs(name, size))
 
 
-def existing_state(
-    folder: Path, manifest: Manifest, files: Sequence[PublishFile], *, overwrite: bool
-) -> tuple[State, tuple[Check, ...]]:
-    """What is at the target, and the check that fails when it has to stay.
-
-    Only a folder that holds a hubmerge.json is ever replaced: it can be made again from its recipe.
-    """
-    if not folder.exists() and not folder.is_symlink():
-        return "new", ()
-    there: Manifest | None = None
-    if folder.is_dir() and not folder.is_symlink():
-        try:
-            there = read_manifest(folder)
-        except HubmergeError:
-            there = None
-    if there is None:
-        hint = "name a folder that does not exist yet"
-        return "refused", (_refusal(f"something else is at {folder}", folder, hint),)
-    if there.plan_hash == manifest.plan_hash and _same_files(folder, files):
-        return "already published", ()
-    if overwrite:
-        return "replaces", ()
-    same = there.plan_hash == manifest.plan_hash
-    what = "an earlier publish of this merge with other files" if same else "another merge"
-    return "refused", (
-        _refusal(f"{what} is at {folder}", folder, "replace it with --overwrite, or name another folder"),
-    )
+def _git_blob(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
-def _refusal(message: str, folder: Path, hint: str) -> Check:
-    return Check(name="target", status="fail", message=message, where=str(folder), hint=hint)
-
-
-def _same_files(folder: Path, files: Sequence[PublishFile]) -> bool:
-    present = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    if present != sorted(file.name for file in files):
-        return False
-    for file in files:
-        path = folder / file.name
-        if path.stat().st_size != file.size:
-            return False
-        with path.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != file.sha256:
-                return False
-    return True
+def _expects_lfs(name: str, size: int) -> bool:
+    return size > _LFS_SIZE or (size > 0 and Path(name).suffix in _LFS_SUFFIXES)

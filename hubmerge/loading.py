@@ -1,4 +1,4 @@
-"""`AutoMergedModel`: merged models by `from_pretrained`, from a folder or straight from a recipe."""
+"""`AutoMergedModel`: merged models by `from_pretrained`, from a folder, the Hub, or straight from a recipe."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 
 from hubmerge.compute import compute
 from hubmerge.errors import MergeError, PlanError
+from hubmerge.fetching import fetch_parents
 from hubmerge.io.reader import NUMPY, InputFiles, Workspace
+from hubmerge.manifest import MANIFEST_NAME
 from hubmerge.plan import build_plan
 from hubmerge.plan_types import Plan, Step
+from hubmerge.published import as_token, check_weights, fetch_files, open_published, published_kind, published_plan
 from hubmerge.recipe import Recipe
-from zoo_index.hub import open_source
-from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType
 
 if TYPE_CHECKING:
@@ -36,26 +37,81 @@ class AutoMergedModel:
     def from_pretrained(cls, source: str | Path | Recipe | Mapping[str, Any], **kwargs: Any) -> PreTrainedModel:
         """Load a merged model.
 
-        source: a folder (the OUT of a merge, a published one, or any model folder), the name of a model in the local Hub
-        cache, or a recipe (YAML file, mapping, `Recipe`), which is merged straight into the model: no checkpoint is
-        written, and memory peaks at the model and the tensors in flight.  kwargs are transformers' (``dtype``,
-        ``device_map``, ...; dtype defaults to the stored one, "auto").  Returns the model in evaluation mode, an instance of
-        the class that config.json names (``LlamaForCausalLM``).
+        source: a folder (the OUT of a merge, a published one, or any model folder), a model on the Hub (``user/name``), or a
+        recipe (YAML file, mapping, `Recipe`).  A recipe, and a repository that holds only one, is merged straight into the
+        model: no checkpoint is written, and memory peaks at the model and the tensors in flight.  For a published recipe the
+        parents are taken at their commits, and the weights are first compared with the digests that were published, which
+        computes them twice.  An adapter is put on its base model by transformers' `load_adapter`: the result is the base's
+        class with the adapter active, not merged and not a `PeftModel`.
 
-        Raises the errors of `build_plan`, and `MergeError` when the class and the tensors do not match.
+        kwargs are transformers' (``dtype``, ``device_map``, ...; dtype defaults to the stored one, "auto"); ``revision`` and
+        ``token`` are for the Hub.  Code that comes with a model runs only with ``trust_remote_code=True``, and never from a
+        recipe.  Returns the model in evaluation mode, an instance of the class that config.json names
+        (``LlamaForCausalLM``).
+
+        Raises the errors of `build_plan`, `HubError`, `MergeError` when the class and the tensors do not match, and
+        `VerifyError` when a published recipe does not give what was published.
         """
         kwargs.setdefault("dtype", "auto")
-        if isinstance(source, Recipe | Mapping):
-            return _assemble(build_plan(source), kwargs)
-        if Path(source).is_file():
-            return _assemble(build_plan(source), kwargs)
-        folder = Path(source).is_dir()
-        opened = open_source(
-            ModelRef.of(str(source) if not folder else str(Path(source).absolute()), kwargs.pop("revision", None))
+        revision, token = kwargs.pop("revision", None), kwargs.pop("token", None)
+        trust = bool(kwargs.pop("trust_remote_code", False))
+        if isinstance(source, Recipe | Mapping) or Path(source).is_file():
+            with as_token(token):
+                plan = build_plan(source)
+                fetch_parents(plan)
+                return _from_recipe(plan, kwargs, plan.recipe)
+        opened = open_published(source, revision, token)
+        kind = published_kind(opened)
+        if kind == "recipe":
+            with as_token(token):
+                plan, manifest = published_plan(opened)
+                check_weights(plan, manifest, str(opened.pinned))
+                return _from_recipe(plan, kwargs, opened.path(MANIFEST_NAME).parent)
+        folder = fetch_files(opened, code=trust)
+        if kind == "adapter":
+            return _with_adapter(folder, kwargs, token, trust=trust)
+        config = read_folder_config(folder)
+        concrete = _trusted_class(config) if trust else None
+        if concrete is not None:
+            kwargs["trust_remote_code"] = True
+        loaded = _loaded(
+            concrete or model_class(config, str(source)), folder, kwargs, "the folder does not have", str(source)
         )
-        path = opened.path("config.json").parent
-        concrete = model_class(read_folder_config(path), str(source))
-        return _loaded(concrete, path, kwargs, "the folder does not have", str(source))
+        return _remember(loaded, folder)
+
+
+def _remember(loaded: Any, source: Recipe | Path) -> Any:
+    """Note on a model what it was loaded from, so that it can be published as the merge it is."""
+    model = loaded[0] if isinstance(loaded, tuple) else loaded
+    model.hubmerge_source = source
+    return loaded
+
+
+def _from_recipe(plan: Plan, kwargs: dict[str, Any], source: Recipe | Path) -> PreTrainedModel:
+    return _remember(_assemble(plan, kwargs), source)
+
+
+def _trusted_class(config: Mapping[str, Any]) -> Any:
+    """The Auto class of transformers that loads the model's own code; None when its config names none."""
+    import transformers
+
+    named = [name for name in config.get("auto_map") or {} if name.startswith("AutoModel")]
+    chosen = next((name for name in named if name != "AutoModel"), "AutoModel" if named else None)
+    return getattr(transformers, chosen, None) if chosen else None
+
+
+def _with_adapter(folder: Path, kwargs: dict[str, Any], token: str | None, *, trust: bool) -> PreTrainedModel:
+    """The base model of a PEFT adapter with the adapter on it."""
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not isinstance(base, str) or not base:
+        raise PlanError("the adapter does not name its base model", where=str(folder), hint="merge again")
+    wants_info = bool(kwargs.pop("output_loading_info", False))
+    model = AutoMergedModel.from_pretrained(base, revision=revision, token=token, trust_remote_code=trust, **kwargs)
+    model.load_adapter(str(folder))
+    model.eval()
+    _remember(model, folder)
+    return (model, {"missing_keys": set()}) if wants_info else model
 
 
 def read_folder_config(folder: Path) -> dict[str, Any]:

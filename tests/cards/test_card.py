@@ -227,7 +227,7 @@ def test_renaming_leaves_a_persons_words_alone(merge):
     mine = (merge / "README.md").read_text().replace("## Limitations", "I like zoo-ties best.\n\n## Limitations")
     renamed = rename_card(mine, "zoo-ties", "other")
     assert "\n# other\n" in renamed
-    assert 'folder = "./other"' in renamed
+    assert 'model_id = "./other"' in renamed
     assert "I like zoo-ties best." in renamed
     assert not is_untouched(renamed)
 

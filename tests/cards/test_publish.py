@@ -60,7 +60,7 @@ def test_the_published_card_carries_the_new_name(merge, tmp_path):
     publish(merge, tmp_path / "zoo-ties")
     words = (tmp_path / "zoo-ties/README.md").read_text()
     assert "\n# zoo-ties\n\nzoo-ties is an image classifier" in words
-    assert 'folder = "./zoo-ties"' in words
+    assert 'model_id = "./zoo-ties"' in words
 
 
 def test_the_published_model_loads(merge, tmp_path):
@@ -173,24 +173,32 @@ def test_a_llama_licence_wants_its_name(merge, tmp_path):
     assert publish(merge, tmp_path / "Llama-zoo").state == "new"
 
 
-@pytest.mark.parametrize(
-    ("target", "fault"),
-    [
+def test_a_bare_name_is_neither_a_folder_nor_a_repository(merge):
+    assert _faults(merge, "zoo") == ["'zoo' is neither ./folder nor user/name · for a folder write ./zoo"]
+
+
+def test_without_the_network_nothing_is_published_on_the_hub(merge):
+    assert _faults(merge, "me/zoo") == ["HF_HUB_OFFLINE is set · me/zoo · unset it, or publish into ./folder"]
+
+
+def test_what_is_for_the_hub_means_nothing_for_a_folder(merge):
+    assert _faults(merge, "./x", public=True) == [
+        "--public means nothing for a folder · ./x · name user/name on the Hub"
+    ]
+
+
+def test_a_whole_model_is_not_published_as_an_adapter(merge):
+    assert _faults(merge, "./x", as_="adapter") == [
+        f"this merge is a whole model, not an adapter · {merge} · publish it with --as dense or recipe"
+    ]
+
+
+def test_a_recipe_cannot_name_a_folder(merge, tmp_path):
+    assert _faults(merge, "./x", as_="recipe") == [
         (
-            "me/zoo",
-            "publishing to the Hub comes with a later version · me/zoo · publish into ./zoo and upload it with `hf upload me/zoo ./zoo`",
-        ),
-        ("zoo", "'zoo' is neither ./folder nor user/name · for a folder write ./zoo"),
-    ],
-)
-def test_only_folders_can_be_published_into_yet(merge, target, fault):
-    assert _faults(merge, target) == [fault]
-
-
-@pytest.mark.parametrize("kind", ["adapter", "recipe"])
-def test_only_dense_merges_exist_yet(merge, kind):
-    assert _faults(merge, "./x", as_=kind) == [
-        f"a merge cannot be published as {kind} yet · {merge} · only dense exists so far"
+            f"a recipe can only name models on the Hub, and this parent is a folder · {tmp_path}/models/parent · "
+            "publish the parent first and merge from there, or publish --as dense"
+        )
     ]
 
 

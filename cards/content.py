@@ -1,0 +1,139 @@
+"""`Content`: what exactly would be published of a merge, wherever it goes: names, bytes, card, licence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from cards.card_check import read_front_matter
+from cards.card_file import CARD_NAME, recipe_card, rename_card
+from cards.errors import PublishError
+from cards.licence import Verdict, judge_licences
+from cards.model_facts import is_adapter
+from cards.names import as_folder
+from cards.parents import ParentFacts, read_parents
+from cards.public import public_manifest
+from cards.publish_plan import PublishFile, as_file
+from cards.weight_names import is_weights
+from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
+from zoo_index.hub import LocalFolder
+from zoo_index.reference import ModelRef, PinnedRef
+
+__all__ = ["RECIPE_NAME", "Content", "Kind", "gather", "pinned_recipe"]
+
+Kind = Literal["dense", "adapter", "recipe"]
+RECIPE_NAME = "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What would be published.  texts: the files that are written anew, as they will be; the others are copied."""
+
+    source: LocalFolder
+    manifest: Manifest
+    kind: Kind
+    files: tuple[PublishFile, ...]
+    texts: Mapping[str, str]
+    card: Mapping[str, Any]
+    parents: tuple[ParentFacts, ...]
+    verdict: Verdict
+
+    def data(self, name: str) -> bytes | Path:
+        """A file's bytes when they are written anew, else where they are."""
+        return self.texts[name].encode() if name in self.texts else self.source.path(name)
+
+
+def gather(out: Path, kind: Kind | None, *, name: str, place: str) -> Content:
+    """Everything to publish of the merge in `out`.
+
+    kind: None is what `out` holds: an adapter, a recipe without weights, else dense.  name: the published model's name;
+    place: how code loads it (``./folder`` or ``user/name``).  A recipe goes without weights: its manifest keeps their
+    digests, and recipe.yaml names every parent at its commit.
+
+    Raises `ManifestError` when `out` is no merge, and `PublishError` for a kind that it cannot be published as.
+    """
+    manifest = read_manifest(out)
+    source = LocalFolder(out, PinnedRef(ModelRef.of(as_folder(str(out)))))
+    present = source.files()
+    kind = kind or _kind_of(out, present)
+    _check_kind(kind, out, manifest)
+    names = {name for name in manifest.files if name in present and not (kind == "recipe" and is_weights(name))}
+    texts = {MANIFEST_NAME: public_manifest(manifest).to_json()}
+    if kind == "recipe":
+        texts[RECIPE_NAME] = yaml.safe_dump(pinned_recipe(manifest), sort_keys=False, allow_unicode=True, width=100)
+    front: dict[str, Any] = {}
+    if CARD_NAME in present:
+        card = (out / CARD_NAME).read_text(encoding="utf-8", errors="replace")
+        texts[CARD_NAME] = rename_card(card, out.resolve().name, name, place)
+        if kind == "recipe":
+            texts[CARD_NAME] = recipe_card(texts[CARD_NAME], place)
+        try:
+            front = read_front_matter(texts[CARD_NAME])
+        except ValueError:
+            front = {}  # the card's check says what is wrong with it
+    parents = read_parents(manifest)
+    return Content(
+        source=source,
+        manifest=manifest,
+        kind=kind,
+        files=tuple(as_file(source, each, texts.get(each)) for each in sorted(names | texts.keys())),
+        texts=texts,
+        card=front,
+        parents=parents,
+        verdict=judge_licences([each.licence for parent in parents for each in parent.models]),
+    )
+
+
+def pinned_recipe(manifest: Manifest) -> dict[str, Any]:
+    """The recipe of a merge with every Hub model at the commit it was taken at: ``org/name@commit``."""
+    pins: dict[str, str] = {}
+    for parent in manifest.parents:
+        model = _pinned(parent.reference, parent.commit)
+        pins[parent.reference] = model
+        if parent.adapter is not None:
+            pins[f"{parent.reference}+{parent.adapter}"] = f"{model}+{_pinned(parent.adapter, parent.adapter_commit)}"
+    recipe = dict(manifest.recipe)
+    for key in ("base_model", "tokenizer_source"):
+        if isinstance(recipe.get(key), str):
+            recipe[key] = pins.get(recipe[key], recipe[key])
+    if isinstance(recipe.get("models"), list):
+        recipe["models"] = [{**entry, "model": pins.get(entry["model"], entry["model"])} for entry in recipe["models"]]
+    return recipe
+
+
+def _pinned(reference: str, commit: str | None) -> str:
+    return f"{reference.partition('@')[0]}@{commit}" if commit else reference
+
+
+def _kind_of(out: Path, present: Mapping[str, int]) -> Kind:
+    if is_adapter(out):
+        return "adapter"
+    return "recipe" if RECIPE_NAME in present and not any(map(is_weights, present)) else "dense"
+
+
+def _check_kind(kind: Kind, out: Path, manifest: Manifest) -> None:
+    found = is_adapter(out)
+    if kind == "adapter" and not found:
+        raise PublishError(
+            "this merge is a whole model, not an adapter", where=str(out), hint="publish it with --as dense or recipe"
+        )
+    if kind != "adapter" and found:
+        raise PublishError("this merge is an adapter", where=str(out), hint="publish it with --as adapter")
+    if kind != "recipe":
+        return
+    local = [parent.reference for parent in manifest.parents if parent.commit is None]
+    local += [parent.adapter for parent in manifest.parents if parent.adapter and parent.adapter_commit is None]
+    if local:
+        folders = [
+            PublishError(
+                "a recipe can only name models on the Hub, and this parent is a folder",
+                where=folder,
+                hint="publish the parent first and merge from there, or publish --as dense",
+            )
+            for folder in dict.fromkeys(local)
+        ]
+        raise PublishError.of(folders)
