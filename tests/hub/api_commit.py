@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any
 
 from hub.card_rules import validate_card
-from hub.cdn import upload_address
+from hub.cdn import store_upload, upload_address
 from hub.objects import Blob
 from hub.pulls import open_pull_request
 from hub.repository import Repository
@@ -83,11 +83,13 @@ def lfs_batch(state: HubState, request: Request) -> Response:
         rows.append(row)
         if item["oid"] in repository.lfs:
             continue
-        upload: dict[str, Any] = {"href": upload_address(state, item["oid"])}
+        upload: dict[str, Any] = {"href": upload_address(state, repository, item["oid"])}
         count = ceil(item["size"] / state.settings.part_size)
         if count > 1 and "multipart" in transfers:
             parts_used = True
-            addresses = {f"{part:05d}": upload_address(state, item["oid"], part) for part in range(1, count + 1)}
+            addresses = {
+                f"{part:05d}": upload_address(state, repository, item["oid"], part) for part in range(1, count + 1)
+            }
             upload["header"] = {"chunk_size": str(state.settings.part_size), **addresses}
             upload["href"] = _endpoint(state, repository, "complete_multipart")
         row["actions"] = {"upload": upload, "verify": {"href": _endpoint(state, repository, "verify"), "header": {}}}
@@ -112,24 +114,23 @@ def complete_multipart(state: HubState, request: Request) -> Response:
         for number in numbers:
             target.write(parts[number].read_bytes())
             parts[number].unlink()
-    with joined.open("rb") as content:
-        blob = state.objects.put(content)
-    joined.unlink()
-    if blob.sha256 != sha256:
-        raise Refusal(400, f"BadDigest: the content is {blob.sha256}, announced was {sha256}")
+    try:
+        with joined.open("rb") as content:
+            store_upload(state, request.fields["kind"], request.fields["repo"], sha256, content)
+    finally:
+        joined.unlink()
     return json_response({"success": True})
 
 
 @ROUTES.on("POST", "/api/{kind}/{repo}/lfs/verify")
 def lfs_verify(state: HubState, request: Request) -> Response:
-    """Whether an upload has arrived; from now on commits to this repository may point to it."""
+    """Whether an upload has arrived whole."""
     repository, viewer, value = state.repository(request), state.user(request), request.json()
     if viewer.role != "write":
         raise Refusal(403, "Forbidden: you must use a write token to upload to a repository.")
     sha256 = str(value.get("oid"))
-    if sha256 not in state.objects or state.objects.path(sha256).stat().st_size != value.get("size"):
+    if sha256 not in repository.lfs or state.objects.path(sha256).stat().st_size != value.get("size"):
         raise Refusal(404, f"Object {sha256} was not uploaded, or has another size")
-    repository.lfs.add(sha256)
     return json_response({"success": True})
 
 

@@ -109,7 +109,8 @@ def raw(state: HubState, request: Request) -> Response:
     _, commit, path, entry = _file(state, request)
     headers = {"X-Repo-Commit": commit.id, "ETag": f'"{entry.oid}"', "Content-Type": "text/plain; charset=utf-8"}
     if entry.lfs:
-        return Response(200, headers, pointer_text(entry.sha256, entry.size))
+        pointer = state.objects.put(pointer_text(entry.sha256, entry.size))
+        return file_response(request, state.objects.path(pointer.sha256), f"{path} (pointer)", headers)
     return file_response(request, state.objects.path(entry.sha256), path, headers)
 
 

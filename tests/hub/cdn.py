@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from pathlib import PurePosixPath
+from typing import IO
 from urllib.parse import quote, urlencode
 
 from hub.ranges import file_response
@@ -18,7 +19,7 @@ from hub.state import HubState
 from hub.trees import Entry
 from hub.wire import Refusal, Request, Response
 
-__all__ = ["ROUTES", "download_address", "upload_address"]
+__all__ = ["ROUTES", "download_address", "store_upload", "upload_address"]
 
 ROUTES = Routes()
 
@@ -37,9 +38,10 @@ def download_address(state: HubState, repository: Repository, path: str, entry: 
     return _signed(state, f"/repos/{repository.kind}/{quote(repository.id)}/{entry.sha256}", path)
 
 
-def upload_address(state: HubState, sha256: str, part: int = 0) -> str:
-    """Where to PUT an LFS file, or part `part` of it, counted from 1."""
-    return _signed(state, f"/uploads/{sha256}/{part}" if part else f"/uploads/{sha256}")
+def upload_address(state: HubState, repository: Repository, sha256: str, part: int = 0) -> str:
+    """Where to PUT an LFS file of the repository, or part `part` of it, counted from 1."""
+    place = f"/uploads/{repository.kind}/{quote(repository.id)}/{sha256}"
+    return _signed(state, f"{place}/{part}" if part else place)
 
 
 def _check(state: HubState, request: Request) -> None:
@@ -62,17 +64,25 @@ def download(state: HubState, request: Request) -> Response:
     return file_response(request, state.objects.path(sha256), file, headers)
 
 
-@ROUTES.on("PUT", "/uploads/{sha256}")
+@ROUTES.on("PUT", "/uploads/{kind}/{repo}/{sha256}")
 def upload(state: HubState, request: Request) -> Response:
     _check(state, request)
     request.body.seek(0)
-    blob = state.objects.put(request.body)
-    if blob.sha256 != request.fields["sha256"]:
-        raise Refusal(400, f"BadDigest: the content is {blob.sha256}, announced was {request.fields['sha256']}")
-    return Response(200, {"ETag": f'"{blob.sha256[:32]}"'})
+    store_upload(state, request.fields["kind"], request.fields["repo"], request.fields["sha256"], request.body)
+    return Response(200, {"ETag": f'"{request.fields["sha256"][:32]}"'})
 
 
-@ROUTES.on("PUT", "/uploads/{sha256}/{num}")
+def store_upload(state: HubState, kind: str, repo: str, sha256: str, content: IO[bytes]) -> None:
+    """Keep an LFS file whose content is the announced one; from now on commits to the repository may point to it."""
+    repository, blob = state.find(kind, repo), state.objects.put(content)
+    if repository is None:
+        raise Refusal(404, f"{repo} is gone")
+    if blob.sha256 != sha256:
+        raise Refusal(400, f"BadDigest: the content is {blob.sha256}, announced was {sha256}")
+    repository.lfs.add(sha256)
+
+
+@ROUTES.on("PUT", "/uploads/{kind}/{repo}/{sha256}/{num}")
 def upload_part(state: HubState, request: Request) -> Response:
     _check(state, request)
     sha256, number = request.fields["sha256"], int(request.fields["num"])

@@ -2,14 +2,12 @@
 
 In a conftest.py: ``from hub.fixtures import api, hub, hub_home, start_hub`` (the folder tests/ is on the path under pytest).
 
-What huggingface_hub 2.4.0 reads once, at import, and so cannot be changed in one process: the default endpoint of the
-module-level functions (``huggingface_hub.model_info`` and so on belong to an HfApi made at import) and of ``hf_hub_url``
-(``file_download.HUGGINGFACE_CO_URL_TEMPLATE``), the set of origins that may see the token, ``cli``, the default
-``cache_dir`` of functions that name it in their signature, and everything transformers and peft take from there.
-`connect_client` replaces the module constants that are read at call time (ENDPOINT, HF_HUB_OFFLINE, HF_HUB_CACHE,
-HF_HUB_DISABLE_XET, the token's file): ``HfApi()``, ``HfApi(endpoint=...)``, ``ModelCard.validate``, ``HfFileSystem``,
-snapshot_download and hf_hub_download through an HfApi work.  For transformers and peft by repository id, and for the
-command line, run a subprocess with `HubServer.environment`.
+huggingface_hub 2.4.0 reads its environment once, at import.  `connect_client` replaces what it keeps of it: the module
+constants (endpoint, cache, token file, offline, Xet), the endpoint of the module-level functions (``api`` of hf_api), and
+the origins that may see the token.  So in one process work: ``HfApi()``, the module-level functions, ``ModelCard``,
+``HfFileSystem``, and transformers by repository id.  Copied by value, and so not reached: the default folder of
+``scan_cache_dir``, the assets cache, git credentials, ``hf auth``.  For the command line, and wherever a test is about the
+environment itself, run a subprocess with `HubServer.environment`.
 """
 
 from __future__ import annotations
@@ -31,7 +29,8 @@ __all__ = ["api", "connect_client", "hub", "hub_home", "start_hub"]
 
 def connect_client(server: HubServer, monkeypatch: pytest.MonkeyPatch, home: Path, token: str | None = None) -> None:
     """Point this process's client at `server`, with its cache in `home` and `token` as the one it finds by itself."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, hf_api
+    from huggingface_hub.utils import _http
 
     for name in ("HUGGING_FACE_HUB_TOKEN", "HF_TOKEN", "HF_OIDC_RESOURCE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
@@ -55,6 +54,8 @@ def connect_client(server: HubServer, monkeypatch: pytest.MonkeyPatch, home: Pat
     }
     for name, value in values.items():
         monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(hf_api.api, "endpoint", server.url)
+    monkeypatch.setattr(_http, "_HUB_ORIGINS", frozenset({_http._url_origin(server.url)}))
 
 
 @pytest.fixture

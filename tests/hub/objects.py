@@ -57,6 +57,3 @@ class ObjectStore:
 
     def read(self, sha256: str) -> bytes:
         return self.path(sha256).read_bytes()
-
-    def __contains__(self, sha256: str) -> bool:
-        return self.path(sha256).is_file()

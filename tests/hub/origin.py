@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import socket
+import sys
 import tempfile
 import threading
 import traceback
@@ -43,7 +44,8 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        self.origin.crashes.append(traceback.format_exc())
+        if not isinstance(sys.exception(), ConnectionError):  # a client that goes away is no mistake of ours
+            self.origin.crashes.append(traceback.format_exc())
 
 
 class Origin:
@@ -104,7 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
         origin = self.server.origin
         number = origin.log.next_number()
         with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as body:
-            self._read_body(body)
+            if not self._read_body(body):
+                self.close_connection = True
+                return
             request = self._request(body)
             response, fault = origin.respond(request)
             size = 0 if self.command == "HEAD" or _BODILESS.fullmatch(str(response.status)) else response.size
@@ -126,18 +130,23 @@ class _Handler(BaseHTTPRequestHandler):
             body=body,
         )
 
-    def _read_body(self, body: IO[bytes]) -> None:
+    def _read_body(self, body: IO[bytes]) -> bool:
+        """Whether the whole body came: a client that died halfway has asked for nothing."""
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
-            while size := int(self.rfile.readline().partition(b";")[0], 16):
-                body.write(self.rfile.read(size))
+            while size := int(self.rfile.readline().partition(b";")[0] or b"-1", 16):
+                chunk = self.rfile.read(max(0, size))
+                if len(chunk) != size:
+                    return False
+                body.write(chunk)
                 self.rfile.readline()
             while self.rfile.readline().strip():
                 pass  # trailers
-            return
+            return True
         left = int(self.headers.get("Content-Length") or 0)
         while left > 0 and (chunk := self.rfile.read(min(left, _CHUNK))):
             body.write(chunk)
             left -= len(chunk)
+        return left <= 0
 
     def _write(self, number: int, response: Response, size: int) -> None:
         cut = response.cut_at is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -135,7 +135,7 @@ class HubServer:
             start = None if ref in repository.refs else repository.head
             tree = (start or repository.commits[repository.refs[ref]]).tree
             changes: list[Change] = []
-            for path, content in _contents(files).items():
+            for path, content in _contents(files):
                 if content is None:
                     changes.append(Delete(path))
                 else:
@@ -187,8 +187,8 @@ class HubServer:
         """The whole environment of a subprocess whose Hub is this one.
 
         home: holds the client's cache, token file and hubmerge's cache.  token: None is an anonymous client.
-        The client reads HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and HF_HUB_DISABLE_XET once, when it is imported;
-        a subprocess is the only way to have them for all of it (see `fixtures` for what works in one process).
+        The client reads HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and HF_HUB_DISABLE_XET once, when it is imported, so they
+        must be there before; `fixtures` says what works within one process.
         """
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_CLIENT_VARIABLES)}
         ours = {
@@ -206,7 +206,11 @@ class HubServer:
         return {**kept, **ours, **({"HF_TOKEN": token} if token else {})}
 
 
-def _contents(files: Path | Mapping[str, str | bytes | None]) -> dict[str, bytes | None]:
+def _contents(files: Path | Mapping[str, str | bytes | None]) -> Iterator[tuple[str, bytes | None]]:
+    """Path in the repository and content, one file after the other: a folder need not fit into memory."""
     if isinstance(files, Path):
-        return {p.relative_to(files).as_posix(): p.read_bytes() for p in sorted(files.rglob("*")) if p.is_file()}
-    return {path: text.encode() if isinstance(text, str) else text for path, text in files.items()}
+        for path in sorted(files.rglob("*")):
+            if path.is_file():
+                yield path.relative_to(files).as_posix(), path.read_bytes()
+    else:
+        yield from ((path, text.encode() if isinstance(text, str) else text) for path, text in files.items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import (
@@ -117,3 +119,14 @@ def test_the_client_of_this_process_finds_a_token_where_it_looks_for_one(hub, mo
         HfApi().create_repo("ada/model")
     monkeypatch.setenv("HF_TOKEN", hub.token)
     assert HfApi().create_repo("ada/model").repo_id == "ada/model"
+
+
+def test_the_module_level_functions_of_this_process_reach_the_test_hub_too(hub, hub_home):
+    import huggingface_hub
+
+    hub.add("ada/model", model_files())
+    assert huggingface_hub.model_info("ada/model").author == "ada"
+    folder = Path(huggingface_hub.snapshot_download("ada/model"))
+    assert folder.is_relative_to(hub_home)
+    assert huggingface_hub.hf_hub_download("ada/model", "config.json") == str(folder / "config.json")
+    assert huggingface_hub.ModelCard.load("ada/model").data.license == "mit"

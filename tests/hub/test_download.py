@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,12 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import get_session
+from hypothesis import given
+from hypothesis import strategies as st
 
+from hub.ranges import file_response
 from hub.small_models import model_files, packed
+from hub.wire import Request
 
 
 def get(address, **headers):
@@ -68,6 +73,23 @@ def test_ranges_are_served_on_both_origins(hub, name, asked, status, content, sa
     assert (answer.status_code, answer.content, answer.headers.get("content-range")) == (status, content, said)
     last = hub.log.requests()[-1]
     assert (last.range, last.sent, last.origin) == (asked, len(content), "cdn" if name == "large.bin" else "api")
+
+
+@given(content=st.binary(min_size=1, max_size=40), first=st.integers(0, 45), last=st.integers(0, 45))
+def test_a_range_is_the_slice_it_names(tmp_path_factory, content, first, last):
+    path = tmp_path_factory.mktemp("range") / "file"
+    path.write_bytes(content)
+    request = Request("api", "GET", "/", {}, "", {"range": f"bytes={first}-{last}"}, io.BytesIO())
+    answer = file_response(request, path, "file", {})
+
+    expected = content[first : last + 1]
+    assert answer.status == (206 if expected else 416)
+    assert answer.size == len(expected)
+    if expected:
+        with path.open("rb") as file:
+            file.seek(answer.body.start)
+            assert file.read(answer.body.length) == expected
+        assert answer.headers["Content-Range"] == f"bytes {first}-{first + len(expected) - 1}/{len(content)}"
 
 
 def test_an_address_of_the_other_origin_works_only_with_its_signature_and_without_a_token(hub):

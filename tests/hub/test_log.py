@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+
+import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.utils import get_session
 
 from hub import token_hash
 from hub.small_models import model_files, packed
+
+COMMIT = b'{"key": "header", "value": {"summary": "s"}}\n{"key": "file", "value": {"path": "a", "content": "a"}}\n'
 
 
 def get(address, **headers):
@@ -92,3 +97,24 @@ def test_a_body_without_a_length_is_read(hub, api):
     chunks = (piece for piece in (b'{"content": "---\\nlicense: ', b'mine\\n---\\n"}'))
     answer = get_session().post(f"{hub.url}/api/validate-yaml", content=chunks)
     assert (answer.status_code, len(answer.json()["errors"])) == (400, 1)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 200\r\n\r\n" + COMMIT,
+        b"Transfer-Encoding: chunked\r\n\r\nff\r\n" + COMMIT,
+        b"Transfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_a_client_that_dies_halfway_has_asked_for_nothing(hub, rest):
+    """The lines of a commit that did arrive are not committed."""
+    before = hub.add("ada/model").head.id
+    head = f"POST /api/models/ada/model/commit/main HTTP/1.1\r\nAuthorization: Bearer {hub.token}\r\n".encode()
+    with socket.create_connection(("127.0.0.1", int(hub.url.rpartition(":")[2]))) as connection:
+        connection.sendall(head + rest)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b""  # closed without an answer
+
+    assert hub.repository("ada/model").head.id == before
+    assert len(hub.log) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
@@ -344,3 +346,34 @@ def test_a_name_that_git_would_misread_is_refused(hub, api):
     answer = get_session().post(f"{hub.url}/api/repos/create", json={"name": "x.git"}, headers=headers)
 
     assert (answer.status_code, answer.json()) == (400, {"error": "Invalid repo name: x.git"})
+
+
+def test_files_named_in_gitignore_are_left_out(hub, api, tmp_path):
+    files = {
+        ".gitignore": "*.log\n/checkpoints/\n# a comment\n",
+        "a.txt": "a",
+        "x/b.log": "b",
+        "checkpoints/c.txt": "c",
+    }
+    hub.add("ada/model")
+    api.upload_folder(repo_id="ada/model", folder_path=write_folder(tmp_path / "model", files))
+
+    assert paths(api, "ada/model") == [".gitattributes", ".gitignore", "a.txt"]
+
+
+def test_a_dataset_is_created_written_and_read(hub, api):
+    url = api.create_repo("ada/verses", repo_type="dataset")
+    api.upload_file(path_or_fileobj=b"\0\1", path_in_repo="d/a.bin", repo_id="ada/verses", repo_type="dataset")
+
+    assert url.repo_type == "dataset"
+    assert api.list_repo_files("ada/verses", repo_type="dataset") == [".gitattributes", "d/a.bin"]
+    path = Path(api.hf_hub_download("ada/verses", "d/a.bin", repo_type="dataset"))
+    assert path.read_bytes() == b"\0\1"
+
+
+def test_a_whole_folder_can_be_put_there_without_http(hub, api, tmp_path):
+    folder = write_folder(tmp_path / "model", {**model_files(), "d/e.txt": "e"})
+    hub.add("ada/model", folder)
+
+    assert paths(api, "ada/model") == [".gitattributes", "README.md", "config.json", "d/e.txt", "model.safetensors"]
+    assert [record.method for record in hub.log.requests()] == ["GET"]
