@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -62,7 +62,7 @@ class HubServer:
         self.other_token = accounts.new_token("bob")
         accounts.organisations["acme"] = {"ada"}
 
-    def _origin(self, name: str, answer: Any) -> Origin:
+    def _origin(self, name: str, answer: Callable[[Request], Response]) -> Origin:
         return Origin(name, answer, log=self.log, faults=self.faults, crashes=self.crashes)
 
     def _as_stranger(self, request: Request) -> Response:

@@ -186,6 +186,13 @@ def test_file_metadata_tells_lfs_from_git(hub, api):
     assert (files["config.json"].lfs, len(files["config.json"].blob_id)) == (None, 40)
 
 
+def test_the_security_scan_is_reported_when_asked_for(hub, api):
+    hub.add("ada/model")
+    assert api.model_info("ada/model").security_repo_status is None
+    status = api.model_info("ada/model", securityStatus=True).security_repo_status
+    assert status == {"scansDone": True, "filesWithIssues": []}
+
+
 def test_git_names_are_git_s_own(hub, api):
     """Worked out with `git hash-object` and `git mktree`: a file "hello\\n" and a folder that holds it as x.txt."""
     hub.add("ada/model", {"d/x.txt": "hello\n"})
