@@ -192,6 +192,7 @@ def _check_reload(folder: Path) -> Check:
     import torch
 
     from hubmerge.loading import model_class, read_folder_config
+    from hubmerge.made_up_inputs import made_up_inputs
 
     try:
         concrete = model_class(read_folder_config(folder), str(folder))
@@ -207,7 +208,7 @@ def _check_reload(folder: Path) -> Check:
         return Check("reload", False, f"{concrete.__name__} and the tensors do not match: {', '.join(odd)}")
     try:
         with torch.no_grad():
-            outputs = model(**_dummy_inputs(model))
+            outputs = model(**made_up_inputs(model))
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
         return Check(
             "reload",
@@ -218,21 +219,3 @@ def _check_reload(folder: Path) -> Check:
     if not tensors or not all(bool(torch.isfinite(value).all()) for value in tensors):
         return Check("reload", False, f"{concrete.__name__} loads, but its outputs are not finite")
     return Check("reload", True, f"{concrete.__name__} loads, its outputs are finite")
-
-
-def _dummy_inputs(model: Any) -> dict[str, Any]:
-    """A made-up input by the model's main input: an image of the config's size, or the first token ids."""
-    import torch
-
-    config = model.config
-    if model.main_input_name == "pixel_values":
-        vision = getattr(config, "vision_config", config)
-        size = getattr(vision, "image_size", None) or 64
-        height, width = size if isinstance(size, list | tuple) else (size, size)
-        return {
-            "pixel_values": torch.rand(
-                1, getattr(vision, "num_channels", 3), height, width, generator=torch.Generator().manual_seed(0)
-            )
-        }
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return {"input_ids": torch.arange(8).reshape(1, 8) % int(getattr(text, "vocab_size", 8))}

@@ -18,6 +18,8 @@ from transformers import (
     PreTrainedModel,
     ResNetConfig,
     ResNetForImageClassification,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 from zoo import recipe
 
@@ -90,7 +92,20 @@ def test_a_class_that_transformers_does_not_have_fails(tmp_path: Path) -> None:
     assert detail.startswith("transformers cannot load it: the config names class 'MyOwnModel'")
 
 
-def test_a_model_that_needs_more_than_one_input_is_loaded_and_said_not_to_have_been_run(tmp_path: Path) -> None:
+def test_a_model_of_text_and_pictures_is_run_on_both(tmp_path: Path) -> None:
+    assert reload(a_merge(tmp_path, clip())) == (True, "CLIPModel loads, its outputs are finite")
+
+
+def test_a_model_of_two_texts_is_run_on_both(tmp_path: Path) -> None:
+    sizes = {"d_model": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2, "d_kv": 8, "vocab_size": 40}
+    model = T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=0))
+    assert reload(a_merge(tmp_path, model)) == (True, "T5ForConditionalGeneration loads, its outputs are finite")
+
+
+def test_a_model_that_cannot_be_run_on_made_up_inputs_is_said_not_to_have_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hubmerge.made_up_inputs.made_up_inputs", lambda _: {})
     passed, detail = reload(a_merge(tmp_path, clip()))
     assert passed is None
     assert detail.startswith("CLIPModel loads; it could not be run on a made-up input (")
