@@ -8,6 +8,9 @@ from typing import Any
 
 from zoo_index.compat import Compatibility, Level, Reason, compare
 from zoo_index.fingerprint import Sketch, ancestry, likeness
+from zoo_index.lineage import same_name
+from zoo_index.lineage_answers import CommonAncestor
+from zoo_index.lineage_graph import LineageGraph
 from zoo_index.metadata import ModelRecord
 
 __all__ = ["MATCH_COLUMNS", "RECORD_COLUMNS", "Match", "match_models", "ranking"]
@@ -17,12 +20,14 @@ __all__ = ["MATCH_COLUMNS", "RECORD_COLUMNS", "Match", "match_models", "ranking"
 class Match:
     """A model beside the one that was asked about.
 
-    likeness: cosine of sampled weights, None when shapes differ or nothing could be sampled.
+    likeness: cosine of sampled weights, None when shapes differ or nothing could be sampled.  common_ancestor: the nearest
+    one that their files declare, None when they declare none.
     """
 
     record: ModelRecord
     compatibility: Compatibility
     likeness: float | None
+    common_ancestor: CommonAncestor | None = None
 
     @property
     def level(self) -> Level:
@@ -41,6 +46,7 @@ class Match:
             "meaning": self.level.meaning,
             "likeness": self.likeness,
             "same_ancestor": self.same_ancestor,
+            "common_ancestor": self.common_ancestor.to_json() if self.common_ancestor else None,
             "reasons": [
                 {"field": r.field, "left": r.left, "right": r.right, "severity": r.severity, "sentence": r.sentence}
                 for r in self.compatibility.reasons
@@ -48,19 +54,50 @@ class Match:
         }
 
 
-def match_models(mine: ModelRecord, my_sketch: Sketch | None, other: ModelRecord, its_sketch: Sketch | None) -> Match:
-    """`other` beside `mine`: `compare`, and a warning when the weights show no common ancestor."""
-    compatibility, alike = compare(mine, other), likeness(my_sketch, its_sketch)
-    if alike is not None and compatibility.level is not Level.incompatible and ancestry(alike) == "unlikely":
-        sentence = "their weights show no common ancestor: an average of such models is seldom useful"
-        found = Reason("ancestor", None, None, "warn", sentence)
+def match_models(
+    mine: ModelRecord, my_sketch: Sketch | None, other: ModelRecord, its_sketch: Sketch | None, graph: LineageGraph
+) -> Match:
+    """`other` beside `mine`: `compare`, and what lineage (in `graph`) and weights say of a common ancestor."""
+    compatibility = compare(_with_names_of_today(mine, graph), _with_names_of_today(other, graph))
+    alike = likeness(my_sketch, its_sketch)
+    declared = graph.common_ancestor([graph.resolve(mine.reference), graph.resolve(other.reference)])
+    found = _ancestor_reason(alike, declared) if compatibility.level is not Level.incompatible else None
+    if found is not None:
         compatibility = Compatibility(compatibility.level, (*compatibility.reasons, found))
-    return Match(other, compatibility, alike)
+    return Match(other, compatibility, alike, declared)
+
+
+def _ancestor_reason(alike: float | None, declared: CommonAncestor | None) -> Reason | None:
+    if alike is not None and ancestry(alike) == "unlikely":
+        but = f", although both are said to descend from {declared.reference}" if declared else ""
+        sentence = f"their weights show no common ancestor{but}: an average of such models is seldom useful"
+        return Reason("ancestor", None, None, "warn", sentence)
+    if declared is None:
+        return None
+    sentence = f"common ancestor {declared.reference}: {declared.reason}"
+    return Reason("ancestor", declared.reference, declared.reference, "info", sentence)
+
+
+def _with_names_of_today(record: ModelRecord, graph: LineageGraph) -> ModelRecord:
+    """The record with parents under the names that the catalog has them by, where those are others."""
+
+    def today(name: str) -> str:
+        resolved = graph.resolve(name, record.reference)
+        return name if same_name(resolved, name) else resolved
+
+    edges = tuple(edge.model_copy(update={"parent": today(edge.parent)}) for edge in record.base_models)
+    adapter = record.adapter
+    if adapter is not None and adapter.base is not None:
+        adapter = adapter.model_copy(update={"base": today(adapter.base)})
+    return record.model_copy(update={"base_models": edges, "adapter": adapter})
 
 
 def ranking(match: Match) -> tuple[int, int, float, str]:
-    """Sorts the best match first: level, then fewer warnings, then likeness of the weights, then the reference."""
-    alike = match.likeness if match.likeness is not None else 0.0
+    """Sorts the best match first: level, then fewer warnings, then likeness of the weights, then the reference.
+
+    Where no weights were compared, a declared common ancestor goes before none.
+    """
+    alike = match.likeness if match.likeness is not None else 0.5 if match.common_ancestor else 0.0
     return match.level.rank, match.compatibility.warnings, -alike, match.record.reference
 
 

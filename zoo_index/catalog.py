@@ -12,6 +12,8 @@ from zoo_index.answers import MATCH_COLUMNS, RECORD_COLUMNS, Match, match_models
 from zoo_index.catalog_rows import CatalogRows, Entry, sketch_of
 from zoo_index.compat import Level
 from zoo_index.errors import CatalogError, ModelNotFoundError
+from zoo_index.lineage_answers import CommonAncestor, Lineage
+from zoo_index.lineage_graph import LineageGraph
 from zoo_index.metadata import ModelRecord
 from zoo_index.migrations import connect
 from zoo_index.reference import is_local_name
@@ -109,8 +111,9 @@ class Catalog(CatalogRows):
             " (kind = 'adapter' OR ? = 'adapter' OR model_type = ? OR core_signature = ?)",
             (mine.record.reference, mine.record.kind, mine.record.model_type, mine.record.core_signature),
         )
+        graph = self.lineage_graph(mine.record)
         matches = [
-            match_models(mine.record, mine.sketch, self._record(record), sketch_of(core, values))
+            match_models(mine.record, mine.sketch, self._record(record), sketch_of(core, values), graph)
             for record, core, values in rows
         ]
         found = sorted((match for match in matches if match.level is not Level.incompatible), key=ranking)
@@ -120,7 +123,41 @@ class Catalog(CatalogRows):
         """How the two can be combined, and the reasons; the match's record is the right one."""
         a = left if isinstance(left, Entry) else self.entry(left)
         b = right if isinstance(right, Entry) else self.entry(right)
-        return match_models(a.record, a.sketch, b.record, b.sketch)
+        return match_models(a.record, a.sketch, b.record, b.sketch, self.lineage_graph(a.record, b.record))
+
+    def lineage(self, name: str | Entry) -> Lineage:
+        """Ancestors and descendants of a model: of the catalog, or that models of the catalog descend from.
+
+        Raises `ModelNotFoundError` when it is neither, and `CatalogError` when several are meant.
+        """
+        graph = self.lineage_graph(*([name.record] if isinstance(name, Entry) else []))
+        return graph.lineage(self._in_graph(name, graph))
+
+    def common_ancestor(self, names: Sequence[str | Entry]) -> CommonAncestor | None:
+        """The nearest model that all those named (or given) are declared to descend from, to be their `base_model`.
+
+        None when there is none; see `LineageGraph.common_ancestor` for what is nearest.  Raises as `lineage` does.
+        """
+        graph = self.lineage_graph(*(name.record for name in names if isinstance(name, Entry)))
+        return graph.common_ancestor([self._in_graph(name, graph) for name in names])
+
+    def lineage_graph(self, *others: ModelRecord) -> LineageGraph:
+        """The lineage of every model of the catalog, and of `others`, which count with what their own record says."""
+        kinds = {**self.kinds(), **{record.reference: record.kind for record in others}}
+        own = {record.reference for record in others}
+        edges = [edge for edge in self.edges() if edge.child not in own]
+        return LineageGraph(kinds, [*edges, *(edge for o in others for edge in o.base_models)], self.renames())
+
+    def _in_graph(self, name: str | Entry, graph: LineageGraph) -> str:
+        if isinstance(name, Entry):
+            return graph.resolve(name.record.reference)
+        try:
+            return self._resolve(name)
+        except ModelNotFoundError:
+            known = graph.resolve(name)
+            if not graph.knows(known):
+                raise
+            return known
 
     def sync(
         self,

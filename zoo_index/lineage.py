@@ -15,7 +15,7 @@ from zoo_index.merge_recipes import recipe_parents
 from zoo_index.plain import one_line
 from zoo_index.reference import is_local_name
 
-__all__ = ["SOURCES", "Confidence", "Edge", "EdgeSource", "Relation", "find_edges", "same_name"]
+__all__ = ["SOURCES", "SOURCE_WORDS", "Confidence", "Edge", "EdgeSource", "Relation", "find_edges", "same_name"]
 
 Relation = Literal["finetune", "adapter", "merge", "quantized", "unknown"]
 EdgeSource = Literal[
@@ -25,6 +25,17 @@ Confidence = Literal["high", "medium", "low"]
 
 SOURCES: tuple[EdgeSource, ...] = get_args(EdgeSource)
 """Every source, most trusted first."""
+SOURCE_WORDS: Mapping[EdgeSource, str] = {
+    "manifest": "hubmerge.json",
+    "mergekit_config": "mergekit_config.yml",
+    "adapter_config": "adapter_config.json",
+    "card_recipe": "the recipe in the card",
+    "card": "the card",
+    "hub_tag": "the Hub's tag",
+    "card_text": "the card's text",
+    "config": "config.json",
+}
+"""Every source as people know it."""
 
 _RELATIONS: dict[str, Relation] = {name: name for name in ("finetune", "adapter", "merge", "quantized")}
 _MERGE_TAGS = {"merge", "mergekit", "lazymergekit", "hubmerge"}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any
 
 import typer
 
 from hubmerge.cli import zoo_view
 from hubmerge.cli.output import Format, FormatOption, JsonOption, emit, note
-
-if TYPE_CHECKING:
-    from zoo_index.catalog import Catalog, Entry
+from hubmerge.cli.zoo_lineage import lineage
+from hubmerge.cli.zoo_names import CatalogOption, ModelArgument, Zoo
 
 __all__ = ["app"]
 
@@ -21,16 +20,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-CatalogOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--catalog", metavar="FILE", help="The catalog's file; default: zoo.duckdb in hubmerge's cache folder."
-    ),
-]
-ModelArgument = Annotated[
-    str, typer.Argument(help="A name in the catalog (its last part is enough) or a model folder.")
-]
-
 
 @app.command()
 def sync(
@@ -38,23 +27,47 @@ def sync(
         list[Path] | None, typer.Argument(metavar="FOLDER...", help="Folders to search for models, at any depth.")
     ] = None,
     cache: Annotated[bool, typer.Option("--cache", help="Also the models in the local Hub cache.")] = False,
+    repos: Annotated[
+        list[str] | None, typer.Option("--repo", metavar="ID", help="Also this model on the Hub; can be repeated.")
+    ] = None,
+    author: Annotated[str | None, typer.Option("--author", help="Also the Hub's models of this author.")] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", help="Also the Hub's models (of the author) with these words in the name.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Of author and search only the so many most downloaded.")
+    ] = None,
     catalog: CatalogOption = None,
     format: FormatOption = Format.table,  # noqa: A002 - the option's own name
     json: JsonOption = False,
 ) -> None:
-    """Record the models under FOLDERS; forget those that are gone from there."""
+    """Record models of folders, of the Hub cache and of the Hub; forget those that are gone from this disk.
+
+    On the Hub small files and headers are read, never weights, and nothing of a model that has not changed.
+    """
     from zoo_index.catalog import Catalog
 
-    if not folders and not cache:
-        raise typer.BadParameter("name at least one folder, or --cache")
-    with Catalog.open(catalog) as zoo:
-        report = zoo.sync(folders or [], cache=cache)
+    if not (folders or cache or repos or author or search):
+        raise typer.BadParameter("name at least one folder, --cache, --repo, --author or --search")
+    if limit is not None and not (author or search):
+        raise typer.BadParameter("it goes with --author or --search", param_hint="--limit")
+    with Catalog.open(catalog) as zoo, zoo_view.counted("models") as progress:
+        report = zoo.sync(
+            folders or [],
+            cache=cache,
+            repos=repos or [],
+            author=author,
+            search=search,
+            limit=limit,
+            progress=lambda *_: progress(),
+        )
         recorded = report.added + report.updated + report.unchanged
         emit(
             format, json, data=report.to_json, table=lambda: zoo_view.print_report(zoo, report), quiet=lambda: recorded
         )
-        if not recorded and not report.removed and not report.refused:
-            note("no models there; a model is a folder with config.json or adapter_config.json")
+        if not (recorded or report.removed or report.refused or report.gone):
+            on_disk = "; a model is a folder with config.json or adapter_config.json" if folders or cache else ""
+            note(f"no models there{on_disk}")
         note(f"catalog: {zoo.path}")
 
 
@@ -102,7 +115,7 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Everything known about one model."""
-    with _Zoo(catalog) as zoo:
+    with Zoo(catalog) as zoo:
         entry = zoo.entry(model)
         record = entry.record
         if raw:
@@ -123,7 +136,7 @@ def compatible(
     json: JsonOption = False,
 ) -> None:
     """Which models in the catalog can be combined with MODEL, best first."""
-    with _Zoo(catalog, needed=True) as zoo:
+    with Zoo(catalog, needed=True) as zoo:
         entry = zoo.entry(model)
         found = zoo.catalog.compatible(entry)
         shown = found[:limit]
@@ -153,9 +166,9 @@ def why(
     """Whether A and B can be merged, and why or why not."""
     from zoo_index.answers import match_models
 
-    with _Zoo(catalog) as zoo:
+    with Zoo(catalog) as zoo:
         left, right = zoo.entry(a), zoo.entry(b)
-        match = match_models(left.record, left.sketch, right.record, right.sketch)
+        match = match_models(left.record, left.sketch, right.record, right.sketch, zoo.graph(left, right))
         emit(
             format,
             json,
@@ -165,74 +178,4 @@ def why(
         )
 
 
-class _Zoo:
-    """The catalog for questions, and the folders beside it: a model folder needs no catalog to be looked at."""
-
-    def __init__(self, path: Path | None, *, needed: bool = False) -> None:
-        from zoo_index.catalog import Catalog, default_catalog_path
-
-        self._file = path or default_catalog_path()
-        self._open = Catalog.open(self._file, read_only=True) if needed or self._file.exists() else None
-
-    @property
-    def catalog(self) -> Catalog:
-        if self._open is None:
-            raise AssertionError("opened without a catalog")
-        return self._open
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._open is not None:
-            self._open.close()
-
-    def entry(self, name: str) -> Entry:
-        """The catalog's entry of `name`, else what the folder or the Hub cache holds under that name."""
-        from zoo_index.errors import CatalogError, ModelNotFoundError
-
-        if self._open is None:
-            hint = "`hubmerge zoo sync FOLDER` makes one"
-            unknown = ModelNotFoundError(
-                f"no model {name!r} here, and no catalog yet", where=str(self._file), hint=hint
-            )
-            return _read(name, otherwise=unknown)
-        try:
-            entry = self._open.entry(name)
-        except ModelNotFoundError as missing:
-            return _read(name, otherwise=missing)
-        here = Path(name).expanduser()
-        model_here = (here / "config.json").is_file() or (here / "adapter_config.json").is_file()
-        if model_here and here.resolve() != Path(entry.location):
-            raise CatalogError(
-                f"{name} is a folder here and another model in the catalog",
-                where=entry.record.reference,
-                hint=f"write ./{name} for the folder, or more of the other's path",
-            )
-        _note_if_stale(name, entry)
-        return entry
-
-
-def _read(name: str, *, otherwise: Exception) -> Entry:
-    """The entry of a model that is read where it lies; `otherwise` is raised when a bare name is found nowhere."""
-    from zoo_index.errors import HubmergeError
-    from zoo_index.hub import open_source
-    from zoo_index.reference import ModelRef, is_local_name
-    from zoo_index.sync import read_entry
-
-    try:
-        source = open_source(ModelRef.of(name))  # one model: base+adapter is two
-    except HubmergeError as fault:
-        raise (fault if is_local_name(name) else otherwise) from None
-    return read_entry(source)
-
-
-def _note_if_stale(name: str, entry: Entry) -> None:
-    from zoo_index.sync import freshness
-
-    state = freshness(entry)
-    again = "--cache" if entry.record.commit else str(Path(entry.location).parent)
-    if state == "gone":
-        note(f"{name} is gone from {entry.location} since the last sync; `hubmerge zoo sync {again}` forgets it")
-    elif state == "changed":
-        note(f"{name} has changed since the last sync; `hubmerge zoo sync {again}` reads it again")
+app.command()(lineage)

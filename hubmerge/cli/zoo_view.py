@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hubmerge.cli.output import print_table, say
+from hubmerge.cli.output import note, print_table, say
 
 if TYPE_CHECKING:
     from zoo_index.answers import Match
     from zoo_index.catalog import Catalog
     from zoo_index.lineage import Edge
     from zoo_index.metadata import ModelRecord
-    from zoo_index.sync import SyncReport
+    from zoo_index.sync_report import SyncReport
 
-__all__ = ["print_matches", "print_record", "print_records", "print_report", "print_why"]
+__all__ = ["counted", "print_matches", "print_record", "print_records", "print_report", "print_why"]
 
 
 def print_report(zoo: Catalog, report: SyncReport) -> None:
@@ -23,15 +25,38 @@ def print_report(zoo: Catalog, report: SyncReport) -> None:
     for outcome in ("added", "updated", "removed"):
         for reference in getattr(report, outcome):
             say(f"{outcome:<8} {reference if outcome == 'removed' else zoo.label(reference)}")
+    for name in report.gone:
+        say(f"gone     {name}: it is no longer on the Hub, or private now; its record stays for the lineage of others")
+    for renamed in report.renamed:
+        say(f"renamed  {renamed.old} -> {renamed.new}")
     for refused in report.refused:
         for reason in refused.reasons:
             say(f"refused  {zoo.label(refused.reference)}: {reason}")
     counts = {name: len(getattr(report, name)) for name in ("added", "updated", "unchanged", "removed")}
-    say(" · ".join(f"{count} {name}" for name, count in counts.items()) + _refused_count(len(report.refused)))
+    more = {"gone": len(report.gone), "renamed": len(report.renamed), "cannot be merged": len(report.refused)}
+    counts |= {name: count for name, count in more.items() if count}
+    say(" · ".join(f"{count} {name}" for name, count in counts.items()))
 
 
-def _refused_count(count: int) -> str:
-    return f" · {count} cannot be merged" if count else ""
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[], None]]:
+    """Yields a function to call for each one done: a counter on a terminal, elsewhere a line for every hundred."""
+    done, live = 0, sys.stderr.isatty()
+
+    def one_more() -> None:
+        nonlocal done
+        done += 1
+        if live:
+            sys.stderr.write(f"\r{done} {what}")
+            sys.stderr.flush()
+        elif done % 100 == 0:
+            note(f"{done} {what}")
+
+    try:
+        yield one_more
+    finally:
+        if live and done:
+            sys.stderr.write("\r\033[K")
 
 
 def print_records(zoo: Catalog, records: Iterable[ModelRecord]) -> None:
@@ -83,6 +108,8 @@ def print_why(left: ModelRecord, match: Match) -> None:
     say(f"{match.level.value}: {match.level.meaning}")
     if match.likeness is not None:
         say(f"same ancestor: {match.same_ancestor} (cosine of sampled weights {match.likeness:.3f})")
+    if match.common_ancestor is not None:
+        say(f"base_model: {match.common_ancestor.reference}")
     for reason in match.compatibility.reasons:
         say(f"{reason.severity:<5}  {reason.sentence}")
 
@@ -109,6 +136,7 @@ def print_record(record: ModelRecord) -> None:
         ("task", record.pipeline_tag),
         ("library", record.library),
         ("tags", ", ".join(record.tags)),
+        ("on the Hub", _hub(record)),
     ]
     facts += [("made from", line) for line in _parents(record)]
     facts += [("refused", refusal) for refusal in record.refusals]
@@ -127,6 +155,17 @@ def _parents(record: ModelRecord) -> list[str]:
         f"{parent} ({edges[0].relation}; {edges[0].confidence} confidence; {', '.join(edge.source for edge in edges)})"
         for parent, edges in lines.items()
     ]
+
+
+def _hub(record: ModelRecord) -> str:
+    facts = record.hub
+    if facts is None:
+        return ""
+    parts = [f"changed {facts.last_modified}" if facts.last_modified else "", "private" if facts.private else ""]
+    parts += [f"gated ({facts.gated})" if facts.gated else ""]
+    parts += [f"{_thousands(facts.downloads)} downloads" if facts.downloads is not None else ""]
+    parts += [f"{_thousands(facts.likes)} likes" if facts.likes is not None else ""]
+    return _listing(parts)
 
 
 def _adapter(record: ModelRecord) -> str:

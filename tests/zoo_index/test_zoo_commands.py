@@ -68,7 +68,7 @@ def test_sync_says_what_it_did_and_where_the_catalog_is(run: Run, zoo: Path) -> 
 
 def test_sync_as_json_and_as_names(run: Run, zoo: Path) -> None:
     report = json.loads(run("sync", "zoo", "--json").out)
-    assert list(report) == ["added", "updated", "unchanged", "removed", "refused"]
+    assert list(report) == ["added", "updated", "unchanged", "removed", "refused", "renamed", "gone"]
     assert report["refused"][0]["reference"] == str(zoo / "quantised")
     assert len(run("sync", "zoo", "--format", "quiet").out.splitlines()) == 6
 
@@ -76,7 +76,7 @@ def test_sync_as_json_and_as_names(run: Run, zoo: Path) -> None:
 def test_sync_of_nothing_is_wrong_usage(run: Run) -> None:
     ended = run("sync")
     assert ended.code == 2
-    assert "name at least one folder, or --cache" in ended.err
+    assert "name at least one folder, --cache, --repo, --author or --search" in ended.err
 
 
 def test_sync_of_a_folder_without_models_says_what_a_model_is(run: Run, tmp_path: Path) -> None:
