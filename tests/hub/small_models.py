@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["model_files", "packed", "write_folder"]
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+__all__ = ["files_of", "model_files", "packed", "write_folder"]
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2}
 
@@ -35,3 +39,8 @@ def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     return folder
+
+
+def files_of(api: HfApi, repo: str, revision: str = "main") -> list[str]:
+    """The paths of a repository's files, sorted, as the client lists them."""
+    return sorted(api.list_repo_files(repo, revision=revision))
