@@ -11,6 +11,7 @@ from cards.evaluate import evaluate
 from cards.licence import Verdict, judge_licences
 from cards.publish import publish
 from cards.publish_plan import PublishPlan
+from cards.push import push_to_hub
 from cards.results import ModelResult, Results, TaskResult, read_results
 from cards.suite import Suite, Task, load_suite
 
@@ -36,6 +37,7 @@ __all__ = [
     "judge_licences",
     "load_suite",
     "publish",
+    "push_to_hub",
     "read_results",
     "write_card",
 ]

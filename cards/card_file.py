@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ from cards.parents import read_parents
 from cards.results import Results, read_results
 from hubmerge.manifest import read_manifest
 
-__all__ = ["CARD_NAME", "CardReport", "is_untouched", "recipe_card", "rename_card", "write_card"]
+__all__ = ["CARD_NAME", "CardReport", "card_name", "is_untouched", "recipe_card", "rename_card", "write_card"]
 
 CARD_NAME = "README.md"
+_HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
 _LOAD_HEADING = "\n## How to load it\n"
 _RECIPE_WORDS = """
 This repository holds a recipe and no weights. hubmerge takes the parents from the Hub, each at its commit, and merges them
@@ -87,6 +89,12 @@ def is_untouched(text: str) -> bool:
     return stamp is not None and stamp[1] == _digest(text[: stamp.start()])
 
 
+def card_name(text: str) -> str | None:
+    """The model's name in a card that nobody has touched; None for any other."""
+    heading = _HEADING.search(text) if is_untouched(text) else None
+    return re.sub(r"\\(.)", r"\1", html.unescape(heading[1])) if heading else None
+
+
 def rename_card(text: str, old: str, new: str, place: str | None = None) -> str:
     """The same card for a model that is now called `new`, and is loaded from `place` (by default ``./new``).
 
@@ -107,7 +115,8 @@ def rename_card(text: str, old: str, new: str, place: str | None = None) -> str:
         card.data["model_name"] = new
         text = card.content
     text = text.replace(f"\n# {escaped(old)}\n", f"\n# {escaped(new)}\n", 1)
-    text = text.replace(f"\n{LOAD_LINE.format(place=f'./{old}')}", f"\n{LOAD_LINE.format(place=place)}")
+    line = re.escape(LOAD_LINE).replace(re.escape("{place}"), rf"(?:\./|[\w.-]+/){re.escape(old)}")
+    text = re.sub(rf"^{line}$", lambda _: LOAD_LINE.format(place=place), text, flags=re.MULTILINE)
     if untouched:
         text = text.replace(f"\n{escaped(old)} is ", f"\n{escaped(new)} is ", 1)
         text = text.replace(f"\n| **{escaped(old)}** | this model |", f"\n| **{escaped(new)}** | this model |", 1)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from cards.card_check import read_front_matter
-from cards.card_file import CARD_NAME, recipe_card, rename_card
+from cards.card_file import CARD_NAME, card_name, recipe_card, rename_card
 from cards.errors import PublishError
 from cards.licence import Verdict, judge_licences
 from cards.model_facts import is_adapter
@@ -68,7 +68,7 @@ def gather(out: Path, kind: Kind | None, *, name: str, place: str) -> Content:
     front: dict[str, Any] = {}
     if CARD_NAME in present:
         card = (out / CARD_NAME).read_text(encoding="utf-8", errors="replace")
-        texts[CARD_NAME] = rename_card(card, out.resolve().name, name, place)
+        texts[CARD_NAME] = rename_card(card, card_name(card) or out.resolve().name, name, place)
         if kind == "recipe":
             texts[CARD_NAME] = recipe_card(texts[CARD_NAME], place)
         try:

@@ -24,7 +24,15 @@ from hubmerge.recipe import Recipe
 from zoo_index.hub import ModelSource, fetch, open_source
 from zoo_index.reference import ModelRef
 
-__all__ = ["as_token", "check_weights", "fetch_files", "open_published", "published_kind", "published_plan"]
+__all__ = [
+    "as_token",
+    "carried_files",
+    "check_weights",
+    "fetch_files",
+    "open_published",
+    "published_kind",
+    "published_plan",
+]
 
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
 
@@ -87,6 +95,13 @@ def published_plan(source: ModelSource) -> tuple[Plan, Manifest]:
     plan = build_plan(Recipe.parse(manifest.recipe), pins=pins_of(manifest))
     fetch_parents(plan)
     return plan, manifest
+
+
+def carried_files(plan: Plan) -> Iterator[tuple[str, Path]]:
+    """Every file that goes along unchanged from a parent: its name and where it is, fetched if need be."""
+    with InputFiles(plan.parents) as files:
+        for file in plan.carried:
+            yield file.name, files.path(file.parent, file.name)
 
 
 def check_weights(plan: Plan, manifest: Manifest, where: str) -> None:
