@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hub.fixtures import api, hub, hub_home, start_hub
 from hypothesis import settings
 from zoo_builders import llama_config, llama_tensors, write_adapter, write_model
+
+__all__ = ["api", "hub", "hub_home", "start_hub", "zoo"]
 
 # what is measured here is truth, not time: a busy machine must not fail a law
 settings.register_profile("no deadline", deadline=None)

@@ -9,6 +9,7 @@ import pytest
 
 from zoo_index import Catalog, CatalogError, migrations
 
+NOW = len(migrations.MIGRATIONS)
 MORE = (*migrations.MIGRATIONS, "CREATE TABLE later (x INTEGER)")
 
 
@@ -27,7 +28,7 @@ def test_a_new_file_has_every_step_and_opening_it_again_adds_none(tmp_path: Path
     path = tmp_path / "new" / "c.duckdb"
     Catalog.open(path).close()
     Catalog.open(path).close()
-    assert versions(path) == [1]
+    assert versions(path) == list(range(1, NOW + 1))
 
 
 @pytest.mark.parametrize("read_only", [True, False])
@@ -39,7 +40,23 @@ def test_an_older_file_is_brought_up_to_date_however_it_is_opened(
     monkeypatch.setattr(migrations, "MIGRATIONS", MORE)
     with Catalog.open(path, read_only=read_only) as catalog:
         assert len(catalog) == 0
-    assert versions(path) == [1, 2]
+    assert versions(path) == list(range(1, NOW + 2))
+
+
+def test_a_record_of_the_first_schema_is_read_by_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zoo: Path
+) -> None:
+    path = tmp_path / "c.duckdb"
+    with Catalog.open(path) as catalog:
+        catalog.sync(zoo / "base")
+        record = catalog.get("base")
+    with duckdb.connect(str(path)) as connection:  # as the first schema had it: nothing of the Hub
+        connection.execute("DROP TABLE renames; DROP TABLE tokenizers; DELETE FROM schema_version WHERE version > 1")
+        connection.execute("UPDATE models SET record = json_merge_patch(record, '{\"hub\": null}')")
+    assert versions(path) == [1]
+    with Catalog.open(path) as catalog:
+        assert catalog.get("base") == record
+        assert catalog.renames() == {}
 
 
 def test_a_newer_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +66,7 @@ def test_a_newer_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         Catalog.open(path).close()
     for read_only in (True, False):
         assert error(path, read_only=read_only) == (
-            f"the catalog has schema 2, this version reads up to 1 · {path} · "
+            f"the catalog has schema {NOW + 1}, this version reads up to {NOW} · {path} · "
             "update hubmerge, or name another file with --catalog"
         )
 
@@ -58,8 +75,8 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch
     path = tmp_path / "c.duckdb"
     Catalog.open(path).close()
     monkeypatch.setattr(migrations, "MIGRATIONS", (*MORE, "CREATE NONSENSE"))
-    assert error(path).startswith("the catalog cannot be brought to schema 3 (")
-    assert versions(path) == [1]
+    assert error(path).startswith(f"the catalog cannot be brought to schema {NOW + 2} (")
+    assert versions(path) == list(range(1, NOW + 1))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"x" * 20_000])
