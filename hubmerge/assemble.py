@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Callable, Mapping
@@ -20,7 +19,6 @@ from hubmerge.execute import execute
 from hubmerge.fetching import check_disks, fetch_parents
 from hubmerge.io.reader import InputFiles
 from hubmerge.io.sample import sample_digests
-from hubmerge.io.shards import INDEX_NAME
 from hubmerge.io.writer import OutputFolder, sweep
 from hubmerge.manifest import MANIFEST_NAME, FileDigest, Manifest, ParentRecord, read_manifest
 from hubmerge.plan import DEFAULT_MEMORY, build_plan
@@ -86,9 +84,8 @@ def merge_plan(
                 folder.write(step.output.file, step.output.start + first * entries.itemsize, entries)
 
             execute(plan, sink, progress=progress)
-            if plan.layout.index is not None:
-                folder.write_file(INDEX_NAME, plan.layout.index.encode())
-            folder.write_file("config.json", (json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n").encode())
+            for name, text in plan.texts.items():
+                folder.write_file(name, text.encode())
             for file in plan.carried:
                 folder.copy_file(file.name, files.path(file.parent, file.name))
             manifest = _manifest(plan, samples, _digests(folder.partial, plan.jobs))

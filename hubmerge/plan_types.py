@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from hubmerge.adapters import LowRank
-from hubmerge.io.shards import Layout
+from hubmerge.io.shards import INDEX_NAME, Layout
 from hubmerge.method import MergeMethod
 from hubmerge.recipe import Recipe
 from zoo_index.reference import ModelRef
@@ -114,6 +115,12 @@ class Plan:
     def dtype(self) -> str:
         """The type most of the merged numbers are stored in, as config.json names it."""
         return str(self.config.get("dtype") or self.config.get("torch_dtype"))
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The files that are written rather than computed or copied: config.json, and the index of several shards."""
+        written = {"config.json": json.dumps(self.config, indent=2, ensure_ascii=False) + "\n"}
+        return written if self.layout.index is None else {**written, INDEX_NAME: self.layout.index}
 
     @property
     def parameters(self) -> int:

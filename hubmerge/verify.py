@@ -132,18 +132,40 @@ def _check_derivation(
         return Check("derivation", None, f"not tried: {what}"), "recorded"
     exact = manifest.reproducible == "exact"
     try:
+        _compare_files(plan, folder)
         worst = _rederive(plan, folder, exact=exact)
     except HubmergeError as fault:
         return Check("derivation", False, str(fault)), "recorded"
     if exact:
         return Check(
-            "derivation", True, f"{len(plan.steps)} tensors derived again from the parents: the same bytes"
+            "derivation",
+            True,
+            f"{len(plan.steps)} tensors derived again from the parents: the same bytes",
         ), "exact"
     return Check(
         "derivation",
         True,
         f"{len(plan.steps)} tensors derived again from the parents: largest difference {worst:.1e} of a tensor's largest entry",
     ), "tolerance"
+
+
+def _compare_files(plan: Plan, folder: Path) -> None:
+    """Headers, config, index and carried files against what the plan writes; `VerifyError` at the first that differs."""
+    different = [name for name, header in plan.layout.headers.items() if not _starts_with(folder / name, header)]
+    different += [name for name, text in plan.texts.items() if (folder / name).read_bytes() != text.encode()]
+    with InputFiles(plan.parents) as files:
+        different += [
+            file.name
+            for file in plan.carried
+            if file_digest(folder / file.name) != file_digest(files.path(file.parent, file.name))
+        ]
+    if different:
+        raise VerifyError(f"{different[0]} differs from what its parents give", where=str(folder), hint="merge again")
+
+
+def _starts_with(path: Path, raw: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(raw)) == raw
 
 
 def _rederive(plan: Plan, folder: Path, *, exact: bool) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -10,7 +11,9 @@ from zoo_index.errors import ReferenceFormatError
 from zoo_index.reference import ModelRef, PinnedRef
 from zoo_index.source import LocalFolder
 
-__all__ = ["cached_models", "cached_snapshot", "hub_cache_folder", "remember_revision"]
+__all__ = ["cached_models", "cached_snapshot", "forget", "hub_cache_folder", "is_intact", "remember_revision"]
+
+_SHA256_HEX, _SHA1_HEX = 64, 40
 
 
 def hub_cache_folder() -> Path:
@@ -82,6 +85,34 @@ def remember_revision(name: str, revision: str, commit: str) -> None:
             fresh.replace(ref)
     except OSError:
         return
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a file of the cache has the digest it is kept under: sha256 for large files, git's for small ones.
+
+    The client compares sizes only.  True where the name of what is kept is no such digest (files fetched by Xet, which
+    checks its own, and systems without links).
+    """
+    blob = (
+        Path(os.path.normpath(path.parent / path.readlink())) if path.is_symlink() else path
+    )  # one step, not to the end
+    if blob.parent.name != "blobs" or not blob.parent.parent.name.startswith("models--"):
+        return True
+    if len(blob.name) == _SHA256_HEX:
+        with blob.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == blob.name
+    if len(blob.name) == _SHA1_HEX:
+        content = blob.read_bytes()
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+        return git.hexdigest() == blob.name
+    return True
+
+
+def forget(path: Path) -> None:
+    """Remove a file from the cache, so that it is fetched again."""
+    blob = path.resolve()
+    path.unlink(missing_ok=True)
+    blob.unlink(missing_ok=True)
 
 
 def _commit(ref: Path) -> str:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from zoo_index.cache import cached_models, cached_snapshot, hub_cache_folder, remember_revision
+from zoo_index.cache import cached_models, cached_snapshot, forget, hub_cache_folder, is_intact, remember_revision
 from zoo_index.errors import CheckpointError, HubError, ModelNotFoundError
 from zoo_index.hub_calls import call
 from zoo_index.reference import ModelRef, PinnedRef
@@ -126,6 +126,13 @@ class HubRepo:
         repo, commit = self._reference.name, self.commit
         options: dict[str, Any] = {"revision": commit, "token": self._token, "endpoint": constants.ENDPOINT}
         fetched = Path(call(repo, lambda: hf_hub_download(repo, name, **options)))
+        if not is_intact(fetched):
+            forget(fetched)
+            raise HubError(
+                f"{name} does not have the digest that the Hub tells",
+                where=str(self.pinned),
+                hint="try again; nothing of it was kept",
+            )
         remember_revision(repo, self._reference.revision or "main", commit)
         return fetched
 

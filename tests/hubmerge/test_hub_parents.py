@@ -93,6 +93,25 @@ def test_a_merge_is_verified_against_the_commits_it_was_made_from(
     assert merged_anew.parents[0].commit == hub.repository("ada/one").head.id
 
 
+def test_weights_of_the_right_size_with_other_bytes_are_refused_and_not_kept(
+    models: dict[str, Path], hub: HubServer, tmp_path: Path
+) -> None:
+    plan = build_plan(LINEAR)
+    hub.inject(ChangeBody(lambda body: body[:-1] + b"?"), path="ada/one/", origin="cdn")
+    with pytest.raises(HubError, match=r"^model\.safetensors does not have the digest that the Hub tells · ada/one@"):
+        merge_plan(plan, tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+    merge_plan(plan, tmp_path / "out")
+    assert verify_merge(tmp_path / "out", reload=False).level == "exact"
+
+
+def test_a_config_with_other_bytes_is_refused_and_not_kept(models: dict[str, Path], hub: HubServer) -> None:
+    hub.inject(ChangeBody(lambda body: body[:-2] + b"?}"), path="resolve-cache.*ada/one.*config.json", method="GET")
+    with pytest.raises(HubError, match=r"^config\.json does not have the digest that the Hub tells · ada/one@"):
+        build_plan(LINEAR)
+    build_plan(LINEAR)
+
+
 def test_a_file_that_was_exchanged_between_plan_and_merge_is_refused(
     models: dict[str, Path], hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

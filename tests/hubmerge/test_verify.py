@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -228,3 +229,21 @@ def test_the_command_line_exits_0_when_all_holds_and_1_when_not(tmp_path: Path) 
     assert none.stderr == (
         "error: no hubmerge.json, so this is not a hubmerge merge · a · name the OUT of `hubmerge merge`\n"
     )
+
+
+def test_a_config_that_was_changed_together_with_its_digest_is_not_what_the_parents_give(tmp_path: Path) -> None:
+    models = [write_model(tmp_path / name, {"w": random_values((4, 3), seed)}) for seed, name in enumerate("ab")]
+    merge(recipe("linear", models), tmp_path / "out")
+    config = tmp_path / "out" / "config.json"
+    config.write_text(config.read_text().replace("llama", "mamba"))
+    manifest = json.loads((tmp_path / "out" / "hubmerge.json").read_text())
+    manifest["files"]["config.json"] = {
+        "size": config.stat().st_size,
+        "sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
+    }
+    (tmp_path / "out" / "hubmerge.json").write_text(json.dumps(manifest))
+    found = verify_merge(tmp_path / "out", reload=False)
+    assert not found.passed
+    assert [check.detail for check in found.checks if check.passed is False] == [
+        f"config.json differs from what its parents give · {tmp_path / 'out'} · merge again"
+    ]
