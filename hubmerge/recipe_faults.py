@@ -121,9 +121,8 @@ def _fault(row: dict[str, Any]) -> HubmergeError:
         hint = f"write `- model: {given}`" if isinstance(given, str) else "write `- model: org/name`"
         return RecipeError(f"a model is a mapping, got {shown(given)}", where=where, hint=hint)
     expected = row.get("ctx", {}).get("expected") if kind == "literal_error" else _EXPECTED.get(kind)
-    told = f"must be {expected}" if expected else row["msg"].lower().removeprefix("input should be ")
-    told = told if expected else f"must be {told}"
-    return RecipeError(f"{place[-1]} {told}, got {shown(given)}", where=where, hint=_DOCS)
+    expected = expected or row["msg"].lower().removeprefix("input should be ")
+    return RecipeError(f"{place[-1]} must be {expected}, got {shown(given)}", where=where, hint=_DOCS)
 
 
 def _unknown_key(place: Place, schema: type[BaseModel]) -> tuple[HubmergeError, tuple[str, ...]]:
