@@ -11,7 +11,7 @@ import yaml
 
 from cards.model_facts import is_adapter
 from cards.public import find_leaks, public_names
-from cards.weight_names import is_weights
+from cards.weight_names import holds_only_recipe
 from hubmerge.manifest import Manifest, read_manifest
 
 __all__ = ["Finding", "check_card", "read_front_matter"]
@@ -41,7 +41,7 @@ def check_card(out: str | Path) -> tuple[Finding, ...]:
         front = read_front_matter(text)
     except ValueError as error:
         return (Finding("error", str(error), "the card begins with a line of ---, YAML, and a line of ---"),)
-    adapter, bare = is_adapter(out), not any(is_weights(path.name) for path in out.iterdir())
+    adapter, bare = is_adapter(out), holds_only_recipe(path.name for path in out.iterdir())
     findings = [
         *_metadata_findings(front, adapter=adapter, bare=bare),
         *_parent_findings(front, text, manifest, adapter=adapter),

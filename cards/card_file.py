@@ -17,6 +17,7 @@ from cards.markdown import fenced
 from cards.model_facts import read_model_facts
 from cards.parents import read_parents
 from cards.results import Results, read_results
+from cards.weight_names import holds_only_recipe
 from hubmerge.manifest import read_manifest
 
 __all__ = ["CARD_NAME", "CardReport", "card_name", "is_untouched", "recipe_card", "rename_card", "write_card"]
@@ -79,6 +80,8 @@ def write_card(
         verdict=verdict,
         results=results,
     )
+    if holds_only_recipe(each.name for each in out.iterdir()):
+        text = recipe_card(text, f"./{name or out.resolve().name}")
     _replace(path, _stamped(text))
     return CardReport(path, check_card(out), verdict)
 

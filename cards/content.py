@@ -18,15 +18,14 @@ from cards.names import as_folder
 from cards.parents import ParentFacts, read_parents
 from cards.public import public_manifest
 from cards.publish_plan import PublishFile, as_file
-from cards.weight_names import is_weights
+from cards.weight_names import RECIPE_NAME, holds_only_recipe, is_weights
 from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
 from zoo_index.hub import LocalFolder
 from zoo_index.reference import ModelRef, PinnedRef
 
-__all__ = ["RECIPE_NAME", "Content", "Kind", "gather", "pinned_recipe"]
+__all__ = ["Content", "Kind", "gather", "recipe_text"]
 
 Kind = Literal["dense", "adapter", "recipe"]
-RECIPE_NAME = "recipe.yaml"
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def gather(out: Path, kind: Kind | None, *, name: str, place: str) -> Content:
     names = {name for name in manifest.files if name in present and not (kind == "recipe" and is_weights(name))}
     texts = {MANIFEST_NAME: public_manifest(manifest).to_json()}
     if kind == "recipe":
-        texts[RECIPE_NAME] = yaml.safe_dump(pinned_recipe(manifest), sort_keys=False, allow_unicode=True, width=100)
+        texts[RECIPE_NAME] = recipe_text(manifest)
     front: dict[str, Any] = {}
     if CARD_NAME in present:
         card = (out / CARD_NAME).read_text(encoding="utf-8", errors="replace")
@@ -88,8 +87,8 @@ def gather(out: Path, kind: Kind | None, *, name: str, place: str) -> Content:
     )
 
 
-def pinned_recipe(manifest: Manifest) -> dict[str, Any]:
-    """The recipe of a merge with every Hub model at the commit it was taken at: ``org/name@commit``."""
+def recipe_text(manifest: Manifest) -> str:
+    """The recipe of a merge as YAML, with every Hub model at the commit it was taken at: ``org/name@commit``."""
     pins: dict[str, str] = {}
     for parent in manifest.parents:
         model = _pinned(parent.reference, parent.commit)
@@ -102,7 +101,7 @@ def pinned_recipe(manifest: Manifest) -> dict[str, Any]:
             recipe[key] = pins.get(recipe[key], recipe[key])
     if isinstance(recipe.get("models"), list):
         recipe["models"] = [{**entry, "model": pins.get(entry["model"], entry["model"])} for entry in recipe["models"]]
-    return recipe
+    return str(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100))
 
 
 def _pinned(reference: str, commit: str | None) -> str:
@@ -112,7 +111,7 @@ def _pinned(reference: str, commit: str | None) -> str:
 def _kind_of(out: Path, present: Mapping[str, int]) -> Kind:
     if is_adapter(out):
         return "adapter"
-    return "recipe" if RECIPE_NAME in present and not any(map(is_weights, present)) else "dense"
+    return "recipe" if holds_only_recipe(present) else "dense"
 
 
 def _check_kind(kind: Kind, out: Path, manifest: Manifest) -> None:

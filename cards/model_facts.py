@@ -111,7 +111,7 @@ def _adapter_facts(folder: Path) -> ModelFacts:
         architecture="",
         pipeline_tag=head.pipeline_tag,
         auto_class=head.auto_class,
-        what=f"a {kind} adapter for {head.what.partition(' ')[2]}",
+        what=f"an adapter ({kind}) for {head.what}",
         processor=_processor(folder),
         labels=(),
         base=base,

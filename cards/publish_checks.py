@@ -10,10 +10,12 @@ from cards.card_check import check_card
 from cards.content import Content
 from cards.errors import PublishError
 from cards.licence import Verdict, name_prefix
+from cards.model_facts import ADAPTER_CONFIG, read_model_facts
 from cards.public import find_leaks, public_names
 from cards.publish_plan import Check, PublishPlan
 from cards.weight_names import is_weights
 from hubmerge.manifest import MANIFEST_NAME
+from zoo_index.reference import is_local_name
 
 __all__ = ["content_checks", "refuse_failed"]
 
@@ -34,6 +36,7 @@ def content_checks(
     return (
         *_file_checks(content),
         *_card_checks(content.source.folder),
+        *_base_checks(content),
         *_private_checks(content, secrets),
         *_licence_checks(content.verdict, name, target, place),
     )
@@ -82,6 +85,15 @@ def _card_checks(out: Path) -> Iterator[Check]:
         )
     if not findings:
         yield Check(name="card", status="ok", message="complete")
+
+
+def _base_checks(content: Content) -> Iterator[Check]:
+    folder = content.source.folder
+    base = read_model_facts(folder).base if content.kind == "adapter" else None
+    if base is not None and (not base or is_local_name(base)):
+        what = "the adapter's base model is a folder, which nobody else has"
+        hint = "write its name on the Hub into adapter_config.json before merging"
+        yield Check(name="base", status="fail", message=what, where=f"{folder}/{ADAPTER_CONFIG}", hint=hint)
 
 
 def _private_checks(content: Content, secrets: Sequence[str]) -> Iterator[Check]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cards.content import RECIPE_NAME, Content
+from cards.content import Content
 from cards.errors import PublishError
 from cards.hub_checks import card_checks, parent_checks
 from cards.hub_commit import Change, commit_change, new_repository
@@ -16,7 +16,7 @@ from cards.hub_repository import RepositoryState, find_proposal, look_up
 from cards.public import find_leaks
 from cards.publish_checks import content_checks, refuse_failed
 from cards.publish_plan import Check, PublishFile, PublishPlan, State
-from cards.weight_names import competes
+from cards.weight_names import RECIPE_NAME, competes
 from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
 from zoo_index.errors import HubmergeError
 from zoo_index.hub_calls import call

@@ -9,9 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cards.card_file import write_card
+from cards.content import recipe_text
 from cards.errors import PublishError
 from cards.publish import publish
 from cards.publish_plan import PublishPlan
+from cards.weight_names import RECIPE_NAME, holds_only_recipe
 from hubmerge.manifest import MANIFEST_NAME, Manifest
 
 __all__ = ["push_to_hub"]
@@ -60,17 +62,16 @@ def push_to_hub(
                 hint="publish the folder of the merge, or use the model's own push_to_hub",
             )
         if not isinstance(source, Recipe):
-            if not _is_bare(source):
-                _refuse_changed(merge, source, repo_id)
-            return put(source)
+            found = source.path(MANIFEST_NAME).parent
+            for name in source.files():
+                source.path(name)  # a model on the Hub was loaded without its card
+            if not holds_only_recipe(source.files()):
+                _refuse_changed(merge, found, repo_id)
+            return put(found)
         merge_plan(build_plan(source), folder)
         _refuse_changed(merge, folder, repo_id)
         write_card(folder)
         return put(folder)
-
-
-def _is_bare(folder: Path) -> bool:
-    return not any(folder.glob("*.safetensors"))
 
 
 def _write_recipe(manifest: Manifest, folder: Path) -> None:
@@ -86,6 +87,7 @@ def _write_recipe(manifest: Manifest, folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
     (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    (folder / RECIPE_NAME).write_text(recipe_text(manifest), encoding="utf-8")
     write_card(folder)
 
 

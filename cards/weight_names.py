@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable
 
-__all__ = ["competes", "is_weights"]
+__all__ = ["RECIPE_NAME", "competes", "holds_only_recipe", "is_weights"]
+
+RECIPE_NAME = "recipe.yaml"
+"""The pinned recipe in a merge that is published without weights."""
 
 _OWN = ("*.safetensors", "*.safetensors.index.json")
 _OTHERS = (
@@ -19,6 +23,12 @@ _OTHERS = (
 def is_weights(name: str) -> bool:
     """Whether a file at the top of a merge's folder holds its weights, or is their index."""
     return "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in _OWN)
+
+
+def holds_only_recipe(names: Iterable[str]) -> bool:
+    """Whether the files of a merge are those of one that was published without weights."""
+    names = tuple(names)
+    return RECIPE_NAME in names and not any(map(is_weights, names))
 
 
 def competes(name: str, *, adapter: bool) -> bool:

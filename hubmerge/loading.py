@@ -13,11 +13,11 @@ from hubmerge.compute import compute
 from hubmerge.errors import MergeError, PlanError
 from hubmerge.fetching import fetch_parents
 from hubmerge.io.reader import NUMPY, InputFiles, Workspace
-from hubmerge.manifest import MANIFEST_NAME
 from hubmerge.plan import build_plan
 from hubmerge.plan_types import Plan, Step
 from hubmerge.published import as_token, check_weights, fetch_files, open_published, published_kind, published_plan
 from hubmerge.recipe import Recipe
+from zoo_index.hub import ModelSource
 from zoo_index.tensors import DType
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ class AutoMergedModel:
             with as_token(token):
                 plan, manifest = published_plan(opened)
                 check_weights(plan, manifest, str(opened.pinned))
-                return _from_recipe(plan, kwargs, opened.path(MANIFEST_NAME).parent)
+                return _from_recipe(plan, kwargs, opened)
         folder = fetch_files(opened, code=trust)
         if kind == "adapter":
-            return _with_adapter(folder, kwargs, token, trust=trust)
+            return _remember(_with_adapter(folder, kwargs, token, trust=trust), opened)
         config = read_folder_config(folder)
         concrete = _trusted_class(config) if trust else None
         if concrete is not None:
@@ -77,17 +77,17 @@ class AutoMergedModel:
         loaded = _loaded(
             concrete or model_class(config, str(source)), folder, kwargs, "the folder does not have", str(source)
         )
-        return _remember(loaded, folder)
+        return _remember(loaded, opened)
 
 
-def _remember(loaded: Any, source: Recipe | Path) -> Any:
+def _remember(loaded: Any, source: Recipe | ModelSource) -> Any:
     """Note on a model what it was loaded from, so that it can be published as the merge it is."""
     model = loaded[0] if isinstance(loaded, tuple) else loaded
     model.hubmerge_source = source
     return loaded
 
 
-def _from_recipe(plan: Plan, kwargs: dict[str, Any], source: Recipe | Path) -> PreTrainedModel:
+def _from_recipe(plan: Plan, kwargs: dict[str, Any], source: Recipe | ModelSource) -> PreTrainedModel:
     return _remember(_assemble(plan, kwargs), source)
 
 
@@ -110,7 +110,6 @@ def _with_adapter(folder: Path, kwargs: dict[str, Any], token: str | None, *, tr
     model = AutoMergedModel.from_pretrained(base, revision=revision, token=token, trust_remote_code=trust, **kwargs)
     model.load_adapter(str(folder))
     model.eval()
-    _remember(model, folder)
     return (model, {"missing_keys": set()}) if wants_info else model
 
 
