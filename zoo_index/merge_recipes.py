@@ -14,7 +14,7 @@ from zoo_index.plain import Json, one_line, plain
 
 __all__ = ["find_recipe", "parse_recipe", "recipe_parents", "trained_from"]
 
-_FENCE = re.compile(r"^(```|~~~)[ \t]*(?:ya?ml)?[ \t]*\n(.*?)^\1", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+_FENCE = re.compile(r"^(```|~~~)([^`\n]*)\n(.*?)^\1", re.DOTALL | re.MULTILINE)
 _TRAINED_FROM = (  # what transformers' Trainer and the Hub's card template write
     re.compile(r"fine-tuned version of \[([\w.-]+(?:/[\w.-]+)?)\]\("),
     re.compile(r"\*\*Finetuned from model(?: \[optional\])? ?:\*\*[ \t]*\[?([\w.-]+/[\w.-]+)", re.IGNORECASE),
@@ -24,8 +24,9 @@ _MAX_PARENTS = 100
 
 def find_recipe(markdown: str) -> dict[str, Json] | None:
     """The first recipe among a text's fenced blocks; None without one."""
-    recipes = (parse_recipe(block) for _, block in _FENCE.findall(markdown) if "merge_method" in block)
-    return next((recipe for recipe in recipes if recipe), None)
+    blocks = ((language.strip().casefold(), block) for _, language, block in _FENCE.findall(markdown))
+    told = (block for language, block in blocks if language in {"", "yaml", "yml"} and "merge_method" in block)
+    return next((recipe for recipe in map(parse_recipe, told) if recipe), None)
 
 
 def parse_recipe(text: str) -> dict[str, Json] | None:

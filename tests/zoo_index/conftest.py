@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from hub.fixtures import api, hub, hub_home, start_hub
 from hypothesis import settings
 from zoo_builders import llama_config, llama_tensors, write_adapter, write_model
+from zoo_running import Ended, Run
 
-__all__ = ["api", "hub", "hub_home", "start_hub", "zoo"]
+__all__ = ["api", "hub", "hub_home", "run", "start_hub", "zoo"]
 
 # what is measured here is truth, not time: a busy machine must not fail a law
 settings.register_profile("no deadline", deadline=None)
@@ -35,3 +37,25 @@ def zoo(tmp_path: Path) -> Path:
     write_adapter(folder / "lora", base="zoo/base")
     write_model(folder / "quantised", config={**config, "quantization_config": {"quant_method": "gptq"}})
     return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`hubmerge zoo ARGUMENTS` in a folder of its own, with a cache of its own."""
+    from hubmerge.cli.app import main
+
+    monkeypatch.setenv("HUBMERGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["hubmerge", "zoo", *map(str, arguments)])
+        capsys.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+        return Ended(int(str(code or 0)), *capsys.readouterr())
+
+    return call

@@ -224,15 +224,19 @@ def test_bad_repositories_are_recorded_with_their_refusal_and_stop_nothing(
     reasons = {refused.reference: refused.reasons for refused in report.refused}
     link = f"{hub.url}/bob/gated"
     assert reasons["bob/gated"] == (
-        f"the model is gated, and you have not been given access · accept its terms at {link}, then log in with "
-        "`hf auth login` or set HF_TOKEN",
+        (
+            f"the model is gated, and you have not been given access · accept its terms at {link}, then log in with "
+            "`hf auth login` or set HF_TOKEN"
+        ),
     )
     assert reasons["ada/weightless"] == (
         "no safetensors weights · expected model.safetensors or model.safetensors.index.json",
     )
     assert reasons["ada/empty"] == (
-        "no config.json and no adapter_config.json, so this is neither a model nor an adapter · "
-        "name the folder that from_pretrained would take",
+        (
+            "no config.json and no adapter_config.json, so this is neither a model nor an adapter · "
+            "name the folder that from_pretrained would take"
+        ),
     )
     assert set(reasons) == {"bob/gated", "ada/gated", "ada/weightless", "ada/empty", "ada/broken-weights"}
     assert catalog.get("ada/broken-card").warnings == ("README.md: its front matter has no end (a line of ---)",)

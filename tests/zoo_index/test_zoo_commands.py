@@ -4,44 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from zoo_builders import write_model
-
-from hubmerge.cli.app import main
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`hubmerge zoo ARGUMENTS` in a folder of its own, with a cache of its own."""
-    monkeypatch.setenv("HUBMERGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["hubmerge", "zoo", *map(str, arguments)])
-        capsys.readouterr()
-        code: object = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code
-        return Ended(int(str(code or 0)), *capsys.readouterr())
-
-    return call
+from zoo_running import Run
 
 
 def test_sync_says_what_it_did_and_where_the_catalog_is(run: Run, zoo: Path) -> None:
