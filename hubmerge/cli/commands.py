@@ -9,7 +9,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Attach every command to `app`, in the order in which ``--help`` shows them."""
-    from hubmerge.cli import card, demo, evaluate, facts, merging, publish, zoo
+    from hubmerge.cli import card, demo, evaluate, facts, materialize, merging, publish, zoo
 
     app.command()(demo.demo)
     app.command()(merging.plan)
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate.evaluate)
     app.command()(card.card)
     app.command()(publish.publish)
+    app.command()(materialize.materialize)
     app.command()(facts.methods)
     app.command()(facts.env)
     app.add_typer(zoo.app, name="zoo")
