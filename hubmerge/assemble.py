@@ -70,13 +70,13 @@ def merge_plan(
     _check_name(target)
     keep_parents_safe(plan, target)
     with InputFiles(plan.parents) as files:
-        samples = sample_digests(plan, files)
-        finished = _finished(plan, samples, target, overwrite=overwrite)
+        finished = _finished(plan, files, target, overwrite=overwrite)
         if finished is not None:
             sweep(target)
             return Merged(finished, already_done=True)
         check_disks(plan, target)
         fetch_parents(plan)
+        samples = sample_digests(plan, files)
         with OutputFolder(target, plan.hash, fresh=fresh) as folder:
             folder.reserve(plan.layout.headers, plan.layout.sizes)
 
@@ -99,7 +99,7 @@ def _check_name(out: Path) -> None:
         raise PlanError(f"OUT is {out}, which cannot be replaced", where=str(out), hint="name a new folder")
 
 
-def _finished(plan: Plan, samples: tuple[str, ...], out: Path, *, overwrite: bool) -> Manifest | None:
+def _finished(plan: Plan, files: InputFiles, out: Path, *, overwrite: bool) -> Manifest | None:
     """The manifest of a finished `out` of the same plan and parents; None when nothing is in the way.
 
     Raises `PlanError` when `out` is something else and may not be replaced.
@@ -114,8 +114,7 @@ def _finished(plan: Plan, samples: tuple[str, ...], out: Path, *, overwrite: boo
             f"{out} exists and is {what}", where=str(out), hint="choose another OUT; only a merge can be overwritten"
         ) from None
     same_plan, complete = manifest.plan_hash == plan.hash, _all_there(manifest, out)
-    same_parents = tuple(parent.sample for parent in manifest.parents) == samples
-    if same_plan and complete and same_parents:
+    if same_plan and complete and tuple(parent.sample for parent in manifest.parents) == sample_digests(plan, files):
         return manifest
     if not overwrite:
         changed = "of parents that have changed since" if complete else "but some of its files were removed or changed"

@@ -27,7 +27,7 @@ def read_json(source: ModelSource, name: str) -> dict[str, Any] | None:
     if name not in source.files():
         return None
     try:
-        value = json.loads(source.read(name).decode("utf-8"))
+        value = json.loads(source.read(name).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number of 5,000 digits
         raise CheckpointError(
             f"{name} is not JSON ({error})", where=_where(source), hint="fetch or save it again"
@@ -47,7 +47,8 @@ def read_config(source: ModelSource) -> dict[str, Any]:
             where=_where(source),
             hint="name its base too: base+adapter" if adapter else "name the folder that from_pretrained would take",
         )
-    quantisation = config.get("quantization_config")
+    parts = (config, *(value for key, value in config.items() if key.endswith("_config") and isinstance(value, dict)))
+    quantisation = next((part["quantization_config"] for part in parts if part.get("quantization_config")), None)
     if quantisation:
         kind = quantisation.get("quant_method", "unknown") if isinstance(quantisation, dict) else "unknown"
         raise CheckpointError(

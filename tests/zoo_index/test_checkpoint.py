@@ -160,3 +160,11 @@ def test_a_document_that_is_not_an_object_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json is not a JSON object"):
         read_json(source_of(tmp_path), "config.json")
     assert read_json(source_of(tmp_path), "other.json") is None
+
+
+def test_a_quantised_part_of_a_model_is_refused_too(tmp_path: Path) -> None:
+    write_files(
+        tmp_path, {"config.json": '{"model_type": "llava", "text_config": {"quantization_config": {"bits": 4}}}'}
+    )
+    with pytest.raises(CheckpointError, match=r"^the model is quantised \(unknown\)"):
+        read_config(source_of(tmp_path))
