@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal
 
+from cards.card_check import read_front_matter
 from cards.licence import ParentLicence
 from cards.names import as_folder
 from cards.public import public_names
 from hubmerge.manifest import Manifest, ParentRecord
-from zoo_index.documents import read_files
+from zoo_index.cache import cached_snapshot
 from zoo_index.errors import HubmergeError
 from zoo_index.hub import open_source
 from zoo_index.reference import ModelRef, is_local_name
@@ -100,10 +101,9 @@ def _model(reference: str, commit: str | None, names: Mapping[str, str]) -> Pare
 
 def _read_card(reference: str) -> CardFacts:
     try:
-        documents = read_files(open_source(ModelRef.of(reference))).documents
+        front = _front_matter(ModelRef.of(reference))
     except HubmergeError:
         return CardFacts(found=False)
-    front = documents.get("README.md", {})
     licence = _words(front.get("license"))
     return CardFacts(
         found=True,
@@ -114,6 +114,18 @@ def _read_card(reference: str) -> CardFacts:
         languages=_words(front.get("language")),
         base_models=tuple(_public_name(name) for name in _words(front.get("base_model"))),
     )
+
+
+def _front_matter(reference: ModelRef) -> dict[str, Any]:
+    """The metadata of a model's card, empty without one.  A card in the Hub cache, at its commit, is not asked for again."""
+    cached = cached_snapshot(reference) if reference.revision else None
+    source = cached if cached is not None and "README.md" in cached.files() else open_source(reference)
+    if "README.md" not in source.files():
+        return {}
+    try:
+        return read_front_matter(source.read("README.md").decode("utf-8", errors="replace"))
+    except ValueError:
+        return {}  # a damaged card states nothing
 
 
 def _public_name(name: str) -> str:

@@ -10,6 +10,7 @@ from cards.errors import PublishError
 from cards.publish_folder import publish_folder
 from cards.publish_hub import HubOptions, publish_on_hub
 from cards.publish_plan import PublishPlan
+from hubmerge.token import as_token
 from zoo_index.reference import is_local_name
 
 __all__ = ["publish"]
@@ -60,7 +61,8 @@ def publish(
         return publish_folder(content, folder, overwrite=overwrite, dry_run=dry_run)
     if not _HUB_NAME.match(text):
         raise PublishError(f"{text!r} is neither ./folder nor user/name", hint=f"for a folder write ./{text}")
-    content = gather(Path(out), as_, name=text.partition("/")[2], place=text)
+    with as_token(token):  # the parents' cards are read too
+        content = gather(Path(out), as_, name=text.partition("/")[2], place=text)
     options = HubOptions(
         public=public, create_pr=create_pr, overwrite=overwrite, message=message, yes=yes, revision=revision or "main"
     )

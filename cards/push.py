@@ -15,6 +15,7 @@ from cards.publish import publish
 from cards.publish_plan import PublishPlan
 from cards.weight_names import RECIPE_NAME, holds_only_recipe
 from hubmerge.manifest import MANIFEST_NAME, Manifest
+from hubmerge.token import as_token
 
 __all__ = ["push_to_hub"]
 
@@ -40,7 +41,6 @@ def push_to_hub(
     """
     from hubmerge.assemble import merge_plan
     from hubmerge.plan import build_plan
-    from hubmerge.published import as_token
     from hubmerge.recipe import Recipe
 
     def put(folder: Path) -> PublishPlan:

@@ -15,8 +15,9 @@ from hubmerge.fetching import fetch_parents
 from hubmerge.io.reader import NUMPY, InputFiles, Workspace
 from hubmerge.plan import build_plan
 from hubmerge.plan_types import Plan, Step
-from hubmerge.published import as_token, check_weights, fetch_files, open_published, published_kind, published_plan
+from hubmerge.published import check_weights, fetch_files, open_published, published_kind, published_plan
 from hubmerge.recipe import Recipe
+from hubmerge.token import as_token
 from zoo_index.hub import ModelSource
 from zoo_index.tensors import DType
 

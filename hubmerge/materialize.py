@@ -9,7 +9,8 @@ from pathlib import Path
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import PlanError, VerifyError
 from hubmerge.manifest import MANIFEST_NAME, Manifest
-from hubmerge.published import as_token, open_published, published_plan
+from hubmerge.published import open_published, published_plan
+from hubmerge.token import as_token
 
 __all__ = ["materialize"]
 

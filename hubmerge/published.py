@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +23,6 @@ from zoo_index.hub import ModelSource, fetch, open_source
 from zoo_index.reference import ModelRef
 
 __all__ = [
-    "as_token",
     "carried_files",
     "check_weights",
     "fetch_files",
@@ -143,20 +140,3 @@ def _digest(plan: Plan, files: InputFiles, name: str) -> str:
     for step in sorted((step for step in plan.steps if step.output.file == name), key=lambda step: step.output.start):
         compute(step, plan.method, files, workspace, lambda _, entries: digest.update(entries.data.cast("B")))
     return digest.hexdigest()
-
-
-@contextmanager
-def as_token(token: str | None) -> Iterator[None]:
-    """While this lasts, `token` is the one that is logged in: parents are opened deep inside, where no argument reaches."""
-    if not token:
-        yield
-        return
-    before = os.environ.get("HF_TOKEN")
-    os.environ["HF_TOKEN"] = token
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HF_TOKEN"]
-        else:
-            os.environ["HF_TOKEN"] = before

@@ -218,3 +218,29 @@ def test_the_token_is_in_no_log_and_no_error(ada, small_merge, naps, caplog, cap
     chain = [caught.value, caught.value.__cause__]
     for text in (out, err, caplog.text, *(str(link) for link in chain), *(repr(link) for link in chain)):
         assert ada.token not in text
+
+
+def test_a_name_that_turns_out_to_be_taken_is_one_clear_error(ada, small_merge):
+    ada.inject(Reply(409, message="You already created this model repo"), "repos/create", method="POST")
+    with pytest.raises(PublishError) as caught:
+        publish(small_merge, "ada/zoo")
+    assert str(caught.value) == (
+        "the name is taken, by a repository that you cannot see · ada/zoo · choose another name"
+    )
+    assert ada.state.repositories == {}
+
+
+def test_a_repository_that_somebody_else_made_and_filled_meanwhile_is_not_deleted(ada, small_merge, naps):
+    ada.inject(Reply(503), "repos/create", method="POST")
+    ada.inject(Do(lambda: ada.add("ada/zoo", {"notes.md": "mine"}, private=True)), "repos/create", method="POST", nth=2)
+    with pytest.raises(PublishError, match="somebody else made the repository meanwhile"):
+        publish(small_merge, "ada/zoo")
+    assert sorted(ada.repository("ada/zoo").head.tree) == [".gitattributes", "notes.md"]
+
+
+def test_a_hub_that_asks_to_wait_too_long_is_not_waited_for(ada, small_merge, naps):
+    ada.inject(Reply.rate_limited(retry_after="3600"), "/commit/", method="POST", times=None)
+    with pytest.raises(HubError, match="the Hub asks to slow down \\(429\\)"):
+        publish(small_merge, "ada/zoo")
+    assert naps == []
+    assert ada.state.repositories == {}

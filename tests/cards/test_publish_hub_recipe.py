@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -189,3 +190,19 @@ def test_a_config_that_comes_out_otherwise_is_found_out(ada, out):
     _with_manifest(ada, lambda value: value["files"]["config.json"].update(sha256="0" * 64))
     with pytest.raises(VerifyError, match=r"config\.json has another sha256"):
         AutoMergedModel.from_pretrained("ada/zoo")
+
+
+def test_publishing_reads_no_weights_and_loading_reads_every_parent_once(ada, out, hub_home):
+    shutil.rmtree(hub_home / "hub")
+    ada.log.clear()
+    publish(out, "ada/zoo", as_="recipe")
+    assert ada.log.weight_bytes_sent() == 0
+    ada.log.clear()
+    publish(out, "ada/zoo", as_="recipe")
+    assert len(ada.log) == 1
+
+    ada.log.clear()
+    AutoMergedModel.from_pretrained("ada/zoo")
+    weights = sum(values.numel() * 4 for values in llama(0).state_dict().values())
+    assert ada.log.weight_bytes_sent() == 3 * weights
+    assert ada.log.tokens_abroad() == ()
