@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hubmerge.errors import ManifestError, MergeError, PlanError, RecipeError, VerifyError
     from hubmerge.loading import AutoMergedModel
     from hubmerge.manifest import Manifest, read_manifest
+    from hubmerge.materialization import materialize
     from hubmerge.plan import build_plan
     from hubmerge.plan_types import Plan
     from hubmerge.recipe import Recipe, load_recipe
@@ -32,6 +33,7 @@ __all__ = [
     "__version__",
     "build_plan",
     "load_recipe",
+    "materialize",
     "merge",
     "read_manifest",
     "verify_merge",
@@ -49,6 +51,7 @@ _HOMES = {
     "VerifyError": "hubmerge.errors",
     "build_plan": "hubmerge.plan",
     "load_recipe": "hubmerge.recipe",
+    "materialize": "hubmerge.materialization",
     "merge": "hubmerge.assemble",
     "read_manifest": "hubmerge.manifest",
     "verify_merge": "hubmerge.verify",

@@ -25,7 +25,7 @@ def materialize(
     json: JsonOption = False,
 ) -> None:
     """Merge a published recipe again, and compare every file with the digests that were published."""
-    from hubmerge.materialize import materialize as write
+    from hubmerge.materialization import materialize as write
 
     manifest = write(repo, out, revision=revision, overwrite=overwrite)
     size = size_text(sum(file.size for file in manifest.files.values()))

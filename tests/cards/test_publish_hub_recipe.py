@@ -15,7 +15,7 @@ from cards import PublishError, publish, push_to_hub
 from hubmerge import AutoMergedModel, VerifyError, merge, read_manifest
 from hubmerge.errors import PlanError
 from hubmerge.manifest import Manifest
-from hubmerge.materialize import materialize
+from hubmerge.materialization import materialize
 
 WEIGHTS = "model.safetensors"
 
@@ -77,6 +77,15 @@ def test_it_loads_into_the_model_of_the_merge(ada, out):
     loaded = AutoMergedModel.from_pretrained("ada/zoo", dtype=torch.float32, device_map="cpu")
     assert _same(loaded, AutoMergedModel.from_pretrained(out))
     assert not loaded.training
+
+
+def test_what_was_loaded_once_loads_without_the_network(ada, out, monkeypatch):
+    publish(out, "ada/zoo", as_="recipe")
+    AutoMergedModel.from_pretrained("ada/zoo")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    ada.log.clear()
+    assert _same(AutoMergedModel.from_pretrained("ada/zoo"), AutoMergedModel.from_pretrained(out))
+    assert len(ada.log) == 0
 
 
 def test_the_parents_are_taken_at_the_commits_of_the_merge(ada, out):
