@@ -114,5 +114,6 @@ MATCH_COLUMNS: Mapping[str, Callable[[Match], object]] = {
     "level": lambda match: match.level.value,
     "same_ancestor": lambda match: match.same_ancestor,
     "likeness": lambda match: match.likeness,
+    "common_ancestor": lambda match: match.common_ancestor.reference if match.common_ancestor else None,
     "warnings": lambda match: "; ".join(r.sentence for r in match.compatibility.reasons if r.severity == "warn"),
 }

@@ -57,12 +57,12 @@ def unread_state(commit: str, facts: HubFacts) -> str:
 class Tokenizers:
     """Signatures of tokenizers by the ids of their files' bytes; several threads may ask at once.
 
-    known: those of earlier syncs.  fresh: those that were read since.
+    known: those of earlier syncs.
     """
 
     def __init__(self, known: Mapping[str, str | None]) -> None:
-        self.fresh: dict[str, str | None] = {}
         self._known = dict(known)
+        self._fresh: dict[str, str | None] = {}
         self._guard = threading.Lock()
         self._reading: dict[str, threading.Lock] = {}
 
@@ -76,8 +76,16 @@ class Tokenizers:
             reading = self._reading.setdefault(content, threading.Lock())
         with reading:  # the others with this tokenizer wait for the one that reads it
             if content not in self._known:
-                self._known[content] = self.fresh[content] = tokenizer_signature(source)
+                signature = tokenizer_signature(source)
+                with self._guard:
+                    self._known[content] = self._fresh[content] = signature
             return self._known[content]
+
+    def take_fresh(self) -> dict[str, str | None]:
+        """The signatures that were read since the last call."""
+        with self._guard:
+            fresh, self._fresh = self._fresh, {}
+        return fresh
 
 
 def read_hub_entry(repo: HubRepo, tokenizers: Tokenizers) -> Entry:

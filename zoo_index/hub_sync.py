@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 from zoo_index.catalog import Catalog
 from zoo_index.catalog_rows import Entry
-from zoo_index.errors import HubError, HubmergeError, HubUnavailableError
+from zoo_index.errors import HubError, HubmergeError, HubUnavailableError, ReferenceFormatError
 from zoo_index.hub import HubRepo, is_offline
 from zoo_index.hub_listing import HubFacts, HubModel, list_hub_models, read_hub_facts
 from zoo_index.hub_reading import GONE, Tokenizers, hub_state, is_hub_location, read_hub_entry, unread_state
 from zoo_index.reference import ModelRef
 from zoo_index.sync_report import SyncLog
 
-__all__ = ["HubQuery", "sync_hub"]
+__all__ = ["HubQuery", "check_query", "sync_hub"]
 
 _WORKERS = 8
 _PATIENCE = 8
@@ -53,21 +53,35 @@ class _Read:
     entry: Entry | None
 
 
-def sync_hub(catalog: Catalog, query: HubQuery, log: SyncLog) -> None:
-    """Record the Hub's models of `query`; those that vanished from its list are looked for by name.
+def check_query(query: HubQuery) -> tuple[ModelRef, ...]:
+    """The references that a query names.
 
-    A model that cannot be had is reported and never stops the sync.  Raises `HubError` when the Hub is not to be reached or
-    the list cannot be read, and `ReferenceFormatError` for a name that no model can have; what was recorded stays.
+    Raises `ReferenceFormatError` for a name that no model on the Hub can have, and `HubError` when the network is forbidden.
     """
     if is_offline():
         raise HubError(
             "HF_HUB_OFFLINE is set, so the Hub is not asked",
             hint="unset it, or use --cache for the models that are on this disk",
         )
-    names = [ModelRef.of(repo) for repo in query.repos]
+    references = tuple(ModelRef.of(repo) for repo in query.repos)
+    for reference in references:
+        if reference.is_local:
+            raise ReferenceFormatError(
+                f"{reference.name!r} is a folder, not a model on the Hub", hint="a folder is named without --repo"
+            )
+    return references
+
+
+def sync_hub(catalog: Catalog, query: HubQuery, log: SyncLog) -> None:
+    """Record the Hub's models of `query`; those that vanished from its list are looked for by name.
+
+    A model that cannot be had is reported and never stops the sync.  Raises what `check_query` does, and `HubError` when the
+    Hub is not to be reached or the list cannot be read; what was recorded stays.
+    """
+    references = check_query(query)
     work = _Work(catalog, log)
     try:
-        for reference in names:
+        for reference in references:
             work.look_at(str(reference))
         if query.lists:
             listed = 0
@@ -115,13 +129,15 @@ class _Work:
 
     def look_for(self, names: Iterable[str]) -> None:
         """Ask for the models of a list's kind that were on the Hub and are not on the list; the gone stay gone."""
-        self._drain()
+        self.finish()
         for name in names:
             if self._state(name) not in ("", GONE) and "@" not in name:
                 self.look_at(name)
 
     def finish(self) -> None:
-        self._drain()
+        """Wait for what is being read, and record it."""
+        while self._waiting:
+            self._record_next()
 
     def close(self) -> None:
         """What was not begun is left; what is being read is waited for, but no longer recorded."""
@@ -131,10 +147,6 @@ class _Work:
         """The state of a model that was recorded from the Hub; empty for another."""
         location, state = self._before.get(name, ("", ""))
         return state if is_hub_location(location) else ""
-
-    def _drain(self) -> None:
-        while self._waiting:
-            self._record_next()
 
     def _record_next(self) -> None:
         asked, future = self._waiting.popleft()
@@ -169,9 +181,8 @@ class _Work:
             if read.name.casefold() in self._seen:
                 return
             self._seen.add(read.name.casefold())
-        for content, signature in list(self._tokenizers.fresh.items()):
+        for content, signature in self._tokenizers.take_fresh().items():
             self._catalog.keep_tokenizer(content, signature)
-            del self._tokenizers.fresh[content]
         if read.entry is None:
             record = self._catalog.refresh(read.name, read.facts)
             self._log.add(read.name, "unchanged", record.refusals)

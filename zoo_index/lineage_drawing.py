@@ -9,7 +9,7 @@ from zoo_index.lineage_answers import Lineage, Link
 
 __all__ = ["draw_mermaid", "draw_tree"]
 
-_SPECIAL = {'"': "#quot;", "#": "#35;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;", "\\": "#92;"}
+_SPECIAL = {'"': "#quot;", "#": "#35;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;", "\\": "#92;", "%": "#37;"}
 """Characters that mean something in a Mermaid text, and the codes that Mermaid reads for them."""
 
 

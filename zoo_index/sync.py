@@ -15,8 +15,8 @@ from zoo_index.documents import Reading, read_files
 from zoo_index.errors import HubmergeError
 from zoo_index.fingerprint import Sketch, read_sketch
 from zoo_index.hub import HubRepo, LocalFolder, ModelSource, cached_models, hub_cache_folder
-from zoo_index.hub_reading import Tokenizers, is_hub_location, read_hub_entry
-from zoo_index.hub_sync import HubQuery, sync_hub
+from zoo_index.hub_reading import GONE, Tokenizers, is_hub_location, read_hub_entry
+from zoo_index.hub_sync import HubQuery, check_query, sync_hub
 from zoo_index.metadata import build_record, catalog_name
 from zoo_index.reference import ModelRef, PinnedRef
 from zoo_index.sync_report import Progress, SyncLog, SyncReport
@@ -41,10 +41,12 @@ def sync(
 ) -> SyncReport:
     """Record every model under `folders`, with `cache` in the local Hub cache, and of `hub` on the Hub.
 
-    What is gone from folders and cache is forgotten.  Raises `ModelNotFoundError` for a folder that neither exists nor
-    held models of the catalog, before anything is changed, and what `sync_hub` raises.  A damaged model is reported and
-    never stops the sync.
+    What is gone from folders and cache is forgotten.  Raises what `check_query` does and, for a folder that neither exists
+    nor held models of the catalog, `ModelNotFoundError`, before anything is changed; later what `sync_hub` raises.  A
+    damaged model is reported and never stops the sync.
     """
+    if hub is not None:
+        check_query(hub)
     log = SyncLog(progress) if progress else SyncLog()
     _sync_disk(catalog, [Path(folder).expanduser().resolve() for folder in folders], log, cache=cache)
     if hub is not None:
@@ -115,7 +117,7 @@ def freshness(entry: Entry) -> Freshness:
 
 def _record(catalog: Catalog, source: ModelSource, before: tuple[str, str], log: SyncLog) -> None:
     name, (location, known) = catalog_name(source), before
-    if is_hub_location(location):
+    if is_hub_location(location) and known != GONE:
         # the Hub says more of a model than a snapshot of it, which can be old or lack files
         log.add(name, "unchanged", catalog.get(name).refusals)
         return

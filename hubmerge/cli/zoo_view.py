@@ -83,7 +83,7 @@ def print_matches(zoo: Catalog, matches: Iterable[Match]) -> None:
         (
             zoo.label(match.record.reference),
             match.level.value,
-            match.same_ancestor,
+            match.same_ancestor or ("declared" if match.common_ancestor else None),
             match.likeness,
             _thousands(match.record.parameters),
             _remarks(match),

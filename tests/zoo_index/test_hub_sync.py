@@ -12,7 +12,7 @@ import pytest
 from hub import Drop, HubServer, Reply
 from zoo_builders import llama_config, llama_tensors, safetensors, write_adapter, write_model
 
-from zoo_index import Catalog, HubError, HubUnavailableError, hub_calls
+from zoo_index import Catalog, HubError, HubUnavailableError, ReferenceFormatError, hub_calls
 from zoo_index.sync_report import Refused, Renamed
 
 
@@ -432,6 +432,35 @@ def test_a_record_of_the_hub_is_not_overwritten_by_an_old_snapshot_in_the_cache(
     report = catalog.sync(cache=True)
     assert report.unchanged == ("ada/model",)
     assert catalog.get("ada/model") == record
+
+
+def test_a_model_that_is_gone_from_the_hub_is_read_from_its_snapshot_in_the_cache(
+    hub: HubServer, catalog: Catalog, add: Callable[..., None], api: Any, hub_home: Path
+) -> None:
+    add("ada/model")
+    catalog.sync(author="ada")
+    api.snapshot_download("ada/model", cache_dir=hub_home / "hub")
+    hub.edit("ada/model", private=True)
+    assert catalog.sync(author="ada").gone == ("ada/model",)
+    assert catalog.sync(cache=True).updated == ("ada/model",)
+    assert catalog.get("ada/model").refusals == ()
+
+
+@pytest.mark.parametrize(
+    ("repo", "message"),
+    [
+        ("./model", "'./model' is a folder, not a model on the Hub · a folder is named without --repo"),
+        ("a b", "'a b' is neither org/name nor a folder · start a folder with ./, ../, ~ or /"),
+        ("a+b", "'a+b' is neither org/name nor a folder · start a folder with ./, ../, ~ or /"),
+    ],
+)
+def test_a_name_that_the_hub_cannot_have_is_refused_before_anything_is_asked_or_recorded(
+    hub: HubServer, catalog: Catalog, zoo: Path, repo: str, message: str
+) -> None:
+    with pytest.raises(ReferenceFormatError) as refused:
+        catalog.sync(zoo, repos=["ada/model", repo])
+    assert str(refused.value) == message
+    assert (len(hub.log), len(catalog)) == (0, 0)
 
 
 def test_the_sample_of_a_snapshots_weights_outlives_a_sync_with_the_hub(

@@ -189,7 +189,7 @@ def test_sync_prints_what_is_gone(run: Run, family: HubServer) -> None:
     assert ended.out.splitlines()[-1] == "0 added · 0 updated · 4 unchanged · 0 removed · 1 gone"
 
 
-_NODE = r'    m\d+\["(?:[^"#\n]|#\w+;)*"\]'
+_NODE = r'    m\d+\["(?:[^"#%\n]|#\w+;)*"\]'
 _ARROW = r'    m\d+ (?:-->|-\.->)\|"(?:[^"#\n]|#\w+;)*"\| m\d+'
 _CLASS = r"    (?:classDef \w+ [\w:-]+(?: \d+)?;|class m\d+(?:,m\d+)* \w+;)"
 
@@ -210,6 +210,12 @@ def test_mermaid_has_a_node_for_each_model_and_an_arrow_for_each_step(run: Run, 
         "    classDef unknown stroke-dasharray:4 4;",
         "    class m1 unknown;",
     ]
+
+
+def test_characters_that_mermaid_reads_are_written_as_its_codes() -> None:
+    edges = find_edges("me/child", card={"base_model": 'a"b<c>#`%%{init}'})
+    drawn = draw_mermaid([LineageGraph({"me/child": "model"}, edges, {}).lineage("me/child")])
+    assert '    m1["a#quot;b#lt;c#gt;#35;#96;#37;#37;{init}"]' in drawn.split("\n")
 
 
 @given(st.lists(st.text(max_size=30), max_size=4))
