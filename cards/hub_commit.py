@@ -56,7 +56,13 @@ def commit_change(api: HfApi, change: Change) -> Committed:
     done = _commit(api, change)
     wrong: tuple[str, ...] = ()
     for _ in range(2):  # once more before an alarm: the Hub's information can lag behind its commits
-        state = look_up(api, change.repo, done.commit)
+        try:
+            state = look_up(api, change.repo, done.commit)
+        except HubError as fault:
+            what = f"it was published, but could not be compared with what was sent: {fault.message}"
+            raise HubError(
+                what, where=done.url, hint="publish again, which compares and sends nothing twice"
+            ) from fault
         wrong = state.differences(change.files, change.gone) if state else tuple(file.name for file in change.files)
         if not wrong:
             return done
@@ -70,11 +76,12 @@ def commit_change(api: HfApi, change: Change) -> Committed:
 def _commit(api: HfApi, change: Change) -> Committed:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [
-        CommitOperationAdd(file.name, data if isinstance(data := change.data(file.name), bytes) else str(data))
-        for file in change.files
-        if file.change != "unchanged"
-    ]
+    with _plain_errors(change.repo):
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationAdd(file.name, data if isinstance(data := change.data(file.name), bytes) else str(data))
+            for file in change.files
+            if file.change != "unchanged"
+        ]
     operations += [CommitOperationDelete(name, is_folder=False) for name in change.gone]
     tried = False
 
@@ -97,18 +104,24 @@ def _commit(api: HfApi, change: Change) -> Committed:
     try:
         return call(change.repo, once)
     except HubError as fault:
-        response = getattr(fault.__cause__, "response", None)
-        if response is not None and response.status_code == 412:
+        status = _status(fault)
+        if status is None or status == 412 or status >= 500:  # the last try, or one that was slow, may have made it
+            found = _in_spite_of(api, change)
+            if found is not None:
+                return found
+        if status == 412:
             raise PublishError(
                 "somebody else committed to the repository meanwhile",
                 where=change.repo,
                 hint="nothing was published; run it again to publish on top of that",
             ) from fault
-        if response is None or response.status_code >= 500:
-            found = _in_spite_of(api, change)
-            if found is not None:
-                return found
         raise
+
+
+def _status(fault: HubError) -> int | None:
+    """The status of the Hub's answer; None when there was no answer."""
+    response = getattr(fault.__cause__, "response", None)
+    return None if response is None else int(response.status_code)
 
 
 def _already_there(api: HfApi, change: Change) -> Committed | None:
@@ -139,7 +152,10 @@ def _plain_errors(repo: str) -> Iterator[None]:
     except RuntimeError as error:  # "Error while uploading ...", around what went wrong
         if isinstance(error.__cause__, Exception):
             raise error.__cause__ from None
-        raise
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise HubError(
+            f"the upload failed ({first})", where=repo, hint="publish again; what arrived is kept"
+        ) from error
     except json.JSONDecodeError as error:  # a proxy's page where the Hub should answer
         raise httpx.RemoteProtocolError("the answer is not JSON") from error
     except ValueError as error:
@@ -187,11 +203,13 @@ def _create(api: HfApi, repo: str, *, private: bool) -> None:
     try:
         call(repo, once)
     except HubError as fault:
-        response = getattr(fault.__cause__, "response", None)
-        if response is not None and response.status_code == 409:
+        status = _status(fault)
+        if status == 409:
             raise PublishError(
                 "the name is taken, by a repository that you cannot see", where=repo, hint="choose another name"
             ) from fault
+        if (status is None or status >= 500) and look_up(api, repo) is not None:
+            return  # it was not there before: the last try has made it, and only its answer was lost
         raise
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -82,16 +82,25 @@ def published_plan(source: ModelSource) -> tuple[Plan, Manifest]:
     Raises the errors of `build_plan`, `HubError` and `ManifestError`; `PlanError` for a merge of folders.
     """
     manifest = read_manifest(source.path(MANIFEST_NAME).parent)
-    folders = [parent.reference for parent in manifest.parents if parent.commit is None]
-    if folders and source.pinned.commit is not None:
-        raise PlanError(
-            f"the recipe names a folder of another machine ({folders[0]})",
-            where=str(source.pinned),
-            hint="only its author can make this merge again",
-        )
-    plan = build_plan(Recipe.parse(manifest.recipe), pins=pins_of(manifest))
+    recipe, pins = Recipe.parse(manifest.recipe), pins_of(manifest)
+    if source.pinned.commit is not None:
+        _refuse_unpinned(recipe, pins, str(source.pinned))
+    plan = build_plan(recipe, pins=pins)
     fetch_parents(plan)
     return plan, manifest
+
+
+def _refuse_unpinned(recipe: Recipe, pins: Mapping[str, str], where: str) -> None:
+    """`PlanError` for a stranger's recipe that reads folders of this machine, or models at no commit."""
+    for reference in recipe.references:
+        for model in filter(None, (reference.model, reference.adapter)):
+            if model.is_local:
+                what, hint = f"the recipe names a folder ({model})", "only its author can make this merge again"
+            elif str(model) not in pins:
+                what, hint = f"the manifest does not say at which commit {model} was taken", "ask its author"
+            else:
+                continue
+            raise PlanError(what, where=where, hint=hint)
 
 
 def carried_files(plan: Plan) -> Iterator[tuple[str, Path]]:

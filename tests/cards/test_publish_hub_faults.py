@@ -164,6 +164,44 @@ def test_a_token_that_is_revoked_leaves_an_older_repository_as_it_was(ada, small
     assert ada.repository("ada/zoo").head.id == before
 
 
+def test_a_comparison_that_cannot_be_made_says_that_it_was_published(ada, small_merge, naps):
+    ada.inject(Reply(503), "/revision/", method="GET", times=None)
+    with pytest.raises(HubError) as caught:
+        publish(small_merge, "ada/zoo")
+    assert str(caught.value) == (
+        "it was published, but could not be compared with what was sent: the Hub fails (503), also after 5 tries · "
+        f"{ada.url}/ada/zoo/commit/{ada.repository('ada/zoo').head.id} · "
+        "publish again, which compares and sends nothing twice"
+    )
+    _is_complete(ada, small_merge, commits=2)
+
+
+def test_an_answer_that_is_lost_at_the_last_try_is_looked_up(ada, small_merge, naps):
+    for request_ in ("creation", "commit"):
+        method, path = REQUESTS[request_]
+        ada.inject(Reply(503), path, method=method, times=4)
+        ada.inject(Drop(after_work=True), path, method=method, nth=5)
+    plan = publish(small_merge, "ada/zoo")
+    assert plan.commit == ada.repository("ada/zoo").head.id
+    _is_complete(ada, small_merge, commits=2)
+
+
+def test_a_slow_commit_of_our_own_is_not_taken_for_somebody_elses(ada, small_merge, naps):
+    ada.add("ada/zoo", private=True)
+    ada.inject(Drop(after_work=True), "/commit/", method="POST")
+    lagging = ada.repository("ada/zoo").head.id
+
+    def as_before(body):
+        value = json.loads(body)
+        value["sha"] = lagging
+        return json.dumps(value).encode()
+
+    ada.inject(ChangeBody(as_before), r"^/api/models/ada/zoo\?blobs", method="GET", nth=2)
+    plan = publish(small_merge, "ada/zoo")
+    assert plan.commit == ada.repository("ada/zoo").head.id
+    _is_complete(ada, small_merge, commits=2)
+
+
 def _another_size(body):
     value = json.loads(body)
     for sibling in value["siblings"]:

@@ -125,12 +125,21 @@ def test_weights_that_come_out_otherwise_are_refused_and_nothing_is_left(ada, ou
     assert not (tmp_path / "dense").exists()
 
 
-def test_a_recipe_of_somebodys_folders_is_named_as_such(ada, out):
+def test_a_recipe_of_somebodys_folders_reads_no_folder_here(ada, out):
     publish(out, "ada/zoo", as_="recipe")
-    _with_manifest(ada, lambda value: value["parents"][0].update(commit=None, reference="./mine"))
+    mine = str(out.parent / "parents" / "poet")
+    _with_manifest(ada, lambda value: value["recipe"]["models"][0].update(model=mine))
     with pytest.raises(PlanError) as caught:
         AutoMergedModel.from_pretrained("ada/zoo")
-    assert str(caught.value).startswith("the recipe names a folder of another machine (./mine) · ada/zoo@")
+    assert str(caught.value).startswith(f"the recipe names a folder ({mine}) · ada/zoo@")
+
+
+def test_a_recipe_whose_parents_are_at_no_commit_is_refused(ada, out):
+    publish(out, "ada/zoo", as_="recipe")
+    _with_manifest(ada, lambda value: value["parents"][0].update(reference="acme/other"))
+    with pytest.raises(PlanError) as caught:
+        AutoMergedModel.from_pretrained("ada/zoo")
+    assert str(caught.value).startswith("the manifest does not say at which commit acme/poet was taken · ada/zoo@")
 
 
 def test_a_repository_without_a_manifest_cannot_be_materialized(ada, out, tmp_path):
