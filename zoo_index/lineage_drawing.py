@@ -21,6 +21,8 @@ def draw_tree(lineage: Lineage) -> Iterator[str]:
     yield _named(lineage.reference, lineage)
     yield from _branches("made from", lineage, up=True)
     yield from _branches("became", lineage, up=False)
+    if not lineage.links:
+        yield "  no parents and no children are declared"
     for cycle in lineage.cycles:
         yield f"  a cycle, which cannot be: {' -> '.join(cycle)}"
     for line in lineage.contradictions:
@@ -37,19 +39,21 @@ def _branches(title: str, lineage: Lineage, *, up: bool) -> Iterator[str]:
     if lineage.reference in following:
         yield f"  {title}"
     drawn: set[str] = set()
+    waiting = [(2, link) for link in _in_order(following.get(lineage.reference, ()))]
+    while waiting:  # a stack: lineages can be deeper than Python's calls
+        depth, link = waiting.pop()
+        other = link.parent if up else link.child
+        again = other in drawn and other in following
+        mark, more = ("? ", "") if link.doubted else ("", " (see above)" if again else "")
+        yield f"{'  ' * depth}{mark}{_named(other, lineage)} · {_told(link)}{more}"
+        if not link.doubted and not again:
+            drawn.add(other)
+            waiting += [(depth + 1, further) for further in _in_order(following.get(other, ()))]
 
-    def walk(name: str, depth: int) -> Iterator[str]:
-        for link in sorted(following.get(name, ()), key=lambda link: (link.doubted, link.parent, link.child)):
-            other = link.parent if up else link.child
-            again = other in drawn and other in following
-            mark = "? " if link.doubted else ""
-            more = " (see above)" if again and not link.doubted else ""
-            yield f"{'  ' * depth}{mark}{_named(other, lineage)} · {_told(link)}{more}"
-            if not link.doubted and not again:
-                drawn.add(other)
-                yield from walk(other, depth + 1)
 
-    yield from walk(lineage.reference, 2)
+def _in_order(links: Iterable[Link]) -> list[Link]:
+    """For a stack, from which the last is taken first: doubted steps at the end, the others by name."""
+    return sorted(links, key=lambda link: (link.doubted, link.parent, link.child), reverse=True)
 
 
 def draw_mermaid(lineages: Iterable[Lineage]) -> str:

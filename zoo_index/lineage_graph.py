@@ -83,7 +83,10 @@ class LineageGraph:
         common = [name for name in common if name not in references] or common
         if not common or len(set(references)) < 2:
             return None
-        found = min(common, key=lambda name: (sum(walk[name][0] for walk in walks), self._depth(name), name))
+        steps = {name: sum(walk[name][0] for walk in walks) for name in common}
+        fewest = min(steps.values())
+        nearest = [name for name in common if steps[name] == fewest]
+        found = min(nearest, key=lambda name: (len(self._walk(name, self._up)), name))
         trust = [self._trust(walk, start, found) for walk, start in zip(walks, references, strict=True)]
         distances = tuple((start, walk[found][0]) for walk, start in zip(walks, references, strict=True))
         return CommonAncestor(found, found in self._kinds, distances, _TRUST[max(trust)])
@@ -96,9 +99,6 @@ class LineageGraph:
                 break
             worst, end = max(worst, _TRUST.index(link.confidence)), link.child
         return worst
-
-    def _depth(self, name: str) -> int:
-        return len(self._walk(name, self._up))
 
     def _is_whole(self, name: str) -> bool:
         made = (link.relation for link in self._up.get(name, {}).values() if not link.doubted)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from zoo_index import CommonAncestor, Edge, Lineage, LineageGraph
 from zoo_index.lineage import Confidence, find_edges
+from zoo_index.lineage_drawing import draw_tree
 
 CARDS: dict[str, Mapping[str, Any]] = {
     "org/base": {},
@@ -262,3 +263,22 @@ def test_the_common_ancestor_is_above_all_and_the_order_of_the_models_is_no_matt
         for name, distance in found.distances:
             above = {name: 0, **{r.reference: r.distance for r in graph.lineage(name).ancestors}}
             assert above[found.reference] == distance
+
+
+def test_a_lineage_of_thousands_of_steps_is_walked_and_drawn() -> None:
+    family = {f"org/m{n}": {"card": {"base_model": f"org/m{n - 1}"}} for n in range(1, 3000)}
+    graph = graph_of(family)
+    lineage = graph.lineage("org/m2999")
+    assert up(lineage)[-1] == ("org/m0", 2999)
+    assert len(list(draw_tree(lineage))) == 2 + 2999
+    found = graph.common_ancestor(["org/m2999", "org/m2998"])
+    assert found is not None
+    assert found.reference == "org/m2997"
+
+
+def test_a_model_that_is_alone_is_said_to_be() -> None:
+    assert list(draw_tree(FAMILY.lineage("org/base")))[1] == "  became"
+    assert list(draw_tree(graph_of({"me/alone": {}}).lineage("me/alone"))) == [
+        "me/alone",
+        "  no parents and no children are declared",
+    ]
