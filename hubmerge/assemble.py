@@ -77,7 +77,7 @@ def merge_plan(
         check_disks(plan, target)
         fetch_parents(plan)
         samples = sample_digests(plan, files)
-        with OutputFolder(target, plan.hash, fresh=fresh) as folder:
+        with OutputFolder(target, plan.hash, fresh=fresh, replace=overwrite) as folder:
             folder.reserve(plan.layout.headers, plan.layout.sizes)
 
             def sink(step: Step, first: int, entries: npt.NDArray[Any]) -> None:

@@ -1,6 +1,7 @@
 """The output folder: work happens in OUT.partial, and one rename makes it OUT.
 
-An OUT that exists is replaced only when that was asked for, and only once the new one is complete.
+An OUT that exists is replaced only when that was asked for, and only once the new one is complete.  OUT.partial belongs
+to one merge at a time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from hubmerge.errors import MergeError, PlanError
+from hubmerge.io.lock import lock_folder
 
 __all__ = ["PARTIAL_MARK", "OutputFolder", "partial_of", "sweep"]
 
@@ -30,27 +32,40 @@ def partial_of(out: Path) -> Path:
 
 
 class OutputFolder:
-    """A context in which OUT.partial is filled; `publish` makes it OUT, leaving without it removes every trace."""
+    """A context in which OUT.partial is filled; `publish` makes it OUT, leaving without it removes every trace.
 
-    def __init__(self, out: Path, plan_hash: str, *, fresh: bool = False) -> None:
+    fresh: discard what another interrupted merge left in OUT.partial.  replace: an OUT that is there gives way.
+    """
+
+    def __init__(self, out: Path, plan_hash: str, *, fresh: bool = False, replace: bool = False) -> None:
         self.out = out
         self.partial = partial_of(out)
         self._plan_hash = plan_hash
         self._fresh = fresh
+        self._replace = replace
+        self._held: int | None = None
+        self._published = False
         self._descriptors: dict[str, int] = {}
         self._lock = threading.Lock()
         self._made: list[Path] = []
 
     def __enter__(self) -> Self:
-        if self.partial.exists():
-            self._take_over()
         try:
+            if os.path.lexists(self.partial):
+                self._take_over()
             parent = self.out.parent
             while not parent.exists():
                 self._made.append(parent)
                 parent = parent.parent
             self.partial.mkdir(parents=True)
+            self._held = lock_folder(self.partial)
             (self.partial / PARTIAL_MARK).write_text(self._plan_hash + "\n")
+        except (BlockingIOError, FileExistsError):
+            raise PlanError(
+                f"another merge is writing {self.partial} at this moment",
+                where=str(self.out),
+                hint="wait until it has ended, or choose another OUT",
+            ) from None
         except OSError as error:
             self._remove()
             raise MergeError(
@@ -59,29 +74,40 @@ class OutputFolder:
         return self
 
     def _take_over(self) -> None:
-        """Discard what an interrupted merge left: the same plan's silently, another's only when asked."""
+        """Discard what an interrupted merge left: the same plan's silently, another's only when asked.
+
+        Raises `BlockingIOError` when it is not left but being written.
+        """
         mark = self.partial / PARTIAL_MARK
-        if not mark.is_file() and not _is_empty(self.partial):
+        if self.partial.is_symlink() or not (mark.is_file() or _is_empty(self.partial)):
             raise PlanError(
                 f"{self.partial} exists and is not what a merge leaves",
                 where=str(self.out),
                 hint="move it away, or choose another OUT",
             )
-        same = not mark.is_file() or mark.read_text().strip() == self._plan_hash
-        if not same and not self._fresh:
-            raise PlanError(
-                f"{self.partial} is left from another merge than this plan ({self._plan_hash[:12]})",
-                where=str(self.out),
-                hint="--fresh discards it; or choose another OUT",
-            )
-        shutil.rmtree(self.partial)
+        held = lock_folder(self.partial)
+        try:
+            same = not mark.is_file() or mark.read_bytes().strip() == self._plan_hash.encode()
+            if not same and not self._fresh:
+                raise PlanError(
+                    f"{self.partial} is left from another merge than this plan ({self._plan_hash[:12]})",
+                    where=str(self.out),
+                    hint="--fresh discards it; or choose another OUT",
+                )
+            shutil.rmtree(self.partial)
+        finally:
+            if held is not None:
+                os.close(held)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
-        if self.partial.exists():
+        if not self._published:  # else an OUT.partial that is here now is another merge's
             self._remove()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
         if isinstance(error, OSError):
             raise _failed(error, self.out) from error
 
@@ -134,10 +160,19 @@ class OutputFolder:
         shutil.copyfile(source, path)
 
     def publish(self) -> None:
-        """Make the folder OUT, in one rename; an older OUT is put aside first and deleted last, or put back on failure."""
+        """Make the folder OUT, in one rename; an older OUT is put aside first and deleted last, or put back on failure.
+
+        Raises `MergeError` when there is an OUT by now and nobody asked to replace one.
+        """
         self._close()
         aside = _aside(self.out)
         if self.out.exists():
+            if not (self._replace or _is_empty(self.out)):
+                raise MergeError(
+                    f"{self.out} was made by something else while the merge ran",
+                    where=str(self.out),
+                    hint="choose another OUT; nothing was left behind",
+                )
             if aside.exists():
                 shutil.rmtree(aside)
             self.out.rename(aside)
@@ -147,6 +182,7 @@ class OutputFolder:
             if aside.exists():
                 aside.rename(self.out)
             raise
+        self._published = True
         sweep(self.out)
 
 

@@ -59,7 +59,7 @@ def test_an_older_out_is_replaced_only_when_the_new_one_is_complete(tmp_path: Pa
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").touch()
-    with OutputFolder(out, "hash") as folder:
+    with OutputFolder(out, "hash", replace=True) as folder:
         fill(folder)
         assert names(out) == ["old"]
         folder.publish()
@@ -79,7 +79,7 @@ def test_an_older_out_comes_back_when_it_cannot_be_replaced(tmp_path: Path, monk
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse_publishing)
-    with pytest.raises(MergeError) as refused, OutputFolder(out, "hash") as folder:
+    with pytest.raises(MergeError) as refused, OutputFolder(out, "hash", replace=True) as folder:
         fill(folder)
         folder.publish()
     assert str(refused.value) == (
@@ -93,7 +93,7 @@ def test_a_folder_beside_out_that_somebody_called_replaced_stays(tmp_path: Path)
     for name in ("out", "out.replaced"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine").touch()
-    with OutputFolder(tmp_path / "out", "hash") as folder:
+    with OutputFolder(tmp_path / "out", "hash", replace=True) as folder:
         fill(folder)
         folder.publish()
     assert names(tmp_path) == ["out", "out.replaced"]
@@ -132,6 +132,75 @@ def test_what_another_plan_left_is_discarded_when_asked(tmp_path: Path) -> None:
         fill(folder)
         folder.publish()
     assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("plan_hash", ["hash", "another"])
+def test_two_merges_into_one_out_do_not_take_from_each_other(tmp_path: Path, plan_hash: str, fresh: bool) -> None:
+    out = tmp_path / "out"
+    with OutputFolder(out, "hash") as first:
+        fill(first)
+        with pytest.raises(PlanError) as refused, OutputFolder(out, plan_hash, fresh=fresh):
+            pass
+        assert names(tmp_path / "out.partial") == [PARTIAL_MARK, "model.safetensors"]
+        first.publish()
+    assert str(refused.value) == (
+        f"another merge is writing {out}.partial at this moment · {out} · wait until it has ended, or choose another OUT"
+    )
+    assert names(tmp_path) == ["out"]
+    assert names(out) == ["model.safetensors"]
+
+
+def test_a_merge_that_has_ended_leaves_the_next_one_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with OutputFolder(out, "hash") as first:
+        fill(first)
+        first.publish()
+        second = OutputFolder(out, "another", replace=True).__enter__()
+    assert names(tmp_path) == ["out", "out.partial"]
+    fill(second)
+    second.publish()
+    second.__exit__(None, None, None)
+    assert names(tmp_path) == ["out"]
+
+
+def test_an_out_that_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(MergeError) as refused, OutputFolder(out, "hash") as folder:
+        fill(folder)
+        out.mkdir()
+        (out / "mine").touch()
+        folder.publish()
+    assert str(refused.value) == (
+        f"{out} was made by something else while the merge ran · {out} · choose another OUT; nothing was left behind"
+    )
+    assert names(tmp_path) == ["out"]
+    assert names(out) == ["mine"]
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_disk_without_locks_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    import fcntl
+
+    def unsupported(*_: object) -> None:
+        raise OSError(error, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with OutputFolder(tmp_path / "out", "hash") as folder:
+        fill(folder)
+        folder.publish()
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_a_partial_that_is_a_link_is_refused_and_kept(tmp_path: Path, target: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out.partial").symlink_to(target)
+    with pytest.raises(PlanError, match=r"out\.partial exists and is not what a merge leaves"):
+        OutputFolder(tmp_path / "out", "hash", fresh=True).__enter__()
+    assert names(tmp_path) == ["elsewhere", "out.partial"]
 
 
 @pytest.mark.parametrize("fresh", [False, True])
