@@ -50,6 +50,7 @@ class HubRepo:
         self._token = token
         self._keep = keep
         self._read: dict[str, bytes] = {}
+        self._places: dict[str, str] = {}  # where the Hub has led to for a file: the next range is asked for there
 
     @cached_property
     def info(self) -> Any:
@@ -142,13 +143,21 @@ class HubRepo:
         from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
         repo = self._reference.name
-        url = hf_hub_url(repo, checked_name(name, str(self.pinned)), revision=self.commit, endpoint=constants.ENDPOINT)
+        home = hf_hub_url(repo, checked_name(name, str(self.pinned)), revision=self.commit, endpoint=constants.ENDPOINT)
         asked = {"range": f"bytes={start}-{stop - 1}", "accept-encoding": "identity"}
-        headers = {**build_hf_headers(token=self._token), **asked}
 
         def get() -> bytes:
-            with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=60) as response:
+            place = self._places.get(name)
+            headers = {**build_hf_headers(token=False if place else self._token), **asked}
+            with get_session().stream(
+                "GET", place or home, headers=headers, follow_redirects=True, timeout=60
+            ) as response:
+                if place and response.status_code >= 400:
+                    self._places.pop(name, None)  # such addresses live for an hour or less
+                    return get()
                 hf_raise_for_status(response)
+                if response.status_code == 206 and not str(response.url).startswith(f"{constants.ENDPOINT}/"):
+                    self._places[name] = str(response.url)
                 if response.status_code != 206 and start:
                     raise CheckpointError(
                         f"{name} cannot be read by range", where=str(self.pinned), hint="fetch it with `hf download`"

@@ -50,7 +50,7 @@ TINY = llama_tensors(llama_config(), 0)
 PARAMETERS = sum(values.size for values in TINY.values())
 
 
-def test_a_first_sync_costs_one_list_and_four_or_five_requests_a_model_and_no_weight(
+def test_a_first_sync_costs_a_list_and_for_each_model_one_question_two_small_files_and_a_header(
     hub: HubServer, catalog: Catalog, add: Callable[..., None]
 ) -> None:
     add("ada/one", downloads=5, likes=2)
@@ -139,6 +139,28 @@ def test_a_sharded_model_costs_its_index_and_three_headers(hub: HubServer, catal
     headers = [request for request in hub.log.requests() if request.file in shards]
     assert len(headers) == 2 * 3  # the length, then the header
     assert catalog.get("ada/big").parameters == 3 * 512 * 512
+
+
+def test_the_hub_is_asked_once_where_a_weight_file_lies(
+    hub: HubServer, catalog: Catalog, add: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("ada/model", private=True)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    catalog.sync(repos="ada/model")
+    weights = hub.log.requests(path_contains="model.safetensors")
+    assert [(request.origin, request.status) for request in weights] == [("api", 302)]
+    assert [request.status for request in hub.log.requests(origin="cdn")] == [206, 206]
+    assert hub.log.tokens_abroad() == ()
+
+
+def test_an_address_that_has_expired_is_asked_for_again(
+    hub: HubServer, catalog: Catalog, add: Callable[..., None]
+) -> None:
+    add("ada/model")
+    hub.inject(Reply(403, message="Request has expired"), origin="cdn", nth=2)
+    assert catalog.sync(repos="ada/model").refused == ()
+    assert [request.status for request in hub.log.requests(origin="cdn")] == [206, 403, 206]
+    assert len(hub.log.requests(path_contains="model.safetensors")) == 2
 
 
 def test_a_tokenizer_is_read_once_for_all_models_that_share_its_bytes(
