@@ -44,9 +44,12 @@ def is_hub_location(location: str) -> bool:
 
 
 def hub_state(commit: str, facts: HubFacts) -> str:
-    """The state of a model that was read: its commit, and the Hub's tags, which follow parents that are renamed."""
-    tags = hashlib.sha256(json.dumps(facts.tags).encode()).hexdigest()[:12]
-    return f"{_RECORD_REVISION} {commit} {tags}"
+    """The state of a model that was read: its commit, and what the Hub calls its parents, which can be renamed.
+
+    Other tags do not count: the Hub changes some by itself, and a list need not show the same ones as the model's page.
+    """
+    parents = sorted(tag for tag in facts.tags if tag.startswith("base_model:"))
+    return f"{_RECORD_REVISION} {commit} {hashlib.sha256(json.dumps(parents).encode()).hexdigest()[:12]}"
 
 
 def unread_state(commit: str, facts: HubFacts) -> str:

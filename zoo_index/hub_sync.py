@@ -14,7 +14,7 @@ from zoo_index.hub import HubRepo, is_offline
 from zoo_index.hub_listing import HubFacts, HubModel, list_hub_models, read_hub_facts
 from zoo_index.hub_reading import GONE, Tokenizers, hub_state, is_hub_location, read_hub_entry, unread_state
 from zoo_index.reference import ModelRef
-from zoo_index.sync_report import SyncLog
+from zoo_index.sync_report import Outcome, SyncLog
 
 __all__ = ["HubQuery", "check_query", "sync_hub"]
 
@@ -188,8 +188,10 @@ class _Work:
             self._log.add(read.name, "unchanged", record.refusals)
             return
         known = read.name in self._before
+        same = read.entry.state == self._state(read.name)  # a gated model that is still withheld
         self._catalog.upsert(self._with_sketch(read.entry) if known else read.entry)
-        self._log.add(read.name, "updated" if known else "added", read.entry.record.refusals)
+        outcome: Outcome = "unchanged" if same else "updated" if known else "added"
+        self._log.add(read.name, outcome, read.entry.record.refusals)
 
     def _with_sketch(self, entry: Entry) -> Entry:
         """A sample of the weights that was taken from this disk stays true as long as the commit is the same."""

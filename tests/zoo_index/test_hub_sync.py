@@ -12,7 +12,8 @@ import pytest
 from hub import Drop, HubServer, Reply
 from zoo_builders import llama_config, llama_tensors, safetensors, write_adapter, write_model
 
-from zoo_index import Catalog, HubError, HubUnavailableError, ReferenceFormatError, hub_calls
+from zoo_index import Catalog, HubError, HubFacts, HubUnavailableError, ReferenceFormatError, hub_calls
+from zoo_index.hub_reading import hub_state
 from zoo_index.sync_report import Refused, Renamed
 
 
@@ -110,6 +111,14 @@ def test_downloads_are_brought_up_to_date_without_reading_the_model_again(
     facts = catalog.get("ada/model").hub
     assert facts is not None
     assert facts.downloads == 1000
+
+
+def test_a_parents_new_name_is_a_change_and_the_hubs_own_tags_are_none() -> None:
+    def state(*tags: str) -> str:
+        return hub_state("c" * 40, HubFacts(tags=tags))
+
+    assert state("base_model:a/b", "region:us", "x") == state("y", "base_model:a/b")
+    assert state("base_model:a/b") != state("base_model:new/b")
 
 
 def test_named_models_cost_one_request_each_when_they_are_known(
@@ -281,7 +290,10 @@ def test_a_gated_model_that_is_named_is_tried_again_and_read_once_access_is_give
 ) -> None:
     add("bob/gated", gated="manual")
     monkeypatch.setenv("HF_TOKEN", hub.token)
-    assert catalog.sync(repos="bob/gated").refused[0].reference == "bob/gated"
+    for outcome in ("added", "unchanged"):
+        report = catalog.sync(repos="bob/gated")
+        assert getattr(report, outcome) == ("bob/gated",)
+        assert report.refused[0].reference == "bob/gated"
     hub.edit("bob/gated", granted={"ada"})
     report = catalog.sync(repos="bob/gated")
     assert (report.updated, report.refused) == (("bob/gated",), ())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hub import HubServer
+from hub import HubServer, Reply
 from hypothesis import given
 from hypothesis import strategies as st
 from zoo_builders import llama_config, llama_tensors, write_adapter, write_model
@@ -163,6 +165,29 @@ def test_an_adapter_fits_its_base_under_the_name_of_today(run: Run, hub: HubServ
     hub.move("acme/base", "acme/other")
     run("sync", "--repo", "acme/base", "--repo", "ada/lora")
     assert run("why", "ada/lora", "acme/other", "--format", "quiet").out == "adapter-on-same-base\n"
+
+
+def test_a_sync_in_a_process_of_its_own_takes_the_token_and_shows_it_nowhere(
+    family: HubServer, hub_home: Path, tmp_path: Path
+) -> None:
+    family.edit("ada/poet", private=True)
+    family.inject(Reply(500, message="sorry"), "/api/models/ada/lora", times=1)
+    ended = subprocess.run(
+        [sys.executable, "-m", "hubmerge", "zoo", "sync", "--author", "ada", "--repo", "ada/none"],
+        env=family.environment(hub_home, family.token),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = ended.stdout.splitlines()
+    assert sorted(lines[:5]) == [f"added    ada/{name}" for name in ("coder", "lora", "merge", "poet", "remerge")]
+    assert lines[5].startswith("refused  ada/none: there is no such model on the Hub, or it is private")
+    assert family.log.weight_bytes_sent() == 0
+    assert family.log.tokens_abroad() == ()
+    written = b"".join(path.read_bytes() for path in hub_home.rglob("*") if path.is_file())
+    assert family.token.encode() not in written
+    assert family.token not in ended.stdout + ended.stderr
 
 
 def test_limit_without_a_list_is_wrong_usage(run: Run) -> None:
