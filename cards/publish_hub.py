@@ -175,8 +175,10 @@ def _state(
         return "refused", (Check(name="target", status="fail", message=what, where=repo, hint=hint),)
 
     if there is None:
-        if options.create_pr or options.revision != "main":
+        if options.create_pr:
             return refused("there is no such repository, or it is hidden", "publish without --create-pr to make it")
+        if options.revision != "main":
+            return refused("there is no such repository, or it is hidden", "publish to main first, which makes it")
         return "new", ()
     if there.name.lower() != repo.lower():
         return refused(f"the repository is called {there.name} now", f"publish to {there.name}")

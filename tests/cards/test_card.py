@@ -258,3 +258,12 @@ def test_the_check_finds_what_is_wrong(merge, old, new, finding):
 def test_a_missing_card_is_the_only_finding(merge):
     (finding,) = check_card(merge)
     assert (finding.level, finding.message) == ("error", "there is no README.md")
+
+
+def test_a_local_parent_is_told_by_a_sample_of_its_weights(merge):
+    record = ParentRecord(reference="./animal", role="parent", headers={"m": "a" * 64}, sample="5a" * 32)
+    merge_of(merge, (), parents=(record,), config_donor="./animal")
+    card = _card(merge)
+    assert "| animal | parent | weights sample `5a5a5a5a5a5a` | – |" in card.text
+    assert "It tells two trainings of one model apart." in card.text
+    assert "header digest" not in card.text

@@ -158,6 +158,8 @@ def test_a_repository_of_something_else_is_refused_with_a_choice(ada, small_merg
     assert ada.repository("ada/zoo").head.id == before
 
     plan = publish(small_merge, "ada/zoo", overwrite=True)
+    assert "  pytorch_model.bin: deleted, it would compete with these files" in str(plan).splitlines()
+    assert "  kept as they are: .gitattributes, thesis.md" in str(plan).splitlines()
     assert (plan.deleted, plan.kept) == (("pytorch_model.bin",), (".gitattributes", "thesis.md"))
     assert _names(ada, "ada/zoo") == [".gitattributes", *FILES, "thesis.md"]
 

@@ -282,3 +282,15 @@ def test_a_hub_that_asks_to_wait_too_long_is_not_waited_for(ada, small_merge, na
         publish(small_merge, "ada/zoo")
     assert naps == []
     assert ada.state.repositories == {}
+
+
+def test_a_large_file_goes_in_parts_and_a_lost_part_goes_again(start_hub, small_merge, naps):
+    hub = start_hub(part_size=100)
+    size = (small_merge / "model.safetensors").stat().st_size
+    lost = hub.inject(Drop(), "/uploads/.*/2", method="PUT")
+    plan = publish(small_merge, "ada/zoo", token=hub.token)
+    assert hub.faults.struck(lost) == 1
+    assert len(hub.log.requests(method="PUT", origin="cdn")) == -(-size // 100) + 1
+    assert plan.commit == hub.repository("ada/zoo").head.id
+    _is_complete(hub, small_merge, commits=2)
+    assert hub.log.tokens_abroad() == ()
