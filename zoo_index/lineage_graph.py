@@ -123,7 +123,7 @@ class LineageGraph:
 
     def _note_contradictions(self, link: Link, best: EdgeSource, believed: set[str]) -> None:
         notes = self._contradictions.setdefault(link.child, [])
-        if link.doubted:
+        if link.doubted and any(map(self._is_usable, link.edges)):  # a folder of somebody's machine contradicts nothing
             theirs, its = ", ".join(sorted(believed)), link.sources[0]
             notes.append(f"{link.child}: {SOURCE_WORDS[best]} names {theirs}, {SOURCE_WORDS[its]} names {link.parent}")
         calls = {edge.relation: edge.source for edge in reversed(link.edges) if edge.relation != "unknown"}

@@ -128,6 +128,14 @@ def test_the_most_trusted_source_is_followed_and_others_are_kept_and_shown() -> 
     assert lineage.contradictions == ("me/lora: adapter_config.json names org/base, the card names other/model",)
 
 
+def test_a_folder_of_somebodys_machine_contradicts_nothing() -> None:
+    documents = {"card": {"base_model": "org/base"}, "config": {"_name_or_path": "/content/checkpoint-500"}}
+    lineage = graph_of({"me/child": documents}).lineage("me/child")
+    assert up(lineage) == [("org/base", 1)]
+    assert [link.doubted for link in lineage.links] == [False, True]
+    assert lineage.contradictions == ()
+
+
 def test_two_words_for_one_relation_are_a_contradiction_and_the_more_trusted_wins() -> None:
     documents = {
         "adapter_config": {"base_model_name_or_path": "org/base"},
