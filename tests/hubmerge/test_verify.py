@@ -247,3 +247,27 @@ def test_a_config_that_was_changed_together_with_its_digest_is_not_what_the_pare
     assert [check.detail for check in found.checks if check.passed is False] == [
         f"config.json differs from what its parents give · {tmp_path / 'out'} · merge again"
     ]
+
+
+def test_a_manifest_that_does_not_mention_the_weights_hides_nothing(tmp_path: Path) -> None:
+    out = a_merge(tmp_path)
+    manifest = json.loads((out / "hubmerge.json").read_text())
+    del manifest["files"]["model.safetensors"]
+    (out / "hubmerge.json").write_text(json.dumps(manifest))
+    (out / "model.safetensors").unlink()
+    assert told(check(out))["files"] == (False, "the manifest records no weights")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_file_that_is_neither_here_nor_in_the_manifest_is_missed(tmp_path: Path, name: str) -> None:
+    out = a_merge(tmp_path)
+    manifest = json.loads((out / "hubmerge.json").read_text())
+    del manifest["files"][name]
+    (out / "hubmerge.json").write_text(json.dumps(manifest))
+    (out / name).unlink()
+    result = check(out)
+    assert (result.level, result.passed) == ("recorded", False)
+    assert told(result)["derivation"] == (
+        False,
+        f"{name}, which its parents give, is missing · {out} · merge again",
+    )

@@ -125,3 +125,20 @@ def test_averaged_running_statistics_give_finite_outputs_under_every_method(tmp_
         start = None if method == "linear" else tmp_path / "base"
         merge(recipe(method, [tmp_path / "one", tmp_path / "two"], base=start), tmp_path / method)
         assert reload(tmp_path / method) == (True, "ResNetForImageClassification loads, its outputs are finite")
+
+
+@pytest.mark.parametrize(
+    ("config", "error"),
+    [
+        ({"id2label": ["a", "b"]}, "AttributeError: 'list' object has no attribute 'items'"),
+        ({"architectures": [1]}, "TypeError: attribute name must be string, not 'int'"),
+        ({"hidden_sizes": "many"}, "StrictDataclassFieldValidationError: Validation error for field 'hidden_sizes': "),
+    ],
+)
+def test_a_config_that_transformers_stumbles_over_fails_in_words(
+    tmp_path: Path, config: dict[str, Any], error: str
+) -> None:
+    passed, detail = reload(a_merge(tmp_path, resnet(), **config))
+    assert passed is False
+    assert detail.startswith(f"transformers cannot load it ({error}")
+    assert "\n" not in detail
