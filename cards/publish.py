@@ -8,7 +8,7 @@ from pathlib import Path
 from cards.content import Kind, gather
 from cards.errors import PublishError
 from cards.publish_folder import publish_folder
-from cards.publish_hub import HubOptions, publish_on_hub
+from cards.publish_hub import HubOptions, checked_token, publish_on_hub
 from cards.publish_plan import PublishPlan
 from hubmerge.token import as_token
 from zoo_index.reference import is_local_name
@@ -29,7 +29,7 @@ def publish(
     create_pr: bool = False,
     message: str | None = None,
     yes: bool = False,
-    token: str | None = None,
+    token: str | bool | None = None,
     revision: str | None = None,
 ) -> PublishPlan:
     """Publish the merge in `out`, its card and the public form of its manifest.
@@ -61,6 +61,7 @@ def publish(
         return publish_folder(content, folder, overwrite=overwrite, dry_run=dry_run)
     if not _HUB_NAME.match(text):
         raise PublishError(f"{text!r} is neither ./folder nor user/name", hint=f"for a folder write ./{text}")
+    token = checked_token(text, token)  # before anything is hashed
     with as_token(token):  # the parents' cards are read too
         content = gather(Path(out), as_, name=text.partition("/")[2], place=text)
     options = HubOptions(

@@ -24,7 +24,7 @@ from zoo_index.hub_calls import call
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-__all__ = ["HubOptions", "publish_on_hub"]
+__all__ = ["HubOptions", "checked_token", "publish_on_hub"]
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,28 @@ class HubOptions:
     revision: str = "main"
 
 
+def checked_token(repo: str, token: str | bool | None) -> str:
+    """`token`, or the one that is logged in; `PublishError` without one, or when the network is forbidden."""
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        raise PublishError("HF_HUB_OFFLINE is set", where=repo, hint="unset it, or publish into ./folder")
+    token = token if isinstance(token, str) else get_token()
+    if token is None:
+        hint = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
+        raise PublishError("publishing on the Hub needs an access token", where=repo, hint=hint)
+    return token
+
+
 def publish_on_hub(
-    content: Content, repo: str, options: HubOptions, *, token: str | None = None, dry_run: bool = False
+    content: Content, repo: str, options: HubOptions, *, token: str, dry_run: bool = False
 ) -> PublishPlan:
     """Publish `content` as the repository `repo`, by one commit or not at all; see `cards.publish`.
 
     The plan that comes back has the commit, unless nothing had to be done or it was a dry run.
     """
-    from huggingface_hub import HfApi, constants, get_token
+    from huggingface_hub import HfApi, constants
 
-    if constants.HF_HUB_OFFLINE:
-        raise PublishError("HF_HUB_OFFLINE is set", where=repo, hint="unset it, or publish into ./folder")
-    token = token or get_token()
-    if token is None:
-        hint = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
-        raise PublishError("publishing on the Hub needs an access token", where=repo, hint=hint)
     api = HfApi(endpoint=constants.ENDPOINT, token=token)
     there = look_up(api, repo, options.revision)
     plan = _plan(api, content, repo, options, there, secrets=(token,))

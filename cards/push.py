@@ -27,7 +27,7 @@ def push_to_hub(
     private: bool = True,
     create_pr: bool = False,
     commit_message: str | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     revision: str | None = None,
 ) -> PublishPlan:
     """Publish a merge as `repo_id` on the Hub, with the arguments of transformers' `push_to_hub`; see `cards.publish`.

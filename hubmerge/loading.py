@@ -46,8 +46,8 @@ class AutoMergedModel:
         class with the adapter active, not merged and not a `PeftModel`.
 
         kwargs are transformers' (``dtype``, ``device_map``, ...; dtype defaults to the stored one, "auto"); ``revision`` and
-        ``token`` are for the Hub.  Code that comes with a model runs only with ``trust_remote_code=True``, and never from a
-        recipe.  Returns the model in evaluation mode, an instance of the class that config.json names
+        ``token`` (True or None: the one that is logged in; False: none) are for the Hub.  Code that comes with a model runs
+        only with ``trust_remote_code=True``, and never from a recipe.  Returns the model in evaluation mode, an instance of the class that config.json names
         (``LlamaForCausalLM``).
 
         Raises the errors of `build_plan`, `HubError`, `MergeError` when the class and the tensors do not match, and
@@ -55,6 +55,7 @@ class AutoMergedModel:
         """
         kwargs.setdefault("dtype", "auto")
         revision, token = kwargs.pop("revision", None), kwargs.pop("token", None)
+        token = None if token is True else token
         trust = bool(kwargs.pop("trust_remote_code", False))
         if isinstance(source, Recipe | Mapping) or Path(source).is_file():
             with as_token(token):
@@ -107,11 +108,11 @@ def _with_adapter(folder: Path, kwargs: dict[str, Any], token: str | None, *, tr
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(base, str) or not base:
         raise PlanError("the adapter does not name its base model", where=str(folder), hint="merge again")
-    wants_info = bool(kwargs.pop("output_loading_info", False))
-    model = AutoMergedModel.from_pretrained(base, revision=revision, token=token, trust_remote_code=trust, **kwargs)
+    loaded = AutoMergedModel.from_pretrained(base, revision=revision, token=token, trust_remote_code=trust, **kwargs)
+    model = loaded[0] if isinstance(loaded, tuple) else loaded
     model.load_adapter(str(folder))
     model.eval()
-    return (model, {"missing_keys": set()}) if wants_info else model
+    return loaded
 
 
 def read_folder_config(folder: Path) -> dict[str, Any]:

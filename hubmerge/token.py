@@ -10,9 +10,9 @@ __all__ = ["as_token"]
 
 
 @contextmanager
-def as_token(token: str | None) -> Iterator[None]:
+def as_token(token: str | bool | None) -> Iterator[None]:
     """While this lasts, `token` is the one that is logged in: parents are opened deep inside, where no argument reaches."""
-    if not token:
+    if not isinstance(token, str):
         yield
         return
     before = os.environ.get("HF_TOKEN")

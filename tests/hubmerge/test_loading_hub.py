@@ -126,3 +126,13 @@ def test_a_repository_that_is_no_model_is_refused(hub: HubServer) -> None:
     assert str(refused.value) == (
         f"no readable config.json, so this is not a model folder · ada/notes@{commit} · name the OUT of a merge, or a recipe file"
     )
+
+
+def test_a_token_can_be_true_or_false_as_in_transformers(
+    folder: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.edit("ada/model", private=True)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    assert same(AutoMergedModel.from_pretrained("ada/model", token=True), llama(0))
+    with pytest.raises(HubError, match="or it is private"):
+        AutoMergedModel.from_pretrained("ada/model", token=False)
