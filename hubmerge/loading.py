@@ -47,8 +47,8 @@ class AutoMergedModel:
 
         kwargs are transformers' (``dtype``, ``device_map``, ...; dtype defaults to the stored one, "auto"); ``revision`` and
         ``token`` (True or None: the one that is logged in; False: none) are for the Hub.  Code that comes with a model runs
-        only with ``trust_remote_code=True``, and never from a recipe.  Returns the model in evaluation mode, an instance of the class that config.json names
-        (``LlamaForCausalLM``).
+        only with ``trust_remote_code=True``, and never from a recipe.  Returns the model in evaluation mode, an instance of
+        the class that config.json names (``LlamaForCausalLM``).
 
         Raises the errors of `build_plan`, `HubError`, `MergeError` when the class and the tensors do not match, and
         `VerifyError` when a published recipe does not give what was published.
