@@ -6,12 +6,12 @@ It holds no time and no machine, so that the same merge writes the same manifest
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from hubmerge.errors import ManifestError
+from hubmerge.errors import ManifestError, shown
 
 __all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "FileDigest", "Manifest", "ParentRecord", "read_manifest"]
 
@@ -77,6 +77,17 @@ class Manifest(_Record):
     versions: dict[str, str] = {}
     files: dict[str, FileDigest]
 
+    @field_validator("files")
+    @classmethod
+    def _stay_inside(cls, files: dict[str, FileDigest]) -> dict[str, FileDigest]:
+        """A name that leaves the folder, or that no folder can hold, is a damaged or a hostile manifest's."""
+        for name in files:
+            parts = PurePosixPath(name).parts
+            outside = not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name
+            if outside or any(len(part.encode(errors="surrogatepass")) > 255 for part in parts):
+                raise ValueError(f"{shown(name)} is no file of this folder")
+        return files
+
     def to_json(self) -> str:
         """The text of hubmerge.json."""
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
@@ -93,7 +104,11 @@ def read_manifest(folder: Path) -> Manifest:
             where=str(folder),
             hint="name the OUT of `hubmerge merge`",
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except NotADirectoryError:
+        raise ManifestError(
+            "this is a file, not a merged folder", where=str(folder), hint="name the OUT of `hubmerge merge`"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number of 5,000 digits
         raise ManifestError(
             f"{MANIFEST_NAME} cannot be read ({error})", where=str(folder), hint="merge again"
         ) from error
@@ -109,4 +124,5 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ManifestError(f"{MANIFEST_NAME}: {first['msg']}", where=f"{path}: {place}", hint="merge again") from error
+        what = first["msg"].removeprefix("Value error, ")
+        raise ManifestError(f"{MANIFEST_NAME}: {what}", where=f"{path}: {place}", hint="merge again") from error

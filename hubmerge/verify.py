@@ -19,7 +19,7 @@ from hubmerge.io.reader import NUMPY, InputFiles, read_at, singles
 from hubmerge.io.sample import sample_digests
 from hubmerge.manifest import Manifest, read_manifest
 from hubmerge.plan import build_plan, pins_of
-from hubmerge.plan_types import Plan, Step
+from hubmerge.plan_types import Plan, PlannedParent, Step
 from hubmerge.recipe import Recipe
 from hubmerge.sizes import size_text
 from zoo_index.errors import HubmergeError
@@ -112,6 +112,10 @@ def _check_derivation(
         plan = build_plan(Recipe.parse(manifest.recipe), jobs=jobs, pins=pins_of(manifest))
     except HubmergeError as fault:
         return Check("derivation", None, f"not tried, the parents are not as they were: {fault.faults[0]}"), "recorded"
+    if [(parent.reference, parent.adapter) for parent in manifest.parents] != [
+        _names(parent) for parent in plan.parents
+    ]:
+        return Check("derivation", False, "the manifest lists other parents than its recipe"), "recorded"
     if plan.downloads and not fetch:
         size = size_text(plan.bytes_to_download)
         return Check(
@@ -122,7 +126,7 @@ def _check_derivation(
         samples = sample_digests(plan, files)
     changed = [
         str(parent.reference)
-        for parent, sample, record in zip(plan.parents, samples, manifest.parents, strict=False)
+        for parent, sample, record in zip(plan.parents, samples, manifest.parents, strict=True)
         if (dict(parent.headers), parent.commit, sample) != (record.headers, record.commit, record.sample)
     ]
     if changed:
@@ -147,6 +151,11 @@ def _check_derivation(
         True,
         f"{len(plan.steps)} tensors derived again from the parents: largest difference {worst:.1e} of a tensor's largest entry",
     ), "tolerance"
+
+
+def _names(parent: PlannedParent) -> tuple[str, str | None]:
+    adapter = parent.reference.adapter
+    return str(parent.reference.model), None if adapter is None else str(adapter)
 
 
 def _compare_files(plan: Plan, folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from zoo import recipe, write_adapter, write_model
 
 from hubmerge import Manifest, ManifestError, merge, read_manifest
+from hubmerge.errors import shown
 from hubmerge.version import __version__
 
 BASE = {"q.weight": np.eye(3, dtype="float32")}
@@ -80,4 +81,22 @@ def test_a_manifest_with_a_missing_or_strange_field_names_it(tmp_path: Path) -> 
     whole["files"]["config.json"]["colour"] = "red"
     assert broken(tmp_path, whole) == (
         f"hubmerge.json: Extra inputs are not permitted · {tmp_path}/hubmerge.json: files.config.json.colour · merge again"
+    )
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../a.txt", "a/../../b", "", "a\\b", "a\0b", "x" * 256])
+def test_a_manifest_with_a_file_that_the_folder_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+    whole = json.loads(a_merge(tmp_path).to_json())
+    whole["files"][name] = whole["files"]["config.json"]
+    assert broken(tmp_path, whole) == (
+        f"hubmerge.json: {shown(name)} is no file of this folder · {tmp_path}/hubmerge.json: files · merge again"
+    )
+
+
+def test_a_file_is_no_merge(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").touch()
+    with pytest.raises(ManifestError) as refused:
+        read_manifest(tmp_path / "recipe.yaml")
+    assert str(refused.value) == (
+        f"this is a file, not a merged folder · {tmp_path}/recipe.yaml · name the OUT of `hubmerge merge`"
     )

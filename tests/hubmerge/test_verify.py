@@ -271,3 +271,11 @@ def test_a_file_that_is_neither_here_nor_in_the_manifest_is_missed(tmp_path: Pat
         False,
         f"{name}, which its parents give, is missing · {out} · merge again",
     )
+
+
+def test_a_manifest_that_hides_a_parent_fails(tmp_path: Path) -> None:
+    out = a_merge(tmp_path)
+    manifest = json.loads((out / "hubmerge.json").read_text())
+    del manifest["parents"][1]
+    (out / "hubmerge.json").write_text(json.dumps(manifest))
+    assert told(check(out))["derivation"] == (False, "the manifest lists other parents than its recipe")
