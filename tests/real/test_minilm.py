@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ import pytest
 import yaml
 from hub.server import HubServer
 from real_texts import described_functions, neighbouring_sentences
-from users import User
+from users import User, together
 
 pytestmark = pytest.mark.real
 
+# The packaged file has embeddings.position_ids, a buffer that transformers no longer saves and so the fine-tunes lack: a method
+# that needs a base model takes it saved anew, since every model of a merge must have the same tensors.
 BASE, RESAVED, MERGED = "ada/minilm", "ada/minilm-resaved", "ada/minilm-merged"
 KINDS = ("names", "sentences")
 TUNED = tuple(f"ada/minilm-{kind}" for kind in KINDS)
@@ -58,7 +61,7 @@ class Story:
     losses: dict[str, list[float]]
     verifications: dict[str, dict[str, Any]]
     encoded: dict[str, dict[str, Any]]
-    """What the program `encode` says of each merge in its folder."""
+    """What transformers makes of each merge in its folder."""
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +77,13 @@ def story(real_hub: HubServer, newcomer: Callable[..., User]) -> Story:
     for name, pairs in zip(KINDS, (described_functions(), neighbouring_sentences()), strict=True):
         (ada.place / f"{name}.jsonl").write_text("\n".join(map(json.dumps, pairs)), encoding="utf-8")
     (ada.place / "texts.json").write_text(json.dumps(SENTENCES), encoding="utf-8")
-    losses = ada.programs(*(("tune_encoder", BASE, str(STEPS), kind) for kind in KINDS))
-    verifications, encoded = {}, {}
+    losses = together(partial(ada.program, "tune_encoder", BASE, str(STEPS), kind) for kind in KINDS)
+    verifications = {}
     for method, recipe in RECIPES.items():
         (ada.place / f"{method}.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
         ada.hubmerge("merge", f"{method}.yaml", method)
-        verifications[method] = json.loads(ada.hubmerge("verify", method, "--json"))
-        encoded[method] = ada.program("encode", "transformers", method, "texts.json")
+        verifications[method] = json.loads(ada.hubmerge("verify", method, "--no-reload", "--json"))
+    encoded = ada.program("encode", "transformers", "texts.json", *RECIPES)
     ada.hubmerge("card", "linear")
     ada.hubmerge("publish", "linear", MERGED, "--public")
     return Story(ada, dict(zip(KINDS, losses, strict=True)), verifications, encoded)
@@ -108,10 +111,10 @@ def test_a_few_steps_make_an_encoder_better_on_held_out_pairs_of_its_kind(story:
 
 
 @pytest.mark.parametrize("method", RECIPES)
-def test_a_merge_is_derived_again_and_answers(story: Story, method: str) -> None:
+def test_a_merge_is_derived_again(story: Story, method: str) -> None:
     verification = story.verifications[method]
     assert verification["level"] == "exact"
-    assert [check["passed"] for check in verification["checks"]] == [True, True, True]
+    assert [check["passed"] for check in verification["checks"]] == [True, True]
 
 
 @pytest.mark.parametrize("method", RECIPES)
@@ -145,10 +148,9 @@ def test_sentences_that_mean_the_same_stay_near_and_others_apart(story: Story, m
     assert min(related) > max(unrelated) + 0.1
 
 
-@pytest.mark.parametrize("library", ["transformers", "hubmerge"])
-def test_a_stranger_encodes_the_same_vectors_with_what_was_published(
-    story: Story, newcomer: Callable[..., User], library: str
-) -> None:
-    stranger = newcomer(f"encodes-with-{library}", None)
-    (stranger.place / "texts.json").write_text(json.dumps(SENTENCES), encoding="utf-8")
-    assert stranger.program("encode", library, MERGED, "texts.json") == story.encoded["linear"]
+def test_strangers_encode_the_same_vectors_with_what_was_published(story: Story, newcomer: Callable[..., User]) -> None:
+    strangers = {library: newcomer(f"encodes-with-{library}", None) for library in ("transformers", "hubmerge")}
+    for stranger in strangers.values():
+        (stranger.place / "texts.json").write_text(json.dumps(SENTENCES), encoding="utf-8")
+    calls = (partial(user.program, "encode", name, "texts.json", MERGED) for name, user in strangers.items())
+    assert together(calls) == [{MERGED: story.encoded["linear"]}] * 2
