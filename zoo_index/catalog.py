@@ -16,7 +16,7 @@ from zoo_index.lineage_answers import CommonAncestor, Lineage
 from zoo_index.lineage_graph import LineageGraph
 from zoo_index.metadata import ModelRecord
 from zoo_index.migrations import connect
-from zoo_index.reference import is_local_name
+from zoo_index.reference import is_local_name, local_path
 from zoo_index.table import Table
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Catalog(CatalogRows):
         read_only: for questions; several processes may hold it at once, and a missing file is an error.
         Raises `CatalogError` when it cannot be opened (`zoo_index.migrations.connect`).
         """
-        file = Path(path).expanduser() if path is not None else default_catalog_path()
+        file = local_path(path) if path is not None else default_catalog_path()
         return cls(connect(file, read_only=read_only), file)
 
     def close(self) -> None:
@@ -197,7 +197,7 @@ class Catalog(CatalogRows):
 
     def _resolve(self, name: str) -> str:
         text = name.strip()
-        path = str(Path(text).expanduser().resolve()) if is_local_name(text) else text
+        path = str(local_path(text).resolve()) if is_local_name(text) else text
         exact = self._rows("SELECT reference FROM models WHERE reference = ?", (path,))
         if exact:
             return str(exact[0][0])

@@ -5,13 +5,14 @@ org/name   org/name@revision   ./folder   org/base+org/adapter   ./base+./adapte
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from zoo_index.errors import ReferenceFormatError
 
-__all__ = ["ModelRef", "PinnedRef", "is_local_name"]
+__all__ = ["ModelRef", "PinnedRef", "is_local_name", "local_path"]
 
 _HUB_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?\Z")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -21,6 +22,11 @@ def is_local_name(name: str) -> bool:
     """Whether `name` can only mean a folder: it starts as a path or a drive does, has two slashes, or ends in one."""
     starts = name in {".", ".."} or name.startswith(("./", "../", "/", "~", ".\\", "..\\"))
     return starts or name.endswith("/") or name.count("/") > 1 or bool(_DRIVE.match(name))
+
+
+def local_path(name: str | Path) -> Path:
+    """The path on this disk that a name means: ``~`` expanded, not made absolute; ``~nobody`` is left as it is."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - pathlib's raises RuntimeError for a user without a home
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,7 +53,7 @@ class ModelRef:
     @property
     def path(self) -> Path:
         """The folder that a local reference names (``~`` expanded, not made absolute)."""
-        return Path(self.name).expanduser()
+        return local_path(self.name)
 
     @classmethod
     def parse(cls, text: str) -> ModelRef:

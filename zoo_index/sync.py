@@ -18,7 +18,7 @@ from zoo_index.hub import HubRepo, LocalFolder, ModelSource, cached_models, hub_
 from zoo_index.hub_reading import GONE, Tokenizers, is_hub_location, read_hub_entry
 from zoo_index.hub_sync import HubQuery, check_query, sync_hub
 from zoo_index.metadata import build_record, catalog_name
-from zoo_index.reference import ModelRef, PinnedRef
+from zoo_index.reference import ModelRef, PinnedRef, local_path
 from zoo_index.sync_report import Progress, SyncLog, SyncReport
 
 __all__ = ["Freshness", "freshness", "model_folders", "read_entry", "sync"]
@@ -48,7 +48,7 @@ def sync(
     if hub is not None:
         check_query(hub)
     log = SyncLog(progress) if progress else SyncLog()
-    _sync_disk(catalog, [Path(folder).expanduser().resolve() for folder in folders], log, cache=cache)
+    _sync_disk(catalog, [local_path(folder).resolve() for folder in folders], log, cache=cache)
     if hub is not None:
         sync_hub(catalog, hub, log)
     return log.report()

@@ -74,8 +74,9 @@ class Zoo:
         return self.entry(name)
 
     def entry(self, name: str) -> Entry:
-        """The catalog's entry of `name`, else what the folder or the Hub cache holds under that name."""
+        """The catalog's entry of `name`, else what the folder, the Hub cache or the Hub holds under that name."""
         from zoo_index.errors import CatalogError, ModelNotFoundError
+        from zoo_index.reference import local_path
 
         if self._open is None:
             hint = "`hubmerge zoo sync FOLDER` makes one"
@@ -87,7 +88,7 @@ class Zoo:
             entry = self._open.entry(name)
         except ModelNotFoundError as missing:
             return _read(name, otherwise=missing)
-        here = Path(name).expanduser()
+        here = local_path(name)
         model_here = (here / "config.json").is_file() or (here / "adapter_config.json").is_file()
         if model_here and here.resolve() != Path(entry.location):
             raise CatalogError(

@@ -91,3 +91,8 @@ def test_a_local_reference_expands_the_home_folder(monkeypatch: pytest.MonkeyPat
 def test_a_pinned_reference_prints_its_commit_in_place_of_its_revision() -> None:
     assert str(PinnedRef(ModelRef.of("org/name", "v1"), "abc123")) == "org/name@abc123"
     assert str(PinnedRef(ModelRef.of("./folder"))) == "./folder"
+
+
+def test_a_home_that_nobody_has_stays_a_name() -> None:
+    assert ModelRef.parse("~nobody-here/model").path == Path("~nobody-here/model")
+    assert ModelRef.parse("~/model").path == Path.home() / "model"

@@ -247,3 +247,10 @@ def test_base_and_adapter_together_are_two_models_and_not_shown_as_one(run: Run,
     ended = run("show", "base+lora")
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith("error: 'base+lora' is not in the catalog")
+
+
+def test_a_folder_of_a_user_without_a_home_is_one_error(run: Run) -> None:
+    for ended in (run("sync", "~nobody-here/zoo"), run("show", "~nobody-here/zoo")):
+        assert ended.code == 1
+        assert ended.err.startswith("error: ")
+        assert "does not exist" in ended.err
