@@ -34,8 +34,6 @@ _TOKENIZER_FILES = (
 _SMALL_FILES = (".json", ".txt", ".model", ".jinja")
 """How the files beside the weights end: configs, processors, tokenizers, chat templates."""
 _IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
-_LOAD_FAULTS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError)
-"""What transformers and PEFT raise for files that do not fit together; each becomes one named error."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ def load_model(candidate: Candidate, kind: TaskKind, device: str) -> LoadedModel
             local_files_only=True,
             output_loading_info=True,
         )
-    except _LOAD_FAULTS as error:
+    except Exception as error:  # files that do not fit together let transformers fail in every way there is
         raise _load_fault(candidate, kind, error) from error
     missing = set(info["missing_keys"])
     if candidate.adapter is not None:
@@ -189,7 +187,7 @@ def _load_processor(candidate: Candidate, kind: TaskKind) -> Any:
     auto = transformers.AutoImageProcessor if kind == "image-classification" else transformers.AutoTokenizer
     try:
         return auto.from_pretrained(holder.path(wanted[0]).parent, local_files_only=True)
-    except _LOAD_FAULTS as error:
+    except Exception as error:
         raise EvaluationError(
             f"the {what} of {candidate.name} cannot be loaded ({_first_line(error)})",
             where=candidate.named,
@@ -208,7 +206,7 @@ def _with_adapter(candidate: Candidate, kind: TaskKind, model: Any) -> tuple[Any
 
             folder = candidate.adapter.path("adapter_config.json").parent
             adapted = PeftModel.from_pretrained(model, folder)
-        except (*_LOAD_FAULTS, UserWarning) as error:
+        except Exception as error:  # UserWarning among them
             raise _load_fault(candidate, kind, error) from error
     names = read_adapter_table(candidate.adapter)
     return adapted, {name.removeprefix("base_model.model.") for name in names}

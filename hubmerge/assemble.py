@@ -14,12 +14,12 @@ from typing import Any
 import numpy.typing as npt
 
 from hubmerge.destination import keep_parents_safe
-from hubmerge.errors import ManifestError, PlanError
+from hubmerge.errors import ManifestError, PlanError, shown
 from hubmerge.execute import execute
 from hubmerge.fetching import check_disks, fetch_parents
 from hubmerge.io.reader import InputFiles
 from hubmerge.io.sample import sample_digests
-from hubmerge.io.writer import OutputFolder, sweep
+from hubmerge.io.writer import MAX_NAME_BYTES, OutputFolder, sweep
 from hubmerge.manifest import MANIFEST_NAME, FileDigest, Manifest, ParentRecord, read_manifest
 from hubmerge.plan import DEFAULT_MEMORY, build_plan
 from hubmerge.plan_types import Plan, PlannedParent, Step
@@ -97,6 +97,18 @@ def merge_plan(
 def _check_name(out: Path) -> None:
     if out.name in {"", ".."}:
         raise PlanError(f"OUT is {out}, which cannot be replaced", where=str(out), hint="name a new folder")
+    if len(os.fsencode(out.name)) > MAX_NAME_BYTES:
+        raise PlanError(
+            f"OUT's name has {len(os.fsencode(out.name))} bytes, at most {MAX_NAME_BYTES} are taken",
+            where=shown(str(out)),
+            hint="choose a shorter one",
+        )
+    if out.is_mount():
+        raise PlanError(
+            f"{out} is a mount point, which cannot be renamed",
+            where=str(out),
+            hint=f"name a new folder in it: {out / 'merged'}",
+        )
 
 
 def _finished(plan: Plan, files: InputFiles, out: Path, *, overwrite: bool) -> Manifest | None:
@@ -109,7 +121,7 @@ def _finished(plan: Plan, files: InputFiles, out: Path, *, overwrite: bool) -> M
     try:
         manifest = read_manifest(out)
     except ManifestError:
-        what = "a file" if out.is_file() else "a folder that is no merge"
+        what = "a folder that is no merge" if out.is_dir() else "a file"
         raise PlanError(
             f"{out} exists and is {what}", where=str(out), hint="choose another OUT; only a merge can be overwritten"
         ) from None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
-from typing import Annotated
+from typing import Annotated, TypeGuard
 
 import typer
 
@@ -66,7 +67,16 @@ def main() -> None:
     except Exception as unexpected:
         if show_traceback:
             raise
-        output.error(
-            f"internal error: {type(unexpected).__name__}: {unexpected} · this is a fault of hubmerge · run again with --traceback and report it"
-        )
+        if _is_full(unexpected):
+            output.error(f"the answer cannot be written ({unexpected.strerror}) · standard output · send it elsewhere")
+        else:
+            what = f"{type(unexpected).__name__}: {unexpected}"
+            output.error(
+                f"internal error: {what} · this is a fault of hubmerge · run again with --traceback and report it"
+            )
         sys.exit(1)
+
+
+def _is_full(error: Exception) -> TypeGuard[OSError]:
+    """Whether it is standard output that takes no more: writing to a file has the file's name in its error."""
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None

@@ -39,10 +39,9 @@ def evaluate(
 
     if out is not None and not out.absolute().parent.is_dir():
         raise typer.BadParameter(f"the folder of {out} does not exist", param_hint="--out")
+    if out is not None and out.is_dir():
+        raise typer.BadParameter(f"{out} is a folder", param_hint="--out")
     results = cards.evaluate(models, cards.load_suite(suite), batch_size=batch_size, device=device, report=note)
-    if out is not None:
-        out.write_text(results.to_json(), encoding="utf-8")
-        note(f"results: {out}")
     emit(
         format,
         json,
@@ -50,6 +49,14 @@ def evaluate(
         table=lambda: _print(results),
         quiet=lambda: (task.value for model in results.models for task in model.tasks),
     )
+    if out is not None:  # last: a long evaluation whose file cannot be written is at least printed
+        try:
+            out.write_text(results.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise cards.ResultsError(
+                f"the results cannot be written ({error.strerror})", where=str(out), hint="name another file"
+            ) from error
+        note(f"results: {out}")
 
 
 def _print(results: Results) -> None:

@@ -20,10 +20,12 @@ import numpy.typing as npt
 from hubmerge.errors import MergeError, PlanError
 from hubmerge.io.lock import lock_folder
 
-__all__ = ["PARTIAL_MARK", "OutputFolder", "partial_of", "sweep"]
+__all__ = ["MAX_NAME_BYTES", "PARTIAL_MARK", "OutputFolder", "partial_of", "sweep"]
 
 PARTIAL_MARK = ".hubmerge-plan"
 """File in OUT.partial that holds the hash of the plan it belongs to."""
+MAX_NAME_BYTES = 230
+"""Longest name of an OUT: the names made from it stay below the 255 bytes that a folder's name may have."""
 
 
 def partial_of(out: Path) -> Path:

@@ -63,6 +63,17 @@ def test_a_place_for_the_results_that_does_not_exist_is_known_before_the_work(fo
     assert "the folder of none/results.json does not exist" in err
 
 
+def test_results_that_cannot_be_written_are_printed_all_the_same(folder, run):
+    code, out, err = run("evaluate", "out", "--suite", "suite.yaml", "--format", "quiet", "--out", "/dev/full")
+    assert (code, out) == (1, "0.375\n")
+    assert err.endswith(
+        "error: the results cannot be written (No space left on device) · /dev/full · name another file\n"
+    )
+    code, _, err = run("evaluate", "out", "--suite", "suite.yaml", "--out", "models")
+    assert code == 2
+    assert "Invalid value for --out: models is a folder" in err
+
+
 def test_a_fault_is_one_line_and_exit_1(folder, run):
     code, out, err = run("evaluate", "out", "--suite", "siute.yaml")
     assert (code, out, err) == (1, "", "error: no such suite file · siute.yaml · did you mean suite.yaml?\n")

@@ -116,6 +116,14 @@ def test_a_file_that_is_no_picture_is_named_by_its_row(zoo):
     assert fault.endswith("task 't' · mend or remove the file")
 
 
+def test_a_config_that_transformers_stumbles_over_is_named(zoo):
+    model = image_model(zoo / "odd", "cat")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "hidden_sizes": "many"}))
+    fault = _fault([model], _images(zoo))
+    assert fault.startswith("odd cannot be loaded for image-classification (Validation error for field 'hidden_sizes'")
+
+
 def test_an_unknown_device_is_refused(zoo):
     with pytest.raises(EvaluationError, match="no device 'gpu7' · auto, cpu, cuda, cuda:1 or mps"):
         evaluate([image_model(zoo / "model")], _images(zoo), device="gpu7")

@@ -115,6 +115,34 @@ def test_a_place_where_nothing_can_be_made_is_refused() -> None:
     assert fault == "file/out.partial cannot be created (Not a directory)"
 
 
+def test_a_device_is_no_folder() -> None:
+    assert (
+        refusal("/dev/full")
+        == "/dev/full exists and is a file · /dev/full · choose another OUT; only a merge can be overwritten"
+    )
+
+
+def test_a_name_that_no_folder_can_have_is_refused_before_any_work() -> None:
+    name = "n" * 231
+    assert refusal(f"new/{name}") == (
+        f"OUT's name has 231 bytes, at most 230 are taken · 'new/{'n' * 72}... · choose a shorter one"
+    )
+
+
+def test_the_longest_name_works() -> None:
+    for _ in range(2):
+        merge(LINEAR, "n" * 230, overwrite=True)
+    assert sorted(path.name for path in Path().iterdir()) == ["a", "b", "n" * 230]
+
+
+def test_a_mount_point_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("volume").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "volume")
+    assert refusal("volume") == (
+        "volume is a mount point, which cannot be renamed · volume · name a new folder in it: volume/merged"
+    )
+
+
 def test_an_empty_folder_is_filled() -> None:
     Path("empty").mkdir()
     merge(LINEAR, "empty")
