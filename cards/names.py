@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo_index.reference import ModelRef, is_local_name
+from zoo_index.reference import ModelRef, is_local_name, local_path
 
 __all__ = ["as_folder", "reference_from", "short_name", "short_names"]
 
@@ -32,7 +32,7 @@ def as_folder(path: str) -> str:
 
 def short_name(reference: ModelRef) -> str:
     """``org/name`` for the Hub, the folder's own name for a folder; joined with ``+`` for an adapter."""
-    own = Path(reference.name).expanduser().resolve().name if reference.is_local else reference.name
+    own = local_path(reference.name).resolve().name if reference.is_local else reference.name
     return f"{own}+{short_name(reference.adapter)}" if reference.adapter else own
 
 

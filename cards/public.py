@@ -5,11 +5,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from hubmerge.manifest import Manifest
-from zoo_index.reference import is_local_name
+from zoo_index.reference import is_local_name, local_path
 
 __all__ = ["find_leaks", "public_manifest", "public_names", "public_value"]
 
@@ -38,7 +37,7 @@ def public_names(manifest: Manifest) -> dict[str, str]:
     taken: dict[str, str] = {}  # public name -> the folder that has it
     for folder in folders:
         place = _plain(folder)
-        own = Path(folder).expanduser().resolve().name or "model"
+        own = local_path(str(folder)).resolve().name or "model"
         name, number = f"./{own}", 1
         while taken.setdefault(name, place) != place:
             number += 1

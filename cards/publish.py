@@ -11,7 +11,7 @@ from cards.publish_folder import publish_folder
 from cards.publish_hub import HubOptions, checked_token, publish_on_hub
 from cards.publish_plan import PublishPlan
 from hubmerge.token import as_token
-from zoo_index.reference import is_local_name
+from zoo_index.reference import is_local_name, local_path
 
 __all__ = ["publish"]
 
@@ -55,7 +55,7 @@ def publish(
         ]
         if odd:
             raise PublishError(f"{odd[0]} means nothing for a folder", where=text, hint="name user/name on the Hub")
-        folder = Path(target).expanduser()
+        folder = local_path(str(target))
         name = folder.resolve().name
         content = gather(Path(out), as_, name=name, place=f"./{name}")
         return publish_folder(content, folder, overwrite=overwrite, dry_run=dry_run)

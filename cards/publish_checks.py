@@ -15,7 +15,7 @@ from cards.public import find_leaks, public_names
 from cards.publish_plan import Check, PublishPlan
 from cards.weight_names import is_weights
 from hubmerge.manifest import MANIFEST_NAME
-from zoo_index.reference import is_local_name
+from zoo_index.reference import is_local_name, local_path
 
 __all__ = ["content_checks", "refuse_failed"]
 
@@ -99,7 +99,7 @@ def _base_checks(content: Content) -> Iterator[Check]:
 def _private_checks(content: Content, secrets: Sequence[str]) -> Iterator[Check]:
     source = content.source
     private = [str(source.folder.resolve())]
-    private += [name for name in public_names(content.manifest) if Path(name).expanduser().is_absolute()]
+    private += [name for name in public_names(content.manifest) if local_path(name).is_absolute()]
     searched, bad = 0, False
     for file in content.files:
         if Path(file.name).suffix.lower() not in _TEXT_SUFFIXES or file.size > _MAX_TEXT:

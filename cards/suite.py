@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from cards.errors import SuiteError
 from hubmerge.dialect import read_yaml
 from hubmerge.errors import RecipeError
+from zoo_index.reference import local_path
 
 __all__ = ["METRICS", "Metric", "Suite", "Task", "TaskKind", "load_suite"]
 
@@ -116,7 +117,7 @@ class Suite(_Spec):
 
     def path_of(self, task: Task) -> Path:
         """Where the data of `task` is."""
-        return self._folder / Path(task.data).expanduser()
+        return self._folder / local_path(task.data)
 
     @model_validator(mode="after")
     def _tasks_can_be_told_apart(self) -> Suite:
@@ -215,7 +216,7 @@ def _missing_data(raw: dict[str, Any], path: Path) -> Iterator[SuiteError]:
         data = task.get("data") if isinstance(task, dict) else None
         if not isinstance(data, str) or not data:
             continue
-        place = path.parent / Path(data).expanduser()
+        place = path.parent / local_path(data)
         if not place.exists():
             names = sorted(entry.name for entry in place.parent.iterdir()) if place.parent.is_dir() else []
             close = get_close_matches(place.name, names, n=1)

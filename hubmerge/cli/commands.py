@@ -8,7 +8,9 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Attach every command to `app`, in the order in which ``--help`` shows them."""
+    """Attach every command to `app`, in the order in which ``--help`` shows them; once, however often it is called."""
+    if app.registered_commands:
+        return
     from hubmerge.cli import card, demo, evaluate, facts, materialize, merging, publish, zoo
 
     app.command()(demo.demo)

@@ -42,7 +42,7 @@ def zoo(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """`hubmerge zoo ARGUMENTS` in a folder of its own, with a cache of its own."""
-    from hubmerge.cli.app import app, main
+    from hubmerge.cli.app import main
 
     monkeypatch.setenv("HUBMERGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -50,8 +50,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
     def call(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["hubmerge", "zoo", *map(str, arguments)])
-        for registered in (app.registered_commands, app.registered_groups):
-            registered.clear()  # a process calls main once, and main registers every command
         capsys.readouterr()
         code: object = 0
         try:
