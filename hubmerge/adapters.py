@@ -22,6 +22,7 @@ _NOT_A_TERM = {
     "target_parameters": "targets single parameters",
     "alora_invocation_tokens": "is at work only after certain tokens",
     "layer_replication": "was trained on a base with repeated layers",
+    "trainable_token_indices": "trains the embeddings of single tokens",
 }
 _SAVE_AGAIN = "the adapter is damaged; fetch or save it again"
 _LARGEST_ALPHA = 1e30
@@ -192,6 +193,9 @@ def _scale(config: Mapping[str, Any], module: str, rank: int, where: str) -> flo
 
 
 def _check_shapes(a: TensorMeta, b: TensorMeta, transposed: bool, weight: TensorMeta, where: str) -> None:
+    odd = next((factor for factor in (a, b) if not factor.dtype.is_float), None)
+    if odd is not None:
+        raise PlanError(f"the adapter's {odd.name!r} holds {odd.dtype.value} numbers", where=where, hint=_SAVE_AGAIN)
     if not _fits(a, b, transposed, weight.shape):
         raise PlanError(
             f"the adapter's factors {list(a.shape)} and {list(b.shape)} do not fit {weight.name!r} of shape {list(weight.shape)}",
@@ -201,7 +205,7 @@ def _check_shapes(a: TensorMeta, b: TensorMeta, transposed: bool, weight: Tensor
 
 
 def _fits(a: TensorMeta, b: TensorMeta, transposed: bool, shape: tuple[int, ...]) -> bool:
-    if min(len(a.shape), len(b.shape), len(shape)) < 2 or not (a.dtype.is_float and b.dtype.is_float):
+    if min(len(a.shape), len(b.shape), len(shape)) < 2:
         return False
     rank = a.shape[0]
     rows = b.shape[0] if not transposed else a.shape[1]
