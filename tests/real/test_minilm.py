@@ -29,7 +29,7 @@ pytestmark = pytest.mark.real
 BASE, RESAVED, MERGED = "ada/minilm", "ada/minilm-resaved", "ada/minilm-merged"
 KINDS = ("names", "sentences")
 TUNED = tuple(f"ada/minilm-{kind}" for kind in KINDS)
-STEPS = 12
+STEPS = 8
 RECIPES = {
     "linear": {"merge_method": "linear", "models": [{"model": tuned} for tuned in TUNED]},
     "slerp": {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,8 +28,6 @@ class User:
     token: str | None
     printed: list[str] = field(default_factory=list)
     """Everything that their commands have printed, on stdout and stderr."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """How long the commands took, by their first words."""
 
     def hubmerge(self, *words: str) -> str:
         """stdout of ``hubmerge WORDS``; it must end with exit code 0."""
@@ -42,11 +39,9 @@ class User:
 
     def _run(self, what: str, *words: str) -> str:
         environment = self.hub.environment(self.home, self.token)
-        begun = time.perf_counter()
         ended = subprocess.run(
             [sys.executable, *words], cwd=self.place, env=environment, capture_output=True, text=True, check=False
         )
-        self.seconds[what] = self.seconds.get(what, 0) + time.perf_counter() - begun
         self.printed += [ended.stdout, ended.stderr]
         assert ended.returncode == 0, f"{what} ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
         return ended.stdout

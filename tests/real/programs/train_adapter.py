@@ -1,6 +1,6 @@
 """train_adapter.py BASE STEPS NAME: a LoRA adapter of BASE, trained on NAME.txt, saved as ./lora-NAME, published as ada/lora-NAME.
 
-Prints the mean loss of the first and of the last quarter of the steps.
+Prints the mean loss of the last quarter of the steps.
 """
 
 import json
@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-ROWS, LENGTH, RATE = 4, 128, 2e-3
+ROWS, LENGTH, RATE = 4, 96, 2e-3
 
 base, steps, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 logging.set_verbosity_error()
@@ -49,4 +49,4 @@ api = HfApi()
 api.create_repo(repo)
 api.upload_folder(repo_id=repo, folder_path=folder)
 quarter = steps // 4
-print(json.dumps([sum(losses[:quarter]) / quarter, sum(losses[-quarter:]) / quarter]))  # noqa: T201 - the answer
+print(json.dumps({"loss": sum(losses[-quarter:]) / quarter}))  # noqa: T201 - the answer
