@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from hubmerge.errors import RecipeError, shown
@@ -60,6 +61,8 @@ def read_model(raw: Mapping[Any, Any], schema: type[Model]) -> tuple[Model | Non
 def _copied(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, np.generic):  # a mapping made in Python may hold numpy's numbers, which are no JSON
+        return value.item()
     return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
 
 

@@ -129,10 +129,7 @@ class OutputFolder:
         for name, header in headers.items():
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             descriptor = self._descriptors[name] = os.open(self.partial / name, flags, 0o644)
-            if hasattr(os, "posix_fallocate") and sizes[name]:
-                os.posix_fallocate(descriptor, 0, sizes[name])
-            else:
-                os.ftruncate(descriptor, sizes[name])
+            _reserve(descriptor, sizes[name])
             self._write_at(descriptor, memoryview(header), 0)
 
     def write(self, name: str, offset: int, entries: npt.NDArray[Any]) -> None:
@@ -186,6 +183,19 @@ class OutputFolder:
             raise
         self._published = True
         sweep(self.out)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Give a file its size, and the disk's space for it where the system can."""
+    if hasattr(os, "posix_fallocate") and size:
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:  # some network disks cannot
+                raise
+        else:
+            return
+    os.ftruncate(descriptor, size)
 
 
 def sweep(out: Path) -> None:

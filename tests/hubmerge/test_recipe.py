@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from bad.models import recipe_faults
 
@@ -267,3 +268,11 @@ def test_a_fault_of_a_file_begins_with_the_files_name(tmp_path: Any) -> None:
     with pytest.raises(RecipeError) as refused:
         load_recipe(path)
     assert refused.value.where == f"{path}: merge_method"
+
+
+def test_numbers_of_numpy_in_a_mapping_are_numbers() -> None:
+    models = [{"model": "org/a", "parameters": {"weight": np.float32(0.5)}}, {"model": "org/b"}]
+    written = {"merge_method": "linear", "models": models, "seed": np.int64(3)}
+    recipe = load_recipe(written)
+    assert recipe.to_dict()["models"][0] == {"model": "org/a", "parameters": {"weight": 0.5}}
+    assert recipe.seed == 3
