@@ -25,7 +25,12 @@ from cards.compare import Comparison, compare_tasks
 from cards.results import ModelResult, Results
 from hubmerge.manifest import Manifest, read_manifest
 
-pytestmark = pytest.mark.real
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.filterwarnings(
+        "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
+    ),  # PEFT's own use of it
+]
 
 BASE, LORAS, MERGED = "ada/smollm2-base", ("ada/lora-code", "ada/lora-prose"), "ada/merged"
 ADAPTED = tuple(f"{BASE}+{lora}" for lora in LORAS)
