@@ -60,13 +60,8 @@ def _one_spelling(reference: ModelRef) -> ModelRef:
     name = reference.name
     if not reference.is_local or "\\" in name:
         return ModelRef(name, reference.revision, adapter)
-    if name.startswith("~"):
-        try:
-            _ = reference.path
-        except RuntimeError:
-            raise ReferenceFormatError(
-                f"{name!r} names the home folder of nobody here", hint="write the folder's path out"
-            ) from None
+    if name.startswith("~") and str(reference.path).startswith("~"):  # a user without a home: it is left as it is
+        raise ReferenceFormatError(f"{name!r} names the home folder of nobody here", hint="write the folder's path out")
     plain = str(PurePosixPath(name))
     starts = plain in {".", ".."} or plain.startswith(("../", "/")) or name.startswith("~") or name[1:3] == ":/"
     return ModelRef(plain if starts else f"./{plain}", None, adapter)
