@@ -34,6 +34,11 @@ def warnings_of(
     )
     for i in dict.fromkeys(parents):
         if i != donor:
+            alone = [name for name in models[i].table if name not in models[donor].table]
+            found += [
+                f"{models[i].reference}: buffer {name!r} is left out, {models[donor].reference} does not have it"
+                for name in alone
+            ]
             reasons = compare(models[donor].record, models[i].record).reasons
             pair = f"{models[donor].reference} and {models[i].reference}"
             found += [f"{pair}: {reason.sentence}" for reason in reasons if reason.severity == "warn"]

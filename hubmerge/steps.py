@@ -45,6 +45,7 @@ class _Drafting:
     models: Sequence[ParentModel]
     parents: tuple[int, ...]
     base: int | None
+    involved: tuple[int, ...]
     depths: LayerDepths
     scopes: ParameterScopes
     unfit: list[HubmergeError] = field(default_factory=list)
@@ -69,12 +70,15 @@ def draft_steps(
 ) -> tuple[DraftStep, ...]:
     """One draft for every tensor of the donor's table, in the order of its files.
 
+    Buffers of whole numbers may be in some parents only, as old transformers saved positions that new ones make up: one that
+    the donor has is copied from those that have it.
+
     models: all inputs; parents: indices of those that the method combines, in order; base: index of the base model, for
     methods that need it.  Raises `PlanError` with every fault: tensors that only some parents have, different shapes,
     parameters that do not go together.
     """
-    involved = dict.fromkeys([donor, *parents, *([base] if base is not None else [])])
-    drafting = _Drafting(recipe, models, parents, base, LayerDepths(models[donor].table), recipe.scopes)
+    involved = tuple(dict.fromkeys([donor, *parents, *([base] if base is not None else [])]))
+    drafting = _Drafting(recipe, models, parents, base, involved, LayerDepths(models[donor].table), recipe.scopes)
     _check_shapes(drafting, donor, involved)
     drafting.raise_faults()
     order = sorted(models[donor].table.values(), key=lambda meta: (meta.file, meta.start))
@@ -92,8 +96,12 @@ def _check_shapes(drafting: _Drafting, donor: int, involved: Iterable[int]) -> N
         different = [
             name for name, meta in other.table.items() if name in first.table and first.table[name].shape != meta.shape
         ]
-        extra = [name for name in other.table if name not in first.table]
-        missing = [name for name in first.table if name not in other.table and _tied(name, first, other) is None]
+        extra = [name for name, meta in other.table.items() if name not in first.table and meta.dtype.is_float]
+        missing = [
+            name
+            for name, meta in first.table.items()
+            if name not in other.table and meta.dtype.is_float and _tied(name, first, other) is None
+        ]
         if different:
             drafting.unfit.append(_different_shapes(first, other, different))
         elif extra or missing:
@@ -163,10 +171,13 @@ def _operand(drafting: _Drafting, index: int, name: str, like: ParentModel) -> O
 def _draft(drafting: _Drafting, meta: TensorMeta) -> DraftStep:
     name, recipe, method = meta.name, drafting.recipe, drafting.recipe.method
     like = next(model for model in drafting.models if model.table.get(name) is meta)
+    if not meta.dtype.is_float:
+        holders = [i for i in drafting.involved if name in drafting.models[i].table]
+        return _draft_buffer(drafting, meta, tuple(_operand(drafting, i, name, like) for i in holders))
     operands = tuple(_operand(drafting, index, name, like) for index in drafting.parents)
     base = _operand(drafting, drafting.base, name, like) if drafting.base is not None else None
     every = (base, *operands) if base else operands
-    if not meta.dtype.is_float or any(not operand.tensor.dtype.is_float for operand in every):
+    if any(not operand.tensor.dtype.is_float for operand in every):
         return _draft_buffer(drafting, meta, every)
     dtype = _output_dtype(recipe, every)
     values = _values(drafting, name)
