@@ -18,7 +18,7 @@ __all__ = ["evaluate"]
 def evaluate(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="Folders, org/name, or base+adapter; a merge first, then its parents."),
+        typer.Argument(metavar="MODEL", help="Folders, org/name, or base+adapter; a merge first, then its parents."),
     ],
     suite: Annotated[Path, typer.Option("--suite", metavar="SUITE.yaml", help="The tasks to run.")],
     out: Annotated[

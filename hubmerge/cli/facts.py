@@ -15,7 +15,9 @@ __all__ = ["env", "methods"]
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(help="One method, to see all of it.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One method, to see all of it.", metavar="NAME", show_default=False)
+    ] = None,
     format: FormatOption = Format.table,  # noqa: A002 - the option's own name
     json: JsonOption = False,
 ) -> None:

@@ -27,7 +27,7 @@ def lineage(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...",
+            metavar="MODEL",
             help="Names in the catalog, model folders or models on the Hub; several: their ancestor.",
         ),
     ],
