@@ -35,6 +35,8 @@ _FACTOR = re.compile(r"(?P<module>.+)\.(?P<kind>lora_[A-Za-z_]+)(?P<rest>\..+)?\
 
 
 Effect = TypeVar("Effect")
+_Pairs = dict[tuple[str, bool], dict[str, TensorMeta]]
+"""(module, whether it is an embedding) -> its factors, A and B."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,34 @@ def read_adapter_effect(
     shapes that do not fit.
     """
     _refuse_unsupported(config, where)
-    pairs: dict[tuple[str, bool], dict[str, TensorMeta]] = {}
+    pairs, replaced = _sorted_tensors(adapter, base, where)
+    low_rank: dict[str, LowRank] = {}
+    for (module, embedding), factors in pairs.items():
+        if set(factors) != {"A", "B"}:
+            raise PlanError(
+                f"the adapter has lora_{next(iter(factors))} of {module!r} without its partner",
+                where=where,
+                hint="the adapter is incomplete; fetch or save it again",
+            )
+        target = _place(f"{module}.weight", base, where)
+        transposed = embedding or bool(config.get("fan_in_fan_out"))
+        _check_shapes(factors["A"], factors["B"], transposed, base[target], where)
+        scale = _scale(config, module, factors["A"].shape[0], where)
+        _take(low_rank, target, LowRank(factors["A"], factors["B"], scale, transposed), where)
+    # PEFT saves an embedding it adapts with the adapter, as base_layer: what the factors are added to
+    both = next((name for name in low_rank if name in replaced and _BASE_LAYER not in replaced[name].name), None)
+    if both is not None:
+        raise PlanError(
+            f"the adapter both replaces {both!r} and adds to it", where=where, hint="save the adapter again"
+        )
+    if not low_rank and not replaced:
+        raise PlanError("the adapter changes nothing: it has no tensors", where=where, hint="fetch or save it again")
+    return AdapterEffect(low_rank, replaced)
+
+
+def _sorted_tensors(adapter: TensorTable, base: TensorTable, where: str) -> tuple[_Pairs, dict[str, TensorMeta]]:
+    """An adapter's factors by module, and its tensors that take the place of the base's, by the base's name."""
+    pairs: _Pairs = {}
     replaced: dict[str, TensorMeta] = {}
     for name, meta in adapter.items():
         short = name.removeprefix(_PREFIX).replace(_BASE_LAYER, ".")
@@ -102,28 +131,7 @@ def read_adapter_effect(
                 hint="merge it into its base with PEFT first (merge_and_unload)",
             )
         pairs.setdefault((factor["module"], "embedding" in kind), {})[kind[-1]] = meta
-    low_rank: dict[str, LowRank] = {}
-    for (module, embedding), factors in pairs.items():
-        if set(factors) != {"A", "B"}:
-            raise PlanError(
-                f"the adapter has lora_{next(iter(factors))} of {module!r} without its partner",
-                where=where,
-                hint="the adapter is incomplete; fetch or save it again",
-            )
-        target = _place(f"{module}.weight", base, where)
-        transposed = embedding or bool(config.get("fan_in_fan_out"))
-        _check_shapes(factors["A"], factors["B"], transposed, base[target], where)
-        scale = _scale(config, module, factors["A"].shape[0], where)
-        _take(low_rank, target, LowRank(factors["A"], factors["B"], scale, transposed), where)
-    # PEFT saves an embedding it adapts with the adapter, as base_layer: what the factors are added to
-    both = next((name for name in low_rank if name in replaced and _BASE_LAYER not in replaced[name].name), None)
-    if both is not None:
-        raise PlanError(
-            f"the adapter both replaces {both!r} and adds to it", where=where, hint="save the adapter again"
-        )
-    if not low_rank and not replaced:
-        raise PlanError("the adapter changes nothing: it has no tensors", where=where, hint="fetch or save it again")
-    return AdapterEffect(low_rank, replaced)
+    return pairs, replaced
 
 
 def _refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
