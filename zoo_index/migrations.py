@@ -77,7 +77,7 @@ def _open(path: Path, *, read_only: bool) -> Any:
         ) from error
     except duckdb.Error as error:
         text = str(error)
-        if "lock" in text or "different configuration" in text:
+        if "Could not set lock" in text or "different configuration" in text:
             raise CatalogError(
                 "the catalog is in use", where=str(path), hint="wait for the process that has it open, or close it here"
             ) from error

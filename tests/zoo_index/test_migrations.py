@@ -98,6 +98,19 @@ def test_a_damaged_catalog_is_refused(tmp_path: Path, cut: int) -> None:
     assert error(path).startswith("the file is damaged or not a catalog")
 
 
+@pytest.mark.parametrize("place", [4096, 12_800])  # a header of the file, a block of its tables
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_catalog_with_a_damaged_block_is_damaged_not_in_use(tmp_path: Path, place: int, read_only: bool) -> None:
+    path = tmp_path / "c.duckdb"
+    Catalog.open(path).close()
+    content = bytearray(path.read_bytes())
+    content[place : place + 64] = bytes(byte ^ 0x5A for byte in content[place : place + 64])
+    path.write_bytes(content)
+    assert error(path, read_only=read_only) == (
+        f"the file is damaged or not a catalog · {path} · delete it, and `hubmerge zoo sync FOLDER` again"
+    )
+
+
 def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sales.duckdb"
     with duckdb.connect(str(path)) as connection:
