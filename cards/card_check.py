@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import yaml
 
+from cards.card_text import parse_card, read_card
+from cards.errors import CardError
 from cards.model_facts import is_adapter
 from cards.public import find_leaks, public_names
 from cards.weight_names import holds_only_recipe
@@ -34,16 +36,22 @@ def check_card(out: str | Path) -> tuple[Finding, ...]:
     out = Path(out)
     manifest = read_manifest(out)
     path = out / "README.md"
-    if not path.is_file():
+    if not path.exists():
         return (Finding("error", "there is no README.md", f"write it with `hubmerge card {out}`"),)
-    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = read_card(path)
+    except CardError as error:
+        return (Finding("error", error.message, error.hint),)
     try:
         front = read_front_matter(text)
     except ValueError as error:
         return (Finding("error", str(error), "the card begins with a line of ---, YAML, and a line of ---"),)
     adapter, bare = is_adapter(out), holds_only_recipe(path.name for path in out.iterdir())
+    metadata = tuple(_metadata_findings(front, adapter=adapter, bare=bare))
+    if not any(finding.level == "error" for finding in metadata):  # those say it better
+        metadata += tuple(_class_findings(text))
     findings = [
-        *_metadata_findings(front, adapter=adapter, bare=bare),
+        *metadata,
         *_parent_findings(front, text, manifest, adapter=adapter),
         *_text_findings(text, out),
     ]
@@ -58,7 +66,7 @@ def read_front_matter(text: str) -> dict[str, Any]:
         raise ValueError("the card has no YAML metadata")
     try:
         front = yaml.safe_load("\n".join(lines[1:end]))
-    except (yaml.YAMLError, TypeError) as error:
+    except (yaml.YAMLError, TypeError, RecursionError) as error:
         raise ValueError(f"the card's metadata is not YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(front, dict):
         raise ValueError("the card's metadata is not a mapping")  # noqa: TRY004 - one kind of fault for the caller
@@ -92,6 +100,14 @@ def _metadata_findings(front: Mapping[str, Any], *, adapter: bool, bare: bool) -
         )
 
 
+def _class_findings(text: str) -> Iterator[Finding]:
+    """What huggingface_hub, which writes the card again when it is published, does not read."""
+    try:
+        parse_card(text)
+    except CardError as error:
+        yield Finding("error", error.message, error.hint)
+
+
 def _is_model_index(index: object) -> bool:
     try:
         return all(
@@ -108,7 +124,7 @@ def _is_model_index(index: object) -> bool:
 
 def _parent_findings(front: Mapping[str, Any], text: str, manifest: Manifest, *, adapter: bool) -> Iterator[Finding]:
     declared = front.get("base_model") or []
-    declared = [declared] if isinstance(declared, str) else declared
+    declared = declared if isinstance(declared, list) else [declared]
     names = public_names(manifest)
     for parent in manifest.parents:
         for reference, commit in ((parent.reference, parent.commit), (parent.adapter, parent.adapter_commit)):

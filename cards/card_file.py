@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cards.card import render_card
 from cards.card_check import Finding, check_card
+from cards.card_text import parse_card, read_card
 from cards.card_words import LOAD_LINE, recipe_code
 from cards.errors import CardError
 from cards.licence import Verdict, judge_licences
@@ -57,14 +58,14 @@ def write_card(
 
     name: the model's public name, by default the folder's.  A card that a person wrote or changed is replaced only
     with `overwrite`.  Raises `ManifestError` when OUT is no merge, `ResultsError` when `results` are not about it,
-    `CardError` when a person's card is in the way.
+    `CardError` when a person's card is in the way, or something that is no text file.
     """
     out = Path(out)
     manifest = read_manifest(out)
     if results is not None and not isinstance(results, Results):
         results = read_results(results)
     path = out / CARD_NAME
-    if path.exists() and not overwrite and not is_untouched(path.read_text(encoding="utf-8", errors="replace")):
+    if path.exists() and not overwrite and not is_untouched(read_card(path)):
         raise CardError(
             f"{CARD_NAME} was written or changed by a person",
             where=str(path),
@@ -103,17 +104,15 @@ def rename_card(text: str, old: str, new: str, place: str | None = None) -> str:
 
     Changed are the lines as hubmerge writes them: the heading, the name in the model-index, the folder in the code.
     In a card that nobody has touched, its name in the first sentence and in the table is changed too, and it stays
-    untouched.
+    untouched.  Raises `CardError` when its metadata cannot be read.
     """
-    from huggingface_hub import ModelCard
-
     from cards.markdown import text as escaped
 
     place = place or f"./{new}"
     if old == new and place == f"./{new}":
         return text
     untouched = is_untouched(text)
-    card = ModelCard(text)
+    card = parse_card(text)
     if getattr(card.data, "model_name", None) == old:
         card.data["model_name"] = new
         text = card.content
@@ -128,9 +127,10 @@ def rename_card(text: str, old: str, new: str, place: str | None = None) -> str:
 
 
 def recipe_card(text: str, place: str) -> str:
-    """The card for a repository that holds only the recipe: how to load it changes, and who can (library_name)."""
-    from huggingface_hub import ModelCard
+    """The card for a repository that holds only the recipe: how to load it changes, and who can (library_name).
 
+    Raises `CardError` when its metadata cannot be read.
+    """
     untouched = is_untouched(text)
     section = f"{_LOAD_HEADING}{_RECIPE_WORDS}\n{fenced(recipe_code(place), 'python')}\n\n{_RECIPE_FOLDER}\n"
     start = text.find(_LOAD_HEADING)
@@ -139,7 +139,7 @@ def recipe_card(text: str, place: str) -> str:
     else:
         stop = text.find("\n## ", start + len(_LOAD_HEADING))
     text = text + section if start < 0 else text[:start] + section + (text[stop:] if stop >= 0 else "")
-    card = ModelCard(text)
+    card = parse_card(text)
     card.data["library_name"] = "hubmerge"
     text = card.content
     return _stamped(_STAMP.sub("", text)) if untouched else text

@@ -11,7 +11,8 @@ import yaml
 
 from cards.card_check import read_front_matter
 from cards.card_file import CARD_NAME, card_name, recipe_card, rename_card
-from cards.errors import PublishError
+from cards.card_text import read_card
+from cards.errors import CardError, PublishError
 from cards.licence import Verdict, judge_licences
 from cards.model_facts import is_adapter
 from cards.names import as_folder
@@ -66,13 +67,13 @@ def gather(out: Path, kind: Kind | None, *, name: str, place: str) -> Content:
         texts[RECIPE_NAME] = recipe_text(manifest)
     front: dict[str, Any] = {}
     if CARD_NAME in present:
-        card = (out / CARD_NAME).read_text(encoding="utf-8", errors="replace")
-        texts[CARD_NAME] = rename_card(card, card_name(card) or out.resolve().name, name, place)
-        if kind == "recipe":
-            texts[CARD_NAME] = recipe_card(texts[CARD_NAME], place)
         try:
+            texts[CARD_NAME] = card = read_card(out / CARD_NAME)
+            texts[CARD_NAME] = rename_card(card, card_name(card) or out.resolve().name, name, place)
+            if kind == "recipe":
+                texts[CARD_NAME] = recipe_card(texts[CARD_NAME], place)
             front = read_front_matter(texts[CARD_NAME])
-        except ValueError:
+        except (CardError, ValueError):
             front = {}  # the card's check says what is wrong with it
     parents = read_parents(manifest)
     return Content(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cards import CardError, ResultsError, Suite, check_card, evaluate, write_card
 from cards.card_file import is_untouched, rename_card
+from cards.card_text import MAX_CARD_BYTES
 from cards.markdown import code, fenced, text
 from hubmerge.errors import ManifestError
 from hubmerge.manifest import ParentRecord
@@ -161,6 +162,36 @@ def test_a_card_that_a_person_changed_is_kept(merge):
     )
     write_card(merge, overwrite=True)
     assert is_untouched(path.read_text())
+
+
+def test_a_folder_in_the_cards_place_is_named_and_stays(merge):
+    path = merge / "README.md"
+    path.mkdir()
+    with pytest.raises(CardError) as caught:
+        write_card(merge)
+    assert str(caught.value) == f"README.md is a folder · {path} · move it away, and write the card anew"
+    assert [finding.message for finding in check_card(merge)] == ["README.md is a folder"]
+    with pytest.raises(CardError, match=r"the card cannot be written \(Is a directory\)"):
+        write_card(merge, overwrite=True)
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/full", "/dev/null"])
+def test_a_link_to_a_device_is_never_read_as_a_card(merge, device):
+    path = merge / "README.md"
+    path.symlink_to(device)
+    with pytest.raises(CardError, match=r"README\.md is not a regular file"):
+        write_card(merge)
+    assert [finding.message for finding in check_card(merge)] == ["README.md is not a regular file"]
+    write_card(merge, overwrite=True)
+    assert not path.is_symlink()
+
+
+def test_a_card_of_more_than_ten_million_bytes_is_not_read(merge):
+    path = merge / "README.md"
+    with path.open("wb") as file:
+        file.truncate(MAX_CARD_BYTES + 1)
+    (finding,) = check_card(merge)
+    assert finding.message == "README.md has 10,000,001 bytes, and at most 10,000,000 are read"
 
 
 def test_results_of_another_merge_are_refused_and_nothing_is_written(merge):

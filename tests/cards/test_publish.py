@@ -272,3 +272,41 @@ def test_a_published_folder_can_be_published_again(merge, tmp_path):
     publish(merge, tmp_path / "zoo-ties")
     publish(tmp_path / "zoo-ties", tmp_path / "copy")
     assert read_manifest(tmp_path / "copy") == read_manifest(tmp_path / "zoo-ties")
+
+
+@pytest.mark.parametrize(
+    ("front", "what"),
+    [
+        (b"license: [", "the card's metadata is not YAML (while parsing a flow node)"),
+        (b"- license", "the card's metadata is not a mapping"),
+        (b"license: \xff", "README.md is not UTF-8 (byte 13)"),
+        (b"[" * 5000, "the card's metadata is not YAML (maximum recursion depth exceeded"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_card_that_cannot_be_read_is_a_failed_check(merge, tmp_path, front, what, dry_run):
+    (merge / "README.md").write_bytes(b"---\n" + front + b"\n---\n# x\n")
+    if dry_run:
+        plan = publish(merge, tmp_path / "zoo-ties", dry_run=True)
+        (found,) = [check.message for check in plan.failed]
+    else:
+        (found,) = _faults(merge, tmp_path / "zoo-ties")
+    assert found.startswith(what)
+    assert not (tmp_path / "zoo-ties").exists()
+
+
+def test_metadata_that_only_the_hubs_own_class_refuses_are_a_failed_check(merge, tmp_path):
+    card = merge / "README.md"
+    card.write_text(card.read_text().replace("license: mit", "license: mit\n1: one"))
+    (fault,) = _faults(merge, tmp_path / "zoo-ties")
+    assert fault.startswith("the card's metadata cannot be read (")
+    assert fault.endswith(f" · {card} · mend the YAML between the two lines of ---")
+
+
+def test_a_folder_in_the_cards_place_is_a_failed_check(merge, tmp_path):
+    card = merge / "README.md"
+    card.unlink()
+    card.mkdir()
+    assert _faults(merge, tmp_path / "zoo-ties") == [
+        f"README.md is a folder · {card} · move it away, and write the card anew"
+    ]
