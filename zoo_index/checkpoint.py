@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo_index.errors import CheckpointError
-from zoo_index.header import Header, header_length, parse_header
+from zoo_index.header import PREFIX_BYTES, Header, header_length, parse_header
 from zoo_index.hub import ModelSource
 from zoo_index.tensors import TensorTable
 
@@ -102,7 +102,7 @@ def _where(source: ModelSource) -> str:
 
 def _header(source: ModelSource, name: str, size: int) -> Header:
     file = f"{_where(source)}/{name}"
-    length = header_length(source.read(name, 0, 8), file=file, file_size=size)
+    length = header_length(source.read(name, 0, PREFIX_BYTES), file=file, file_size=size)
     return parse_header(source.read(name, 8, 8 + length), file=file, file_size=size)
 
 

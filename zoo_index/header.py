@@ -14,10 +14,16 @@ from typing import Any
 from zoo_index.errors import CheckpointError
 from zoo_index.tensors import DType, TensorMeta
 
-__all__ = ["MAX_HEADER_BYTES", "Header", "header_length", "parse_header"]
+__all__ = ["MAX_HEADER_BYTES", "PREFIX_BYTES", "Header", "header_length", "parse_header"]
 
 MAX_HEADER_BYTES = 100_000_000
 """The format's own limit on the JSON header."""
+
+_LFS_POINTER = b"version https://git-lfs"
+"""How the text begins that Git LFS leaves in place of a large file that was not fetched (its specification, v1)."""
+
+PREFIX_BYTES = len(_LFS_POINTER)
+"""How much of a file's beginning `header_length` looks at: the length, or what shows that it is none."""
 
 _HINT = "the file is damaged or not safetensors; fetch or save it again"
 _DTYPES = {dtype.value: dtype for dtype in DType}
@@ -33,7 +39,16 @@ class Header:
 
 
 def header_length(prefix: bytes, *, file: str, file_size: int) -> int:
-    """Length of the JSON header from a file's first 8 bytes; `CheckpointError` when it cannot be true."""
+    """Length of the JSON header; `CheckpointError` when it cannot be true.
+
+    prefix: the file's first `PREFIX_BYTES`; 8 bytes suffice where the file cannot be a Git LFS pointer.
+    """
+    if prefix.startswith(_LFS_POINTER):
+        raise CheckpointError(
+            "the file is a Git LFS pointer, not the weights it points to",
+            where=file,
+            hint="run `git lfs pull` in the repository it was cloned to",
+        )
     if len(prefix) < 8:
         raise CheckpointError(f"file has {file_size} bytes, too short for a safetensors header", where=file, hint=_HINT)
     length = int.from_bytes(prefix[:8], "little")

@@ -12,6 +12,10 @@ from zoo_builders import safetensors, source_of, write_adapter, write_files, wri
 from zoo_index import CheckpointError
 from zoo_index.checkpoint import read_adapter_table, read_config, read_json, read_tensor_table
 
+LFS_POINTER = b"""version https://git-lfs.github.com/spec/v1
+oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393
+size 12345
+"""
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 REFETCH = "fetch the model again, or save it again with save_pretrained"
 
@@ -89,6 +93,18 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
     sharded(tmp_path)
     write_files(tmp_path, {SHARDS[1]: safetensors({"a": np.zeros(2, "float32"), "b": np.zeros((3, 2), "float16")})})
     assert refusal(tmp_path).message == f"tensor 'a' is in both {SHARDS[0]} and {SHARDS[1]}"
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_weights_that_git_lfs_has_not_fetched_are_named_so(tmp_path: Path, adapter: bool) -> None:
+    name = "adapter_model.safetensors" if adapter else "model.safetensors"
+    write_files(tmp_path, {"config.json": {"model_type": "llama"}, name: LFS_POINTER})
+    with pytest.raises(CheckpointError) as refused:
+        (read_adapter_table if adapter else read_tensor_table)(source_of(tmp_path))
+    assert str(refused.value) == (
+        f"the file is a Git LFS pointer, not the weights it points to · {tmp_path}/{name} · "
+        "run `git lfs pull` in the repository it was cloned to"
+    )
 
 
 @pytest.mark.parametrize("weight_map", [[], "x", {"a": 1}])
