@@ -76,7 +76,11 @@ def read_files(source: ModelSource) -> Reading:
     if complaint:
         warnings.append(complaint)
     if kind == "model" and "config.json" in documents:
-        refusals += _config_refusals(source, documents["config.json"])
+        try:
+            read_config(source)
+        except CheckpointError as fault:
+            refusals.append(fault_sentence(fault))
+        warnings += _own_code(documents["config.json"])
     try:
         table = read_adapter_table(source) if kind == "adapter" else read_tensor_table(source)
     except CheckpointError as fault:
@@ -100,19 +104,13 @@ def kind_of(files: Mapping[str, int]) -> Kind:
     return "model" if "config.json" in files and weights and ADAPTER_WEIGHTS not in files else "adapter"
 
 
-def _config_refusals(source: ModelSource, config: Mapping[str, Json]) -> list[str]:
-    found: list[str] = []
-    try:
-        read_config(source)
-    except CheckpointError as fault:
-        found.append(fault_sentence(fault))
+def _own_code(config: Mapping[str, Json]) -> list[str]:
+    """A warning for a model with its own code: its weights are merged without it, and it is not run unasked."""
     auto_map = config.get("auto_map")
-    if isinstance(auto_map, dict) and auto_map:
-        code = one_line(next(iter(auto_map.values()))) or "auto_map"
-        found.append(
-            f"the model needs code of its own ({code}), which is never run · use an architecture of transformers"
-        )
-    return found
+    if not isinstance(auto_map, dict) or not auto_map:
+        return []
+    code = one_line(next(iter(auto_map.values()))) or "auto_map"
+    return [f"the model brings its own code ({code}), which runs only with trust_remote_code=True"]
 
 
 def _text(source: ModelSource, name: str) -> str:

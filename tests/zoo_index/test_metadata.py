@@ -21,6 +21,7 @@ from zoo_builders import (
 )
 
 from zoo_index import CheckpointError, LocalFolder, ModelRecord, ModelRef, PinnedRef, read_adapter_record
+from zoo_index.compat import Level, compare
 from zoo_index.documents import read_files
 from zoo_index.metadata import catalog_name
 
@@ -115,11 +116,18 @@ def test_a_quantised_model_is_recorded_with_its_reason(tmp_path: Path) -> None:
     )
 
 
-def test_a_model_with_its_own_code_is_recorded_with_its_reason(tmp_path: Path) -> None:
-    folder = write_model(tmp_path, config=llama_config(auto_map={"AutoModelForCausalLM": "modeling_x.X"}))
-    assert refusals(folder) == (
-        "the model needs code of its own (modeling_x.X), which is never run · use an architecture of transformers",
+def test_a_model_with_its_own_code_is_recorded_with_a_warning(tmp_path: Path) -> None:
+    record = record_of(write_model(tmp_path, config=llama_config(auto_map={"AutoModelForCausalLM": "modeling_x.X"})))
+    assert record.refusals == ()
+    assert record.warnings == (
+        "the model brings its own code (modeling_x.X), which runs only with trust_remote_code=True",
     )
+
+
+def test_models_with_their_own_code_can_be_merged(tmp_path: Path) -> None:
+    config = llama_config(auto_map={"AutoModelForCausalLM": "modeling_x.X"})
+    one, two = (record_of(write_model(tmp_path / name, config=config)) for name in ("one", "two"))
+    assert compare(one, two).level is Level.identical
 
 
 def test_a_pickled_model_is_recorded_with_its_reason(tmp_path: Path) -> None:
@@ -145,7 +153,6 @@ def test_every_reason_is_recorded(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     assert [refusal[:26] for refusal in refusals(folder)] == [
         "the model is quantised (un",
-        "the model needs code of it",
         "no safetensors weights · e",
     ]
 
