@@ -10,7 +10,7 @@ import typer
 from hubmerge.cli import zoo_view
 from hubmerge.cli.output import Format, FormatOption, JsonOption, emit, note
 from hubmerge.cli.zoo_lineage import lineage
-from hubmerge.cli.zoo_names import CatalogOption, ModelArgument, Zoo
+from hubmerge.cli.zoo_names import MAX_LIMIT, CatalogOption, ModelArgument, Zoo
 
 __all__ = ["app"]
 
@@ -35,7 +35,8 @@ def sync(
         str | None, typer.Option("--search", help="Also the Hub's models (of the author) with these words in the name.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Of author and search only the so many most downloaded.")
+        int | None,
+        typer.Option("--limit", min=1, max=MAX_LIMIT, help="Of author and search only the so many most downloaded."),
     ] = None,
     catalog: CatalogOption = None,
     format: FormatOption = Format.table,  # noqa: A002 - the option's own name
@@ -79,7 +80,7 @@ def find(
     model_type: Annotated[str | None, typer.Option("--type", help="Only this model type, such as llama.")] = None,
     kind: Annotated[str | None, typer.Option("--kind", help="Only this kind: model or adapter.")] = None,
     licence: Annotated[str | None, typer.Option("--licence", "--license", help="Only this licence.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=MAX_LIMIT, help="At most so many.")] = 50,
     catalog: CatalogOption = None,
     format: FormatOption = Format.table,  # noqa: A002 - the option's own name
     json: JsonOption = False,
@@ -130,7 +131,7 @@ def show(
 @app.command()
 def compatible(
     model: ModelArgument,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=MAX_LIMIT, help="At most so many.")] = 50,
     catalog: CatalogOption = None,
     format: FormatOption = Format.table,  # noqa: A002 - the option's own name
     json: JsonOption = False,

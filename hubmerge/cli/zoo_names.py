@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from zoo_index.catalog_rows import Entry
     from zoo_index.lineage_graph import LineageGraph
 
-__all__ = ["CatalogOption", "ModelArgument", "Zoo"]
+__all__ = ["MAX_LIMIT", "CatalogOption", "ModelArgument", "Zoo"]
+
+MAX_LIMIT = 1_000_000_000
+"""More models than there are; the catalog's database takes no number beyond 64 bits."""
 
 CatalogOption = Annotated[
     Path | None,
@@ -103,15 +106,20 @@ class Zoo:
 def _read(name: str, *, otherwise: Exception) -> Entry:
     """The entry of a model that is read where it lies, on the Hub by headers only.
 
-    `otherwise` is raised when a bare name is found nowhere.
+    Raises `otherwise` when a bare name is found nowhere, `ReferenceFormatError` for a base with an adapter on it.
     """
-    from zoo_index.errors import CheckpointError, HubError, HubmergeError
+    from zoo_index.errors import CheckpointError, HubError, HubmergeError, ReferenceFormatError
     from zoo_index.hub import open_source
-    from zoo_index.reference import ModelRef, is_local_name
+    from zoo_index.reference import ModelRef, is_local_name, local_path
     from zoo_index.sync import read_entry
 
+    base, plus, adapter = name.partition("+")
+    if plus and base and adapter and not local_path(name).exists():  # a folder may have a + in its name
+        raise ReferenceFormatError(
+            f"{name!r} is two models, a base and an adapter", hint=f"name one of them: {base} or {adapter}"
+        )
     try:
-        return read_entry(open_source(ModelRef.of(name), keep=False))  # one model: base+adapter is two
+        return read_entry(open_source(ModelRef.of(name), keep=False))
     except HubError as fault:
         # the Hub was asked: a bare word was hardly meant for it
         raise (fault if "/" in name else otherwise) from None

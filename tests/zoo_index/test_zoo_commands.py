@@ -85,6 +85,17 @@ def test_find_takes_words_type_kind_and_limit(run: Run, zoo: Path) -> None:
     assert [row["reference"] for row in json.loads(run("find", "tiny", "--json").out)] == [str(zoo / "base")]
 
 
+@pytest.mark.parametrize("arguments", [("find",), ("compatible", "base"), ("sync", "--author", "ada")])
+@pytest.mark.parametrize(("limit", "told"), [("0", "greater than or equal to 1"), ("9" * 20, "less than or equal to")])
+def test_a_limit_that_no_catalog_can_have_is_wrong_usage(
+    run: Run, zoo: Path, arguments: tuple[str, ...], limit: str, told: str
+) -> None:
+    run("sync", "zoo")
+    ended = run(*arguments, "--limit", limit)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"Invalid value for '--limit': Input should be {told}" in ended.err
+
+
 def test_find_of_another_kind_is_wrong_usage(run: Run) -> None:
     assert run("find", "--kind", "dataset").code == 2
 
@@ -242,11 +253,26 @@ def test_a_catalog_can_be_named(run: Run, zoo: Path, tmp_path: Path) -> None:
     )
 
 
-def test_base_and_adapter_together_are_two_models_and_not_shown_as_one(run: Run, zoo: Path) -> None:
-    run("sync", "zoo")
-    ended = run("show", "base+lora")
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err.startswith("error: 'base+lora' is not in the catalog")
+@pytest.mark.parametrize(
+    ("base", "adapter"),
+    [("base", "lora"), ("./zoo/base", "./zoo/lora"), ("org/base", "org/lora"), ("org/base", "lora")],
+)
+@pytest.mark.parametrize("synced", [False, True])
+def test_base_and_adapter_together_are_two_models_and_not_taken_as_one(
+    run: Run, zoo: Path, base: str, adapter: str, synced: bool
+) -> None:
+    if synced:
+        run("sync", "zoo")
+    told = f"error: '{base}+{adapter}' is two models, a base and an adapter · name one of them: {base} or {adapter}\n"
+    assert run("show", f"{base}+{adapter}") == (1, "", told)
+    assert run("why", f"{base}+{adapter}", str(zoo / "wide")) == (1, "", told)
+
+
+def test_a_folder_with_a_plus_in_its_name_is_one_model(run: Run, zoo: Path) -> None:
+    shutil.copytree(zoo / "base", zoo.parent / "a+b")
+    assert run("show", "./a+b", "--format", "quiet").out == f"{zoo.parent}/a+b\n"
+    run("sync", "a+b")
+    assert run("show", "a+b", "--format", "quiet").out == f"{zoo.parent}/a+b\n"
 
 
 def test_a_folder_of_a_user_without_a_home_is_one_error(run: Run) -> None:
