@@ -63,9 +63,18 @@ class Merged:
 
 
 def merge_plan(
-    plan: Plan, out: str | Path, *, fresh: bool = False, overwrite: bool = False, progress: Progress | None = None
+    plan: Plan,
+    out: str | Path,
+    *,
+    fresh: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    accept: Callable[[Manifest], None] | None = None,
 ) -> Merged:
-    """Carry out `plan` into the folder `out`; see `merge`."""
+    """Carry out `plan` into the folder `out`; see `merge`.
+
+    accept: is shown the manifest of the complete merge before it becomes `out`; when it raises, `out` stays as it was.
+    """
     target = Path(out).resolve() if Path(out).is_symlink() else Path(out)  # a link stays, what it leads to is replaced
     _check_name(target)
     keep_parents_safe(plan, target)
@@ -73,6 +82,8 @@ def merge_plan(
         finished = _finished(plan, files, target, overwrite=overwrite)
         if finished is not None:
             sweep(target)
+            if accept is not None:
+                accept(finished)
             return Merged(finished, already_done=True)
         check_disks(plan, target)
         fetch_parents(plan)
@@ -89,6 +100,8 @@ def merge_plan(
             for file in plan.carried:
                 folder.copy_file(file.name, files.path(file.parent, file.name))
             manifest = _manifest(plan, samples, _digests(folder.partial, plan.jobs))
+            if accept is not None:
+                accept(manifest)
             folder.write_file(MANIFEST_NAME, manifest.to_json().encode())
             folder.publish()
     return Merged(manifest, already_done=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def materialize(
 
     source: a folder or a repository on the Hub that holds a hubmerge.json.  Every file is compared with the digests recorded
     there (for methods that multiply matrices, whose last digits are the machine's, the weights only by size).  Raises the
-    errors of `merge`, `HubError`, and `VerifyError` when a file comes out otherwise; then `out` is not there.
+    errors of `merge`, `HubError`, and `VerifyError` when a file comes out otherwise; then `out` is as it was before.
     """
     opened = open_published(source, revision, token)
     if MANIFEST_NAME not in opened.files():
@@ -37,17 +36,17 @@ def materialize(
         )
     with as_token(token):
         plan, manifest = published_plan(opened)
-        merged = merge_plan(plan, out, overwrite=overwrite, progress=progress)
-    wrong = _differences(manifest, merged.manifest)
-    if wrong:
-        if not merged.already_done:
-            shutil.rmtree(out)
-        raise VerifyError(
-            f"merging again does not give what was published: {', '.join(wrong)}",
-            where=str(opened.pinned),
-            hint="it was made by another version of hubmerge, or the repository was changed by hand",
-        )
-    return merged.manifest
+
+        def accept(made: Manifest) -> None:
+            wrong = _differences(manifest, made)
+            if wrong:
+                raise VerifyError(
+                    f"merging again does not give what was published: {', '.join(wrong)}",
+                    where=str(opened.pinned),
+                    hint="it was made by another version of hubmerge, or the repository was changed by hand",
+                )
+
+        return merge_plan(plan, out, overwrite=overwrite, progress=progress, accept=accept).manifest
 
 
 def _differences(wanted: Manifest, made: Manifest) -> list[str]:

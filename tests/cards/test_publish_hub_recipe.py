@@ -125,6 +125,27 @@ def test_weights_that_come_out_otherwise_are_refused_and_nothing_is_left(ada, ou
     assert not (tmp_path / "dense").exists()
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_an_older_folder_stays_when_its_replacement_comes_out_otherwise(ada, out, tmp_path, linked):
+    publish(out, "ada/zoo", as_="recipe")
+    older, dense = tmp_path / "older", tmp_path / "dense"
+    shutil.copytree(out, older)
+    manifest = json.loads((older / "hubmerge.json").read_text())
+    (older / "hubmerge.json").write_text(json.dumps({**manifest, "plan_hash": "b" * 64}))
+    if linked:
+        dense.symlink_to(older)
+    else:
+        older.rename(dense)
+    before = {path.name: path.read_bytes() for path in dense.iterdir()}
+    beside = sorted(path.name for path in tmp_path.iterdir())
+    _with_manifest(ada, lambda value: value["files"][WEIGHTS].update(sha256="0" * 64))
+    with pytest.raises(VerifyError, match=r"does not give what was published: model\.safetensors"):
+        materialize("ada/zoo", dense, overwrite=True)
+    assert {path.name: path.read_bytes() for path in dense.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == beside
+    assert dense.is_symlink() == linked
+
+
 def test_a_recipe_of_somebodys_folders_reads_no_folder_here(ada, out):
     publish(out, "ada/zoo", as_="recipe")
     mine = str(out.parent / "parents" / "poet")
