@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,13 @@ from hubmerge.compute import compute
 from hubmerge.errors import MergeError, PlanError
 from hubmerge.fetching import fetch_parents
 from hubmerge.io.reader import NUMPY, InputFiles, Workspace
+from hubmerge.model_config import check_labels, model_class, read_folder_config, read_json_object
 from hubmerge.plan import build_plan
 from hubmerge.plan_types import Plan, Step
 from hubmerge.published import check_weights, fetch_files, open_published, published_kind, published_plan
 from hubmerge.recipe import Recipe
 from hubmerge.token import as_token
+from zoo_index.errors import HubmergeError
 from zoo_index.hub import ModelSource
 from zoo_index.tensors import DType
 
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["AutoMergedModel", "model_class", "read_folder_config"]
+__all__ = ["AutoMergedModel"]
+
+_LONGEST_REASON = 200
+"""Characters of an error of transformers that are shown: some list every model there is."""
 
 
 class AutoMergedModel:
@@ -50,8 +55,10 @@ class AutoMergedModel:
         only with ``trust_remote_code=True``, and never from a recipe.  Returns the model in evaluation mode, an instance of
         the class that config.json names (``LlamaForCausalLM``).
 
-        Raises the errors of `build_plan`, `HubError`, `MergeError` when the class and the tensors do not match, and
-        `VerifyError` when a published recipe does not give what was published.
+        Raises the errors of `build_plan`, `HubError`, `PlanError` for a config that cannot be used, `MergeError` when the
+        class and the tensors do not match or transformers cannot load them (its own error is the cause), and `VerifyError`
+        when a published recipe does not give what was published.  What is missing here, memory or a package, is left as it
+        is raised, and so is what a model's own code raises.
         """
         kwargs.setdefault("dtype", "auto")
         revision, token = kwargs.pop("revision", None), kwargs.pop("token", None)
@@ -73,6 +80,7 @@ class AutoMergedModel:
         if kind == "adapter":
             return _remember(_with_adapter(folder, kwargs, token, trust=trust), opened)
         config = read_folder_config(folder)
+        check_labels(config, str(source))
         concrete = _trusted_class(config) if trust else None
         if concrete is not None:
             kwargs["trust_remote_code"] = True
@@ -97,54 +105,53 @@ def _trusted_class(config: Mapping[str, Any]) -> Any:
     """The Auto class of transformers that loads the model's own code; None when its config names none."""
     import transformers
 
-    named = [name for name in config.get("auto_map") or {} if name.startswith("AutoModel")]
+    own = config.get("auto_map")
+    named = [name for name in (own if isinstance(own, Mapping) else ()) if name.startswith("AutoModel")]
     chosen = next((name for name in named if name != "AutoModel"), "AutoModel" if named else None)
     return getattr(transformers, chosen, None) if chosen else None
 
 
 def _with_adapter(folder: Path, kwargs: dict[str, Any], token: str | None, *, trust: bool) -> PreTrainedModel:
     """The base model of a PEFT adapter with the adapter on it."""
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_json_object(folder / "adapter_config.json")
+    if config is None:
+        raise PlanError("no readable adapter_config.json", where=str(folder), hint="merge again, or fetch it again")
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(base, str) or not base:
         raise PlanError("the adapter does not name its base model", where=str(folder), hint="merge again")
     loaded = AutoMergedModel.from_pretrained(base, revision=revision, token=token, trust_remote_code=trust, **kwargs)
     model = loaded[0] if isinstance(loaded, tuple) else loaded
-    model.load_adapter(str(folder))
+    with _faults_of_transformers(str(folder)):
+        model.load_adapter(str(folder))
     model.eval()
     return loaded
 
 
-def read_folder_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder; `PlanError` when there is none."""
+@contextmanager
+def _faults_of_transformers(where: str) -> Iterator[None]:
+    """One `MergeError` for whatever transformers raises; what this machine lacks (memory, a package) is no fault of a model."""
+    import torch
+    from safetensors import SafetensorError
+
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise PlanError(
-            "no readable config.json, so this is not a model folder",
-            where=str(folder),
-            hint="name the OUT of a merge, or a recipe file",
+        yield
+    except (HubmergeError, ImportError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except SafetensorError as error:
+        raise MergeError(
+            f"the weights are damaged ({_one_line(error)})", where=where, hint="fetch or merge them again"
         ) from error
-    return dict(config)
+    except Exception as error:  # a strange config lets transformers fail in every way there is
+        raise MergeError(
+            f"transformers cannot load it ({type(error).__name__}: {_one_line(error)})",
+            where=where,
+            hint="mend config.json or the weights, or the arguments given to from_pretrained",
+        ) from error
 
 
-def model_class(config: Mapping[str, Any], where: str) -> type[PreTrainedModel]:
-    """The transformers class that `config` names first under `architectures`.
-
-    Raises `PlanError` when it names none, or one that transformers does not have (custom code is never run).
-    """
-    import transformers
-
-    names = config.get("architectures") or ()
-    found = getattr(transformers, names[0], None) if names else None
-    if found is None:
-        what = (
-            f"the config names class {names[0]!r}, which this transformers does not have"
-            if names
-            else "the config names no architecture"
-        )
-        raise PlanError(what, where=where, hint="upgrade transformers; models that bring their own code are not run")
-    return found  # type: ignore[no-any-return]
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
 
 
 class _TensorSlice:
@@ -196,9 +203,11 @@ def _assemble(plan: Plan, kwargs: dict[str, Any]) -> PreTrainedModel:
     donor = plan.parents[plan.config_donor]
     name = str(donor.reference.model)
     concrete = model_class(plan.config, name)
-    config = AutoConfig.for_model(
-        **{**plan.config, "model_type": plan.config.get("model_type", concrete.config_class.model_type)}
-    )
+    check_labels(plan.config, name)
+    with _faults_of_transformers(name):
+        config = AutoConfig.for_model(
+            **{**plan.config, "model_type": plan.config.get("model_type", concrete.config_class.model_type)}
+        )
     with InputFiles(plan.parents) as files:
         slices = {step.output.name: _TensorSlice(plan, step, files) for step in plan.steps}
         loaded = _loaded(
@@ -209,7 +218,8 @@ def _assemble(plan: Plan, kwargs: dict[str, Any]) -> PreTrainedModel:
     if any(file.name == "generation_config.json" for file in plan.carried):
         with InputFiles(plan.parents) as files:
             folder = files.path(plan.config_donor, "generation_config.json").parent
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+        with _faults_of_transformers(name):
+            model.generation_config = GenerationConfig.from_pretrained(folder)
     return loaded
 
 
@@ -218,7 +228,9 @@ def _loaded(
 ) -> PreTrainedModel:
     """What transformers loads (with its loading info when `kwargs` ask for it); refused when tensors of the class are missing."""
     wants_info = bool(kwargs.get("output_loading_info"))
-    model, info = concrete.from_pretrained(folder, **{**kwargs, "output_loading_info": True})
+    own_code = bool(kwargs.get("trust_remote_code"))  # what that raises is its own, and not for us to explain
+    with nullcontext() if own_code else _faults_of_transformers(where):
+        model, info = concrete.from_pretrained(folder, **{**kwargs, "output_loading_info": True})
     missing = sorted(info["missing_keys"])
     if missing:
         raise MergeError(

@@ -226,8 +226,8 @@ def _as_float(values: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
 def _check_reload(folder: Path) -> Check:
     import torch
 
-    from hubmerge.loading import model_class, read_folder_config
     from hubmerge.made_up_inputs import made_up_inputs
+    from hubmerge.model_config import model_class, read_folder_config
 
     try:
         concrete = model_class(read_folder_config(folder), str(folder))

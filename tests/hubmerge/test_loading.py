@@ -27,6 +27,9 @@ from zoo import recipe, write_adapter
 from hubmerge import AutoMergedModel, MergeError, PlanError, merge
 from zoo_index import ModelNotFoundError
 
+UPGRADE = "upgrade transformers; models that bring their own code are not run"
+WRITE = "write the class that the weights were saved from into config.json, as architectures: a list of one name"
+LABELS = 'mend config.json, as in {"0": "cat", "1": "dog"}'
 SIZES: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
@@ -209,15 +212,15 @@ def test_an_adapter_as_a_parent_is_loaded_without_its_base_being_written(tmp_pat
     assert torch.equal(loaded.get_parameter(f"{at}.weight"), base.get_parameter(f"{at}.weight") + 1)
 
 
-def named_in_config(folder: Path, *classes: str) -> None:
+def change_config(folder: Path, **changes: Any) -> None:
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "architectures": list(classes)}))
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
 
 
 def without_heads(tmp_path: Path) -> list[Path]:
     folders = save(tmp_path, bert(1).bert, bert(2).bert)
     for folder in folders:
-        named_in_config(folder, "BertForSequenceClassification")
+        change_config(folder, architectures=["BertForSequenceClassification"])
     return folders
 
 
@@ -250,22 +253,79 @@ def test_a_model_without_a_head_loads_as_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["recipe", "folder"])
 @pytest.mark.parametrize(
-    ("classes", "what"),
+    ("key", "value", "what", "hint"),
     [
-        (("MyOwnModel",), "the config names class 'MyOwnModel', which this transformers does not have"),
-        ((), "the config names no architecture"),
+        (
+            "architectures",
+            ["MyOwnModel"],
+            "the config names class 'MyOwnModel', which this transformers does not have",
+            UPGRADE,
+        ),
+        ("architectures", [], "the config names no architecture", WRITE),
+        ("architectures", None, "the config names no architecture", WRITE),
+        ("architectures", "LlamaForCausalLM", "architectures is 'LlamaForCausalLM', not a list of class names", WRITE),
+        ("architectures", {"a": 1}, "architectures is {'a': 1}, not a list of class names", WRITE),
+        ("architectures", [3], "architectures is [3], not a list of class names", WRITE),
+        ("architectures", ["LlamaConfig"], "the config names 'LlamaConfig', which is no class of a model", WRITE),
+        (
+            "architectures",
+            ["PreTrainedModel"],
+            "the config names 'PreTrainedModel', which is no class of a model",
+            WRITE,
+        ),
+        ("architectures", ["logging"], "the config names 'logging', which is no class of a model", WRITE),
+        ("id2label", ["cat"], "id2label is ['cat'], not a mapping of numbers to names", LABELS),
+        ("id2label", 3, "id2label is 3, not a mapping of numbers to names", LABELS),
+        ("id2label", {"cat": "0"}, "id2label is {'cat': '0'}, not a mapping of numbers to names", LABELS),
     ],
 )
-def test_a_class_that_transformers_does_not_have_is_refused(
-    tmp_path: Path, classes: tuple[str, ...], what: str, way: str
+def test_a_config_that_names_no_class_or_labels_to_load_is_refused(
+    tmp_path: Path, key: str, value: Any, what: str, hint: str, way: str
 ) -> None:
     (folder,) = save(tmp_path, llama(1))
-    named_in_config(folder, *classes)
+    change_config(folder, **{key: value})
     with pytest.raises(PlanError) as refused:
         AutoMergedModel.from_pretrained(recipe("passthrough", [folder]) if way == "recipe" else folder)
+    assert str(refused.value) == f"{what} · {folder} · {hint}"
+
+
+@pytest.mark.parametrize("way", ["recipe", "folder"])
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("hidden_act", "nope", "KeyError: 'nope'"),
+        ("hidden_size", 32, "RuntimeError: You set `ignore_mismatched_sizes`"),
+    ],
+)
+def test_what_transformers_cannot_load_is_one_error(
+    tmp_path: Path, key: str, value: Any, reason: str, way: str
+) -> None:
+    (folder,) = save(tmp_path, llama(1))
+    change_config(folder, **{key: value})
+    with pytest.raises(MergeError) as refused:
+        AutoMergedModel.from_pretrained(recipe("passthrough", [folder]) if way == "recipe" else folder)
+    assert str(refused.value).startswith(f"transformers cannot load it ({reason}")
+    assert refused.value.where == str(folder)
+    assert refused.value.hint == "mend config.json or the weights, or the arguments given to from_pretrained"
+
+
+def test_damaged_weights_of_a_folder_are_one_error(tmp_path: Path) -> None:
+    (folder,) = save(tmp_path, llama(1))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-50])
+    with pytest.raises(MergeError) as refused:
+        AutoMergedModel.from_pretrained(folder)
     assert str(refused.value) == (
-        f"{what} · {folder} · upgrade transformers; models that bring their own code are not run"
+        "the weights are damaged (Error while deserializing header: incomplete metadata, file not fully covered) · "
+        f"{folder} · fetch or merge them again"
     )
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"\xff{}", b"{", b"[" * 100_000])
+def test_a_config_that_is_no_object_of_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(PlanError, match=r"no readable config\.json, so this is not a model folder"):
+        AutoMergedModel.from_pretrained(tmp_path)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
