@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -113,10 +114,11 @@ def _read(name: str, *, otherwise: Exception) -> Entry:
     from zoo_index.reference import ModelRef, is_local_name, local_path
     from zoo_index.sync import read_entry
 
-    base, plus, adapter = name.partition("+")
-    if plus and base and adapter and not local_path(name).exists():  # a folder may have a + in its name
+    parts = name.split("+")
+    a_folder = os.path.exists(local_path(name))  # noqa: PTH110 - pathlib's raises OSError for a name too long for a file
+    if len(parts) == 2 and all(parts) and not a_folder:  # a folder may have a + in its name
         raise ReferenceFormatError(
-            f"{name!r} is two models, a base and an adapter", hint=f"name one of them: {base} or {adapter}"
+            f"{name!r} is two models, a base and an adapter", hint=f"name one of them: {parts[0]} or {parts[1]}"
         )
     try:
         return read_entry(open_source(ModelRef.of(name), keep=False))

@@ -268,6 +268,17 @@ def test_base_and_adapter_together_are_two_models_and_not_taken_as_one(
     assert run("why", f"{base}+{adapter}", str(zoo / "wide")) == (1, "", told)
 
 
+def test_a_name_with_a_plus_that_is_no_base_and_adapter_is_unknown(run: Run, zoo: Path) -> None:
+    run("sync", "zoo")
+    for name in ("c++", "a+", "+a"):
+        assert run("show", name).err.startswith(f"error: '{name}' is not in the catalog")
+    assert run("show", "./c++").err.startswith("error: c++ does not exist · ./c++ · ")
+
+
+def test_a_base_and_an_adapter_too_long_for_a_file_name_are_two_models_too(run: Run) -> None:
+    assert run("show", f"a+{'b' * 5000}").err.startswith("error: 'a+bbb")
+
+
 def test_a_folder_with_a_plus_in_its_name_is_one_model(run: Run, zoo: Path) -> None:
     shutil.copytree(zoo / "base", zoo.parent / "a+b")
     assert run("show", "./a+b", "--format", "quiet").out == f"{zoo.parent}/a+b\n"
