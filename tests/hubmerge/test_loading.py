@@ -321,6 +321,30 @@ def test_damaged_weights_of_a_folder_are_one_error(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("file", "error", "what"),
+    [
+        ("adapter_config.json", PlanError, "no readable adapter_config.json"),
+        ("adapter_model.safetensors", MergeError, "the weights are damaged (Error while deserializing header"),
+    ],
+)
+def test_a_damaged_adapter_is_one_error(tmp_path: Path, file: str, error: type[Exception], what: str) -> None:
+    (base,) = save(tmp_path, llama(1))
+    at = "base_model.model.model.layers.0.self_attn.q_proj"
+    low, high = np.ones((1, 16), "float32"), np.ones((16, 1), "float32")
+    adapter = tmp_path / "lora"
+    write_adapter(adapter, {f"{at}.lora_A.weight": low, f"{at}.lora_B.weight": high}, r=1, lora_alpha=2)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    wanted = {"base_model_name_or_path": str(base), "target_modules": ["q_proj"]}
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, **wanted}))
+    AutoMergedModel.from_pretrained(adapter)
+    (adapter / file).write_bytes(b"[1]")
+    with pytest.raises(error) as refused:
+        AutoMergedModel.from_pretrained(adapter)
+    assert str(refused.value).startswith(what)
+    assert f" · {adapter} · " in str(refused.value)
+
+
 @pytest.mark.parametrize("content", [b"[1]", b"\xff{}", b"{", b"[" * 100_000])
 def test_a_config_that_is_no_object_of_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
