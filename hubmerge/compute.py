@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from hubmerge.io.reader import NUMPY, InputFiles, StepReader, Workspace, singles
 from hubmerge.measure import gram_matrix, magnitude_thresholds, spans
 from hubmerge.method import MergeMethod, get_method
 from hubmerge.plan_types import Operand, Step
+from hubmerge.torch_threads import one_torch_thread
 from zoo_index.tensors import DType
 
 __all__ = ["Emit", "compute", "passes"]
@@ -58,7 +58,7 @@ def compute(
     elif step.action == "average":
         _stream(reader, get_method("linear"), emit, start, end)
     elif method.kind == "matrix":
-        with _one_blas_thread():
+        with one_torch_thread():
             _whole(reader, method, emit)
     else:
         _stream(reader, method, emit, start, end)
@@ -196,19 +196,6 @@ def _whole(reader: StepReader, method: MergeMethod, emit: Emit) -> None:
     stored = flat.to(torch.bfloat16).view(torch.uint16).numpy() if brief else _stored(flat.numpy().view("<u4"), dtype)
     _refuse_overflow(stored, step, 0)
     emit(0, stored)
-
-
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Keep this thread's torch to one core: with more, products are summed in another order and come out otherwise."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _matrix_arguments(step: Step, method: MergeMethod) -> tuple[Any, ...]:

@@ -11,6 +11,8 @@ from zoo_index.reference import PinnedRef
 
 __all__ = ["LocalFolder", "ModelSource", "checked_name"]
 
+_LONGEST = 80
+
 
 @runtime_checkable
 class ModelSource(Protocol):
@@ -37,7 +39,7 @@ class LocalFolder:
     """A model in a folder on disk, or one snapshot in the Hub cache."""
 
     def __init__(self, folder: Path, pinned: PinnedRef) -> None:
-        if not folder.is_dir():
+        if not _is_folder(folder, pinned):
             what = "is a file, not a model folder" if folder.exists() else "does not exist"
             raise ModelNotFoundError(f"{folder} {what}", where=str(pinned.reference), hint=_nearby(folder))
         self.folder = folder
@@ -80,6 +82,16 @@ class LocalFolder:
 
     def __repr__(self) -> str:
         return f"LocalFolder({str(self.folder)!r})"
+
+
+def _is_folder(folder: Path, pinned: PinnedRef) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError as error:  # a name that no disk can have
+        name = repr(str(pinned.reference))
+        where = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
+        hint = "check the path and its permissions"
+        raise ModelNotFoundError(f"it cannot be opened ({error.strerror})", where=where, hint=hint) from None
 
 
 def checked_name(name: str, where: str) -> str:

@@ -14,14 +14,14 @@ BatchNorm's averaged statistics cost something: estimated anew on the base's 200
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubmerge.demo.digits import HALVES, PICTURE_SIZE, Digits, Split
 from hubmerge.demo.folder import ALL, BASE, HIGH, LOW, WIDE, DemoFolder
+from hubmerge.torch_threads import one_torch_thread
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +82,7 @@ def train(model: Any, digits: Digits, *, epochs: int, rate: float, seed: int) ->
     steps = epochs * -(-len(digits) // _BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
     model.train()
-    with _one_thread():
+    with one_torch_thread():
         for _ in range(epochs):
             shuffled = torch.randperm(len(digits), generator=order)
             for start in range(0, len(digits), _BATCH):
@@ -142,19 +142,6 @@ def _tensors(digits: Digits) -> torch.Tensor:
     pictures = [Image.fromarray(picture).convert("RGB") for picture in digits.pictures]
     tensors: torch.Tensor = image_processor()(pictures, return_tensors="pt")["pixel_values"]
     return tensors
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in one order: with more threads the last bits of the weights depend on the machine's load."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _card(name: str, base: str | None, trained_on: str) -> str:
