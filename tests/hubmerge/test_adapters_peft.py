@@ -153,7 +153,7 @@ def test_a_trained_head_without_a_place_in_the_base_is_refused(tmp_path: Path) -
         (lambda: {"lora_bias": True}, "(lora_B) is not a low-rank factor"),
         (lambda: {"init_lora_weights": "pissa"}, "the adapter was initialised by pissa"),
         (lambda: {"init_lora_weights": "olora"}, "the adapter was initialised by olora"),
-        (lambda: {"trainable_token_indices": [1, 2]}, "for which the base has no tensor"),
+        (lambda: {"trainable_token_indices": [1, 2]}, "the adapter trains the embeddings of single tokens"),
     ],
 )
 def test_what_peft_saves_beyond_low_rank_terms_is_refused(
