@@ -10,29 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from zoo import random_values, read_model, recipe, run_hubmerge, write_model
+from zoo import PAIR, contents, names, random_values, read_model, recipe, run_hubmerge, two_models, write_model
 
 from hubmerge import ManifestError, PlanError, merge, read_manifest
-
-TENSORS = {"w": random_values((6, 5), 1), "b": random_values((6,), 2), "n": np.arange(3)}
-
-
-def two_models(place: Path) -> list[Path]:
-    other = {name: values * 2 if values.dtype.kind == "f" else values for name, values in TENSORS.items()}
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 5}
-    files = {"tokenizer.json": "{}", "generation_config.json": '{"eos_token_id": 2}', "training.log": "loss 1"}
-    return [
-        write_model(place / "a", TENSORS, config=config, files=files),
-        write_model(place / "b", other, config=config),
-    ]
-
-
-def names(place: Path) -> list[str]:
-    return sorted(path.name for path in place.iterdir())
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def write_recipe(place: Path, **rest: Any) -> Path:
@@ -49,7 +29,7 @@ def test_the_folder_holds_weights_config_carried_files_and_the_manifest(tmp_path
     ]  # fmt: skip
     assert json.loads((out / "config.json").read_text())["dtype"] == "float32"
     merged = read_model(out)
-    assert np.array_equal(merged["w"], TENSORS["w"] * 1.5)
+    assert np.array_equal(merged["w"], PAIR["w"] * 1.5)
     assert merged["n"].tolist() == [0, 1, 2]
     assert manifest == read_manifest(out)
     assert manifest.tensors == {"merged": 2, "copied": 1, "averaged": 0, "counted": 0}
@@ -71,14 +51,14 @@ def test_several_weight_files_have_an_index_and_are_one_checkpoint(tmp_path: Pat
     assert [name for name in manifest.files if name.startswith("model")] == [
         "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json",
     ]  # fmt: skip
-    assert np.array_equal(read_model(tmp_path / "out")["w"], TENSORS["w"] * 1.5)
+    assert np.array_equal(read_model(tmp_path / "out")["w"], PAIR["w"] * 1.5)
 
 
 def test_parents_in_several_files_are_read_through_their_index(tmp_path: Path) -> None:
-    first = write_model(tmp_path / "first", TENSORS, shards=[["w"], ["b", "n"]])
-    second = write_model(tmp_path / "second", TENSORS, shards=[["n", "w"], ["b"]])
+    first = write_model(tmp_path / "first", PAIR, shards=[["w"], ["b", "n"]])
+    second = write_model(tmp_path / "second", PAIR, shards=[["n", "w"], ["b"]])
     merge(recipe("linear", [first, second]), tmp_path / "out")
-    assert np.array_equal(read_model(tmp_path / "out")["b"], TENSORS["b"])
+    assert np.array_equal(read_model(tmp_path / "out")["b"], PAIR["b"])
 
 
 def test_a_finished_merge_is_already_done(tmp_path: Path) -> None:
@@ -109,14 +89,14 @@ def test_a_merge_of_another_plan_is_refused_and_replaced_when_asked(tmp_path: Pa
         f"{tmp_path}/out exists and is a merge of another plan · {tmp_path}/out · --overwrite replaces it"
     )
     merge(other, tmp_path / "out", overwrite=True)
-    assert np.array_equal(read_model(tmp_path / "out")["w"], TENSORS["w"])
+    assert np.array_equal(read_model(tmp_path / "out")["w"], PAIR["w"])
     assert names(tmp_path) == ["a", "b", "out"]
 
 
 def test_a_merge_of_parents_that_were_trained_again_is_not_done(tmp_path: Path) -> None:
     folders = two_models(tmp_path)
     merge(recipe("linear", folders), tmp_path / "out")
-    write_model(folders[1], {**TENSORS, "b": random_values((6,), 9)}, config=json.loads(_config(folders[1])))
+    write_model(folders[1], {**PAIR, "b": random_values((6,), 9)}, config=json.loads(_config(folders[1])))
     with pytest.raises(PlanError) as refused:
         merge(recipe("linear", folders), tmp_path / "out")
     assert str(refused.value) == (
@@ -212,7 +192,7 @@ def test_the_command_line_says_done_already_done_and_refused(tmp_path: Path) -> 
 
 def test_the_command_line_names_a_nan_and_leaves_nothing(tmp_path: Path) -> None:
     write_recipe(tmp_path)
-    broken = {**TENSORS, "b": np.array([0, 0, 0, np.nan, 0, 0], "float32")}
+    broken = {**PAIR, "b": np.array([0, 0, 0, np.nan, 0, 0], "float32")}
     write_model(tmp_path / "b", broken, config=json.loads(_config(tmp_path / "b")))
     ended = run_hubmerge("merge", "recipe.yaml", "out", cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (1, "")

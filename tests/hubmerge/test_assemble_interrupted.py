@@ -11,30 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from zoo import random_values, recipe, write_model
+from zoo import PAIR, contents, names, recipe, two_models, write_model
 
 from hubmerge import MergeError, PlanError, assemble, merge
 from hubmerge.io.writer import PARTIAL_MARK
-
-TENSORS = {"w": random_values((6, 5), 1), "b": random_values((6,), 2), "n": np.arange(3)}
-
-
-def two_models(place: Path) -> list[Path]:
-    other = {name: values * 2 if values.dtype.kind == "f" else values for name, values in TENSORS.items()}
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 5}
-    files = {"tokenizer.json": "{}", "generation_config.json": '{"eos_token_id": 2}', "training.log": "loss 1"}
-    return [
-        write_model(place / "a", TENSORS, config=config, files=files),
-        write_model(place / "b", other, config=config),
-    ]
-
-
-def names(place: Path) -> list[str]:
-    return sorted(path.name for path in place.iterdir())
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def _config(folder: Path) -> str:
@@ -73,9 +53,7 @@ def test_a_failure_while_replacing_leaves_the_older_merge(tmp_path: Path) -> Non
     folders = two_models(tmp_path)
     merge(recipe("linear", folders), tmp_path / "out")
     before = contents(tmp_path / "out")
-    write_model(
-        folders[1], {**TENSORS, "w": np.full((6, 5), np.inf, "float32")}, config=json.loads(_config(folders[1]))
-    )
+    write_model(folders[1], {**PAIR, "w": np.full((6, 5), np.inf, "float32")}, config=json.loads(_config(folders[1])))
     with pytest.raises(MergeError, match=r"tensor 'w' of .*/b is not finite: entry 0 is inf"):
         merge(recipe("linear", folders), tmp_path / "out", overwrite=True)
     assert contents(tmp_path / "out") == before

@@ -174,3 +174,28 @@ def run_hubmerge(*arguments: object, cwd: Path, **environment: str) -> subproces
         text=True,
         check=False,
     )
+
+
+PAIR = {"w": random_values((6, 5), 1), "b": random_values((6,), 2), "n": np.arange(3)}
+"""The tensors of the first of `two_models`: weights, a bias, a buffer of whole numbers."""
+
+
+def two_models(place: Path) -> list[Path]:
+    """Folders a and b under `place`; b has twice the floats of a, and a has files to carry and one to leave."""
+    other = {name: values * 2 if values.dtype.kind == "f" else values for name, values in PAIR.items()}
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 5}
+    files = {"tokenizer.json": "{}", "generation_config.json": '{"eos_token_id": 2}', "training.log": "loss 1"}
+    return [
+        write_model(place / "a", PAIR, config=config, files=files),
+        write_model(place / "b", other, config=config),
+    ]
+
+
+def names(place: Path) -> list[str]:
+    """What lies in a folder, sorted."""
+    return sorted(path.name for path in place.iterdir())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
