@@ -32,16 +32,24 @@ def _pieces(plan: Plan) -> Iterator[tuple[Step, int, int]]:
             yield step, 0, size
 
 
-def execute(plan: Plan, sink: Sink, *, jobs: int | None = None, progress: Callable[[int], None] | None = None) -> None:
+def execute(
+    plan: Plan,
+    sink: Sink,
+    *,
+    jobs: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    inputs: InputFiles | None = None,
+) -> None:
     """Compute every tensor of the plan and hand it to `sink`.
 
-    The bytes do not depend on `jobs` (default: the plan's).  progress is called with the bytes of output done since the
+    The bytes do not depend on `jobs` (default: the plan's).  inputs: where the parents' numbers are, default the files
+    that the plan names.  progress is called with the bytes of output done since the
     last call.  An error stops the others; the first of the plan's order is raised.
     """
     local = threading.local()
     stop = threading.Event()
 
-    with InputFiles(plan.parents) as files:
+    with inputs or InputFiles(plan.parents) as files:
 
         def work(step: Step, start: int, end: int) -> None:
             if stop.is_set():

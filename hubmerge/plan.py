@@ -25,7 +25,7 @@ from zoo_index.errors import HubmergeError
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType
 
-__all__ = ["DEFAULT_MEMORY", "build_plan", "pins_of"]
+__all__ = ["DEFAULT_MEMORY", "build_plan", "pins_of", "plan_models"]
 
 DEFAULT_MEMORY = 2_000_000_000
 MAX_FILES = 500
@@ -49,7 +49,13 @@ def build_plan(
     Raises `RecipeError`, `CheckpointError`, `ModelNotFoundError`, `HubError` or `PlanError`, for all parents' faults together.
     """
     recipe = load_recipe(recipe)
-    models = _open_all(recipe.references, pins or {})
+    return plan_models(recipe, _open_all(recipe.references, pins or {}), jobs=jobs, memory=memory, strict=strict)
+
+
+def plan_models(
+    recipe: Recipe, models: Sequence[ParentModel], *, jobs: int | None, memory: int, strict: bool = False
+) -> Plan:
+    """`build_plan` for models that are open: one for each of the recipe's references, in their order."""
     index = {model.reference: i for i, model in enumerate(models)}
     method = recipe.method
     donor = index[recipe.base_model] if recipe.base_model else 0
