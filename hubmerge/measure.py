@@ -63,11 +63,10 @@ def gram_matrix(reader: StepReader, operand: str) -> Array:
     step = reader.step
     parents = len(step.operands)
     gram = np.zeros((parents, parents))
-    scratch = np.empty((parents, kernels.GRAM_BLOCK))
     run = kernels.gram_kernel(operand)
     for first, last in spans(0, step.output.numel):
         chunks = reader.read(first, last)
         for low, high in spans(0, last - first, kernels.GRAM_BLOCK):
             block = tuple(chunk[low:high] for chunk in chunks)
-            run(block[0], block[1:] if step.base else block, scratch, gram)
+            run(block[0], block[1:] if step.base else block, gram)
     return gram
