@@ -12,6 +12,7 @@ from hubmerge.version import __version__
 if TYPE_CHECKING:
     from hubmerge.assemble import merge
     from hubmerge.errors import ManifestError, MergeError, PlanError, RecipeError, VerifyError
+    from hubmerge.in_memory import merge_state_dicts
     from hubmerge.loading import AutoMergedModel
     from hubmerge.manifest import Manifest, read_manifest
     from hubmerge.materialization import materialize
@@ -35,6 +36,7 @@ __all__ = [
     "load_recipe",
     "materialize",
     "merge",
+    "merge_state_dicts",
     "read_manifest",
     "verify_merge",
 ]
@@ -53,6 +55,7 @@ _HOMES = {
     "load_recipe": "hubmerge.recipe",
     "materialize": "hubmerge.materialization",
     "merge": "hubmerge.assemble",
+    "merge_state_dicts": "hubmerge.in_memory",
     "read_manifest": "hubmerge.manifest",
     "verify_merge": "hubmerge.verify",
 }

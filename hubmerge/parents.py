@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from zoo_index.metadata import ModelRecord, read_record
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType, TensorTable
 
-__all__ = ["ParentModel", "open_parent"]
+__all__ = ["ParentModel", "open_parent", "parent_of"]
 
 MERGEABLE = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
 """Floating-point types that the engine computes with."""
@@ -88,14 +88,9 @@ def open_parent(reference: ModelRef, pins: Mapping[str, str] | None = None) -> P
 
     Raises `ModelNotFoundError`, `CheckpointError` or `PlanError` for a model that cannot be merged.
     """
-    source = _open(reference.model, pins or {})
-    config = read_config(source)
-    table = read_tensor_table(source)
-    if not table:
-        raise PlanError("the model has no tensors", where=str(reference), hint="fetch or save it again")
-    _refuse_odd_types(table, reference)
+    own = parent_of(reference, _open(reference.model, pins or {}))
     if reference.adapter is None:
-        return ParentModel(reference, source, config, table)
+        return own
     adapter_source = _open(reference.adapter, pins or {})
     adapter_config = read_json(adapter_source, "adapter_config.json")
     if adapter_config is None:
@@ -106,8 +101,18 @@ def open_parent(reference: ModelRef, pins: Mapping[str, str] | None = None) -> P
         )
     adapter_table = read_adapter_table(adapter_source)
     _refuse_odd_types(adapter_table, reference.adapter)
-    effect = read_adapter_effect(adapter_config, adapter_table, table, str(reference))
-    return ParentModel(reference, source, config, table, adapter_source, adapter_table, effect)
+    effect = read_adapter_effect(adapter_config, adapter_table, own.table, str(reference))
+    return replace(own, adapter_source=adapter_source, adapter_table=adapter_table, effect=effect)
+
+
+def parent_of(reference: ModelRef, source: ModelSource) -> ParentModel:
+    """The model whose files are `source`, without its adapter; raises as `open_parent` does."""
+    config = read_config(source)
+    table = read_tensor_table(source)
+    if not table:
+        raise PlanError("the model has no tensors", where=str(reference), hint="fetch or save it again")
+    _refuse_odd_types(table, reference)
+    return ParentModel(reference, source, config, table)
 
 
 def _refuse_odd_types(table: TensorTable, reference: ModelRef) -> None:

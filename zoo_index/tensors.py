@@ -68,7 +68,8 @@ _BITS = {
 _TORCH_NAMES = {
     DType.F64: "float64", DType.F32: "float32", DType.F16: "float16", DType.BF16: "bfloat16",
     DType.F8_E4M3: "float8_e4m3fn", DType.F8_E5M2: "float8_e5m2", DType.C64: "complex64", DType.I64: "int64",
-    DType.I32: "int32", DType.I16: "int16", DType.I8: "int8", DType.U8: "uint8", DType.BOOL: "bool",
+    DType.I32: "int32", DType.I16: "int16", DType.I8: "int8", DType.U64: "uint64", DType.U32: "uint32",
+    DType.U16: "uint16", DType.U8: "uint8", DType.BOOL: "bool",
 }  # fmt: skip
 _FROM_TORCH = {name: dtype for dtype, name in _TORCH_NAMES.items()} | {
     "double": DType.F64, "float": DType.F32, "half": DType.F16, "fp32": DType.F32, "fp16": DType.F16,
