@@ -1,6 +1,6 @@
 """The parameters of a recipe: which names a method knows, which values they may have, and which apply to a tensor.
 
-A value on a model comes before the same value at the top level, and both before the method's default.
+A value on a model comes before the same value in a scope that holds for all, and both before the method's default.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hubmerge.errors import RecipeError, shown
 from hubmerge.method import MergeMethod, get_method, method_names
 from hubmerge.settings import Setting, parse_setting
 
-__all__ = ["ParameterScopes", "known_parameters", "parse_parameters"]
+__all__ = ["ParameterScopes", "ScopeReader", "known_parameters"]
 
 _ELSEWHERE = frozenset(
     {"alpha", "density", "eps", "epsilon", "filter_wise", "gamma", "int8_mask", "max_iter", "normalize_weights",
@@ -28,6 +28,11 @@ _ELSEWHERE = frozenset(
 _RESCALED = frozenset({"ties"})
 """Methods whose numbers mergekit's ``rescale: true`` would change."""
 
+_KEYS = frozenset(
+    {"base_model", "chat_template", "dtype", "merge_method", "out_dtype", "tokenizer", "tokenizer_source"}
+)
+"""Keys of a recipe that stand under parameters by mistake."""
+
 _FLOAT32_MAX = 3.4028234663852886e38
 _EXPECTED: dict[Any, str] = {
     float: "a number from -3.4e38 to 3.4e38", int: "a whole number", bool: "true or false", str: "text",
@@ -36,15 +41,15 @@ _EXPECTED: dict[Any, str] = {
 
 @dataclass(frozen=True)
 class ParameterScopes:
-    """Parsed parameters: of each model, and of all."""
+    """Parsed parameters of one section of a recipe: of each model, and of all, the narrowest scope first."""
 
     models: tuple[tuple[Any, Mapping[str, Setting]], ...]
-    shared: Mapping[str, Setting]
+    shared: tuple[Mapping[str, Setting], ...]
 
     @property
     def settings(self) -> tuple[tuple[str, Setting], ...]:
         """Every value with its name, the shared ones first."""
-        return (*self.shared.items(), *(row for _, own in self.models for row in own.items()))
+        return tuple(row for scope in (*self.shared, *(own for _, own in self.models)) for row in scope.items())
 
     @property
     def has_gradient(self) -> bool:
@@ -55,48 +60,62 @@ class ParameterScopes:
         """Whether every tensor gets the same values."""
         return all(setting.is_constant for _, setting in self.settings)
 
-    def resolve(self, method: MergeMethod, parent: Any, tensor_name: str, depth: float) -> dict[str, Any]:
-        """The values a recipe gives `parent` for one tensor, by recipe name; names without a value are left out."""
-        own = dict(self.models).get(parent, {})
+    def speaks_for_all(self, name: str) -> bool:
+        """Whether a value stands in a scope that holds for all models."""
+        return any(name in scope for scope in self.shared)
+
+    def resolve(
+        self, method: MergeMethod, parent: Any, tensor_name: str, depth: float, own_name: str | None = None
+    ) -> dict[str, Any]:
+        """The values a recipe gives `parent` for one tensor, by recipe name; names without a value are left out.
+
+        own_name: what the parent itself calls the tensor, where layers are renumbered.  Filters of a parameter that every
+        parent has for itself look at this name, filters of the others at the output's, as in mergekit.
+        """
+        own, per_parent = dict(self.models).get(parent, {}), method.parameters.per_parent()
         values: dict[str, Any] = {}
         for field in method.parameters.model_fields:
             name = method.parameters.alias(field)
-            for scope in (own, self.shared):
-                value = scope[name].resolve(tensor_name, depth) if name in scope else None
+            looked_at = own_name if own_name is not None and _of_models(method, field, per_parent) else tensor_name
+            for scope in (own, *self.shared):
+                value = scope[name].resolve(looked_at, depth) if name in scope else None
                 if value is not None:
                     values[name] = value
                     break
         return values
 
 
-def parse_parameters(
-    method: MergeMethod, models: Sequence[tuple[Any, Any]], shared: Any
-) -> tuple[ParameterScopes, tuple[RecipeError, ...], tuple[str, ...]]:
-    """Read the parameters of a recipe: `models` are (model, its parameters), `shared` those at the top level.
+class ScopeReader:
+    """Reads the scopes of one recipe and gathers every fault, and a warning for every parameter that is ignored."""
 
-    Returns what was read, every fault, and a warning for every parameter that this method ignores.
-    """
-    faults: list[RecipeError] = []
-    warnings: list[str] = []
-    own = [
-        (model, _read_scope(method, raw, f"models[{i}].parameters", True, faults, warnings))
-        for i, (model, raw) in enumerate(models)
-    ]
-    top = _read_scope(method, shared, "parameters", False, faults, warnings)
-    faults += _missing(method, models, shared)
-    return ParameterScopes(tuple(own), top), tuple(faults), tuple(warnings)
+    def __init__(self, method: MergeMethod) -> None:
+        self.method = method
+        self.faults: list[RecipeError] = []
+        self.warnings: list[str] = []
+
+    def read(self, raw: Any, where: str, *, of_one: bool = False) -> dict[str, Setting]:
+        """One mapping of names to values.  where: its place; of_one: it belongs to a single model."""
+        return _read_scope(self.method, raw, where, of_one, self.faults, self.warnings)
+
+    def require(self, own: Sequence[Any], shared: Sequence[Any]) -> None:
+        """Look for required parameters that no scope of a section gives a value; the scopes as they are written."""
+        for fault in _missing(self.method, own, shared):
+            if all(str(fault) != str(other) for other in self.faults):
+                self.faults.append(fault)
 
 
-def _missing(method: MergeMethod, models: Sequence[tuple[Any, Any]], shared: Any) -> list[RecipeError]:
-    """Required parameters that nobody gives a value; a misspelt one is told as such, and one without value is missing."""
-    own = method.parameters.per_parent()
-    given = {name for name, value in shared.items() if value is not None} if isinstance(shared, Mapping) else set()
+def _missing(method: MergeMethod, own: Sequence[Any], shared: Sequence[Any]) -> list[RecipeError]:
+    """Required parameters without a value; a misspelt one is told as such, and one of null or [] is missing."""
+    per_parent = method.parameters.per_parent()
+    given = {
+        name for raw in shared if isinstance(raw, Mapping) for name, value in raw.items() if value not in (None, [])
+    }
     misspelt = {_nearest(method, str(name)) for name in given - set(_names(method))}
     faults: list[RecipeError] = []
     for field, info in method.parameters.model_fields.items():
         name = method.parameters.alias(field)
-        on_models = any(name in raw for _, raw in models if isinstance(raw, Mapping))
-        if not info.is_required() or name in given | misspelt or (on_models and _of_models(method, field, own)):
+        on_models = any(name in raw for raw in own if isinstance(raw, Mapping))
+        if not info.is_required() or name in given | misspelt or (on_models and _of_models(method, field, per_parent)):
             continue
         hint = f"{method.name} needs it: {info.description}"
         if on_models:
@@ -206,6 +225,11 @@ def _judge_unknown(
         return
     if name in known_parameters():
         warnings.append(f"{place} is ignored: {method.name} does not use it")
+        return
+    if name in _KEYS:
+        faults.append(
+            RecipeError(f"{name} is no parameter", where=place, hint=f"{name} stands at the top of the recipe")
+        )
         return
     nearest = _nearest(method, name)
     hint = f"did you mean {nearest}?" if nearest else f"{method.name} knows {', '.join(_names(method))}"

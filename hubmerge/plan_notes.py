@@ -18,17 +18,19 @@ def warnings_of(
     from zoo_index.compat import compare
 
     found = list(recipe.warnings)
-    if recipe.base_is_averaged_in:
-        found.append(
-            f"base_model {recipe.base_model} is not listed under models and is averaged in with the top-level weight, as mergekit does"
-        )
+    found += dict.fromkeys(
+        f"base_model {section.base} is not listed under models and is averaged in, as mergekit does"
+        for section in recipe.sections
+        if section.base_is_averaged_in(recipe.method)
+    )
     found += [
         f"{m.reference} was moved on the Hub and is now {m.moved_to}; write that name" for m in models if m.moved_to
     ]
     names = [draft.name for draft in drafts]
     found += dict.fromkeys(
         f"parameters.{name}: filter {pattern!r} is part of no tensor's name"
-        for name, setting in recipe.scopes.settings
+        for section in recipe.sections
+        for name, setting in section.scopes.settings
         for pattern in setting.filters
         if not any(pattern in tensor for tensor in names)
     )
@@ -48,7 +50,7 @@ def warnings_of(
 def notes_of(recipe: Recipe, drafts: Sequence[DraftStep]) -> list[str]:
     """What is done in a way that one might not expect."""
     notes: list[str] = []
-    if recipe.scopes.has_gradient:
+    if any(section.scopes.has_gradient for section in recipe.sections):
         notes.append(
             "gradients run from the first layer to the last; embeddings take the first value, final norm and head the last (mergekit: the first)"
         )

@@ -1,53 +1,42 @@
 """`Recipe`: what a person asks for, parsed and checked as far as it can be without the models.
 
-mergekit's YAML is read unchanged for `merge_method`, `models`, `base_model`, `parameters`, `dtype`, `out_dtype` and
-`tokenizer_source`.  All faults are reported together, each with its place.
+mergekit's YAML is read unchanged: models, slices or modules, `base_model`, `parameters` at every level, `dtype`,
+`out_dtype` and `tokenizer_source`.  All faults are reported together, each with its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hubmerge.dialect import read_yaml_file
 from hubmerge.errors import RecipeError, shown
 from hubmerge.method import MergeMethod, get_method
-from hubmerge.parameters import ParameterScopes, parse_parameters
-from hubmerge.recipe_checks import method_faults, model_faults, value_faults
+from hubmerge.recipe_checks import form_faults, method_faults, model_faults, value_faults
 from hubmerge.recipe_faults import read_model
-from hubmerge.recipe_values import FloatType, Reference, Size, TokenizerSource
+from hubmerge.recipe_parts import ModelEntry, Module, Output, Part, Slice
+from hubmerge.recipe_values import FloatType, Reference, TokenizerSource
+from hubmerge.sections import Section, read_sections
 from zoo_index.errors import HubmergeError
 from zoo_index.reference import ModelRef
 
 __all__ = ["ModelEntry", "Output", "Recipe", "load_recipe"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-
-class ModelEntry(_Part):
-    """One model of the merge and the parameters that are its own."""
-
-    model: Reference = Field(description="the model")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="parameters of this model, by name")
-
-
-class Output(_Part):
-    """What is written."""
-
-    kind: Literal["dense"] = Field("dense", description="dense: an ordinary checkpoint")
-    shard_size: Size = Field(5_000_000_000, description="largest weight file in bytes; also written like 500MB or 5GB")
-
-
-class Recipe(_Part):
+class Recipe(Part):
     """A merge, as asked for."""
 
     merge_method: str = Field(description="the method; `hubmerge methods` lists them")
-    models: tuple[ModelEntry, ...] = Field(min_length=1, description="the models to merge, in order")
+    models: tuple[ModelEntry, ...] = Field((), description="the models to merge, in order")
+    slices: tuple[Slice, ...] = Field((), description="instead of models: the output's layers, some from each model")
+    modules: dict[str, Module] = Field(
+        default_factory=dict,
+        description="instead of models: parts of the model by name, each with its slices or models",
+    )
     base_model: Reference | None = Field(
         None, description="the common ancestor: deltas are differences from it, and its config and tokenizer are taken"
     )
@@ -72,51 +61,30 @@ class Recipe(_Part):
     def method(self) -> MergeMethod:
         return get_method(self.merge_method)
 
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """Models, slices or modules in one form: see `hubmerge.sections`."""
+        return read_sections(self.method, self)[0]
+
     @property
     def references(self) -> tuple[ModelRef, ...]:
         """Every model named, in order, the base last when it is not among the models."""
-        listed = [entry.model for entry in self.models]
-        return tuple(dict.fromkeys([*listed, self.base_model] if self.base_model else listed))
+        listed = [model for section in self.sections for model in section.models]
+        bases = [section.base for section in self.sections if section.base] + (
+            [self.base_model] if self.base_model else []
+        )
+        return tuple(dict.fromkeys([*listed, *bases]))
 
     @property
     def parents(self) -> tuple[ModelRef, ...]:
-        """The models the method combines, in its order.
-
-        Delta methods: all but the base.  slerp: the base, then the other.  Others: all; a base that is not listed is one
-        of them when a top-level `weight` speaks for it, as in mergekit.
-        """
-        listed = tuple(entry.model for entry in self.models)
-        if self.base_model is None:
-            return listed
-        others = tuple(model for model in listed if model != self.base_model)
-        if self.method.base == "required":
-            return others
-        if self.method.base == "start":
-            return (self.base_model, *others)
-        return (*listed, self.base_model) if self.base_is_averaged_in else listed
-
-    @property
-    def base_is_averaged_in(self) -> bool:
-        """Whether an unlisted base becomes a parent of a method that knows no base (mergekit's rule)."""
-        listed = {entry.model for entry in self.models}
-        return (
-            self.method.base == "none"
-            and self.base_model is not None
-            and self.base_model not in listed
-            and "weight" in self.parameters
-        )
-
-    @property
-    def scopes(self) -> ParameterScopes:
-        """The parameters, parsed: see `hubmerge.parameters`."""
-        scopes, _, _ = parse_parameters(self.method, [(e.model, e.parameters) for e in self.models], self.parameters)
-        return scopes
+        """The models the method combines, in its order, whatever layers of them; see `Section.parents`."""
+        found = (model for section in self.sections for model in section.parents(self.method))
+        return tuple(dict.fromkeys(found))
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Everything the recipe says that the method does not use."""
-        _, _, warnings = parse_parameters(self.method, [(e.model, e.parameters) for e in self.models], self.parameters)
-        return warnings
+        return read_sections(self.method, self)[2]
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe in the words of its YAML, without defaults."""
@@ -132,8 +100,8 @@ class Recipe(_Part):
             raise RecipeError(what, where=where, hint="see docs/recipe.md")
         recipe, mended, faults = read_model(raw, cls)
         wrong = method_faults(mended)
-        faults += wrong
-        if recipe is not None and not any(fault.where == "merge_method" for fault in wrong):
+        faults += form_faults(mended) + wrong
+        if recipe is not None and not form_faults(mended) and not any(fault.where == "merge_method" for fault in wrong):
             faults += model_faults(recipe)
             faults += value_faults(recipe) if not faults else []
         if recipe is None or faults:

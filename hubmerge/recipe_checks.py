@@ -7,13 +7,38 @@ from typing import TYPE_CHECKING, Any
 
 from hubmerge.errors import RecipeError
 from hubmerge.method import MergeMethod, get_method, parameter_values
-from hubmerge.parameters import parse_parameters
+from hubmerge.sections import Section, forms_of, read_sections
 from zoo_index.errors import HubmergeError
 
 if TYPE_CHECKING:
     from hubmerge.recipe import Recipe
 
-__all__ = ["method_faults", "model_faults", "value_faults"]
+__all__ = ["form_faults", "method_faults", "model_faults", "value_faults"]
+
+
+def form_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
+    """Faults of what is merged: models, slices or modules, one of them; `raw` may be wrong in any other way."""
+    forms = forms_of(raw)
+    if not forms:
+        hint = "write one `- model: org/name` line for each"
+        return [RecipeError("no models are listed", where="models", hint=hint)]
+    if len(forms) > 1:
+        message = f"a recipe has either models, slices or modules; this one has {' and '.join(forms)}"
+        return [RecipeError(message, where=forms[1], hint="keep one of them")]
+    faults: list[HubmergeError] = []
+    modules = raw.get("modules") or {}
+    for name, module in modules.items() if isinstance(modules, Mapping) else ():
+        inside = [form for form in forms_of(module) if form != "modules"]
+        if isinstance(module, Mapping) and len(inside) != 1:
+            has = "both" if inside else "neither"
+            faults.append(
+                RecipeError(
+                    f"a module has either slices or models; this one has {has}",
+                    where=f"modules.{name}",
+                    hint="keep one of them" if inside else "write slices: or models: under it",
+                )
+            )
+    return faults
 
 
 def method_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
@@ -25,28 +50,19 @@ def method_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
         method = get_method(name)
     except RecipeError as fault:
         return [fault]
-    listed = raw.get("models")
-    entries = [entry if isinstance(entry, Mapping) else {} for entry in listed] if isinstance(listed, list) else []
-    models = [(str(entry.get("model")), _mapping(entry.get("parameters"))) for entry in entries]
-    _, faults, _ = parse_parameters(method, models, _mapping(raw.get("parameters")))
-    return list(faults)
-
-
-def _mapping(value: Any) -> Mapping[Any, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return list(read_sections(method, raw)[1])
 
 
 def model_faults(recipe: Recipe) -> list[HubmergeError]:
     """Faults in the number and choice of models and of the tokenizer; the method's name is known to be right."""
-    method, listed = recipe.method, [entry.model for entry in recipe.models]
-    faults: list[HubmergeError] = [
-        RecipeError(f"{model} is listed twice", where="models", hint="list each model once, with its weight")
-        for model in dict.fromkeys(model for model in listed if listed.count(model) > 1)
-    ]
-    base = _base_fault(recipe, method)
-    faults += [base] if base else []
-    if not faults:
-        faults += _count_faults(recipe, method)
+    faults: list[HubmergeError] = []
+    for section in recipe.sections:
+        found = [
+            RecipeError(f"{model} is listed twice", where=section.where, hint="list each model once, with its weight")
+            for model in dict.fromkeys(model for model in section.models if section.models.count(model) > 1)
+        ]
+        found += _base_faults(section, recipe.method) + _length_faults(section)
+        faults += found or _count_faults(section, recipe.method)
     source = recipe.tokenizer_source
     if source == "base" and recipe.base_model is None:
         hint = "name one of the models instead"
@@ -65,29 +81,57 @@ def _names(recipe: Recipe) -> set[str]:
     return {str(name) for reference in recipe.references for name in (reference, reference.model)}
 
 
-def _base_fault(recipe: Recipe, method: MergeMethod) -> HubmergeError | None:
-    base = recipe.base_model
-    if base is None and method.base != "none":
+def _base_faults(section: Section, method: MergeMethod) -> list[RecipeError]:
+    base = section.base
+    if base is None and method.base in {"required", "start"}:
         what = "starts from a base model" if method.base == "start" else "merges what parents learned on top of a base"
-        return RecipeError(
-            f"{method.name} {what}, and none is named",
-            where="base_model",
-            hint="add base_model: the model they were all trained from",
-        )
-    listed = {entry.model for entry in recipe.models}
-    averages = method.base == "none" and "weight" in method.parameters.model_fields
-    if base is not None and averages and base not in listed and not recipe.base_is_averaged_in:
-        return RecipeError(
-            f"base_model {base} is not among the models, and {method.name} averages all it is given",
-            where="base_model",
-            hint="list it under models with a weight, or remove base_model",
-        )
-    return None
+        return [
+            RecipeError(
+                f"{method.name} {what}, and none is named",
+                where="base_model",
+                hint="add base_model: the model they were all trained from",
+            )
+        ]
+    if base is None or base in section.models:
+        return []
+    if not section.whole and method.base != "none":
+        return [
+            RecipeError(
+                f"base_model {base} is not among the sources",
+                where=section.where,
+                hint=f"add it with the layers to start from: {{model: {base}, layer_range: [0, 8]}}",
+            )
+        ]
+    averages = section.whole and method.base == "none" and method.parents[1] != 1
+    if averages and not section.base_is_averaged_in(method):
+        return [
+            RecipeError(
+                f"base_model {base} is not among the models, and {method.name} averages all it is given",
+                where="base_model",
+                hint="list it under models with a weight, or remove base_model",
+            )
+        ]
+    return []
 
 
-def _count_faults(recipe: Recipe, method: MergeMethod) -> list[HubmergeError]:
+def _length_faults(section: Section) -> list[RecipeError]:
+    """A slice merges layer by layer, so that every source has to bring equally many."""
+    lengths = {source.layers[1] - source.layers[0] for source in section.sources if source.layers is not None}
+    if len(lengths) <= 1:
+        return []
+    told = [f"{s.layers[1] - s.layers[0]} of {s.model}" for s in section.sources if s.layers is not None]
+    return [
+        RecipeError(
+            f"the sources bring different numbers of layers: {', '.join(told)}",
+            where=section.where,
+            hint="all layer_range of one slice have the same length",
+        )
+    ]
+
+
+def _count_faults(section: Section, method: MergeMethod) -> list[RecipeError]:
     fewest, most = method.parents
-    parents = recipe.parents
+    parents = section.parents(method)
     if fewest <= len(parents) and (most is None or len(parents) <= most):
         return []
     wanted = str(fewest) if fewest == most else f"at least {fewest}" if most is None else f"{fewest} to {most}"
@@ -96,11 +140,12 @@ def _count_faults(recipe: Recipe, method: MergeMethod) -> list[HubmergeError]:
         " beside the base" if method.base == "required" else ", the base among them" if method.base == "start" else ""
     )
     names = ", ".join(map(str, parents))
+    whose = "recipe" if section.where == "models" else "slice"
     hint = f"given: {names}" if names else "list models other than base_model"
     return [
         RecipeError(
-            f"{method.name} takes {wanted} model{plural}{beside}; the recipe has {len(parents)}",
-            where="models",
+            f"{method.name} takes {wanted} model{plural}{beside}; the {whose} has {len(parents)}",
+            where=section.where,
             hint=hint,
         )
     ]
@@ -108,13 +153,12 @@ def _count_faults(recipe: Recipe, method: MergeMethod) -> list[HubmergeError]:
 
 def value_faults(recipe: Recipe) -> list[HubmergeError]:
     """Faults of values that do not go together, where they are the same in every tensor; the plan sees the others."""
-    scopes, method = recipe.scopes, recipe.method
-    if not scopes.is_constant:
-        return []
-    rows = [scopes.resolve(method, parent, "", 0.0) for parent in recipe.parents]
-    try:
-        if method.check is not None:
-            method.check(parameter_values(method, rows))
-    except RecipeError as fault:
-        return [fault]
-    return []
+    method, faults = recipe.method, []
+    for section in recipe.sections:
+        rows = [section.scopes.resolve(method, parent, "", 0.0) for parent in section.parents(method)]
+        try:
+            if method.check is not None and section.scopes.is_constant:
+                method.check(parameter_values(method, rows))
+        except RecipeError as fault:
+            faults.append(fault)
+    return faults[:1]

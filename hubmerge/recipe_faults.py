@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[int | str, ...]
 
 _LATER = {
-    "slices": "layer slices", "modules": "modules", "tokenizer": "building a tokenizer", "chat_template": "chat templates",
+    "tokenizer": "building a tokenizer", "chat_template": "chat templates",
     "align": "alignment", "basis": "adapter spaces", "fit": "refitting", "calibration": "calibration data",
     "sparsify": "stages", "combine": "stages",
 }  # fmt: skip
@@ -33,6 +33,19 @@ _EXPECTED = {
 """pydantic's kinds of error, by what a person should have written."""
 
 _DOCS = "see docs/recipe.md"
+
+_ELSEWHERE = {
+    "revision": "write model: org/name@revision",
+    "layer_range": "layers are chosen in slices: - sources: [{model: org/name, layer_range: [0, 8]}]",
+    "sources": "sources stand in an entry of slices",
+}
+"""Keys at home in one place, by what to write where another has them."""
+
+_LISTS = {
+    "models": "- model: org/name", "sources": "- {model: org/name, layer_range: [0, 8]}",
+    "slices": "- sources: [{model: org/name, layer_range: [0, 8]}]",
+}  # fmt: skip
+_ENTRIES = {"models": "a model", "sources": "a source", "slices": "a slice", "layer_range": "write layer_range: [0, 8]"}
 
 
 def read_model(raw: Mapping[Any, Any], schema: type[Model]) -> tuple[Model | None, dict[Any, Any], list[HubmergeError]]:
@@ -50,7 +63,7 @@ def read_model(raw: Mapping[Any, Any], schema: type[Model]) -> tuple[Model | Non
             rows: list[dict[str, Any]] = [dict(row) for row in error.errors()]
         unknown = [row for row in rows if row["type"] == "extra_forbidden"]
         if not unknown:
-            return None, mended, faults + _faults(rows, raw)
+            return None, mended, faults + _faults(rows)
         for row in unknown:
             place: Place = row["loc"]
             fault, meant = _unknown_key(place, schema)
@@ -66,17 +79,27 @@ def _copied(value: Any) -> Any:
     return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _without_nulls(raw: dict[Any, Any], schema: type[BaseModel]) -> dict[Any, Any]:
+def _without_nulls(raw: Any, schema: type[BaseModel]) -> Any:
+    """`raw` without the keys of `schema` that have no value, and so for the parts in it."""
+    if isinstance(raw, list):
+        return [_without_nulls(item, schema) for item in raw]
+    if not isinstance(raw, dict):
+        return raw
     kept = {key: value for key, value in raw.items() if value is not None or key not in {*schema.model_fields, *_LATER}}
-    if isinstance(kept.get("models"), list):
-        kept["models"] = [_entry_without_nulls(entry) for entry in kept["models"]]
+    for name, info in schema.model_fields.items():
+        part = _part_of(info.annotation)
+        if part is not None and name in kept:
+            named = get_origin(info.annotation) is dict and isinstance(kept[name], dict)
+            inside = kept[name].items() if named else ()
+            kept[name] = {k: _without_nulls(v, part) for k, v in inside} if named else _without_nulls(kept[name], part)
     return kept
 
 
-def _entry_without_nulls(entry: Any) -> Any:
-    if not isinstance(entry, dict):
-        return entry
-    return {key: value for key, value in entry.items() if value is not None or key not in {"model", "parameters"}}
+def _part_of(annotation: Any) -> type[BaseModel] | None:
+    """The part of a recipe that a field holds, alone, in a list or by name."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((part for inner in get_args(annotation) if (part := _part_of(inner)) is not None), None)
 
 
 def _move(raw: Any, place: Place, meant: tuple[str, ...]) -> None:
@@ -98,11 +121,15 @@ def _dotted(place: Place) -> str:
     return text
 
 
-def _faults(rows: list[dict[str, Any]], raw: Mapping[Any, Any]) -> list[HubmergeError]:
+def _faults(rows: list[dict[str, Any]]) -> list[HubmergeError]:
     """One fault for each of pydantic's rows, but for those that follow from another."""
-    inside_models = any(len(row["loc"]) > 1 and row["loc"][0] == "models" for row in rows)
-    follow = {("models",)} if inside_models or {"slices", "modules"} & set(raw) else set()
-    return [_fault(row) for row in rows if tuple(row["loc"]) not in follow and row["loc"][-1] != "[key]"]
+    places = [tuple(row["loc"]) for row in rows]
+    inside = {
+        place[:i] for place in places for i in range(len(place))
+    }  # a list without its faulty entries is too short
+    return [
+        _fault(row) for row, place in zip(rows, places, strict=True) if place[-1] != "[key]" and place not in inside
+    ]
 
 
 def _fault(row: dict[str, Any]) -> HubmergeError:
@@ -115,14 +142,15 @@ def _fault(row: dict[str, Any]) -> HubmergeError:
     if kind == "invalid_key":
         hint = "YAML reads on, off, yes and no as true and false" if isinstance(given, bool) else "put it in quotes"
         return RecipeError(f"a key is text, got {shown(given)}", where=_dotted(place[:-1]), hint=hint)
-    if place == ("models",) and kind in {"missing", "too_short", "tuple_type"}:
-        what = f"models must be a list, got {shown(given)}" if kind == "tuple_type" else "no models are listed"
-        return RecipeError(what, where=where, hint="write one `- model: org/name` line for each")
+    if place[-1] in _LISTS and kind in {"missing", "too_short", "tuple_type"}:
+        what = f"{place[-1]} must be a list, got {shown(given)}" if kind == "tuple_type" else "no sources are listed"
+        return RecipeError(what, where=where, hint=f"write one `{_LISTS[str(place[-1])]}` line for each")
     if kind == "missing":
-        return RecipeError(f"{place[-1]} is missing", where=where, hint=_DOCS)
-    if len(place) == 2 and place[0] == "models":
-        hint = f"write `- model: {given}`" if isinstance(given, str) else "write `- model: org/name`"
-        return RecipeError(f"a model is a mapping, got {shown(given)}", where=where, hint=hint)
+        return RecipeError(f"{place[-1]} is missing", where=where, hint=_ENTRIES.get(str(place[-1]), _DOCS))
+    if len(place) > 1 and place[-2] in _LISTS:
+        form = _LISTS[str(place[-2])]
+        hint = f"write `{form.replace('org/name', given)}`" if isinstance(given, str) else f"write `{form}`"
+        return RecipeError(f"{_ENTRIES[str(place[-2])]} is a mapping, got {shown(given)}", where=where, hint=hint)
     expected = row.get("ctx", {}).get("expected") if kind == "literal_error" else _EXPECTED.get(kind)
     expected = expected or row["msg"].lower().removeprefix("input should be ")
     return RecipeError(f"{place[-1]} must be {expected}, got {shown(given)}", where=where, hint=_DOCS)
@@ -134,26 +162,25 @@ def _unknown_key(place: Place, schema: type[BaseModel]) -> tuple[HubmergeError, 
     if len(place) == 1 and key in _LATER:
         hint = "leave it out, or use a newer hubmerge"
         return RecipeError(f"{key} ({_LATER[key]}) is not read by this version", where=where, hint=hint), ()
-    known = _keys_at(place[:-1], schema)
-    if key in known_parameters() and place[0] != "output":
+    holder = _schema_at(place[:-1], schema)
+    known = list(holder.model_fields)
+    if key in known_parameters() and "parameters" in known and place[0] != "output":
         return RecipeError(f"unknown key {key!r}", where=where, hint=f"{key} goes under parameters:"), (
             "parameters",
             key,
         )
-    if key == "revision" and place[0] == "models":
-        return RecipeError(f"unknown key {key!r}", where=where, hint="write model: org/name@revision"), ()
+    if key in _ELSEWHERE and key not in known and len(place) + (key not in schema.model_fields) > 1:
+        return RecipeError(f"unknown key {key!r}", where=where, hint=_ELSEWHERE[key]), ()
+    if key in schema.model_fields and holder is not schema:
+        return RecipeError(f"unknown key {key!r}", where=where, hint=f"{key} stands at the top of the recipe"), ()
     close = get_close_matches(key, known, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
     return RecipeError(f"unknown key {key!r}", where=where, hint=hint), (close[0],) if close else ()
 
 
-def _keys_at(place: Place, schema: type[BaseModel]) -> list[str]:
-    if not place:
-        return list(schema.model_fields)
-    annotation: Any = schema.model_fields[str(place[0])].annotation
-    inner = [
-        part
-        for part in getattr(annotation, "__args__", (annotation,))
-        if isinstance(part, type) and issubclass(part, BaseModel)
-    ]
-    return list(inner[0].model_fields) if inner else []
+def _schema_at(place: Place, schema: type[BaseModel]) -> type[BaseModel]:
+    """The part that stands at `place`; numbers count entries, and a name that is no field is a module's."""
+    for name in place:
+        if name in schema.model_fields:
+            schema = _part_of(schema.model_fields[str(name)].annotation) or schema
+    return schema

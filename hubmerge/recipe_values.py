@@ -11,13 +11,17 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-from hubmerge.errors import shown
+from hubmerge.errors import RecipeError, shown
 from hubmerge.sizes import parse_size
 from zoo_index.errors import ReferenceFormatError
 from zoo_index.reference import ModelRef, is_local_name
 from zoo_index.tensors import DType
 
-__all__ = ["FloatType", "Reference", "Size", "TokenizerSource", "read_reference"]
+__all__ = ["FloatType", "LayerRange", "Reference", "Size", "TokenizerSource", "read_reference"]
+
+
+class _Refused(RecipeError, ValueError):
+    """A fault with a hint of its own, in the form that a validator may raise."""
 
 
 def read_reference(value: Any) -> ModelRef:
@@ -83,11 +87,40 @@ def _written(reference: ModelRef) -> Any:
     }
 
 
+_WRITTEN = (DType.F32, DType.F16, DType.BF16, DType.F64)
+
+
 def _dtype(value: Any) -> str:
     dtype = DType.from_torch_name(value) if isinstance(value, str) else None
-    if dtype not in {DType.F32, DType.F16, DType.BF16}:
-        raise ValueError(f"expected float32, float16 or bfloat16, got {shown(value)}")
+    if dtype not in _WRITTEN:
+        raise ValueError(f"expected float32, float16, bfloat16 or float64, got {shown(value)}")
     return dtype.torch_name
+
+
+def _layer_range(value: Any) -> tuple[int, int]:
+    """Mergekit's ``[first, one after the last]``; numbers may be text or 2.0."""
+    ends = [_layer(end) for end in value] if isinstance(value, list | tuple) and len(value) == 2 else []  # noqa: PLR2004
+    if None in ends or not ends:
+        raise ValueError(f"layer_range must be two layer numbers like [0, 8], got {shown(value)}")
+    first, after = (end for end in ends if end is not None)
+    if first < 0 or after < first:
+        what = "runs backwards" if after < first else "begins before layer 0"
+        raise _Refused(
+            f"layer_range [{first}, {after}] {what}",
+            hint=f"write [{after}, {first}]" if after < first else "the first layer is 0, the end is not included",
+        )
+    if first == after:
+        hint = f"the end is not included: [{first}, {first + 1}] is layer {first}; leave the slice out for no layer"
+        raise _Refused(f"layer_range [{first}, {after}] holds no layer", hint=hint)
+    return first, after
+
+
+def _layer(end: Any) -> int | None:
+    try:
+        number = float(end) if isinstance(end, str | int | float) and not isinstance(end, bool) else None
+    except (ValueError, OverflowError):
+        return None
+    return int(number) if number is not None and number.is_integer() else None
 
 
 def _tokenizer_source(value: Any) -> str:
@@ -103,7 +136,15 @@ Reference = Annotated[
     WithJsonSchema({"type": "string", "description": "org/name, org/name@revision, ./folder, or base+adapter"}),
 ]
 FloatType = Annotated[
-    str, BeforeValidator(_dtype), WithJsonSchema({"enum": ["float32", "float16", "bfloat16"], "type": "string"})
+    str,
+    BeforeValidator(_dtype),
+    WithJsonSchema({"enum": ["float32", "float16", "bfloat16", "float64"], "type": "string"}),
+]
+LayerRange = Annotated[
+    tuple[int, int],
+    BeforeValidator(_layer_range),
+    PlainSerializer(list),
+    WithJsonSchema({"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}),
 ]
 Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]})]
 TokenizerSource = Annotated[str, BeforeValidator(_tokenizer_source), WithJsonSchema({"type": "string"})]

@@ -37,13 +37,15 @@ class Setting:
         return tuple(pattern for pattern, _ in self.rows if pattern not in (None, "*"))
 
     def resolve(self, tensor_name: str, depth: float) -> Any:
-        """The value for one tensor, or None when no filter matches.
+        """The value for one tensor, or None when no filter matches, or one whose list of values is empty.
 
         depth: 0 for the first layer (and what comes before), 1 for the last (and what comes after).  Between two
         numbers of a gradient the value is interpolated; of other types the lower neighbour is taken.
         """
         for pattern, values in self.rows:
             if pattern is None or pattern == "*" or pattern in tensor_name:
+                if not values:
+                    return None
                 position = depth * (len(values) - 1)
                 low = min(int(position), len(values) - 1)
                 high = min(low + 1, len(values) - 1)
@@ -60,13 +62,12 @@ class Setting:
 def parse_setting(raw: Any, check: Callable[[Any], Any]) -> Setting:
     """Read a value of a recipe; `check` parses one leaf and raises ValueError.
 
-    Raises ValueError for an empty list, a mapping without `value`, or a list that mixes values and filters wrongly.
+    An empty list is no value: the next scope speaks, as in mergekit.  Raises ValueError for a mapping without `value`, or
+    a list that mixes values and filters wrongly.
     """
     if isinstance(raw, Mapping):
         return Setting((_filtered(raw, check),))
     if isinstance(raw, Sequence) and not isinstance(raw, str):
-        if not raw:
-            raise ValueError("an empty list has no value")
         if any(isinstance(item, Mapping) for item in raw):
             return Setting(tuple(_filtered(item, check) for item in raw))
         return Setting(((None, tuple(check(item) for item in raw)),))
@@ -87,7 +88,5 @@ def _filtered(item: Any, check: Callable[[Any], Any]) -> tuple[str | None, tuple
 
 def _values(raw: Any, check: Callable[[Any], Any]) -> tuple[Any, ...]:
     if isinstance(raw, Sequence) and not isinstance(raw, str):
-        if not raw:
-            raise ValueError("an empty list has no value")
         return tuple(check(item) for item in raw)
     return (check(raw),)

@@ -78,7 +78,9 @@ def draft_steps(
     parameters that do not go together.
     """
     involved = tuple(dict.fromkeys([donor, *parents, *([base] if base is not None else [])]))
-    drafting = _Drafting(recipe, models, parents, base, involved, LayerDepths(models[donor].table), recipe.scopes)
+    drafting = _Drafting(
+        recipe, models, parents, base, involved, LayerDepths(models[donor].table), recipe.sections[0].scopes
+    )
     _check_shapes(drafting, donor, involved)
     drafting.raise_faults()
     order = sorted(models[donor].table.values(), key=lambda meta: (meta.file, meta.start))

@@ -259,7 +259,7 @@ def test_a_rescaling_that_mergekit_would_do_is_not_ignored_in_silence() -> None:
 def test_the_only_model_of_a_merge_can_say_what_all_models_share() -> None:
     recipe = Recipe.parse({"merge_method": "passthrough", "models": [{"model": "./a", "parameters": {"scale": 2}}]})
     assert recipe.warnings == ()
-    assert recipe.scopes.resolve(recipe.method, recipe.parents[0], "w", 0.0) == {"scale": 2.0}
+    assert recipe.sections[0].scopes.resolve(recipe.method, recipe.parents[0], "w", 0.0) == {"scale": 2.0}
 
 
 def test_a_fault_of_a_file_begins_with_the_files_name(tmp_path: Any) -> None:

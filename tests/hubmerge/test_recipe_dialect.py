@@ -20,7 +20,7 @@ def parsed(text: str) -> Recipe:
 
 def values(recipe: Recipe, name: str = "model.layers.0.mlp.w", depth: float = 0.0) -> list[dict[str, Any]]:
     """What each parent's parameters are for one tensor."""
-    return [recipe.scopes.resolve(recipe.method, parent, name, depth) for parent in recipe.parents]
+    return [recipe.sections[0].scopes.resolve(recipe.method, parent, name, depth) for parent in recipe.parents]
 
 
 def test_a_card_as_front_ends_dump_it() -> None:
@@ -204,4 +204,4 @@ def test_a_recipe_written_out_and_read_again_is_the_same(raw: dict[str, Any]) ->
     again = Recipe.parse(recipe.to_dict())
     assert again == recipe
     assert again.to_dict() == recipe.to_dict()
-    assert again.scopes == recipe.scopes
+    assert again.sections == recipe.sections
