@@ -1,0 +1,127 @@
+"""Every recipe that mergekit takes is merged, and the numbers are held against mergekit's.
+
+The recipes lie in ``recipes/``, what mergekit 0.1.5 made of them in ``expected/`` (`benchmarks/parity` writes it).  Numbers agree
+to 1e-5, or to one unit in the last place of the type that is written.  Left open are entries that lie on a trimming
+threshold, of which mergekit keeps some by the order of a sort; random methods are held to what they keep and to its size.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import parity_records
+import pytest
+import zoo
+
+import hubmerge
+from hubmerge.recipe import Recipe
+
+HERE = Path(__file__).parent
+NAMES = sorted(path.stem for path in (HERE / "recipes").iterdir())
+RANDOM = {"dare_linear", "dare_ties", "della", "della_linear"}
+TYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+STEPS = {"BF16": 2.0**-7, "F16": 2.0**-10}
+"""One unit in the last place, as a share of the number; half of it where a power of two lies between."""
+
+
+def expected(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((HERE / "expected" / f"{name}.json").read_text())
+    return content
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def merge(request: pytest.FixtureRequest, parity_place: Path) -> tuple[str, Recipe, Path]:
+    """The name of a recipe, the recipe, and the folder that it was merged into; the models are in the current folder."""
+    recipe = hubmerge.load_recipe(HERE / "recipes" / f"{request.param}.yaml")
+    out = parity_place / "out" / request.param
+    hubmerge.merge(recipe, out, jobs=1)
+    return request.param, recipe, out
+
+
+def close(name: str, ours: np.ndarray, theirs: np.ndarray, stored: str, where: str) -> None:
+    """Equal to 1e-5, or to one unit in the last place; where a sum cancels, to 1e-6 of the tensor's size."""
+    size = float(np.sqrt(np.mean(np.square(theirs, dtype=np.float64)))) if theirs.size else 0.0
+    allowed = 1e-5 * np.abs(theirs) + 1e-6 * size
+    if stored in STEPS:
+        least = 2.0**-24 if stored == "F16" else 0.0
+        allowed = np.maximum(STEPS[stored] * np.maximum(np.abs(theirs), np.abs(ours)), least)
+    wrong = np.flatnonzero(~(np.abs(ours.astype(np.float64) - theirs) <= allowed))
+    first = f"{wrong.size} of {ours.size} entries of {where} differ, first {ours[wrong[:4]]} for {theirs[wrong[:4]]}"
+    assert not wrong.size, f"{name}: {first}"
+
+
+def tied(recipe: Recipe, tensor: str) -> np.ndarray | None:
+    """Which entries of a tensor lie on the trimming threshold of some delta; None where nothing is trimmed by size."""
+    if recipe.merge_method != "ties" or recipe.models is None:
+        return None
+    base = zoo.numbers(zoo.read_model(Path(str(recipe.base_model)))[tensor])
+    found = np.zeros(base.size, bool)
+    for entry in recipe.models:
+        density = entry.parameters.get("density", recipe.parameters.get("density", 1.0))
+        if entry.model == recipe.base_model or not isinstance(density, float) or density >= 1:
+            continue
+        delta = np.abs(zoo.numbers(zoo.read_model(Path(str(entry.model)))[tensor]) - base).reshape(-1)
+        threshold = np.sort(delta)[::-1][max(1, int(density * delta.size)) - 1]
+        on = delta == threshold
+        found |= on & (np.count_nonzero(on) > 1)
+    return found
+
+
+def test_a_recipe_gives_the_numbers_that_mergekit_gives(merge: tuple[str, Recipe, Path]) -> None:
+    name, recipe, out = merge
+    wanted, tokens = expected(name)["tensors"], parity_records.vocabulary(out)
+    merged = parity_records.read_tensors(out, tokens)
+    assert sorted(merged) == sorted(wanted)
+    for tensor, (values, stored) in merged.items():
+        row = wanted[tensor]
+        assert (stored, list(values.shape)) == (row["dtype"], row["shape"]), tensor
+        if recipe.merge_method in RANDOM and "changed" in row:
+            continue
+        ours, theirs = values.reshape(-1)[parity_records.places(values.size)], parity_records.decoded(row["values"])
+        on_threshold = tied(recipe, tensor) if stored in STEPS else None
+        if on_threshold is not None and on_threshold.any():
+            open_ = on_threshold[parity_records.places(values.size)]
+            assert np.mean(on_threshold) < 0.1, (
+                f"{tensor}: {np.mean(on_threshold):.0%} of the entries lie on a threshold"
+            )
+            close(name, ours[~open_], theirs[~open_], stored, tensor)
+            continue
+        close(name, ours, theirs, stored, tensor)
+        exact = values.astype(np.float64)
+        share = max(STEPS.get(stored, 0.0) / 8, 1e-5)
+        for kind, total in (("sum", exact.sum()), ("l1", np.abs(exact).sum())):
+            assert abs(total - row[kind]) <= share * row["l1"], f"{tensor}: {kind} {total} for {row[kind]}"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if any(method in name for method in ("dare", "della"))])
+def test_a_random_method_keeps_as_much_as_mergekit_and_as_large(name: str, parity_place: Path) -> None:
+    """Over all tensors: the share of entries that change, to four standard errors of both, and their sum of magnitudes to 5 %."""
+    recipe = hubmerge.load_recipe(HERE / "recipes" / f"{name}.yaml")
+    out = parity_place / "random" / name
+    hubmerge.merge(recipe, out, jobs=1)
+    ours = parity_records.record(out, Path(str(recipe.base_model)))["tensors"]
+    theirs = expected(name)["tensors"]
+    entries = sum(int(np.prod(row["shape"])) for row in theirs.values())
+    changed = [sum(row["changed"] for row in rows.values()) / entries for rows in (ours, theirs)]
+    change = [sum(row["change"] for row in rows.values()) for rows in (ours, theirs)]
+    assert abs(changed[0] - changed[1]) <= 4 * np.sqrt(2 * changed[1] * (1 - changed[1]) / entries)
+    assert change[0] == pytest.approx(change[1], rel=0.05)
+
+
+def test_the_files_beside_the_weights_say_what_mergekits_say(merge: tuple[str, Recipe, Path]) -> None:
+    """Config, tokens and chat template; without base_model mergekit takes them from any model, so what may differ is left out."""
+    name, recipe, out = merge
+    wanted, ours = expected(name), parity_records.record(out)
+    assert ours["config"] == wanted["config"]
+    assert ours["tokens"] == wanted["tokens"]
+    if recipe.base_model is not None:
+        assert ours["chat_template"] == wanted["chat_template"]
+    config = json.loads((out / "config.json").read_text())
+    written = {row["dtype"] for row in ours["tensors"].values()}
+    assert {TYPES[config.get("dtype") or config["torch_dtype"]]} == written
+    manifest = hubmerge.read_manifest(out)
+    assert manifest.recipe == recipe.to_dict()
+    assert sum(manifest.tensors.values()) == len(ours["tensors"])
