@@ -10,7 +10,6 @@ modules' docstrings.
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,7 +75,12 @@ def _linked(paper: str) -> str:
 
 # --- methods -----------------------------------------------------------------------------------------------------
 
-_BASE = {"required": "needed", "start": "needed, is a parent", "none": "not needed"}
+_BASE = {
+    "required": "needed",
+    "optional": "optional: with one, deltas are merged",
+    "start": "needed, is a parent",
+    "none": "not needed",
+}
 
 
 def _methods() -> tuple[MergeMethod, ...]:
@@ -110,7 +114,7 @@ def methods_page() -> str:
 
 
 def _method_section(method: MergeMethod) -> Iterator[str]:
-    explanation = inspect.getdoc(method.rule) or ""
+    explanation = method.explanation
     yield f"## {method.name}"
     yield explanation
     facts = [

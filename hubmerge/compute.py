@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hubmerge import kernels
+from hubmerge import kernels, measure_kernels
 from hubmerge.errors import MergeError
 from hubmerge.io.reader import NUMPY, InputFiles, StepReader, Workspace, singles
-from hubmerge.measure import gram_matrix, magnitude_thresholds, spans
+from hubmerge.measure import Known, Staged, TensorMeasure, row_length, row_units, spans
+from hubmerge.measures import PerGroup
 from hubmerge.method import MergeMethod, get_method
 from hubmerge.plan_types import Operand, Step
+from hubmerge.pools import pool_name
 from hubmerge.torch_threads import one_torch_thread
 from zoo_index.tensors import DType
 
@@ -23,6 +26,8 @@ Array = npt.NDArray[Any]
 Emit = Callable[[int, Array], None]
 """Takes the index of the first entry and the entries as stored (`hubmerge.io.reader.NUMPY`); must use them at once."""
 
+_NOTHING_KNOWN = Known()
+
 _CAN_OVERFLOW = {DType.F16: 0x47000000, DType.BF16: 0x7F000000}
 """Exponent bits of float32 from which on rounding to a narrower type can give infinity (2^15 and 2^127)."""
 
@@ -31,7 +36,7 @@ def passes(step: Step, method: MergeMethod) -> int:
     """How often each input of `step` is read."""
     if step.action != "merge" or method.kind == "matrix":
         return 1
-    return 1 + (2 if method.before else 0) + (1 if method.reduce else 0)
+    return method.reads(step.values)
 
 
 def compute(
@@ -42,9 +47,11 @@ def compute(
     emit: Emit,
     start: int = 0,
     stop: int | None = None,
+    known: Known = _NOTHING_KNOWN,
 ) -> None:
     """Compute entries `start` to `stop` of a step's output and hand them to `emit`, in order.
 
+    known: the recipe's seed and what was found for pools of tensors (`hubmerge.prologue.known_of`).
     Raises `MergeError` for a number that is not finite, naming tensor and parent, and for buffers that differ.
     """
     end = step.output.numel if stop is None else stop
@@ -56,43 +63,81 @@ def compute(
     elif step.action == "copy":
         _copy(reader, emit, start, end)
     elif step.action == "average":
-        _stream(reader, get_method("linear"), emit, start, end)
+        _stream(reader, get_method("linear"), emit, start, end, known)
     elif method.kind == "matrix":
         with one_torch_thread():
             _whole(reader, method, emit)
     else:
-        _stream(reader, method, emit, start, end)
+        _stream(reader, method, emit, start, end, known)
 
 
-def _stream(reader: StepReader, method: MergeMethod, emit: Emit, start: int, stop: int) -> None:
+def _stream(reader: StepReader, method: MergeMethod, emit: Emit, start: int, stop: int, known: Known) -> None:
     """Run an entrywise method's compiled kernel over the chunks."""
     step = reader.step
-    state, arguments = _prepare(reader, method)
-    run = kernels.merge_kernel(method.rule, method.operand, method.before)
-    entry = (np.float32(0),) * len(step.operands)
+    staged, arguments = _prepare(reader, method, known)
+    by_row = staged is not None and staged.stage.per == "row"
+    operand = "staged" if by_row else "delta" if step.base else "weight"
+    run = _pass(step, method, operand, staged, arguments)
     bits = "<u2" if step.output.dtype is DType.BF16 else "<u4"
-    for low, high in spans(start, stop):
+    for low, high in row_units(step.output.shape) if by_row else spans(start, stop):
         chunks = reader.read(low, high)
+        parents = chunks[1:] if step.base else chunks
+        if staged is not None and by_row:
+            parents = _staged_rows(reader, staged, chunks, low)
         out = reader.workspace.take("out", bits, high - low)
-        worst = run(chunks[0], chunks[1:] if step.base else chunks, entry, state, arguments, out, low)
+        worst = run(chunks[0], parents, out, low)
         if worst == kernels.NOT_FINITE:
             raise _not_finite(reader, chunks, low)
-        stored = _stored(out, step.output.dtype)
-        if worst >= _CAN_OVERFLOW.get(step.output.dtype, kernels.NOT_FINITE):
-            _refuse_overflow(stored, step, low)
-        emit(low, stored)
+        first, last = max(low, start), min(high, stop)
+        if first < last:  # units of whole rows reach beyond the range that was asked for
+            stored = _stored(out, step.output.dtype)[first - low : last - low]
+            if worst >= _CAN_OVERFLOW.get(step.output.dtype, kernels.NOT_FINITE):
+                _refuse_overflow(stored, step, first)
+            emit(first, stored)
 
 
-def _prepare(reader: StepReader, method: MergeMethod) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """What the kernel takes beside the chunks: the stage's state per parent, and the rule's arguments."""
-    step = reader.step
-    values: dict[str, Any] = dict(step.values)
-    state: tuple[tuple[np.float32, ...], ...] = ((np.float32(0),),) * len(step.operands)
+def _prepare(reader: StepReader, method: MergeMethod, known: Known) -> tuple[Staged | None, tuple[Any, ...]]:
+    """What the kernel takes beside the chunks: the stage with its state of every parent, and the rule's arguments."""
+    values: dict[str, Any] = dict(reader.step.values)
+    staged = None
     if method.before is not None:
-        state = tuple((threshold,) for threshold in magnitude_thresholds(reader, values[method.before.parameter]))
-    if method.reduce is not None:
-        values |= method.reduce.arguments(gram_matrix(reader, method.operand), values)
-    return state, tuple(_typed(values[name]) for name in method.arguments)
+        measure = TensorMeasure(reader, known=known, pooled=known.pools.get(pool_name(reader.step, method)))
+        staged = Staged(method.before, tuple(method.before.measure(measure, values)))
+    if method.measure is not None:
+        values |= method.measure(TensorMeasure(reader, staged=staged, known=known), values)
+    return staged, tuple(_typed(values[name]) for name in method.arguments)
+
+
+def _pass(
+    step: Step, method: MergeMethod, operand: str, staged: Staged | None, arguments: tuple[Any, ...]
+) -> Callable[[Array, tuple[Array, ...], Array, int], int]:
+    """The compiled pass over one chunk: ``(base, parents, out, offset) -> exponent bits``."""
+    entry = (np.float32(0),) * len(step.operands)
+    rule = staged.stage.rule if staged is not None and operand == "delta" else None
+    state = staged.states if staged is not None and rule is not None else ((),) * len(step.operands)
+    if arguments and isinstance(arguments[0], PerGroup):
+        group, *rest = arguments
+        shape = step.output.shape
+        columns = max(1, row_length(shape) if group.by == "row" else math.prod(shape[1:]))
+        values = (np.float32(0),) * group.table.shape[1]
+        grouped = kernels.grouped_kernel(method.rule, operand, rule, group.by)
+        return lambda base, parents, out, low: grouped(
+            base, parents, entry, state, group.table, values, columns, tuple(rest), out, low
+        )
+    run = kernels.merge_kernel(method.rule, operand, rule)
+    return lambda base, parents, out, low: run(base, parents, entry, state, arguments, out, low)
+
+
+def _staged_rows(reader: StepReader, staged: Staged, chunks: tuple[Array, ...], low: int) -> tuple[Array, ...]:
+    """The deltas of whole rows behind a stage that works on rows, as float32 bits."""
+    size, (base, *parents) = chunks[0].size, chunks
+    deltas = tuple(reader.workspace.take(f"operand{k}", "<u4", size) for k in range(len(parents)))
+    measure_kernels.operands_kernel(True)(base, tuple(parents), deltas)
+    for delta in deltas:
+        if not np.isfinite(delta.view(np.float32)).all():
+            raise _not_finite(reader, chunks, low)
+    staged.apply(tuple(delta.view(np.float32) for delta in deltas), low, row_length(reader.step.output.shape))
+    return deltas
 
 
 def _typed(value: Any) -> Any:

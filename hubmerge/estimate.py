@@ -8,6 +8,7 @@ from hubmerge.compute import passes
 from hubmerge.errors import PlanError
 from hubmerge.io.reader import CHUNK
 from hubmerge.kernels import GRAM_BLOCK
+from hubmerge.measure import row_length
 from hubmerge.method import MergeMethod
 from hubmerge.plan_types import Step
 from hubmerge.sizes import size_text
@@ -28,10 +29,11 @@ def step_memory(step: Step, method: MergeMethod) -> int:
     inputs = len(step.inputs)
     if step.action == "merge" and method.kind == "matrix":
         return step.output.numel * 4 * (4 * inputs + 6)
-    entries = min(CHUNK, step.output.numel)
+    by_row = method.before is not None and method.before.per == "row"
+    entries = min(max(CHUNK, row_length(step.output.shape) if by_row else 0), step.output.numel)
     factors = sum(4 * (o.low_rank.a.numel + o.low_rank.b.numel) * 2 for o in step.inputs if o.low_rank is not None)
-    reductions = inputs * (_HISTOGRAMS if method.before else 0) + inputs * (8 * GRAM_BLOCK if method.reduce else 0)
-    return entries * 12 * (inputs + 1) + factors + reductions
+    measures = inputs * (_HISTOGRAMS + 8 * GRAM_BLOCK) if method.scope == "tensor" else 0
+    return entries * 12 * (inputs + 1) + factors + measures
 
 
 def peak_memory(steps: Sequence[Step], method: MergeMethod, jobs: int, memory: int) -> tuple[int, int]:

@@ -16,16 +16,15 @@ from numba import njit
 from numba.extending import register_jitable
 from numpy import float32
 
-from hubmerge.method import Stage
 from hubmerge.ops.bits import EXPONENT, exponent, load, replaced, store
 
 __all__ = [
     "GRAM_BLOCK",
     "NOT_FINITE",
     "add_low_rank",
+    "compiled",
     "gram_kernel",
-    "high_magnitudes_kernel",
-    "low_magnitudes_kernel",
+    "grouped_kernel",
     "merge_kernel",
 ]
 
@@ -36,7 +35,8 @@ GRAM_BLOCK = 1 << 16
 _LANES = 256
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` as the engine compiles its passes: without the interpreter's lock, without checks of bounds or of division."""
     return njit(nogil=True, boundscheck=False, error_model="numpy")(function)  # type: ignore[no-any-return]
 
 
@@ -45,80 +45,87 @@ def _unstaged(delta: Any, index: Any, state: Any) -> Any:  # noqa: ARG001 - ever
 
 
 @cache
-def merge_kernel(rule: Callable[..., Any], operand: str, stage: Stage | None) -> Callable[..., Any]:
+def _range_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
+    """`merge_kernel` for entries `low` to `high` of the chunk."""
+    rule_ = njit(rule, error_model="numpy")
+    stage_ = njit(stage or _unstaged, error_model="numpy")
+    based, minus_base = operand != "weight", operand == "delta"
+
+    def run(
+        base: Any, parents: Any, entry: Any, state: Any, arguments: Any, out: Any, offset: Any, low: Any, high: Any
+    ) -> Any:
+        worst = np.uint32(0)
+        for i in range(low, high):
+            origin = float32(0)
+            if based:
+                origin = load(base[i])
+                worst = max(worst, exponent(origin))
+            for k in range(len(parents)):
+                value = load(parents[k][i])
+                worst = max(worst, exponent(value))
+                if minus_base:
+                    value = float32(stage_(float32(value - origin), offset + i, state[k]))
+                entry = replaced(entry, k, value)
+            merged = float32(rule_(entry, *arguments))
+            if based:
+                merged = float32(origin + merged)
+            worst = max(worst, exponent(merged))
+            store(out, i, merged)
+        return worst
+
+    return compiled(run)
+
+
+@cache
+def merge_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
     """Compile `rule` into a pass over one chunk.
 
     The pass is ``run(base, parents, entry, state, arguments, out, offset) -> exponent bits``: base, parents and out are
-    chunks of equal length (for operand "weight" the base is not read), `entry` is one float32(0) per parent, `state` what the
-    stage knows per parent, `arguments` the rule's further arguments, `offset` the index of the chunk's first entry in its
-    tensor.  It returns the largest exponent bits met in inputs and output: `NOT_FINITE` means that a NaN or an infinity is
-    in the chunk.
+    chunks of equal length, `entry` is one float32(0) per parent, `state` what the stage knows per parent, `arguments` the
+    rule's further arguments, `offset` the index of the chunk's first entry in its tensor.  It returns the largest exponent
+    bits met in inputs and output: `NOT_FINITE` means that a NaN or an infinity is in the chunk.
+
+    operand: "weight" hands the rule the parents' entries, and the base is not read; "delta" their differences from the
+    base's, through `stage`, and what it returns is added to the base; "staged" is the same for parents that hold deltas.
     """
-    rule_ = njit(rule, error_model="numpy")
-    stage_ = njit(stage.rule if stage else _unstaged, error_model="numpy")
+    merge = _range_kernel(rule, operand, stage)
 
-    def run_weights(base: Any, parents: Any, entry: Any, state: Any, arguments: Any, out: Any, offset: Any) -> Any:  # noqa: ARG001
-        worst = np.uint32(0)
-        for i in range(out.size):
-            for k in range(len(parents)):
-                weight = load(parents[k][i])
-                worst = max(worst, exponent(weight))
-                entry = replaced(entry, k, weight)
-            merged = float32(rule_(entry, *arguments))
-            worst = max(worst, exponent(merged))
-            store(out, i, merged)
-        return worst
+    def run(base: Any, parents: Any, entry: Any, state: Any, arguments: Any, out: Any, offset: Any) -> Any:
+        return merge(base, parents, entry, state, arguments, out, offset, 0, out.size)
 
-    def run_deltas(base: Any, parents: Any, entry: Any, state: Any, arguments: Any, out: Any, offset: Any) -> Any:
-        worst = np.uint32(0)
-        for i in range(out.size):
-            origin = load(base[i])
-            worst = max(worst, exponent(origin))
-            for k in range(len(parents)):
-                weight = load(parents[k][i])
-                worst = max(worst, exponent(weight))
-                entry = replaced(entry, k, stage_(weight - origin, offset + i, state[k]))
-            merged = float32(origin + rule_(entry, *arguments))
-            worst = max(worst, exponent(merged))
-            store(out, i, merged)
-        return worst
-
-    return _compiled(run_deltas if operand == "delta" else run_weights)
+    return compiled(run)
 
 
 @cache
-def high_magnitudes_kernel() -> Callable[..., Any]:
-    """``run(base, parents, counts)``: count each delta's magnitude by the upper 16 of its 31 bits.
+def grouped_kernel(
+    rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None, by: str
+) -> Callable[..., Any]:
+    """`merge_kernel` for a rule whose first argument each row (by "row") or column has its own values of.
 
-    counts: int64 (parents, 65536), added to.
+    The pass is ``run(base, parents, entry, state, table, values, columns, arguments, out, offset)``: table is float32
+    (groups, width), `values` one float32(0) for each of its columns, `columns` the number of entries after which the next row
+    begins.
     """
+    merge = _range_kernel(rule, operand, stage)
+    by_row = by == "row"
 
-    def run(base: Any, parents: Any, counts: Any) -> None:
-        for i in range(base.size):
-            origin = load(base[i])
-            for k in range(len(parents)):
-                bits = np.float32(load(parents[k][i]) - origin).view(np.uint32) & np.uint32(0x7FFFFFFF)
-                counts[k, bits >> np.uint32(15)] += 1
+    def run(
+        base: Any, parents: Any, entry: Any, state: Any, table: Any, values: Any, columns: Any, arguments: Any, out: Any,
+        offset: Any,
+    ) -> Any:  # fmt: skip
+        worst = np.uint32(0)
+        low = 0
+        while low < out.size:
+            row, column = (offset + low) // columns, (offset + low) % columns
+            high = min(low + columns - column, out.size) if by_row else low + 1
+            for j in range(len(values)):
+                values = replaced(values, j, table[row if by_row else column, j])
+            found = merge(base, parents, entry, state, (values,) + arguments, out, offset, low, high)  # noqa: RUF005 - numba
+            worst = max(worst, found)
+            low = high
+        return worst
 
-    return _compiled(run)
-
-
-@cache
-def low_magnitudes_kernel() -> Callable[..., Any]:
-    """``run(base, parents, high, counts)``: count the lower 15 bits of the magnitudes whose upper 16 are ``high[k]``.
-
-    counts: int64 (parents, 32768), added to.
-    """
-
-    def run(base: Any, parents: Any, high: Any, counts: Any) -> None:
-        for i in range(base.size):
-            origin = load(base[i])
-            for k in range(len(parents)):
-                bits = np.float32(load(parents[k][i]) - origin).view(np.uint32) & np.uint32(0x7FFFFFFF)
-                if bits >> np.uint32(15) == high[k]:
-                    counts[k, bits & np.uint32(0x7FFF)] += 1
-
-    return _compiled(run)
+    return compiled(run)
 
 
 @register_jitable  # type: ignore[untyped-decorator]
@@ -174,7 +181,7 @@ def gram_kernel(operand: str) -> Callable[..., Any]:
             _add_products(operands, lanes, sums)
         _add_lanes(sums, gram)
 
-    return _compiled(run)
+    return compiled(run)
 
 
 @cache
@@ -202,4 +209,4 @@ def add_low_rank() -> Callable[..., Any]:
                 out[done + j] += scale * row[j]
             done += count
 
-    return _compiled(run)
+    return compiled(run)

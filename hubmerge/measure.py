@@ -1,19 +1,26 @@
-"""What a method must know of a whole tensor before it can merge an entry: exact thresholds and inner products, streamed."""
+"""What is known of whole tensors before their entries are merged: the answers to `hubmerge.measures.Measure`, streamed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from hubmerge import kernels
-from hubmerge.io.reader import CHUNK, StepReader
+from hubmerge import kernels, measure_kernels
+from hubmerge.io.reader import CHUNK, InputFiles, StepReader, Workspace
+from hubmerge.measures import Array, PerGroup, Ranks
+from hubmerge.method import Stage
+from hubmerge.plan_types import Step
 
-__all__ = ["gram_matrix", "magnitude_thresholds", "spans"]
+__all__ = ["Known", "Staged", "TensorMeasure", "random_key", "row_length", "row_units", "spans"]
 
-Array = npt.NDArray[Any]
+Block = tuple[int, Array, tuple[Array, ...]]
+"""The index of the first entry, the base's bits (the first parent's without a base), every operand as float32."""
 
 
 def spans(start: int, stop: int, size: int = CHUNK) -> Iterator[tuple[int, int]]:
@@ -22,29 +29,236 @@ def spans(start: int, stop: int, size: int = CHUNK) -> Iterator[tuple[int, int]]
         yield low, min(low + size, stop)
 
 
-def magnitude_thresholds(reader: StepReader, densities: tuple[float, ...]) -> tuple[np.float32, ...]:
-    """For every parent the exact k-th largest magnitude of its delta, k = max(1, int(density * entries)); 0 keeps all.
+def row_length(shape: Sequence[int]) -> int:
+    """Entries of a row along the last dimension; a tensor without dimensions is one row."""
+    return shape[-1] if shape else 1
 
-    Two passes: a histogram of the upper 16 bits of the magnitudes finds the bin, one of the lower 15 bits the number in it.
-    Counts are integers, so that the order of reading does not matter.
-    """
-    count, parents = reader.step.output.numel, len(reader.step.operands)
-    kept = [max(1, int(density * count)) for density in densities]
-    if all(k >= count for k in kept):
-        return (np.float32(0),) * parents
-    high = np.zeros((parents, 1 << 16), np.int64)
-    low = np.zeros((parents, 1 << 15), np.int64)
-    for first, last in spans(0, count):
-        base, *deltas = reader.read(first, last)
-        kernels.high_magnitudes_kernel()(base, tuple(deltas), high)
-    bins, rest = zip(*(_bin_of(high[p], k) for p, k in enumerate(kept)), strict=True)
-    upper = np.array(bins, np.uint32)
-    for first, last in spans(0, count):
-        base, *deltas = reader.read(first, last)
-        kernels.low_magnitudes_kernel()(base, tuple(deltas), upper, low)
-    lower = [_bin_of(low[p], k)[0] for p, k in enumerate(rest)]
-    thresholds = ((upper << np.uint32(15)) | np.array(lower, np.uint32)).view(np.float32)
-    return tuple(np.float32(0) if k >= count else t for k, t in zip(kept, thresholds, strict=True))
+
+def row_units(shape: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ranges of whole rows, about `kernels.GRAM_BLOCK` entries each and never less than a row: they fix the order of sums."""
+    columns = row_length(shape)
+    return spans(0, math.prod(shape), max(1, kernels.GRAM_BLOCK // max(1, columns)) * max(1, columns))
+
+
+def random_key(seed: int, parent: str, tensor: str) -> np.uint64:
+    """What makes the random numbers of one parent's tensor its own: 64 bits of a hash of the three."""
+    text = f"{seed}\n{parent}\n{tensor}".encode()
+    return np.uint64(int.from_bytes(hashlib.sha256(text).digest()[:8], "little"))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a merge before its tensors: the recipe's seed, and what stages found for pools of tensors, by name."""
+
+    seed: int = 0
+    pools: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A stage and what it knows of each parent: what deltas go through before anything is asked about them."""
+
+    stage: Stage
+    states: tuple[tuple[Any, ...], ...]
+
+    def apply(self, operands: tuple[Array, ...], offset: int, columns: int) -> None:
+        """Put float32 deltas through the stage, in place; whole rows where the stage works on rows."""
+        for values, state in zip(operands, self.states, strict=True):
+            if self.stage.per == "row":
+                measure_kernels.staged_rows_kernel(self.stage.rule)(values, columns, state, offset)
+            else:
+                measure_kernels.staged_kernel(self.stage.rule)(values, state, offset, values)
+
+
+class TensorMeasure:
+    """`Measure` of one step's tensor, or of all tensors of the steps of a pool (entries and `ranked` only)."""
+
+    def __init__(
+        self, reader: StepReader, *, staged: Staged | None = None, known: Known = Known(), pooled: Any = None
+    ) -> None:
+        self._reader = reader
+        self._staged = staged
+        self._seed = known.seed
+        self._steps: tuple[Step, ...] = (reader.step,)
+        self._jobs = 1
+        self.pooled = pooled
+        self.entries = reader.step.output.numel
+        self.parents = len(reader.step.operands)
+        self.shape = reader.step.output.shape
+
+    @classmethod
+    def of_pool(cls, steps: Sequence[Step], files: InputFiles, jobs: int) -> TensorMeasure:
+        """The measure of all tensors of `steps` together, which are read on `jobs` threads."""
+        measure = cls(StepReader(steps[0], files, Workspace()))
+        measure._steps, measure._jobs = tuple(steps), jobs
+        measure.entries = sum(step.output.numel for step in steps)
+        measure.shape = (measure.entries,)
+        return measure
+
+    @property
+    def keys(self) -> tuple[np.uint64, ...]:
+        reader = self._reader
+        names = [reader.files.name(operand) for operand in reader.step.operands]
+        return tuple(random_key(self._seed, name, reader.step.output.name) for name in names)
+
+    def gram(self) -> Array:
+        step, reader = self._reader.step, self._reader
+        gram = np.zeros((self.parents, self.parents))
+        if self._staged is not None:
+            for _, base, operands in self._blocks(reader):
+                bits = tuple(operand.view(np.uint32) for operand in operands)
+                kernels.gram_kernel("weight")(base, bits, gram)
+            return gram
+        run = kernels.gram_kernel("delta" if step.base else "weight")
+        for first, last in spans(0, self.entries):
+            chunks = reader.read(first, last)
+            for low, high in spans(0, last - first, kernels.GRAM_BLOCK):
+                block = tuple(chunk[low:high] for chunk in chunks)
+                run(block[0], block[1:] if step.base else block, gram)
+        return gram
+
+    def gram_rows(self) -> Array:
+        columns = row_length(self.shape)
+        grams = np.zeros((self.entries // columns if columns else 0, self.parents, self.parents))
+        lanes = np.empty(measure_kernels.LANES)
+        for offset, _, operands in self._blocks(self._reader, whole_rows=True):
+            part = grams[offset // columns : (offset + operands[0].size) // columns]
+            measure_kernels.row_grams_kernel(True)(operands, columns, lanes, part)
+        return grams
+
+    def gram_columns(self) -> Array:
+        columns = math.prod(self.shape[1:])
+        grams, lanes = np.zeros((columns, self.parents, self.parents)), np.empty(measure_kernels.LANES)
+        flat = (self.shape[0] if self.shape else 1, columns)
+        for _, _, operands in self._blocks(self._reader, whole_rows=True, shape=flat):
+            measure_kernels.row_grams_kernel(False)(operands, columns, lanes, grams)
+        return grams
+
+    def rows(self, rule: Callable[..., None], width: int) -> Array:
+        columns = row_length(self.shape)
+        lines = np.zeros((self.entries // columns if columns else 0, width))
+        run, reader = measure_kernels.row_lines_kernel(rule), self._reader
+        weights = measure_kernels.operands_kernel(False)
+        for low, high in row_units(self.shape):
+            chunks = reader.read(low, high)
+            singles = reader.workspace.take("lines", "<u4", len(chunks) * (high - low)).reshape(len(chunks), -1)
+            weights(chunks[0], chunks, tuple(singles))
+            run(
+                singles.view(np.float32), 1 if reader.step.base else 0, columns, lines[low // columns : high // columns]
+            )
+        return lines
+
+    def ranked(self, ranks: Ranks, score: Callable[..., Any] | None = None, *arguments: Any) -> tuple[Array, ...]:
+        scores = self.parents if score is None else 1
+        if not callable(ranks) and all(not 1 <= k <= self.entries for wanted in ranks for k in wanted):
+            return tuple(np.array([_outside(k) for k in wanted], np.float32) for wanted in ranks)
+
+        def count_high(reader: StepReader) -> tuple[Array, Array]:
+            counts, zeros = np.zeros((scores, 1 << 16), np.int64), np.zeros(scores, np.int64)
+            run = measure_kernels.high_counts_kernel()
+            for values in self._scored(reader, score, arguments):
+                for j, one in enumerate(values):
+                    zeros[j] += run(one.view(np.uint32), counts[j])
+            return counts, zeros
+
+        counts, zeros = (sum(parts) for parts in zip(*self._each(count_high), strict=True))
+        wanted = ranks(tuple(int(self.entries - zero) for zero in zeros)) if callable(ranks) else ranks  # type: ignore[union-attr]
+        places = [
+            [_bin_of(counts[j], k) if 1 <= k <= self.entries else None for k in row] for j, row in enumerate(wanted)
+        ]  # type: ignore[index]
+        bins = [np.array(sorted({place[0] for place in row if place}), np.uint32) for row in places]
+
+        def count_low(reader: StepReader) -> list[Array]:
+            low = [np.zeros((len(high), 1 << 15), np.int64) for high in bins]
+            run = measure_kernels.low_counts_kernel()
+            for values in self._scored(reader, score, arguments):
+                for one, high, found in zip(values, bins, low, strict=True):
+                    if high.size:
+                        run(one.view(np.uint32), high, found)
+            return low
+
+        lows: list[Array] = [sum(parts) for parts in zip(*self._each(count_low), strict=True)]  # type: ignore[misc]
+        return tuple(
+            np.array(
+                [
+                    _outside(k) if place is None else _number(place, high, low)
+                    for k, place in zip(row, found, strict=True)
+                ],
+                np.float32,
+            )
+            for row, found, high, low in zip(wanted, places, bins, lows, strict=True)
+        )
+
+    def sums(self, rule: Callable[..., Any], *arguments: Any) -> tuple[float, ...]:
+        lanes, totals = np.empty(measure_kernels.LANES), [0.0] * self.parents
+        run = measure_kernels.total_kernel(False)
+        for numbers in self._scored(self._reader, rule, arguments, outputs=self.parents):
+            for j, one in enumerate(numbers):
+                totals[j] += run(one, lanes)
+        return tuple(totals)
+
+    def kept(self, rule: Callable[..., Any], states: Sequence[tuple[Any, ...]]) -> tuple[tuple[float, float], ...]:
+        lanes, run = np.empty(measure_kernels.LANES), measure_kernels.total_kernel(True)
+        stage, reader = measure_kernels.staged_kernel(rule), self._reader
+        sums = np.zeros((self.parents, 2))
+        for offset, _, operands in self._blocks(reader):
+            out = reader.workspace.take("kept", "<f4", operands[0].size)
+            for k, (values, state) in enumerate(zip(operands, states, strict=True)):
+                stage(values, state, offset, out)
+                sums[k] += run(values, lanes), run(out, lanes)
+        return tuple((float(before), float(after)) for before, after in sums)
+
+    def _each(self, work: Callable[[StepReader], Any]) -> list[Any]:
+        """What `work` finds in every tensor, in the order of the steps."""
+        if len(self._steps) == 1:
+            return [work(self._reader)]
+        files = self._reader.files
+        with ThreadPoolExecutor(self._jobs) as pool:
+            return list(pool.map(lambda step: work(StepReader(step, files, Workspace())), self._steps))
+
+    def _blocks(
+        self, reader: StepReader, *, whole_rows: bool = False, shape: Sequence[int] | None = None
+    ) -> Iterator[Block]:
+        """Every operand as float32, behind the stage, `kernels.GRAM_BLOCK` entries at a time, or in units of whole rows."""
+        step, workspace = reader.step, reader.workspace
+        run = measure_kernels.operands_kernel(step.base is not None)
+        columns = row_length(step.output.shape)
+        by_row = whole_rows or (self._staged is not None and self._staged.stage.per == "row")
+        for first, last in row_units(shape or step.output.shape) if by_row else spans(0, step.output.numel):
+            chunks = reader.read(first, last)
+            for low, high in ((0, last - first),) if by_row else spans(0, last - first, kernels.GRAM_BLOCK):
+                bits = tuple(workspace.take(f"operand{k}", "<u4", high - low) for k in range(self.parents))
+                block = tuple(chunk[low:high] for chunk in chunks)
+                run(block[0], block[1:] if step.base else block, bits)
+                operands = tuple(one.view(np.float32) for one in bits)
+                if self._staged is not None:
+                    self._staged.apply(operands, first + low, columns)
+                yield first + low, block[0], operands
+
+    def _scored(
+        self, reader: StepReader, rule: Callable[..., Any] | None, arguments: tuple[Any, ...], outputs: int = 0
+    ) -> Iterator[tuple[Array, ...]]:
+        """A rule's float32 numbers for every entry, block by block; the operands themselves without a rule."""
+        if rule is None:
+            yield from (operands for _, _, operands in self._blocks(reader))
+            return
+        shape = reader.step.output.shape
+        group = arguments[0] if arguments and isinstance(arguments[0], PerGroup) else None
+        rest = tuple(np.float32(a) if isinstance(a, float) else a for a in (arguments[1:] if group else arguments))
+        columns = max(1, row_length(shape) if group is None or group.by == "row" else math.prod(shape[1:]))
+        run = measure_kernels.scores_kernel(rule, outputs, group.by if group else "none")
+        table = group.table if group else np.zeros((1, 1), np.float32)
+        values = (np.float32(0),) * table.shape[1]
+        entry = (np.float32(0),) * self.parents
+        for offset, _, operands in self._blocks(reader):
+            outs = tuple(reader.workspace.take(f"score{j}", "<f4", operands[0].size) for j in range(max(1, outputs)))
+            run(operands, entry, table, values, columns, offset, rest, outs)
+            yield outs
+
+
+def _outside(k: int) -> float:
+    """The k-th largest of numbers of which there are fewer, or the "zeroth" that none of them reaches."""
+    return math.inf if k < 1 else 0.0
 
 
 def _bin_of(counts: Array, k: int) -> tuple[int, int]:
@@ -55,18 +269,8 @@ def _bin_of(counts: Array, k: int) -> tuple[int, int]:
     return len(counts) - 1 - position, k - before
 
 
-def gram_matrix(reader: StepReader, operand: str) -> Array:
-    """Inner products of the parents' operands, float64 (parents, parents).
-
-    Blocks have a fixed length and are added in order, so that the sums depend on nothing but the tensors.
-    """
-    step = reader.step
-    parents = len(step.operands)
-    gram = np.zeros((parents, parents))
-    run = kernels.gram_kernel(operand)
-    for first, last in spans(0, step.output.numel):
-        chunks = reader.read(first, last)
-        for low, high in spans(0, last - first, kernels.GRAM_BLOCK):
-            block = tuple(chunk[low:high] for chunk in chunks)
-            run(block[0], block[1:] if step.base else block, gram)
-    return gram
+def _number(place: tuple[int, int], high: Array, low: Array) -> np.float32:
+    """The number behind a place in the upper bits, from the counts of the lower ones."""
+    upper, rest = place
+    lower, _ = _bin_of(low[int(np.searchsorted(high, upper))], rest)
+    return np.float32(np.uint32(upper << 15 | lower).view(np.float32))

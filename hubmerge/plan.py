@@ -60,7 +60,8 @@ def plan_models(
     method = recipe.method
     donor = index[recipe.base_model] if recipe.base_model else 0
     parents = tuple(index[reference] for reference in recipe.parents)
-    base = donor if method.base == "required" else None
+    has_base = method.base == "required" or (method.base == "optional" and recipe.base_model is not None)
+    base = donor if has_base else None
     drafts = draft_steps(recipe, models, parents, base, donor)
     layout = lay_out([(draft.name, draft.dtype, draft.shape) for draft in drafts], recipe.output.shard_size)
     _check_files(len(layout.sizes), recipe.output.shard_size)

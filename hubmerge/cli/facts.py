@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -70,10 +69,10 @@ def _facts(name: str) -> dict[str, Any]:
         "name": name,
         "summary": method.summary,
         "kind": method.kind,
-        "base": "optional" if method.base == "none" else "required",
+        "base": "optional" if method.base in {"none", "optional"} else "required",
         "parents": [fewest, most],
         "parameters": parameters,
-        "explanation": inspect.getdoc(method.rule),
+        "explanation": method.explanation,
         "paper": method.paper,
         "revision": method.revision,
     }

@@ -7,34 +7,25 @@ from collections.abc import Sequence
 from numpy import float32
 from pydantic import Field
 
-from hubmerge.method import Parameters, PerParent, entrywise, merge_method
+from hubmerge.method import MergeMethod, Parameters, PerParent, compose, entrywise, recorded, register, register_combine
 from hubmerge.ops.signs import elected_sign
 from hubmerge.ops.trim import trim_by_magnitude
 
-__all__ = ["TiesParameters", "ties"]
+__all__ = ["SIGN_CONSENSUS", "SignConsensusParameters", "sign_consensus"]
 
 
-class TiesParameters(Parameters):
+class SignConsensusParameters(Parameters):
     weight: PerParent[float] = Field(1.0, description="coefficient of this parent's delta, also in the election")
-    density: PerParent[float] = Field(1.0, gt=0, le=1, description="kept share of a delta's entries, the largest ones")
     lambda_: float = Field(1.0, alias="lambda", description="scale of the merged delta")
     normalize: bool = Field(True, description="divide by the weights of the agreeing parents")
 
 
-@merge_method(
-    "ties",
-    parameters=TiesParameters,
-    operand="delta",
-    before=trim_by_magnitude("density"),
-    paper="Yadav et al. 2023, TIES-Merging, arXiv:2306.01708",
-)
 @entrywise
-def ties(deltas: Sequence[float32], weight: Sequence[float32], lambda_: float32, normalize: bool) -> float32:
+def sign_consensus(deltas: Sequence[float32], weight: Sequence[float32], lambda_: float32, normalize: bool) -> float32:
     """Elect one sign for the entry by weighted sum; average the parents that agree.
 
-    deltas, weight: one float32 per parent, deltas trimmed, in recipe order.  Returns the merged delta of the entry.
-    A delta of zero agrees with nobody.  Differs from the paper (section 4): trims per tensor instead of per model and
-    weighs before the election, as mergekit does.
+    deltas, weight: one float32 per parent, in recipe order.  Returns the merged delta of the entry.
+    A delta of zero agrees with nobody.
     """
     sign = elected_sign(deltas, weight)
     total = share = float32(0)
@@ -43,3 +34,21 @@ def ties(deltas: Sequence[float32], weight: Sequence[float32], lambda_: float32,
             total += delta * w
             share += w
     return lambda_ * (total / share if normalize and share != 0 else total)
+
+
+SIGN_CONSENSUS: MergeMethod = recorded(
+    "sign_consensus",
+    sign_consensus,
+    parameters=SignConsensusParameters,
+    operand="delta",
+    paper="Yadav et al. 2023, TIES-Merging, arXiv:2306.01708",
+)
+register_combine(SIGN_CONSENSUS)
+register(
+    compose(
+        SIGN_CONSENSUS,
+        trim_by_magnitude,
+        name="ties",
+        about="Trim each delta to its largest entries, elect one sign for the entry, average the parents that agree.",
+    )
+)

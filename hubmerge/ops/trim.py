@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 from numpy import float32
+from pydantic import Field
 
-from hubmerge.method import Stage
+from hubmerge.method import Measure, Parameters, PerParent, Stage
 
-__all__ = ["keep_large", "trim_by_magnitude"]
+__all__ = ["MagnitudeParameters", "keep_large", "trim_by_magnitude"]
+
+
+class MagnitudeParameters(Parameters):
+    density: PerParent[float] = Field(1.0, gt=0, le=1, description="kept share of a delta's entries, the largest ones")
 
 
 def keep_large(delta: float32, index: int, state: tuple[float32]) -> float32:  # noqa: ARG001 - every stage is given the index
@@ -14,10 +23,11 @@ def keep_large(delta: float32, index: int, state: tuple[float32]) -> float32:  #
     return delta if abs(delta) >= state[0] else float32(0)
 
 
-def trim_by_magnitude(parameter: str) -> Stage:
-    """Keep the largest entries of each delta of each tensor: a share `parameter` of them.
+def _thresholds(measure: Measure, values: Mapping[str, Any]) -> Sequence[tuple[np.float32]]:
+    every = measure.entries + 1  # a rank that no entry has gives 0, and 0 keeps all
+    kept = [max(1, int(density * measure.entries)) for density in values["density"]]
+    ranks = [[k if k < measure.entries else every] for k in kept]
+    return [(found[0],) for found in measure.ranked(ranks)]
 
-    The threshold is the exact k-th largest magnitude with k = max(1, int(share * entries)).  Entries that tie with the
-    k-th all survive, so that the outcome does not depend on an order; slightly more than k can be kept.
-    """
-    return Stage("trim_by_magnitude", parameter, "magnitude", keep_large)
+
+trim_by_magnitude = Stage("magnitude", MagnitudeParameters, keep_large, _thresholds, passes=2)

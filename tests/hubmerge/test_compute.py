@@ -15,7 +15,7 @@ from zoo import bfloat16, merge_tensors, random_values, read_model, recipe, stor
 from hubmerge import MergeError, PlanError, build_plan, measure, merge
 from hubmerge.compute import compute, passes
 from hubmerge.io.reader import InputFiles, StepReader, Workspace
-from hubmerge.measure import gram_matrix, magnitude_thresholds
+from hubmerge.measure import TensorMeasure
 
 METHODS = ("linear", "slerp", "task_arithmetic", "ties", "iso_c")
 
@@ -155,11 +155,11 @@ def test_a_threshold_is_the_exact_kth_largest_magnitude(
     stored = stored_as(np.array(values, np.float32), dtype)
     reader, files = reader_of(tmp_path_factory.mktemp("models"), np.zeros_like(stored), stored, stored)
     with files:
-        thresholds = magnitude_thresholds(reader, (density, 1.0))
-    k = max(1, int(density * len(values)))
+        k = max(1, int(density * len(values)))
+        found = TensorMeasure(reader).ranked([[k, 0], [len(values), 1, len(values) + 1]])
     magnitudes = np.sort(np.abs(np.array(merge_free(stored))))
-    assert thresholds[0] == (0 if k >= len(values) else magnitudes[-k])
-    assert thresholds[1] == 0
+    assert found[0].tolist() == [magnitudes[-k], math.inf]
+    assert found[1].tolist() == [magnitudes[0], magnitudes[-1], 0]
 
 
 def merge_free(stored: np.ndarray) -> np.ndarray:
@@ -175,8 +175,9 @@ def test_measures_do_not_depend_on_the_size_of_a_chunk(
     reader, files = reader_of(tmp_path, base, first, second)
     monkeypatch.setattr(measure, "spans", lambda low, high, size=chunk: _spans(low, high, size))
     with files:
-        thresholds = magnitude_thresholds(reader, (0.3, 0.01))
-        gram = gram_matrix(reader, "delta")
+        ranks = [[int(0.3 * base.size)], [int(0.01 * base.size)]]
+        thresholds = tuple(found[0] for found in TensorMeasure(reader).ranked(ranks))
+        gram = TensorMeasure(reader).gram()
     deltas = [np.sort(np.abs(parent - base).ravel()) for parent in (first, second)]
     assert thresholds == (deltas[0][-int(0.3 * base.size)], deltas[1][-int(0.01 * base.size)])
     rows = np.array([(parent - base).astype(np.float64).ravel() for parent in (first, second)])

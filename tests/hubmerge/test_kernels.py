@@ -35,7 +35,7 @@ def as_float32(value: Any) -> Any:
 
 
 def run_kernel(method: MergeMethod, base: Any, parents: Any, arguments: Any, out: Any, thresholds: Any) -> int:
-    run = kernels.merge_kernel(method.rule, method.operand, method.before)
+    run = kernels.merge_kernel(method.rule, method.operand, method.before.rule if method.before else None)
     entry = (np.float32(0),) * len(parents)
     state = tuple((np.float32(threshold),) for threshold in thresholds)
     return int(run(base, parents, entry, state, arguments, out, 0))

@@ -1,0 +1,229 @@
+"""The compiled passes of measures: operands and scores as float32 chunks, histograms of magnitudes, sums by blocks.
+
+A measure first writes what it is about (deltas, staged deltas, scores) as float32 into buffers that stay in the processor's
+cache; the passes over these buffers know nothing of methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.extending import register_jitable
+from numpy import float32
+
+from hubmerge.kernels import compiled
+from hubmerge.ops.bits import load, replaced
+
+__all__ = [
+    "LANES",
+    "high_counts_kernel",
+    "low_counts_kernel",
+    "operands_kernel",
+    "row_grams_kernel",
+    "row_lines_kernel",
+    "scores_kernel",
+    "staged_kernel",
+    "staged_rows_kernel",
+    "total_kernel",
+]
+
+LANES = 64
+"""Interleaved sums of a block, added one after the other in the end: a fixed order that fills the vector registers."""
+
+
+@cache
+def operands_kernel(minus_base: bool) -> Callable[..., Any]:
+    """``run(base, parents, outs)``: each parent's weights, or their differences from the base's, as float32 bits."""
+
+    def run(base: Any, parents: Any, outs: Any) -> None:
+        for k in range(len(parents)):
+            chunk, out = parents[k], outs[k]
+            for i in range(out.size):
+                value = load(chunk[i])
+                if minus_base:
+                    value = float32(value - load(base[i]))
+                out[i] = np.float32(value).view(np.uint32)
+
+    return compiled(run)
+
+
+@cache
+def staged_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """``run(values, state, offset, out)``: `out` becomes ``rule(value, offset + i, state)``, both float32 arrays."""
+    rule_ = njit(rule, error_model="numpy")
+
+    def run(values: Any, state: Any, offset: Any, out: Any) -> None:
+        for i in range(out.size):
+            out[i] = rule_(values[i], offset + i, state)
+
+    return compiled(run)
+
+
+@cache
+def staged_rows_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """``run(values, columns, state, offset)``: ``rule(row, index, state)`` on every row of float32 `values`, in place."""
+    rule_ = njit(rule, error_model="numpy")
+
+    def run(values: Any, columns: Any, state: Any, offset: Any) -> None:
+        for low in range(0, values.size, columns):
+            rule_(values[low : low + columns], offset + low, state)
+
+    return compiled(run)
+
+
+@cache
+def scores_kernel(rule: Callable[..., Any], outputs: int, by: str) -> Callable[..., Any]:
+    """``run(operands, entry, table, values, columns, offset, arguments, outs)``: a rule's numbers for every entry.
+
+    operands: float32 arrays of the parents; outs: as many float32 arrays as `outputs`; with 0 the rule returns one number
+    for the only one.  by: "row" or "column" hands the rule `values`, the entry's line of `table`, after the entries.
+    """
+    rule_ = njit(rule, error_model="numpy")
+
+    def run(
+        operands: Any, entry: Any, table: Any, values: Any, columns: Any, offset: Any, arguments: Any, outs: Any
+    ) -> None:
+        row, column = offset // columns, offset % columns
+        for i in range(outs[0].size):
+            for k in range(len(operands)):
+                entry = replaced(entry, k, operands[k][i])
+            if by == "none":
+                scored = rule_(entry, *arguments)
+            else:
+                group = row if by == "row" else column
+                for j in range(len(values)):
+                    values = replaced(values, j, table[group, j])
+                scored = rule_(entry, values, *arguments)
+                column += 1
+                if column == columns:
+                    row, column = row + 1, 0
+            if outputs == 0:
+                outs[0][i] = scored
+            else:
+                for k in range(len(outs)):
+                    outs[k][i] = scored[k]
+
+    return compiled(run)
+
+
+@cache
+def high_counts_kernel() -> Callable[..., Any]:
+    """``run(bits, counts) -> zeros``: count magnitudes by the upper 16 of their 31 bits; how many are zero.
+
+    bits: float32 bits; counts: int64 of 65,536, added to.
+    """
+
+    def run(bits: Any, counts: Any) -> Any:
+        zeros = 0
+        for i in range(bits.size):
+            magnitude = bits[i] & np.uint32(0x7FFFFFFF)
+            counts[magnitude >> np.uint32(15)] += 1
+            zeros += magnitude == np.uint32(0)
+        return zeros
+
+    return compiled(run)
+
+
+@cache
+def low_counts_kernel() -> Callable[..., Any]:
+    """``run(bits, high, counts)``: count the lower 15 bits of the magnitudes whose upper 16 are ``high[j]``, in ``counts[j]``.
+
+    high: uint32 (n,), different ones; counts: int64 (n, 32768), added to.
+    """
+
+    def run(bits: Any, high: Any, counts: Any) -> None:
+        for j in range(high.size):
+            wanted = high[j]
+            for i in range(bits.size):
+                magnitude = bits[i] & np.uint32(0x7FFFFFFF)
+                if magnitude >> np.uint32(15) == wanted:
+                    counts[j, magnitude & np.uint32(0x7FFF)] += 1
+
+    return compiled(run)
+
+
+@cache
+def total_kernel(magnitudes: bool) -> Callable[..., Any]:
+    """``run(values, lanes) -> float64``: the sum of a block's float32 numbers, or of their magnitudes, in a fixed order.
+
+    lanes: float64 scratch of `LANES`.
+    """
+
+    def run(values: Any, lanes: Any) -> Any:
+        lanes[:] = 0.0
+        whole = values.size // LANES * LANES
+        for low in range(0, whole, LANES):
+            for j in range(LANES):
+                value = np.float64(values[low + j])
+                lanes[j] += abs(value) if magnitudes else value
+        for j in range(values.size - whole):
+            value = np.float64(values[whole + j])
+            lanes[j] += abs(value) if magnitudes else value
+        total = 0.0
+        for j in range(LANES):
+            total += lanes[j]
+        return total
+
+    return compiled(run)
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _inner(a: Any, b: Any, lanes: Any) -> Any:
+    """The inner product of two float32 rows in float64, in a fixed order."""
+    lanes[:] = 0.0
+    whole = a.size // LANES * LANES
+    for low in range(0, whole, LANES):
+        for j in range(LANES):
+            lanes[j] += np.float64(a[low + j]) * np.float64(b[low + j])
+    for j in range(a.size - whole):
+        lanes[j] += np.float64(a[whole + j]) * np.float64(b[whole + j])
+    total = 0.0
+    for j in range(LANES):
+        total += lanes[j]
+    return total
+
+
+@cache
+def row_grams_kernel(by_row: bool) -> Callable[..., Any]:
+    """``run(operands, columns, lanes, grams)``: inner products of whole rows, one after the other, into `grams`.
+
+    operands: float32 arrays of whole rows.  by_row: grams is float64 (rows, parents, parents), one for each row, and set;
+    otherwise (columns, parents, parents), one for each column, and added to row after row.
+    """
+
+    def run(operands: Any, columns: Any, lanes: Any, grams: Any) -> None:
+        for low in range(0, operands[0].size, columns):
+            for k in range(len(operands)):
+                for m in range(k + 1):
+                    left, right = operands[k][low : low + columns], operands[m][low : low + columns]
+                    if by_row:
+                        product = _inner(left, right, lanes)
+                        grams[low // columns, k, m] = product
+                        grams[low // columns, m, k] = product
+                    else:
+                        for j in range(columns):
+                            grams[j, k, m] += np.float64(left[j]) * np.float64(right[j])
+                            if m != k:
+                                grams[j, m, k] = grams[j, k, m]
+
+    return compiled(run)
+
+
+@cache
+def row_lines_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """``run(weights, first, columns, lines)``: ``rule(base's row, parents' rows, line)`` for every row.
+
+    weights: float32 (inputs, entries) of whole rows, the base the first; first: index of the first parent; lines: float64
+    (rows, width).
+    """
+    rule_ = njit(rule, error_model="numpy")
+
+    def run(weights: Any, first: Any, columns: Any, lines: Any) -> None:
+        for low in range(0, weights.shape[1], columns):
+            rule_(weights[0, low : low + columns], weights[first:, low : low + columns], lines[low // columns])
+
+    return compiled(run)
