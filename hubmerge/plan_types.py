@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from hubmerge.adapters import LowRank
 from hubmerge.io.shards import INDEX_NAME, Layout
@@ -14,9 +18,20 @@ from hubmerge.recipe import Recipe
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import TensorMeta
 
-__all__ = ["Action", "CarriedFile", "Download", "Operand", "Plan", "PlannedParent", "Step"]
+__all__ = [
+    "Action",
+    "CarriedFile",
+    "Download",
+    "Operand",
+    "Plan",
+    "PlannedParent",
+    "RowFill",
+    "RowMap",
+    "Step",
+]
 
 Action = Literal["merge", "average", "count", "copy"]
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +39,61 @@ class Operand:
     """One parent's tensor in one step: bytes on disk, and the adapter's term on top.
 
     parent: index into `Plan.parents`.  in_adapter: the bytes are in the adapter's file, which replaces the tensor.
+    rows: for embeddings and heads whose vocabulary is not the output's: where each row of the output is read.
     """
 
     parent: int
     tensor: TensorMeta
     low_rank: LowRank | None = None
     in_adapter: bool = False
+    rows: RowMap | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowFill:
+    """Rows that a parent lacks and that are read from another's tensor.
+
+    operand: the other's tensor, its rows as stored.  at: rows of the output, ascending; rows: the other's rows for them;
+    shares: float32 factors, 1 for a row taken over, 1/n for one of n that are averaged.
+    """
+
+    operand: Operand
+    at: Numbers
+    rows: Numbers
+    shares: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowMap:
+    """Where the rows of a tensor in the output's vocabulary come from, for one parent.
+
+    own: for every token the parent's row, -1 where it has none.  fills: the rows it lacks, summed over the fills; those in
+    none are zero.  padding: rows after those of the tokens, each the mean of the rows before it.
+    """
+
+    own: Numbers
+    fills: tuple[RowFill, ...] = ()
+    padding: int = 0
+
+    @property
+    def size(self) -> int:
+        """Rows of the output."""
+        return int(self.own.size) + self.padding
+
+    @property
+    def moves_only(self) -> bool:
+        """Whether every row is one that is stored, or zero: nothing is computed."""
+        return not self.padding and all(bool((fill.shares == 1).all()) for fill in self.fills)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the map, as hex."""
+        found = hashlib.sha256(f"{self.padding}".encode() + self.own.tobytes())
+        for fill in self.fills:
+            found.update(f"{fill.operand.parent} {fill.operand.tensor.name}".encode())
+            for array in (fill.at, fill.rows, fill.shares):
+                found.update(array.tobytes())
+        return found.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +113,14 @@ class Step:
 
     @property
     def inputs(self) -> tuple[Operand, ...]:
-        """Everything read, the base first."""
+        """Everything that is combined, the base first."""
         return (self.base, *self.operands) if self.base else self.operands
+
+    @property
+    def read(self) -> tuple[Operand, ...]:
+        """Every tensor that is read: the inputs, and what fills rows that they lack."""
+        fills = (fill.operand for operand in self.inputs if operand.rows for fill in operand.rows.fills)
+        return (*self.inputs, *fills)
 
 
 @dataclass(frozen=True, slots=True)
