@@ -41,7 +41,9 @@ class StateDict:
             raise PlanError(f"a state dict is a mapping of names to tensors, got {what}", where=name, hint=hint)
         left = frozenset(leave_out)
         given = {key: value for key, value in tensors.items() if key not in left}
-        self.tensors = {k: np.asarray(value) if isinstance(value, np.generic) else value for k, value in given.items()}
+        self.tensors: dict[str, Any] = {
+            k: np.asarray(value) if isinstance(value, np.generic) else value for k, value in given.items()
+        }
         self.kinds: dict[str, Kind] = {}
         faults: list[HubmergeError] = []
         rows: dict[str, Any] = {}

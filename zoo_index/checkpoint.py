@@ -13,13 +13,14 @@ from typing import Any
 from zoo_index.errors import CheckpointError
 from zoo_index.header import PREFIX_BYTES, Header, header_length, parse_header
 from zoo_index.hub import ModelSource
+from zoo_index.quantised import quantised_fault
 from zoo_index.tensors import TensorTable
+from zoo_index.unread_formats import no_config_fault, no_weights_fault
 
 __all__ = ["ADAPTER_WEIGHTS", "read_adapter_table", "read_config", "read_json", "read_tensor_table"]
 
 SINGLE, INDEX, ADAPTER_WEIGHTS = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
 _SHARD = re.compile(r"model-\d{5,}-of-\d{5,}\.safetensors\Z")
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def read_json(source: ModelSource, name: str) -> dict[str, Any] | None:
@@ -41,21 +42,10 @@ def read_config(source: ModelSource) -> dict[str, Any]:
     """The model's config.json; refuses a folder without one and a quantised model."""
     config = read_json(source, "config.json")
     if config is None:
-        adapter = "adapter_config.json" in source.files()
-        raise CheckpointError(
-            "an adapter, not a model" if adapter else "no config.json, so this is not a model folder",
-            where=_where(source),
-            hint="name its base too: base+adapter" if adapter else "name the folder that from_pretrained would take",
-        )
-    parts = (config, *(value for key, value in config.items() if key.endswith("_config") and isinstance(value, dict)))
-    quantisation = next((part["quantization_config"] for part in parts if part.get("quantization_config")), None)
-    if quantisation:
-        kind = quantisation.get("quant_method", "unknown") if isinstance(quantisation, dict) else "unknown"
-        raise CheckpointError(
-            f"the model is quantised ({kind}); its packed numbers cannot be averaged",
-            where=_where(source),
-            hint="use the unquantised model it was made from",
-        )
+        raise no_config_fault(source)
+    fault = quantised_fault(config, source)
+    if fault is not None:
+        raise fault
     return config
 
 
@@ -76,7 +66,7 @@ def read_tensor_table(source: ModelSource) -> TensorTable:
         return _table({SINGLE: _header(source, SINGLE, files[SINGLE])})
     if INDEX in files:
         return _sharded_table(source, files)
-    raise _no_weights(source, files)
+    raise no_weights_fault(source, read_json(source, "config.json"))
 
 
 def read_adapter_table(source: ModelSource) -> TensorTable:
@@ -142,22 +132,3 @@ def _sharded_table(source: ModelSource, files: Mapping[str, int]) -> TensorTable
             says, has = weight_map.get(name, "nothing about it"), held.get(name, "no shard")
             raise CheckpointError(f"tensor {name!r}: the index says {says}, {has} holds it", where=where, hint=hint)
     return _table(headers)
-
-
-def _no_weights(source: ModelSource, files: Mapping[str, int]) -> CheckpointError:
-    where = _where(source)
-    if ADAPTER_WEIGHTS in files:
-        return CheckpointError("an adapter, not a model", where=where, hint="name its base too: base+adapter")
-    gguf = [name for name in files if name.endswith(".gguf")]
-    if gguf:
-        return CheckpointError(
-            f"only GGUF weights ({gguf[0]})", where=where, hint="use the safetensors model it was made from"
-        )
-    pickles = [name for name in files if name.endswith(_PICKLES) and not name.startswith("training_args")]
-    if pickles:
-        return CheckpointError(
-            f"only pickled weights ({pickles[0]}), which can run code when read",
-            where=where,
-            hint="load it with transformers in an environment you trust; its save_pretrained writes safetensors",
-        )
-    return CheckpointError("no safetensors weights", where=where, hint=f"expected {SINGLE} or {INDEX}")

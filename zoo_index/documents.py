@@ -12,9 +12,12 @@ from typing import Literal
 
 from zoo_index.checkpoint import ADAPTER_WEIGHTS, read_adapter_table, read_config, read_json, read_tensor_table
 from zoo_index.errors import CheckpointError, HubmergeError
+from zoo_index.float8 import float8_scheme, split_scales
+from zoo_index.front_matter import front_matter
 from zoo_index.hub import ModelSource
 from zoo_index.merge_recipes import find_recipe, parse_recipe, trained_from
 from zoo_index.plain import Json, one_line, plain
+from zoo_index.quantised import packed_fault, quantisation_of
 from zoo_index.tensors import TensorTable
 
 __all__ = ["CARD_TEXT", "Kind", "Reading", "fault_sentence", "kind_of", "read_files"]
@@ -81,12 +84,26 @@ def read_files(source: ModelSource) -> Reading:
         except CheckpointError as fault:
             refusals.append(fault_sentence(fault))
         warnings += _own_code(documents["config.json"])
-    try:
-        table = read_adapter_table(source) if kind == "adapter" else read_tensor_table(source)
-    except CheckpointError as fault:
-        table = None
+    table, fault = _read_table(source, kind, documents.get("config.json", {}))
+    if fault is not None and (table is None or not refusals):
         refusals.append(fault_sentence(fault))
     return Reading(kind, documents, table, tuple(refusals), tuple(warnings))
+
+
+def _read_table(
+    source: ModelSource, kind: Kind, config: Mapping[str, Json]
+) -> tuple[TensorTable | None, CheckpointError | None]:
+    """The tensors (without the scales of float8 weights), and what keeps them from being merged."""
+    try:
+        if kind == "adapter":
+            return read_adapter_table(source), None
+        table = read_tensor_table(source)
+        quantisation = quantisation_of(config)
+        scheme = float8_scheme(quantisation) if quantisation is not None else None
+        table, _, _ = split_scales(table, scheme, str(source.pinned))
+    except CheckpointError as fault:
+        return None, fault
+    return table, packed_fault(table, config, source)
 
 
 def fault_sentence(fault: HubmergeError) -> str:
@@ -131,33 +148,12 @@ def _read_card(source: ModelSource) -> tuple[dict[str, dict[str, Json]], str | N
         text = _text(source, "README.md").removeprefix("\ufeff")
     except CheckpointError as fault:
         return {}, f"README.md: {fault_sentence(fault)}"
-    metadata, complaint = _front_matter(text)
+    metadata, complaint = front_matter(text)
     said: dict[str, Json] = {"recipe": find_recipe(text), "trained_from": trained_from(text)}
     said = {key: value for key, value in said.items() if value is not None}
     documents = {"README.md": metadata, CARD_TEXT: said}
-    return {name: content for name, content in documents.items() if content}, complaint
-
-
-def _front_matter(card: str) -> tuple[dict[str, Json], str | None]:
-    """The front matter of README.md and, when there is one that cannot be read, a warning."""
-    import yaml
-
-    lines = card.splitlines()
-    if not lines or lines[0].rstrip() != "---":
-        return {}, None
-    end = next((i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), None)
-    if end is None:
-        return {}, "README.md: its front matter has no end (a line of ---)"
-    try:
-        value = yaml.safe_load("\n".join(lines[1:end]))
-        if value is not None and not isinstance(value, dict):
-            return {}, "README.md: its front matter is not a mapping"
-        return _as_object(plain(value or {}, where="README.md")), None
-    except HubmergeError as fault:
-        return {}, f"README.md: {fault_sentence(fault)}"
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        # safe_load raises ValueError and TypeError for impossible dates and for keys that cannot be keys
-        return {}, f"README.md: its front matter is not YAML ({one_line(str(error))})"
+    told = {name: content for name, content in documents.items() if content}
+    return told, f"README.md: {complaint}" if complaint else None
 
 
 def _as_object(value: Json) -> dict[str, Json]:

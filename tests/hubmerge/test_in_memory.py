@@ -141,8 +141,10 @@ def test_every_fault_of_a_call_is_told_at_once_in_its_own_words() -> None:
 
 def test_shapes_and_names_that_do_not_go_together_are_told_for_all_parents() -> None:
     assert faults_of("linear", [w(1, 2), w(1), {"v": np.zeros(2)}]) == [
-        "parents[0] and parents[1] have different shapes: w is [2] vs [1] · 1 tensor · same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some",
-        "tensor 'v' of parents[2] is not in parents[0]; tensor 'w' of parents[0] is not in parents[2] · parents · every parent must have the same tensors; `hubmerge zoo compatible` finds such models",
+        "parents[0] and parents[1] have different shapes: w is [2] vs [1] · 1 tensor · "
+        "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some",
+        "tensor 'v' of parents[2] is not in parents[0]; tensor 'w' of parents[0] is not in parents[2] · parents · "
+        "every parent must have the same tensors; `hubmerge zoo compatible` finds such models",
     ]
 
 
