@@ -40,8 +40,11 @@ def row_units(shape: Sequence[int]) -> Iterator[tuple[int, int]]:
     return spans(0, math.prod(shape), max(1, kernels.GRAM_BLOCK // max(1, columns)) * max(1, columns))
 
 
-def random_key(seed: int, parent: str, tensor: str) -> np.uint64:
-    """What makes the random numbers of one parent's tensor its own: 64 bits of a hash of the three."""
+def random_key(seed: int, parent: int, tensor: str) -> np.uint64:
+    """What makes the random numbers of one parent's tensor its own: 64 bits of a hash of seed, place in the order and name.
+
+    The place, not the name: a folder that was moved, or tensors in memory, get the same numbers.
+    """
     text = f"{seed}\n{parent}\n{tensor}".encode()
     return np.uint64(int.from_bytes(hashlib.sha256(text).digest()[:8], "little"))
 
@@ -97,9 +100,8 @@ class TensorMeasure:
 
     @property
     def keys(self) -> tuple[np.uint64, ...]:
-        reader = self._reader
-        names = [reader.files.name(operand) for operand in reader.step.operands]
-        return tuple(random_key(self._seed, name, reader.step.output.name) for name in names)
+        step = self._reader.step
+        return tuple(random_key(self._seed, place, step.output.name) for place in range(len(step.operands)))
 
     def gram(self) -> Array:
         step, reader = self._reader.step, self._reader

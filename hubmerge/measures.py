@@ -52,7 +52,7 @@ class Measure(Protocol):
 
     @property
     def keys(self) -> tuple[np.uint64, ...]:
-        """One number per parent for random methods: a hash of the recipe's seed, the parent's name and the tensor's name."""
+        """One number per parent for random methods: a hash of the recipe's seed, the parent's place and the tensor's name."""
 
     @property
     def pooled(self) -> Any:
