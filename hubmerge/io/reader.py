@@ -7,17 +7,30 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from hubmerge.errors import MergeError
 from hubmerge.fetching import open_planned
-from hubmerge.plan_types import Operand, PlannedParent, Step
+from hubmerge.plan_types import Operand, PlannedParent, RowMap, Step
 from zoo_index.tensors import DType, TensorMeta
 
-__all__ = ["CHUNK", "NUMPY", "InputFiles", "StepReader", "Workspace", "read_at", "singles"]
+if TYPE_CHECKING:
+    from hubmerge.io.rows import RowReader
+
+__all__ = [
+    "CHUNK",
+    "NUMPY",
+    "InputFiles",
+    "StepReader",
+    "StoppedError",
+    "Workspace",
+    "read_at",
+    "singles",
+    "to_singles",
+]
 
 CHUNK = 1 << 18
 """Entries read, computed and written at a time: the buffers of a few parents stay in the processor's cache."""
@@ -37,6 +50,15 @@ def singles(bits: Array) -> Array:
     if bits.dtype == np.uint16:
         return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return bits.view(np.float32)
+
+
+def to_singles(stored: Array, dtype: DType, out: Array) -> None:
+    """Write stored entries into `out`, float32 of the same shape; a float64 beyond float32 becomes infinite, and is reported so."""
+    if dtype is DType.BF16:
+        np.left_shift(stored, 16, out=out.view("<u4"), dtype=np.uint32, casting="unsafe")
+    else:
+        with np.errstate(over="ignore"):
+            np.copyto(out, stored, casting="same_kind")
 
 
 class InputFiles:
@@ -107,19 +129,38 @@ def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
     return len(data)
 
 
-class Workspace:
-    """Named buffers of one worker; a buffer grows when more is asked for and is never given back."""
+class StoppedError(Exception):
+    """The work was stopped from outside: the reason is not here."""
 
-    def __init__(self) -> None:
+
+class Workspace:
+    """Named buffers of one worker; a buffer grows when more is asked for and is never given back.
+
+    stop: once it is set, no buffer is handed out any more: the work ends at its next chunk.
+    """
+
+    def __init__(self, stop: threading.Event | None = None) -> None:
         self._buffers: dict[str, Array] = {}
+        self._stop = stop
 
     def take(self, name: str, dtype: str, size: int) -> Array:
         """An uninitialised array of `size` elements; the next call with this name overwrites it."""
+        if self._stop is not None and self._stop.is_set():
+            raise StoppedError
         needed = size * np.dtype(dtype).itemsize
         held = self._buffers.get(name)
         if held is None or held.nbytes < needed:
             held = self._buffers[name] = np.empty(needed, np.uint8)
         return held[:needed].view(dtype)
+
+
+def _is_plain(operand: Operand) -> bool:
+    """Whether all that is read of an input is bfloat16, as it is."""
+    if operand.tensor.dtype is not DType.BF16 or operand.low_rank is not None:
+        return False
+    return operand.rows is None or (
+        operand.rows.moves_only and all(_is_plain(fill.operand) for fill in operand.rows.fills)
+    )
 
 
 class StepReader:
@@ -129,9 +170,13 @@ class StepReader:
         self.step = step
         self.files = files
         self.workspace = workspace
-        plain = all(operand.tensor.dtype is DType.BF16 and operand.low_rank is None for operand in step.inputs)
-        self.bits = "<u2" if plain else "<u4"
+        self.bits = "<u2" if all(map(_is_plain, step.inputs)) else "<u4"
         self._factors: dict[int, tuple[Array, Array]] = {}
+        self._in_rows = {
+            slot: self._row_reader(slot, operand, operand.rows)
+            for slot, operand in enumerate(step.inputs)
+            if operand.rows is not None
+        }
 
     def read(self, start: int, stop: int) -> tuple[Array, ...]:
         """Entries `start` to `stop` of every input, the base first; valid until the next call on this workspace."""
@@ -145,7 +190,16 @@ class StepReader:
         self.files.read_into(view, operand.parent, meta, start * stored.itemsize, operand.in_adapter)
         return stored
 
+    def _row_reader(self, slot: int, operand: Operand, rows: RowMap) -> RowReader:
+        from hubmerge.io.rows import Buffers, RowReader
+
+        columns = self.step.output.numel // max(1, rows.size)
+        buffers = Buffers(self.bits, slot, self.workspace)
+        return RowReader(operand, rows, columns, buffers, self.files, self._read_factors)
+
     def _chunk(self, slot: int, operand: Operand, start: int, stop: int) -> Array:
+        if slot in self._in_rows:
+            return self._in_rows[slot].read(start, stop).view(self.bits)
         stored = self.raw(operand, start, stop, slot)
         dtype = operand.tensor.dtype
         if self.bits == "<u2":
@@ -153,11 +207,7 @@ class StepReader:
         if dtype is DType.F32 and operand.low_rank is None:
             return stored.view("<u4")
         single = self.workspace.take(f"single{slot}", "<f4", stop - start)
-        if dtype is DType.BF16:
-            np.left_shift(stored, 16, out=single.view("<u4"), dtype=np.uint32, casting="unsafe")
-        else:
-            with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is reported as not finite
-                np.copyto(single, stored, casting="same_kind")
+        to_singles(stored, dtype, single)
         if operand.low_rank is not None:
             self._add_low_rank(slot, operand, single, start)
         return single.view("<u4")
