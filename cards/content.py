@@ -20,7 +20,8 @@ from cards.parents import ParentFacts, read_parents
 from cards.public import public_manifest
 from cards.publish_plan import PublishFile, as_file
 from cards.weight_names import RECIPE_NAME, holds_only_recipe, is_weights
-from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
+from hubmerge.io.digests import file_sha256
+from hubmerge.manifest import MANIFEST_NAME, FileDigest, Manifest, read_manifest
 from zoo_index.hub import LocalFolder
 from zoo_index.reference import ModelRef, PinnedRef
 
@@ -62,7 +63,7 @@ def gather(out: Path, kind: Kind | None, *, name: str, place: str) -> Content:
     kind = kind or _kind_of(out, present)
     _check_kind(kind, out, manifest)
     names = {name for name in manifest.files if name in present and not (kind == "recipe" and is_weights(name))}
-    texts = {MANIFEST_NAME: public_manifest(manifest).to_json()}
+    texts: dict[str, str] = {}
     if kind == "recipe":
         texts[RECIPE_NAME] = recipe_text(manifest)
     front: dict[str, Any] = {}
@@ -75,17 +76,40 @@ def gather(out: Path, kind: Kind | None, *, name: str, place: str) -> Content:
             front = read_front_matter(texts[CARD_NAME])
         except (CardError, ValueError):
             front = {}  # the card's check says what is wrong with it
+    files = {each: as_file(source, each, texts.get(each)) for each in names | texts.keys()}
+    manifest = _digested(manifest, source, present, {each: file.sha256 for each, file in files.items()})
+    texts[MANIFEST_NAME] = public_manifest(manifest).to_json()
+    files[MANIFEST_NAME] = as_file(source, MANIFEST_NAME, texts[MANIFEST_NAME])
     parents = read_parents(manifest)
     return Content(
         source=source,
         manifest=manifest,
         kind=kind,
-        files=tuple(as_file(source, each, texts.get(each)) for each in sorted(names | texts.keys())),
+        files=tuple(files[each] for each in sorted(files)),
         texts=texts,
         card=front,
         parents=parents,
         verdict=judge_licences([each.licence for parent in parents for each in parent.models]),
     )
+
+
+def _digested(
+    manifest: Manifest, source: LocalFolder, present: Mapping[str, int], known: Mapping[str, str]
+) -> Manifest:
+    """The manifest with the digests that a merge with --no-digest left out, from the files as they are now."""
+    missing = manifest.undigested
+    gone = next((name for name in missing if name not in present), None)
+    if gone is not None:
+        raise PublishError(
+            f"{MANIFEST_NAME} has no sha256 of {gone}, and the file is not here to make one",
+            where=str(source.folder),
+            hint="merge again",
+        )
+    made = {name: known.get(name) or file_sha256(source.path(name)) for name in missing}
+    files = {
+        name: FileDigest(size=file.size, sha256=made.get(name, file.sha256)) for name, file in manifest.files.items()
+    }
+    return manifest.model_copy(update={"files": files})
 
 
 def recipe_text(manifest: Manifest) -> str:

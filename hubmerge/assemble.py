@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
 from hubmerge.destination import keep_parents_safe
 from hubmerge.errors import ManifestError, PlanError, shown
-from hubmerge.execute import execute
 from hubmerge.fetching import check_disks, fetch_parents
 from hubmerge.io.reader import InputFiles
 from hubmerge.io.sample import sample_digests
 from hubmerge.io.writer import MAX_NAME_BYTES, OutputFolder, sweep
-from hubmerge.manifest import MANIFEST_NAME, FileDigest, Manifest, ParentRecord, read_manifest
+from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
 from hubmerge.plan import DEFAULT_MEMORY, build_plan
-from hubmerge.plan_types import Plan, PlannedParent, Step
+from hubmerge.plan_types import Plan
 from hubmerge.recipe import Recipe
-from hubmerge.version import __version__
+from hubmerge.record import file_digests, manifest_of
+from hubmerge.weights import Written, write_weights
 
-__all__ = ["Merged", "file_digest", "merge", "merge_plan"]
+__all__ = ["Merged", "merge", "merge_plan"]
 
 Progress = Callable[[int], None]
 
@@ -40,26 +35,31 @@ def merge(
     fresh: bool = False,
     overwrite: bool = False,
     strict: bool = False,
+    digest: bool = True,
 ) -> Manifest:
     """Merge models into the folder `out` and return its manifest.
 
     recipe: a YAML file, a mapping, or a `Recipe`.  jobs: worker threads, default the cores at hand.  memory: bytes the
-    workers' buffers may take.  fresh: discard what another interrupted merge left in OUT.partial.  overwrite: replace an
-    `out` that is something else.  strict: warnings are errors.  A finished `out` of the same plan is returned as it is.
+    workers' buffers may take.  fresh: discard what an interrupted merge left in OUT.partial.  overwrite: replace an
+    `out` that is something else.  strict: warnings are errors.  digest: without it the manifest has no sha256 of the
+    weights (publishing computes them).  A finished `out` of the same plan is returned as it is; one that was interrupted,
+    by whatever, is gone on with, and ends with the same bytes.
 
     Raises `RecipeError`, `PlanError`, `CheckpointError` or `ModelNotFoundError` before any weight is read, `MergeError`
-    while it runs; then `out` is untouched and nothing else is left behind.
+    while it runs, `MergeInterrupted` (a KeyboardInterrupt) by Ctrl-C; then `out` is untouched, and the text says whether
+    OUT.partial stays to go on from.
     """
     plan = build_plan(recipe, jobs=jobs, memory=memory, strict=strict)
-    return merge_plan(plan, out, fresh=fresh, overwrite=overwrite).manifest
+    return merge_plan(plan, out, fresh=fresh, overwrite=overwrite, digest=digest).manifest
 
 
 @dataclass(frozen=True)
 class Merged:
-    """The outcome of `merge_plan`: the manifest, and whether `out` held this merge before."""
+    """The outcome of `merge_plan`: the manifest, whether `out` held this merge before, and else what was written."""
 
     manifest: Manifest
     already_done: bool
+    written: Written | None = None
 
 
 def merge_plan(
@@ -68,12 +68,16 @@ def merge_plan(
     *,
     fresh: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
-    accept: Callable[[Manifest], None] | None = None,
+    digest: bool = True,
+    progress: Progress = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
+    accept: Callable[[Manifest], None] = lambda _: None,
 ) -> Merged:
     """Carry out `plan` into the folder `out`; see `merge`.
 
-    accept: is shown the manifest of the complete merge before it becomes `out`; when it raises, `out` stays as it was.
+    progress: is called with the bytes of tensors done since the last call.  note: is told in a sentence what was found of an
+    interrupted merge.  accept: is shown the manifest of the complete merge before it becomes `out`; when it raises, `out`
+    stays as it was.
     """
     target = Path(out).resolve() if Path(out).is_symlink() else Path(out)  # a link stays, what it leads to is replaced
     _check_name(target)
@@ -82,29 +86,31 @@ def merge_plan(
         finished = _finished(plan, files, target, overwrite=overwrite)
         if finished is not None:
             sweep(target)
-            if accept is not None:
-                accept(finished)
+            accept(finished)
             return Merged(finished, already_done=True)
         check_disks(plan, target)
         fetch_parents(plan)
         samples = sample_digests(plan, files)
         with OutputFolder(target, plan.hash, fresh=fresh, replace=overwrite) as folder:
-            folder.reserve(plan.layout.headers, plan.layout.sizes)
-
-            def sink(step: Step, first: int, entries: npt.NDArray[Any]) -> None:
-                folder.write(step.output.file, step.output.start + first * entries.itemsize, entries)
-
-            execute(plan, sink, progress=progress)
+            written = write_weights(plan, folder, samples, digest=digest, progress=progress, note=note)
             for name, text in plan.texts.items():
                 folder.write_file(name, text.encode())
             for file in plan.carried:
                 folder.copy_file(file.name, files.path(file.parent, file.name))
-            manifest = _manifest(plan, samples, _digests(folder.partial, plan.jobs))
-            if accept is not None:
-                accept(manifest)
+            manifest = manifest_of(plan, samples, file_digests(plan, folder.partial, written.digests))
+            _accept(manifest, accept, folder)
             folder.write_file(MANIFEST_NAME, manifest.to_json().encode())
             folder.publish()
-    return Merged(manifest, already_done=False)
+    return Merged(manifest, already_done=False, written=written)
+
+
+def _accept(manifest: Manifest, accept: Callable[[Manifest], None], folder: OutputFolder) -> None:
+    """Doing a merge again that was not accepted would end in the same way: nothing of it is kept."""
+    try:
+        accept(manifest)
+    except BaseException:
+        folder.forget()
+        raise
 
 
 def _check_name(out: Path) -> None:
@@ -152,69 +158,3 @@ def _all_there(manifest: Manifest, out: Path) -> bool:
     return all(
         (out / name).is_file() and (out / name).stat().st_size == file.size for name, file in manifest.files.items()
     )
-
-
-def file_digest(path: Path) -> FileDigest:
-    """Size and sha256 of a file."""
-    with path.open("rb") as file:
-        return FileDigest(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def _digests(folder: Path, jobs: int) -> dict[str, FileDigest]:
-    names = sorted(
-        Path(root, name).relative_to(folder).as_posix()
-        for root, _, files in os.walk(folder)
-        for name in files
-        if not name.startswith(".")
-    )
-    with ThreadPoolExecutor(jobs) as pool:
-        return dict(zip(names, pool.map(file_digest, (folder / name for name in names)), strict=True))
-
-
-def _manifest(plan: Plan, samples: tuple[str, ...], files: dict[str, FileDigest]) -> Manifest:
-    method = plan.method
-    return Manifest(
-        hubmerge_version=__version__,
-        plan_hash=plan.hash,
-        recipe=plan.recipe.to_dict(),
-        method=method.name,
-        method_revision=method.revision,
-        paper=method.paper,
-        seed=plan.recipe.seed,
-        reproducible="exact" if method.kind == "entrywise" else "tolerance",
-        parents=tuple(_record(parent, sample) for parent, sample in zip(plan.parents, samples, strict=True)),
-        config_donor=str(plan.parents[plan.config_donor].reference),
-        tokenizer_donor=None if plan.tokenizer_donor is None else str(plan.parents[plan.tokenizer_donor].reference),
-        dtype=plan.dtype,
-        parameters=plan.parameters,
-        tensors={
-            "merged": plan.count("merge"),
-            "copied": plan.count("copy"),
-            "averaged": plan.count("average"),
-            "counted": plan.count("count"),
-        },
-        warnings=plan.warnings,
-        versions=_versions(method.kind == "matrix"),
-        files=files,
-    )
-
-
-def _record(parent: PlannedParent, sample: str) -> ParentRecord:
-    adapter = parent.reference.adapter
-    return ParentRecord(
-        reference=str(parent.reference.model),
-        role=parent.role,
-        commit=parent.commit,
-        adapter=str(adapter) if adapter else None,
-        adapter_commit=parent.adapter_commit,
-        headers=dict(parent.headers),
-        sample=sample,
-        parameters=dict(parent.parameters),
-    )
-
-
-def _versions(with_torch: bool) -> dict[str, str]:
-    from importlib.metadata import version
-
-    names = ("numba", "numpy", *(("torch",) if with_torch else ()))
-    return {"python": platform.python_version()} | {name: version(name) for name in names}

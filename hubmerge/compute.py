@@ -189,7 +189,7 @@ def _refuse_damaged(files: InputFiles, operand: Operand, numbers: Array, low: in
         raise MergeError(
             f"tensor {operand.tensor.name!r} of {files.name(operand)} is not finite: entry {low + int(wrong[0])} is {numbers[wrong[0]]}",
             where=str(files.path(operand.parent, operand.tensor.file, operand.in_adapter)),
-            hint="this parent is damaged; nothing was written",
+            hint="this parent is damaged",
         )
 
 

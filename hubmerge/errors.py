@@ -6,7 +6,16 @@ from typing import Any
 
 from zoo_index.errors import HubmergeError
 
-__all__ = ["ManifestError", "MergeError", "PlanError", "RecipeError", "VerifyError", "shown"]
+__all__ = [
+    "HubmergeError",
+    "ManifestError",
+    "MergeError",
+    "MergeInterrupted",
+    "PlanError",
+    "RecipeError",
+    "VerifyError",
+    "shown",
+]
 
 _LONGEST = 80
 
@@ -21,6 +30,10 @@ class PlanError(HubmergeError):
 
 class MergeError(HubmergeError):
     """The merge failed while it ran: a number that is not finite, a full disk, a file that changed."""
+
+
+class MergeInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a merge; its text says what is left of the work."""
 
 
 class ManifestError(HubmergeError):

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from hubmerge.errors import MergeError, PlanError
+from hubmerge.io.writer import partial_of
 from hubmerge.plan_types import Plan, PlannedParent
 from hubmerge.sizes import size_text
 from zoo_index.errors import CheckpointError
@@ -26,10 +27,16 @@ def open_planned(parent: PlannedParent, in_adapter: bool = False) -> ModelSource
 
 
 def check_disks(plan: Plan, out: Path) -> None:
-    """`PlanError` when the disk of `out` or that of the Hub cache has no room for what will be written there."""
+    """`PlanError` when the disk of `out` or that of the Hub cache has no room for what will be written there.
+
+    What an interrupted merge of `out` takes up counts as room: it is gone on with, or discarded.
+    """
     wanted: dict[int, int] = {}
     places: dict[int, Path] = {}
-    for folder, size in ((out, plan.bytes_written), (hub_cache_folder(), plan.bytes_to_download)):
+    for folder, size in (
+        (out, plan.bytes_written - _taken(partial_of(out))),
+        (hub_cache_folder(), plan.bytes_to_download),
+    ):
         place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
         disk = place.stat().st_dev
         places.setdefault(disk, place)
@@ -42,6 +49,13 @@ def check_disks(plan: Plan, out: Path) -> None:
                 where=str(places[disk]),
                 hint="free some space, or choose an OUT (or HF_HOME) on another disk",
             )
+
+
+def _taken(folder: Path) -> int:
+    """Bytes of the disk that the files of `folder` take up; files that are not all there take less than their size."""
+    if not folder.is_dir() or folder.is_symlink():
+        return 0
+    return sum(getattr(state, "st_blocks", 0) * 512 for state in (path.lstat() for path in folder.iterdir()))
 
 
 def fetch_parents(plan: Plan) -> None:

@@ -24,10 +24,10 @@ class _Record(BaseModel):
 
 
 class FileDigest(_Record):
-    """One file of the merge: size in bytes, sha256 as hex."""
+    """One file of the merge: size in bytes, sha256 as hex; None for weights that were merged with --no-digest."""
 
     size: int
-    sha256: str
+    sha256: str | None = None
 
 
 class ParentRecord(_Record):
@@ -76,6 +76,11 @@ class Manifest(_Record):
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     files: dict[str, FileDigest]
+
+    @property
+    def undigested(self) -> tuple[str, ...]:
+        """Files whose sha256 is not recorded."""
+        return tuple(name for name, file in self.files.items() if file.sha256 is None)
 
     @field_validator("files")
     @classmethod

@@ -8,7 +8,7 @@ from pathlib import Path
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import PlanError, VerifyError
 from hubmerge.manifest import MANIFEST_NAME, Manifest
-from hubmerge.published import open_published, published_plan
+from hubmerge.published import open_published, published_plan, refuse_undigested
 from hubmerge.token import as_token
 
 __all__ = ["materialize"]
@@ -21,7 +21,7 @@ def materialize(
     revision: str | None = None,
     token: str | None = None,
     overwrite: bool = False,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Manifest:
     """Write the model that the merge in `source` stands for to the new folder `out`, and return its manifest.
 
@@ -36,6 +36,7 @@ def materialize(
         )
     with as_token(token):
         plan, manifest = published_plan(opened)
+        refuse_undigested(manifest, str(opened.pinned))
 
         def accept(made: Manifest) -> None:
             wrong = _differences(manifest, made)

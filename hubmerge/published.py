@@ -29,6 +29,7 @@ __all__ = [
     "open_published",
     "published_kind",
     "published_plan",
+    "refuse_undigested",
 ]
 
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
@@ -116,6 +117,7 @@ def check_weights(plan: Plan, manifest: Manifest, where: str) -> None:
     The files' bytes are made once more and hashed, never written.  Methods that multiply matrices give other last digits on
     another machine: for those only the names and sizes are compared.
     """
+    refuse_undigested(manifest, where)
     recorded = {name: file for name, file in manifest.files.items() if name.endswith(".safetensors")}
     sizes = {name: file.size for name, file in recorded.items()}
     if sizes != dict(plan.layout.sizes):
@@ -129,6 +131,16 @@ def check_weights(plan: Plan, manifest: Manifest, where: str) -> None:
     text = json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n"
     if "config.json" in manifest.files and _sha256(text) != manifest.files["config.json"].sha256:
         raise _other(where, "config.json has another sha256")
+
+
+def refuse_undigested(manifest: Manifest, where: str) -> None:
+    """`VerifyError` for the manifest of a merge without digests, with which nothing can be compared."""
+    if manifest.undigested:
+        raise VerifyError(
+            f"its manifest records no sha256 of {manifest.undigested[0]}",
+            where=where,
+            hint="it was merged with --no-digest; `hubmerge publish` adds the digests",
+        )
 
 
 def _other(where: str, what: str) -> VerifyError:

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hubmerge.assemble import file_digest
 from hubmerge.errors import VerifyError
 from hubmerge.execute import execute
 from hubmerge.fetching import fetch_parents
+from hubmerge.io.digests import file_sha256
 from hubmerge.io.reader import NUMPY, InputFiles, read_at, singles
 from hubmerge.io.sample import sample_digests
 from hubmerge.manifest import Manifest, read_manifest
@@ -26,6 +26,8 @@ from zoo_index.errors import HubmergeError
 from zoo_index.tensors import DType
 
 __all__ = ["Check", "Verification", "verify_merge"]
+
+Level = Literal["exact", "tolerance", "recorded", "sizes"]
 
 _TOLERANCE = {DType.F64: 1e-5, DType.F32: 1e-5, DType.F16: 2**-9, DType.BF16: 2**-6}
 """Relative to the largest magnitude of a tensor: what another BLAS may change."""
@@ -43,16 +45,18 @@ class Check:
 @dataclass(frozen=True)
 class Verification:
     """The outcome.  level: ``exact`` (derived again from the parents, byte for byte), ``tolerance`` (derived again within
-    the tolerance of matrix methods), ``recorded`` (the digests of the manifest only, since the parents are not here).
+    the tolerance of matrix methods), ``recorded`` (the digests of the manifest only, since the parents are not here),
+    ``sizes`` (not even those: it was merged without digests).
     """
 
     folder: str
-    level: Literal["exact", "tolerance", "recorded"]
+    level: Level
     checks: tuple[Check, ...]
 
     @property
     def passed(self) -> bool:
-        return all(check.passed is not False for check in self.checks)
+        """Whether nothing is wrong, and something better than sizes says so."""
+        return self.level != "sizes" and all(check.passed is not False for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "passed": self.passed}
@@ -72,14 +76,16 @@ def verify_merge(
     files = _check_files(manifest, path)
     derivation, level = (
         _check_derivation(manifest, path, jobs, fetch=fetch)
-        if files.passed
+        if files.passed is not False
         else (Check("derivation", None, "not tried: the files are not those of the merge"), "recorded")
     )
+    if level == "recorded" and manifest.undigested:
+        level = "sizes"
     checks = [files, derivation]
     if reload:
         checks.append(
             _check_reload(path)
-            if files.passed
+            if files.passed is not False
             else Check("reload", None, "not tried: the files are not those of the merge")
         )
     return Verification(str(folder), level, tuple(checks))
@@ -91,7 +97,7 @@ def _check_files(manifest: Manifest, folder: Path) -> Check:
         path = folder / name
         if not path.is_file():
             wrong.append(f"{name} is missing")
-        elif path.stat().st_size != recorded.size or file_digest(path) != recorded:
+        elif path.stat().st_size != recorded.size or (recorded.sha256 and file_sha256(path) != recorded.sha256):
             wrong.append(f"{name} was changed")
     known = set(manifest.files) | {"hubmerge.json", "README.md", ".gitattributes", "LICENSE", "NOTICE"}
     stray = sorted(
@@ -102,12 +108,15 @@ def _check_files(manifest: Manifest, folder: Path) -> Check:
     wrong += [f"{name} does not belong to the merge" for name in stray]
     if wrong:
         return Check("files", False, "; ".join(wrong))
-    return Check("files", True, f"{len(manifest.files)} files have the size and sha256 of the manifest")
+    unknown = manifest.undigested
+    whole = f"{len(manifest.files) - len(unknown)} files have the size and sha256 of the manifest"
+    if unknown:
+        what = f"{len(unknown)} have its size, and it records no sha256 of them (--no-digest): {', '.join(unknown)}"
+        return Check("files", None, f"{whole}; {what}")
+    return Check("files", True, whole)
 
 
-def _check_derivation(
-    manifest: Manifest, folder: Path, jobs: int | None, *, fetch: bool
-) -> tuple[Check, Literal["exact", "tolerance", "recorded"]]:
+def _check_derivation(manifest: Manifest, folder: Path, jobs: int | None, *, fetch: bool) -> tuple[Check, Level]:
     try:
         plan = build_plan(Recipe.parse(manifest.recipe), jobs=jobs, pins=pins_of(manifest))
     except HubmergeError as fault:
@@ -170,7 +179,7 @@ def _compare_files(plan: Plan, folder: Path) -> None:
         different += [
             file.name
             for file in plan.carried
-            if file_digest(folder / file.name) != file_digest(files.path(file.parent, file.name))
+            if file_sha256(folder / file.name) != file_sha256(files.path(file.parent, file.name))
         ]
     if different:
         raise VerifyError(f"{different[0]} differs from what its parents give", where=str(folder), hint="merge again")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +18,7 @@ from hubmerge.errors import PlanError, RecipeError
 from hubmerge.sizes import parse_size, size_text
 
 if TYPE_CHECKING:
+    from hubmerge.assemble import Merged
     from hubmerge.recipe import Recipe
 
 __all__ = ["merge", "plan", "verify"]
@@ -102,14 +106,18 @@ def merge(
     jobs: JobsOption = None,
     memory: MemoryOption = 2_000_000_000,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Discard what another interrupted merge left in OUT.partial.")
+        bool, typer.Option("--fresh", help="Discard what an interrupted merge left in OUT.partial.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an OUT that holds another merge.")] = False,
+    digest: Annotated[
+        bool,
+        typer.Option("--digest/--no-digest", help="Record sha256 of the weights; publishing adds what is missing."),
+    ] = True,
     strict: StrictOption = False,
     format: FormatOption = Format.table,  # noqa: A002 - the option's own name
     json: JsonOption = False,
 ) -> None:
-    """Merge the models of a recipe into the folder OUT."""
+    """Merge the models of a recipe into the folder OUT.  A merge that was interrupted is gone on with."""
     from hubmerge.assemble import merge_plan
     from hubmerge.plan import build_plan
 
@@ -123,8 +131,10 @@ def merge(
     if planned.downloads:
         output.note(f"to download: {size_text(planned.bytes_to_download)} in {len(planned.downloads)} files")
         output.calm_downloads()
-    with output.progress(f"merging {len(planned.steps)} tensors", total) as advance:
-        merged = merge_plan(planned, out, fresh=fresh, overwrite=overwrite, progress=advance)
+    with _interruptible(), output.progress(f"merging {len(planned.steps)} tensors", total) as advance:
+        merged = merge_plan(
+            planned, out, fresh=fresh, overwrite=overwrite, digest=digest, progress=advance, note=output.note
+        )
     manifest = merged.manifest
     seconds = time.perf_counter() - begun
 
@@ -135,10 +145,38 @@ def merge(
         counted = ", ".join(f"{count} {what}" for what, count in manifest.tensors.items() if count)
         output.say(
             f"{out}: {len(planned.steps)} tensors ({counted}), {size_text(total)} {manifest.dtype}, {seconds:.1f} s"
+            f"{_how_written(merged)}"
         )
         output.note(f"next: hubmerge verify {out}")
 
     output.emit(format, json, data=lambda: manifest.model_dump(mode="json"), table=table, quiet=lambda: [out])
+
+
+def _how_written(merged: Merged) -> str:
+    written = merged.written
+    if written is None:
+        return ""
+    digests = f"digests: {written.digest_seconds:.1f} s after the last write" if written.digests else "no digests"
+    return f"; {written.found_percent} % was found done; {digests}" if written.found else f"; {digests}"
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """End with one line and the exit code of the signal when the merge is ended by Ctrl-C or by SIGTERM."""
+    received = [signal.SIGINT]
+
+    def terminate(number: int, _frame: Any) -> None:
+        received.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as interrupted:
+        output.note(str(interrupted) or "interrupted: nothing was left behind")
+        sys.exit(128 + received[-1])
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def verify(
@@ -169,7 +207,12 @@ def verify(
     def table() -> None:
         for check in result.checks:
             output.say(f"{check.name:<11}{words[check.passed]:<8} {check.detail}")
-        output.say(f"{out}: {'verified, ' + levels[result.level] if result.passed else 'NOT what its manifest says'}")
+        if result.passed:
+            output.say(f"{out}: verified, {levels[result.level]}")
+        elif all(check.passed is not False for check in result.checks):
+            output.say(f"{out}: NOT verified: only its sizes are recorded, and it was not derived again")
+        else:
+            output.say(f"{out}: NOT what its manifest says")
 
     output.emit(
         format, json, data=result.to_dict, table=table, quiet=lambda: [result.level if result.passed else "failed"]

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from hubmerge.errors import MergeError
 from hubmerge.fetching import open_planned
+from hubmerge.io.float8 import float8_table, multiply_by_scales, scale_grid
 from hubmerge.plan_types import Operand, PlannedParent, RowMap, Step
-from zoo_index.tensors import DType, TensorMeta
+from zoo_index.tensors import DType, Scale, TensorMeta
 
 if TYPE_CHECKING:
     from hubmerge.io.rows import RowReader
@@ -38,9 +39,10 @@ CHUNK = 1 << 18
 NUMPY = {
     DType.F64: "<f8", DType.F32: "<f4", DType.F16: "<f2", DType.BF16: "<u2", DType.I64: "<i8", DType.I32: "<i4",
     DType.I16: "<i2", DType.I8: "i1", DType.U64: "<u8", DType.U32: "<u4", DType.U16: "<u2", DType.U8: "u1", DType.BOOL: "u1",
-    DType.C64: "<c8",
+    DType.C64: "<c8", DType.F8_E4M3: "u1", DType.F8_E5M2: "u1", DType.F8_E8M0: "u1",
 }  # fmt: skip
-"""How numpy sees a stored element; bfloat16 as its bits."""
+"""How numpy sees a stored element; bfloat16 and float8 as their bits."""
+_EIGHT_BITS = frozenset({DType.F8_E4M3, DType.F8_E5M2, DType.F8_E8M0})
 
 Array = npt.NDArray[Any]
 
@@ -56,6 +58,8 @@ def to_singles(stored: Array, dtype: DType, out: Array) -> None:
     """Write stored entries into `out`, float32 of the same shape; a float64 beyond float32 becomes infinite, and is reported so."""
     if dtype is DType.BF16:
         np.left_shift(stored, 16, out=out.view("<u4"), dtype=np.uint32, casting="unsafe")
+    elif dtype in _EIGHT_BITS:
+        np.take(float8_table(dtype), stored, out=out, mode="clip")  # any mode but "raise" writes without a buffer
     else:
         with np.errstate(over="ignore"):
             np.copyto(out, stored, casting="same_kind")
@@ -172,6 +176,7 @@ class StepReader:
         self.workspace = workspace
         self.bits = "<u2" if all(map(_is_plain, step.inputs)) else "<u4"
         self._factors: dict[int, tuple[Array, Array]] = {}
+        self._grids: dict[int, Array] = {}
         self._in_rows = {
             slot: self._row_reader(slot, operand, operand.rows)
             for slot, operand in enumerate(step.inputs)
@@ -208,9 +213,20 @@ class StepReader:
             return stored.view("<u4")
         single = self.workspace.take(f"single{slot}", "<f4", stop - start)
         to_singles(stored, dtype, single)
+        if operand.tensor.scale is not None:
+            self._multiply_by_scales(slot, operand, operand.tensor.scale, single, start)
         if operand.low_rank is not None:
             self._add_low_rank(slot, operand, single, start)
         return single.view("<u4")
+
+    def _multiply_by_scales(self, slot: int, operand: Operand, scale: Scale, single: Array, start: int) -> None:
+        if slot not in self._grids:
+            stored = np.empty(scale.tensor.numel, NUMPY[scale.tensor.dtype])
+            self.files.read_into(stored.view(np.uint8).data, operand.parent, scale.tensor, 0, operand.in_adapter)
+            numbers = np.empty(stored.size, np.float32)
+            to_singles(stored, scale.tensor.dtype, numbers)
+            self._grids[slot] = scale_grid(scale, numbers)
+        multiply_by_scales(single, start, scale, self._grids[slot])
 
     def _add_low_rank(self, slot: int, operand: Operand, single: Array, start: int) -> None:
         from hubmerge.kernels import add_low_rank
@@ -240,6 +256,6 @@ class StepReader:
             raise MergeError(
                 f"adapter tensor {meta.name!r} holds a number that is not finite",
                 where=str(self.files.path(parent, meta.file, True)),
-                hint="the adapter is damaged; nothing was published",
+                hint="the adapter is damaged",
             )
         return single

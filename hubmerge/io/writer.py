@@ -1,7 +1,8 @@
 """The output folder: work happens in OUT.partial, and one rename makes it OUT.
 
 An OUT that exists is replaced only when that was asked for, and only once the new one is complete.  OUT.partial belongs
-to one merge at a time.
+to one merge at a time, and stays when a merge ends before its end and something of it can be used again.  Nothing is
+brought to the disk before the rename, as in `cp`: after a power loss within seconds of it, `hubmerge verify` tells.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import os
 import shutil
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy.typing as npt
 
-from hubmerge.errors import MergeError, PlanError
+from hubmerge.errors import HubmergeError, MergeError, MergeInterrupted, PlanError
+from hubmerge.io.journal import JOURNAL_NAME, to_disk
 from hubmerge.io.lock import lock_folder
 
-__all__ = ["MAX_NAME_BYTES", "PARTIAL_MARK", "OutputFolder", "partial_of", "sweep"]
+__all__ = ["MAX_NAME_BYTES", "PARTIAL_MARK", "OutputFolder", "partial_of", "percent", "sweep"]
 
 PARTIAL_MARK = ".hubmerge-plan"
 """File in OUT.partial that holds the hash of the plan it belongs to."""
@@ -33,15 +36,26 @@ def partial_of(out: Path) -> Path:
     return out.with_name(out.name + ".partial")
 
 
-class OutputFolder:
-    """A context in which OUT.partial is filled; `publish` makes it OUT, leaving without it removes every trace.
+def percent(done: int, total: int) -> int:
+    """A share of some work that is not nothing: never 0, and 100 only for all of it."""
+    return max(1, 100 * done // total)
 
-    fresh: discard what another interrupted merge left in OUT.partial.  replace: an OUT that is there gives way.
+
+class OutputFolder:
+    """A context in which OUT.partial is filled; `publish` makes it OUT.
+
+    Leaving without it removes every trace, unless some of the work was counted by `keep`: then OUT.partial stays, and the next
+    merge of the same plan finds it.  Which of the two it was is added to the error: a `HubmergeError` says so in its hint,
+    an `OSError` becomes a `MergeError`, a KeyboardInterrupt a `MergeInterrupted`.
+
+    fresh: discard what an interrupted merge left in OUT.partial.  replace: an OUT that is there gives way.
     """
 
     def __init__(self, out: Path, plan_hash: str, *, fresh: bool = False, replace: bool = False) -> None:
         self.out = out
         self.partial = partial_of(out)
+        self._kept = 0
+        self._total = 0
         self._plan_hash = plan_hash
         self._fresh = fresh
         self._replace = replace
@@ -53,15 +67,14 @@ class OutputFolder:
 
     def __enter__(self) -> Self:
         try:
-            if os.path.lexists(self.partial):
-                self._take_over()
-            parent = self.out.parent
-            while not parent.exists():
-                self._made.append(parent)
-                parent = parent.parent
-            self.partial.mkdir(parents=True)
-            self._held = lock_folder(self.partial)
-            (self.partial / PARTIAL_MARK).write_text(self._plan_hash + "\n")
+            if not (os.path.lexists(self.partial) and self._take_over()):
+                parent = self.out.parent
+                while not parent.exists():
+                    self._made.append(parent)
+                    parent = parent.parent
+                self.partial.mkdir(parents=True)
+                self._held = lock_folder(self.partial)
+                (self.partial / PARTIAL_MARK).write_text(self._plan_hash + "\n")
         except (BlockingIOError, FileExistsError):
             raise PlanError(
                 f"another merge is writing {self.partial} at this moment",
@@ -75,10 +88,11 @@ class OutputFolder:
             ) from error
         return self
 
-    def _take_over(self) -> None:
-        """Discard what an interrupted merge left: the same plan's silently, another's only when asked.
+    def _take_over(self) -> bool:
+        """Make what an interrupted merge of this plan left ours, and return whether there was any; else discard it.
 
-        Raises `BlockingIOError` when it is not left but being written.
+        Raises `PlanError` for what another plan left, unless that may be discarded, and `BlockingIOError` when it is not
+        left but being written.
         """
         mark = self.partial / PARTIAL_MARK
         if self.partial.is_symlink() or not (mark.is_file() or _is_empty(self.partial)):
@@ -88,49 +102,98 @@ class OutputFolder:
                 hint="move it away, or choose another OUT",
             )
         held = lock_folder(self.partial)
+        keep = False
         try:
-            same = not mark.is_file() or mark.read_bytes().strip() == self._plan_hash.encode()
-            if not same and not self._fresh:
+            left = mark.read_text(errors="replace").strip() if mark.is_file() else ""
+            keep = left == self._plan_hash and not self._fresh
+            if left not in {"", self._plan_hash} and not self._fresh:
                 raise PlanError(
-                    f"{self.partial} is left from another merge than this plan ({self._plan_hash[:12]})",
+                    f"{self.partial} is left from another merge (plan {left[:12]}) than this (plan {self._plan_hash[:12]})",
                     where=str(self.out),
                     hint="--fresh discards it; or choose another OUT",
                 )
-            shutil.rmtree(self.partial)
+            if not keep:
+                _discard(self.partial)
         finally:
-            if held is not None:
+            if keep:
+                self._held = held
+            elif held is not None:
                 os.close(held)
+        return keep
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
-        if not self._published:  # else an OUT.partial that is here now is another merge's
+        if not (self._published or self._kept):  # published: an OUT.partial that is here now is another merge's
             self._remove()
         if self._held is not None:
             os.close(self._held)
             self._held = None
         if isinstance(error, OSError):
-            raise _failed(error, self.out) from error
+            raise _failed(error, self.out, self._left()) from error
+        if isinstance(error, KeyboardInterrupt):
+            raise MergeInterrupted(f"interrupted: {self._left()}") from error
+        if isinstance(error, HubmergeError):
+            for fault in error.faults:
+                fault.hint = "; ".join(part for part in (fault.hint, self._left()) if part)
+
+    def _left(self) -> str:
+        """What there is now, in words."""
+        if self._published:
+            return f"{self.out} is complete"
+        if not self._kept:
+            return "nothing was left behind"
+        return f"{self.partial} holds {percent(self._kept, self._total)} % of the merge; the same command goes on from there"
 
     def _remove(self) -> None:
-        shutil.rmtree(self.partial, ignore_errors=True)
+        with suppress(OSError):  # the error that led here is the one to tell
+            _discard(self.partial)
         for parent in self._made:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
+
+    def keep(self, count: int, total: int) -> None:
+        """Count bytes, of `total`, that the next merge of the same plan can use again; from any thread."""
+        with self._lock:
+            self._kept += count
+            self._total = total
+
+    def forget(self) -> None:
+        """Nothing of this can be used again."""
+        self._kept = 0
 
     def _close(self) -> None:
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
 
+    def open_complete(self, sizes: Mapping[str, int]) -> set[str]:
+        """Open those weight files that are here in their full size, and return their names."""
+        for name, size in sizes.items():
+            path = self.partial / name
+            if path.is_file() and not path.is_symlink() and path.stat().st_size == size:
+                self._descriptors[name] = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        return set(self._descriptors)
+
     def reserve(self, headers: Mapping[str, bytes], sizes: Mapping[str, int]) -> None:
-        """Create the weight files with their headers and their full size, so that a full disk shows before any work."""
+        """Create the weight files with their headers and their full size, so that a full disk shows before any work.
+
+        Those that `open_complete` opened keep what they hold.
+        """
         for name, header in headers.items():
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            descriptor = self._descriptors[name] = os.open(self.partial / name, flags, 0o644)
+            if name not in self._descriptors:
+                (self.partial / name).unlink(missing_ok=True)
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+                self._descriptors[name] = os.open(self.partial / name, flags, 0o644)
+            descriptor = self._descriptors[name]
             _reserve(descriptor, sizes[name])
             self._write_at(descriptor, memoryview(header), 0)
+
+    def sync(self) -> None:
+        """Bring what was written of the weight files to the disk."""
+        for descriptor in tuple(self._descriptors.values()):
+            to_disk(descriptor)
 
     def write(self, name: str, offset: int, entries: npt.NDArray[Any]) -> None:
         """Put an array's bytes at `offset` of a reserved file; any thread, any order."""
@@ -170,7 +233,7 @@ class OutputFolder:
                 raise MergeError(
                     f"{self.out} was made by something else while the merge ran",
                     where=str(self.out),
-                    hint="choose another OUT; nothing was left behind",
+                    hint="move it away",
                 )
             if aside.exists():
                 shutil.rmtree(aside)
@@ -200,7 +263,8 @@ def _reserve(descriptor: int, size: int) -> None:
 
 def sweep(out: Path) -> None:
     """Remove what publishing leaves beside and in `out`; a merge that was killed there leaves it to the next."""
-    (out / PARTIAL_MARK).unlink(missing_ok=True)
+    for name in (PARTIAL_MARK, JOURNAL_NAME):
+        (out / name).unlink(missing_ok=True)
     if _aside(out).exists():
         shutil.rmtree(_aside(out))
 
@@ -210,14 +274,21 @@ def _aside(out: Path) -> Path:
     return out.with_name(f".{out.name}.hubmerge-replaced")
 
 
+def _discard(partial: Path) -> None:
+    """Remove an OUT.partial, its mark last: a kill in the middle leaves what the next merge knows for its own."""
+    if partial.is_dir():
+        for path in partial.iterdir():
+            if path.name != PARTIAL_MARK:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        shutil.rmtree(partial)
+
+
 def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
 
 
-def _failed(error: OSError, out: Path) -> MergeError:
+def _failed(error: OSError, out: Path, left: str) -> MergeError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return MergeError(
-            "the disk is full", where=str(out), hint="free some space and merge again; nothing was left behind"
-        )
+        return MergeError("the disk is full", where=str(out), hint=f"free some space and merge again; {left}")
     where = str(error.filename or out)
-    return MergeError(f"the merge cannot be written ({error.strerror})", where=where, hint="nothing was left behind")
+    return MergeError(f"the merge cannot be written ({error.strerror or error})", where=where, hint=left)

@@ -262,7 +262,7 @@ def test_a_nan_in_a_factor_is_refused_by_name_and_nothing_is_left(tmp_path: Path
         merge(recipe("passthrough", [f"{tmp_path}/base+{tmp_path}/lora"]), tmp_path / "out")
     assert str(fault.value) == (
         "adapter tensor 'base_model.model.model.q.lora_B.weight' holds a number that is not finite · "
-        f"{tmp_path}/lora/adapter_model.safetensors · the adapter is damaged; nothing was published"
+        f"{tmp_path}/lora/adapter_model.safetensors · the adapter is damaged; nothing was left behind"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "lora"]
 

@@ -190,17 +190,18 @@ def test_the_command_line_says_done_already_done_and_refused(tmp_path: Path) -> 
     assert other.stderr == "error: out exists and is a merge of another plan · out · --overwrite replaces it\n"
 
 
-def test_the_command_line_names_a_nan_and_leaves_nothing(tmp_path: Path) -> None:
+def test_the_command_line_names_a_nan_and_says_what_is_left(tmp_path: Path) -> None:
     write_recipe(tmp_path)
     broken = {**PAIR, "b": np.array([0, 0, 0, np.nan, 0, 0], "float32")}
     write_model(tmp_path / "b", broken, config=json.loads(_config(tmp_path / "b")))
-    ended = run_hubmerge("merge", "recipe.yaml", "out", cwd=tmp_path)
+    ended = run_hubmerge("merge", "recipe.yaml", "out", "--jobs", 1, cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
         f"error: tensor 'b' of {tmp_path}/b is not finite: entry 3 is nan · {tmp_path}/b/model.safetensors · "
-        "this parent is damaged; nothing was written\n"
+        "this parent is damaged; out.partial holds 71 % of the merge; the same command goes on from there\n"
     )
-    assert names(tmp_path) == ["a", "b", "recipe.yaml"]
+    assert names(tmp_path) == ["a", "b", "out.partial", "recipe.yaml"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_is_no_merge_has_no_manifest(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_nan_is_refused_with_tensor_parent_and_entry(tmp_path: Path, method: s
         merge(a_recipe(method, folders), tmp_path / "out")
     assert str(refused.value) == (
         f"tensor 'w' of {folders[1]} is not finite: entry 7 is nan · {folders[1]}/model.safetensors · "
-        "this parent is damaged; nothing was written"
+        "this parent is damaged; nothing was left behind"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 

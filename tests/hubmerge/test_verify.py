@@ -13,7 +13,7 @@ import pytest
 from zoo import random_values, recipe, run_hubmerge, write_model
 
 from hubmerge import ManifestError, merge, verify_merge
-from hubmerge.assemble import file_digest
+from hubmerge.record import file_digest
 from hubmerge.verify import Verification
 
 TENSORS = {"w": random_values((6, 5), 1), "b": random_values((6,), 2), "n": np.arange(3)}

@@ -120,7 +120,7 @@ def test_what_another_plan_left_is_refused_and_kept(tmp_path: Path) -> None:
     with pytest.raises(PlanError) as refused, OutputFolder(tmp_path / "out", "0123456789abcdef"):
         pass
     assert str(refused.value) == (
-        f"{tmp_path}/out.partial is left from another merge than this plan (0123456789ab) · {tmp_path}/out · "
+        f"{tmp_path}/out.partial is left from another merge (plan another) than this (plan 0123456789ab) · {tmp_path}/out · "
         "--fresh discards it; or choose another OUT"
     )
     assert names(tmp_path / "out.partial") == [PARTIAL_MARK, "model.safetensors"]
@@ -172,7 +172,7 @@ def test_an_out_that_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> None:
         (out / "mine").touch()
         folder.publish()
     assert str(refused.value) == (
-        f"{out} was made by something else while the merge ran · {out} · choose another OUT; nothing was left behind"
+        f"{out} was made by something else while the merge ran · {out} · move it away; nothing was left behind"
     )
     assert names(tmp_path) == ["out"]
     assert names(out) == ["mine"]

@@ -1,0 +1,77 @@
+"""From a finished plan to its manifest: what hubmerge.json says of recipe, parents, versions and files."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+from hubmerge.io.digests import file_sha256
+from hubmerge.manifest import FileDigest, Manifest, ParentRecord
+from hubmerge.plan_types import Plan, PlannedParent
+from hubmerge.version import __version__
+
+__all__ = ["file_digest", "file_digests", "manifest_of", "versions_of"]
+
+
+def file_digest(path: Path) -> FileDigest:
+    """Size and sha256 of a file."""
+    return FileDigest(size=path.stat().st_size, sha256=file_sha256(path))
+
+
+def file_digests(plan: Plan, folder: Path, weights: Mapping[str, str]) -> dict[str, FileDigest]:
+    """Every file that `plan` wrote into `folder`, by name; weights: sha256 of the weight files, empty when not wanted."""
+    files = {name: FileDigest(size=size, sha256=weights.get(name)) for name, size in plan.layout.sizes.items()}
+    files |= {name: file_digest(folder / name) for name in (*plan.texts, *(file.name for file in plan.carried))}
+    return dict(sorted(files.items()))
+
+
+def manifest_of(plan: Plan, samples: tuple[str, ...], files: dict[str, FileDigest]) -> Manifest:
+    """The record of a merge.  samples: what `sample_digests` gives for every parent."""
+    method = plan.method
+    return Manifest(
+        hubmerge_version=__version__,
+        plan_hash=plan.hash,
+        recipe=plan.recipe.to_dict(),
+        method=method.name,
+        method_revision=method.revision,
+        paper=method.paper,
+        seed=plan.recipe.seed,
+        reproducible="exact" if method.kind == "entrywise" else "tolerance",
+        parents=tuple(_record(parent, sample) for parent, sample in zip(plan.parents, samples, strict=True)),
+        config_donor=str(plan.parents[plan.config_donor].reference),
+        tokenizer_donor=None if plan.tokenizer_donor is None else str(plan.parents[plan.tokenizer_donor].reference),
+        dtype=plan.dtype,
+        parameters=plan.parameters,
+        tensors={
+            "merged": plan.count("merge"),
+            "copied": plan.count("copy"),
+            "averaged": plan.count("average"),
+            "counted": plan.count("count"),
+        },
+        warnings=plan.warnings,
+        versions=versions_of(plan),
+        files=files,
+    )
+
+
+def _record(parent: PlannedParent, sample: str) -> ParentRecord:
+    adapter = parent.reference.adapter
+    return ParentRecord(
+        reference=str(parent.reference.model),
+        role=parent.role,
+        commit=parent.commit,
+        adapter=str(adapter) if adapter else None,
+        adapter_commit=parent.adapter_commit,
+        headers=dict(parent.headers),
+        sample=sample,
+        parameters=dict(parent.parameters),
+    )
+
+
+def versions_of(plan: Plan) -> dict[str, str]:
+    """The versions of what computes the numbers of `plan`."""
+    from importlib.metadata import version
+
+    names = ("numba", "numpy", *(("torch",) if plan.method.kind == "matrix" else ()))
+    return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -1,0 +1,115 @@
+"""The weight files of a merge, into OUT.partial: what an interrupted merge left is kept, the rest is computed, all is hashed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from hubmerge.execute import execute, piece_bytes, pieces
+from hubmerge.io.digests import FileDigests
+from hubmerge.io.journal import JOURNAL_NAME, Found, Journal, Piece, read_journal
+from hubmerge.io.reader import InputFiles
+from hubmerge.io.writer import OutputFolder, percent
+from hubmerge.plan_types import Plan, Step
+from hubmerge.prologue import pooled_states
+from hubmerge.record import versions_of
+from hubmerge.version import __version__
+
+__all__ = ["Written", "write_weights"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """found: bytes of tensors that were there before, of `total`; digests: weight file -> sha256, empty when not wanted;
+    digest_seconds: how long after the last write the last digest was known.
+    """
+
+    found: int
+    total: int
+    digests: Mapping[str, str]
+    digest_seconds: float
+
+    @property
+    def found_percent(self) -> int:
+        """The share of the work that was there before; 1 for less than that."""
+        return percent(self.found, self.total)
+
+
+def write_weights(
+    plan: Plan,
+    folder: OutputFolder,
+    samples: tuple[str, ...],
+    *,
+    digest: bool = True,
+    progress: Callable[[int], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Written:
+    """Write every tensor of `plan` into `folder`, but for the pieces that its journal has.
+
+    samples: digests of the parents' weights, which the journal must agree with, as with the versions of what computes the
+    numbers.  note: is told, in a sentence, what was found.
+    """
+    layout, journal_path = plan.layout, folder.partial / JOURNAL_NAME
+    identity = _identity(plan, samples)
+    left = _agreeing(read_journal(journal_path), identity, folder, note)
+    complete = folder.open_complete(layout.sizes)
+    all_pieces = list(pieces(plan))
+    total = sum(step.output.nbytes for step in plan.steps)
+    there = set(left.pieces)
+    done = [piece for piece in all_pieces if piece in there and plan.steps[piece.step].output.file in complete]
+    spans = {piece: piece_bytes(plan, piece) for piece in all_pieces}
+    found = sum(stop - start for _, start, stop in (spans[piece] for piece in done))
+    if found:
+        folder.keep(found, total)
+        progress(found)
+        note(f"{folder.partial} holds {percent(found, total)} % of this merge: going on from there")
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(journal_path, Found(identity, tuple(done), left.pooled), folder.sync))
+        folder.reserve(layout.headers, layout.sizes)
+        follow = stack.enter_context(FileDigests(folder.partial, layout.sizes, plan.jobs)) if digest else None
+        if follow is not None:
+            for name, header in layout.headers.items():
+                here = [spans[piece][1:] for piece in done if spans[piece][0] == name]
+                follow.written(name, [(0, len(header)), *here])
+
+        def sink(step: Step, first: int, entries: npt.NDArray[Any]) -> None:
+            folder.write(step.output.file, step.output.start + first * entries.itemsize, entries)
+
+        def finished(piece: Piece) -> None:
+            name, start, stop = spans[piece]
+            journal.add(piece)
+            folder.keep(stop - start, total)
+            if follow is not None:
+                follow.written(name, [(start, stop)])
+
+        pools = left.pooled
+        if pools is None:
+            with InputFiles(plan.parents) as files:
+                pools = pooled_states(plan, files, plan.jobs)
+            journal.add_pooled(pools)
+        execute(plan, sink, progress=progress, done=frozenset(done), finished=finished, pools=pools)
+        last_write = time.perf_counter()
+        digests = follow.result() if follow is not None else {}
+    return Written(found, total, digests, time.perf_counter() - last_write if digest else 0.0)
+
+
+def _identity(plan: Plan, samples: tuple[str, ...]) -> dict[str, Any]:
+    """What the bytes of a piece depend on, as JSON; the plan's hash has the layout and the method's revision in it."""
+    return {"plan": plan.hash, "samples": list(samples), "versions": {"hubmerge": __version__, **versions_of(plan)}}
+
+
+_CHANGED = {"samples": "a parent has changed", "versions": "hubmerge, Python, numpy or numba has changed"}
+
+
+def _agreeing(left: Found, identity: Mapping[str, Any], folder: OutputFolder, note: Callable[[str], None]) -> Found:
+    if left.identity == identity:
+        return left
+    if left.identity is not None and left.pieces:
+        changed = [_CHANGED[key] for key in _CHANGED if left.identity.get(key) != identity[key]]
+        note(f"what is in {folder.partial} is not used: {' and '.join(changed)} since it was made")
+    return Found()
