@@ -104,7 +104,12 @@ def _prepare(reader: StepReader, method: MergeMethod, known: Known) -> tuple[Sta
         measure = TensorMeasure(reader, known=known, pooled=known.pools.get(pool_name(reader.step, method)))
         staged = Staged(method.before, tuple(method.before.measure(measure, values)))
     if method.measure is not None:
-        values |= method.measure(TensorMeasure(reader, staged=staged, known=known), values)
+        measure = TensorMeasure(reader, staged=staged, known=known)
+        try:
+            with np.errstate(all="ignore"):  # of what is not finite: the pass that merges says where it is
+                values |= method.measure(measure, values)
+        except MergeError as error:
+            raise MergeError(error.message, where=reader.step.output.name, hint=error.hint) from error
     return staged, tuple(_typed(values[name]) for name in method.arguments)
 
 

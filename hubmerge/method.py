@@ -232,8 +232,7 @@ def _both_checks(*checks: Callable[[Values], None] | None) -> Callable[[Values],
 _REGISTRY: dict[str, MergeMethod] = {}
 _COMBINE: dict[str, MergeMethod] = {}
 _ELSEWHERE = frozenset(
-    {"arcee_fusion", "breadcrumbs", "breadcrumbs_ties", "dare_linear", "dare_ties", "della", "della_linear", "karcher",
-     "model_stock", "multislerp", "nearswap", "nuslerp", "ram", "ramplus_tl", "sce"}
+    {"breadcrumbs", "breadcrumbs_ties", "dare_linear", "dare_ties", "della", "della_linear", "sce"}
 )  # fmt: skip
 """Methods of mergekit that are not registered here: recipes with them are correct, and a near name would mislead."""
 

@@ -1,5 +1,29 @@
 """Every merge method, one file per family; a new method is one file and one line here."""
 
-from hubmerge.methods import isotropic, linear, passthrough, spherical, task_vectors, ties
+from hubmerge.methods import (
+    fusion,
+    isotropic,
+    linear,
+    model_stock,
+    nearswap,
+    passthrough,
+    ram,
+    sphere_means,
+    spherical,
+    task_vectors,
+    ties,
+)
 
-__all__ = ["isotropic", "linear", "passthrough", "spherical", "task_vectors", "ties"]
+__all__ = [
+    "fusion",
+    "isotropic",
+    "linear",
+    "model_stock",
+    "nearswap",
+    "passthrough",
+    "ram",
+    "sphere_means",
+    "spherical",
+    "task_vectors",
+    "ties",
+]

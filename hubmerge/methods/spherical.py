@@ -72,7 +72,9 @@ def slerp(weights: Sequence[float32], coefficients: Sequence[float32]) -> float3
 
 class NuslerpParameters(Parameters):
     weight: PerParent[float] = Field(1.0, description="share of this parent; only their ratio matters")
-    nuslerp_flatten: bool = Field(True, description="one angle for the whole tensor; false: one for every row or column")
+    nuslerp_flatten: bool = Field(
+        True, description="one angle for the whole tensor; false: one for every row or column"
+    )
     nuslerp_row_wise: bool = Field(
         False, description="with nuslerp_flatten: false, an angle for every column (along the first dimension)"
     )

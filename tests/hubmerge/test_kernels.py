@@ -21,9 +21,17 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "task_arithmetic": ((0.3, 1.7, -0.4), 0.7, True),
     "ties": ((0.3, 1.7, 0.9), 0.7, True),
     "passthrough": (1.1,),
+    "nuslerp": ((0.3, 0.8),),
+    "multislerp": ((0.3, 0.8, -0.1),),
+    "karcher": ((0.3, 0.8, -0.1),),
+    "model_stock": ((0.3,),),
+    "nearswap": (0.05,),
+    "ram": (0.05,),
+    "ramplus_tl": ((1.1, 1.2, 1.3), 0.05),
+    "arcee_fusion": ((0.3,), 0.02),
 }
 """For every entrywise method: the arguments of its rule after the entries."""
-PARENTS = {"slerp": 2, "passthrough": 1}
+PARENTS = {"slerp": 2, "passthrough": 1, "nuslerp": 2, "nearswap": 2, "arcee_fusion": 2}
 ENTRYWISE = [name for name in method_names() if get_method(name).kind == "entrywise"]
 
 

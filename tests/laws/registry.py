@@ -11,7 +11,7 @@ from zoo import Tensors, merge_tensors, random_values, stored_as
 from hubmerge.method import get_method, method_names
 
 METHODS = method_names()
-NEEDED: dict[str, dict[str, Any]] = {"slerp": {"t": 0.3}}
+NEEDED: dict[str, dict[str, Any]] = {"slerp": {"t": 0.3}, "nearswap": {"t": 0.3}}
 """Parameters without a default."""
 TELLING: dict[str, dict[str, Any]] = {
     "slerp": {"t": 0.3},
@@ -19,6 +19,12 @@ TELLING: dict[str, dict[str, Any]] = {
     "task_arithmetic": {"lambda_": 0.7},
     "iso_c": {"lambda_": 0.7},
     "passthrough": {"scale": 1.1},
+    "nearswap": {"t": 0.3},
+    "nuslerp": {"nuslerp_flatten": False, "nuslerp_row_wise": True},
+    "karcher": {"max_iter": 3},
+    "model_stock": {"filter_wise": True},
+    "ram": {"epsilon": 0.5},
+    "ramplus_tl": {"epsilon": 0.5, "r": 0.4, "alpha": 0.7},
 }
 """Parameters under which a method does more than with its defaults."""
 
@@ -27,6 +33,11 @@ def parents_of(method: str) -> int:
     """How many models are merged by `method` here, the base model not counted."""
     most = get_method(method).parents[1]
     return min(most or 3, 3) - (get_method(method).base == "start")
+
+
+def fewest_of(method: str) -> int:
+    """The fewest models that `method` merges, the base model not counted."""
+    return get_method(method).parents[0] - (get_method(method).base == "start")
 
 
 def has_base(method: str) -> bool:

@@ -8,11 +8,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registry import METHODS, NEEDED, a_model, has_base, is_delta, parents_of, run
+from registry import METHODS, NEEDED, a_model, fewest_of, has_base, is_delta, parents_of, run
 from zoo import merge_entries, numbers
 
-SYMMETRIC = ("linear", "task_arithmetic", "ties", "iso_c")
-"""Methods to which the order of the parents means nothing."""
+KNOWN = {
+    "linear": ("weight",),
+    "task_arithmetic": ("weight",),
+    "ties": ("weight", "density"),
+    "iso_c": (),
+    "nuslerp": ("weight",),
+    "model_stock": (),
+    "ram": (),
+    "ramplus_tl": (),
+}
+"""Methods to which the order of the parents means nothing, and the parameters of a parent that go along with it."""
+
+NEARLY = {"multislerp": ("weight",), "karcher": ()}
+"""Methods that add parents with coefficients of many digits: another order changes the last ones of a sum."""
 
 # Multiples of 1/8 below 16 and of 1/4 below 8: their products and sums are exact in float32, so that another order
 # changes no bit.
@@ -21,23 +33,25 @@ WEIGHTS = st.integers(1, 31).map(lambda n: n / 4)
 
 
 def test_every_method_of_several_parents_is_symmetric_or_has_a_first_parent() -> None:
-    assert {name for name in METHODS if parents_of(name) > 1} == set(SYMMETRIC)
+    assert {name for name in METHODS if parents_of(name) > 1} == set(KNOWN | NEARLY)
 
 
-@pytest.mark.parametrize("method", SYMMETRIC)
+@pytest.mark.parametrize("method", [*KNOWN, *NEARLY])
 @given(st.data())
 @settings(max_examples=15, deadline=None)
 def test_parents_in_another_order_with_their_parameters_give_the_same_bytes(method: str, data: Any) -> None:
     base = data.draw(ENTRIES)
-    parents = [(data.draw(ENTRIES), data.draw(WEIGHTS), data.draw(st.sampled_from([0.3, 0.6, 1.0]))) for _ in range(3)]
-    known = {"linear": ("weight",), "task_arithmetic": ("weight",), "ties": ("weight", "density"), "iso_c": ()}[method]
+    densities = st.sampled_from([0.3, 0.6, 1.0])
+    parents = [(data.draw(ENTRIES), data.draw(WEIGHTS), data.draw(densities)) for _ in range(parents_of(method))]
+    known = (KNOWN | NEARLY)[method]
 
     def merged(rows: list[tuple[list[float], float, float]]) -> np.ndarray:
         own = [{name: {"weight": w, "density": d}[name] for name in known} for _, w, d in rows]
         shaped = [np.reshape(values, (2, 3)) for values, _, _ in rows]
         return merge_entries(method, shaped, base=np.reshape(base, (2, 3)) if has_base(method) else None, own=own)
 
-    assert np.array_equal(merged(parents), merged(data.draw(st.permutations(parents))))
+    one, other = merged(parents), merged(data.draw(st.permutations(parents)))
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 if method in NEARLY else 0)
 
 
 @given(ENTRIES, ENTRIES, st.sampled_from([0.0, 0.25, 0.5, 0.875, 1.0, 1.5]))
@@ -71,7 +85,7 @@ def test_identical_float32_parents_give_the_parent_back_but_for_the_last_bits(ow
 @pytest.mark.parametrize("method", [name for name in METHODS if has_base(name)])
 def test_a_parent_that_equals_the_base_gives_the_base(method: str, dtype: str) -> None:
     base = a_model(1, dtype)
-    merged = run(method, base, [base], **NEEDED.get(method, {}))
+    merged = run(method, base, [base] * fewest_of(method), **NEEDED.get(method, {}))
     for name, values in base.items():
         if is_delta(method) or dtype != "float32":
             assert np.array_equal(numbers(merged[name]), numbers(values)), name

@@ -1,0 +1,84 @@
+"""Fusion by importance: the other model's entries replace the base model's where they stand out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numba.extending import register_jitable
+from numpy import float32, float64
+
+from hubmerge.method import Measure, Parameters, PerGroup, entrywise, merge_method
+
+__all__ = ["FusionParameters", "arcee_fusion", "fusion_threshold"]
+
+_SMALLEST = 1e-8
+
+
+class FusionParameters(Parameters):
+    pass
+
+
+def _row_divergence(base: Any, parents: Any, line: Any) -> None:  # noqa: ARG001 - the base is the first parent
+    """Fill ``line[0]`` with the divergence of a row of the other model from the base's row, in float64.
+
+    The Kullback-Leibler divergence sum(p log(p / q)) of their softmax distributions, 1e-8 added to every probability;
+    0 where rounding makes it negative.
+    """
+    start, other = parents[0], parents[1]
+    highest, other_highest = start[0], other[0]
+    for i in range(start.size):
+        highest, other_highest = max(highest, start[i]), max(other_highest, other[i])
+    total = other_total = 0.0
+    for i in range(start.size):
+        total += math.exp(float64(start[i]) - float64(highest))
+        other_total += math.exp(float64(other[i]) - float64(other_highest))
+    divergence = 0.0
+    for i in range(start.size):
+        q = math.exp(float64(start[i]) - float64(highest)) / total + _SMALLEST
+        p = math.exp(float64(other[i]) - float64(other_highest)) / other_total + _SMALLEST
+        divergence += p * math.log(p / q)
+    line[0] = max(divergence, 0.0)
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _importance(weights: Sequence[float32], divergence: Sequence[float32]) -> float32:
+    return abs(weights[1] - weights[0]) * divergence[0]
+
+
+def fusion_threshold(quartile: float32, median: float32, third_quartile: float32) -> float32:
+    """The importance from which on entries are taken: median + 1.5 * (third quartile - first)."""
+    return median + float32(1.5) * (third_quartile - quartile)
+
+
+def _fusion_arguments(measure: Measure, values: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG001 - it has none
+    divergence = PerGroup(measure.rows(_row_divergence, 1).astype(np.float32))
+    last = measure.entries - 1
+    positions = (last // 4, last // 2, 3 * last // 4)  # in ascending order; ranks count from the largest
+    (quartiles,) = measure.ranked([[measure.entries - position for position in positions]], _importance, divergence)
+    return {"divergence": divergence, "threshold": fusion_threshold(*quartiles)}
+
+
+@merge_method(
+    "arcee_fusion",
+    parameters=FusionParameters,
+    operand="weight",
+    base="start",
+    parents=(2, 2),
+    measure=_fusion_arguments,
+    passes=3,
+    paper="Arcee Fusion, as in mergekit, https://github.com/arcee-ai/mergekit",
+)
+@entrywise
+def arcee_fusion(weights: Sequence[float32], divergence: Sequence[float32], threshold: float32) -> float32:
+    """Take the other model's entry where its importance stands out in the tensor, else the base model's.
+
+    weights: the base's entry and the other's.  divergence: of the two models' rows (along the last dimension), as
+    distributions.  The importance of an entry is its difference times its row's divergence; entries of at least `threshold`
+    = median + 1.5 * (third quartile - first quartile) are taken.  The quartiles are the exact ones, at positions 1/4, 1/2
+    and 3/4 of n - 1, rounded down; mergekit draws a million entries where a tensor has more, and rounds the divergence of
+    nearly equal rows to noise in float32.
+    """
+    return weights[1] if _importance(weights, divergence) >= threshold else weights[0]
