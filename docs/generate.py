@@ -2,7 +2,7 @@
 
 A page is written by hand except for its regions, each between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 What stands in a region comes from the code: the registry of methods, the recipe's schema, the commands' ``--help``, the
-modules' docstrings.
+modules' docstrings; the figures of speed and accuracy from the JSON that the benchmarks left.
 """
 
 # ruff: noqa: INP001 - a script beside the pages it writes, not a package
@@ -10,6 +10,7 @@ modules' docstrings.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -246,12 +247,35 @@ def _first_sentence(path: Path) -> str:
     return re.split(r"(?<=[.])\s", paragraph)[0]
 
 
+# --- benchmarks --------------------------------------------------------------------------------------------------
+
+_BENCHMARKS = ("methods", "peers", "start", "memory", "digests", "growth", "accuracy", "accuracy_random", "floor")
+
+
+def benchmark_tables() -> str:
+    """A section for each benchmark of the engine that has a result: what it shows, its table, and where it was measured."""
+    files = (ROOT / "benchmarks" / "engine" / "results" / f"{name}.json" for name in _BENCHMARKS)
+    return "\n\n".join(_benchmark(json.loads(path.read_text(encoding="utf-8"))) for path in files if path.exists())
+
+
+def _benchmark(result: Mapping[str, Any]) -> str:
+    machine, load = result["machine"], result["load"]
+    measured = (
+        f"`{result['command']}`, {result['date']}, commit {result['commit']}: {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['memory_gb']} GB, load {load[0]} before and {load[1]} after; Python {result['versions']['python']}, "
+        f"numba {result['versions']['numba']}."
+    )
+    table = _table(result["columns"], result["rows"])
+    return "\n\n".join((f"## {result['title']}", result["explanation"], table, measured))
+
+
 REGIONS: Mapping[str, Callable[[], str]] = {
     "methods-table": methods_table,
     "methods": methods_page,
     "recipe-keys": recipe_keys,
     "commands": commands_page,
     "modules": modules_table,
+    "benchmarks": benchmark_tables,
 }
 
 if __name__ == "__main__":

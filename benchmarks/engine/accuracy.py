@@ -25,12 +25,14 @@ from benchmarks.engine.references import REFERENCES
 from benchmarks.engine.report import Report
 from hubmerge.method import get_method
 
-__all__ = ["main"]
+__all__ = ["RANDOM", "main"]
 
 Array = npt.NDArray[Any]
 
 _NAME = "model.layers.0.mlp.down_proj.weight"
-_RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
+RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
+"""Methods whose mask is drawn."""
+
 _DTYPES = ("float32", "bfloat16")
 
 
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         inputs = _make_inputs(scratch, shape)
         peer = _mergekit(options.mergekit, inputs, given.methods, scratch) if options.mergekit else {}
         for method in given.methods:
-            if method in _RANDOM:
+            if method in RANDOM:
                 _compare_random(shares, method, inputs, peer, scratch)
             elif method in REFERENCES:
                 _compare(errors, method, inputs, peer, scratch)
@@ -147,7 +149,7 @@ def _parameters(method: str, parents: int) -> dict[str, Any]:
     """A method's parameters as `benchmarks.engine.recipes` gives them; a single random parent has the weight 1."""
     given: dict[str, Any] = dict(PARAMETERS.get(method, {}))
     if "weight" in get_method(method).parameters.model_fields:
-        given["weight"] = weights(parents) if method not in _RANDOM else [1.0]
+        given["weight"] = weights(parents) if method not in RANDOM else [1.0]
     return given
 
 
@@ -155,7 +157,7 @@ def _merged(method: str, base: Path, parents: Sequence[Path], dtype: str, scratc
     """What hubmerge makes of the tensor, as float32."""
     out = scratch / f"{method}-{dtype}"
     content = recipe(method, base, parents, dtype=dtype)
-    if method in _RANDOM:
+    if method in RANDOM:
         content["models"] = [{"model": str(parents[0]), "parameters": {"weight": 1.0}}]
     hubmerge.merge(content, out)
     raw = (out / "model.safetensors").read_bytes()
@@ -174,7 +176,10 @@ def _mergekit(environment: Path, inputs: _Inputs, methods: Sequence[str], scratc
     jobs.write_text(json.dumps(list(_jobs(methods))), encoding="utf-8")
     script = Path(__file__).with_name("accuracy_mergekit.py")
     done = subprocess.run(
-        [environment / "bin" / "python", script, jobs, tensors, results], check=True, capture_output=True, text=True
+        [environment / "bin" / "python", "-P", script, jobs, tensors, results],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     failures = [line for line in done.stderr.splitlines() if line.startswith(tuple(methods))]
     print("\n".join(failures), flush=True)
@@ -184,7 +189,7 @@ def _mergekit(environment: Path, inputs: _Inputs, methods: Sequence[str], scratc
 def _jobs(methods: Sequence[str]) -> Iterator[dict[str, Any]]:
     for method in methods:
         record = get_method(method)
-        names = ["model1"] if method in _RANDOM else ["model1", "model2"][: record.parents[1]]
+        names = ["model1"] if method in RANDOM else ["model1", "model2"][: record.parents[1]]
         with_base = record.base == "required"
         for dtype in _DTYPES:
             yield {

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every method at every size."""
     commands = parser(__doc__)
     commands.add_argument(
-        "--sizes", nargs="+", choices=[name for name in SIZES if name != "30"], default=["0.1", "1.1"]
+        "--sizes", nargs="*", choices=[name for name in SIZES if name != "30"], default=["0.1", "1.1"]
     )
     commands.add_argument("--sparse", choices=[*SIZES, "none"], default="30", help="size of the sparse plan")
     commands.add_argument("--methods", nargs="+", choices=entrywise_methods(), default=entrywise_methods())

@@ -1,7 +1,7 @@
 """The whole command against mergekit's: `python -m benchmarks.engine.peers --mergekit VENV`.
 
 `hubmerge merge`, with digests and without, and `mergekit-yaml` 0.1.5 of another virtual environment carry out the same
-recipe, one after the other in turn.  Counted is everything between typing the command and its end, of all its processes:
+recipe, one after the other in turn; the models have no tokenizer, and mergekit is told not to look for one.  Counted is everything between typing the command and its end, of all its processes:
 start, imports, compiling, merging.
 """
 
@@ -96,7 +96,7 @@ def _measure(
         costs: dict[str, Cost] = {}
         for which in ("with", "peer", "without") if number % 2 else ("without", "peer", "with"):
             if which == "peer":
-                costs[which] = run([mergekit / "bin" / "mergekit-yaml"], **environment)
+                costs[which] = run([mergekit / "bin" / "mergekit-yaml", "--no-copy-tokenizer"], **environment)
             else:
                 costs[which] = run([*hubmerge, *_FLAGS[which]])
         turns.append(costs)

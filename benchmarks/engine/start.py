@@ -27,7 +27,7 @@ TARGETS = {"chunk": 1.5, "help": 1.0}
 """Seconds of CPU from the process's start to the first chunk read; seconds of the clock of `--help`."""
 
 _MOMENTS = {"sample": "first sample read", "chunk": "first chunk read", "write": "first chunk merged"}
-_WATCHED = Path(__file__).with_name("watched_start.py")
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,8 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _watched(path: Path, out: Path) -> dict[str, Any]:
     """The moments of one start: name -> cpu and wall seconds; and whether torch was imported."""
-    command = [sys.executable, _WATCHED, str(time.monotonic()), "merge", path, out]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.engine.watched_start",
+        str(time.monotonic()),
+        "merge",
+        str(path),
+        str(out),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=_ROOT)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     moments: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -1,6 +1,6 @@
 """The command line with its reads and writes of weights watched; ends when the first merged bytes are written.
 
-Run as a script: `python watched_start.py STARTED ARGUMENTS...`, where STARTED is what `time.monotonic()` was when the
+`python -m benchmarks.engine.watched_start STARTED ARGUMENTS...`, where STARTED is what `time.monotonic()` was when the
 process was made.  Prints one line of JSON.
 """
 
