@@ -163,6 +163,8 @@ def _read_scope(
                     f"{place} is ignored: {method.name} has one {name} for all models, under the top-level parameters"
                 )
         elif value is not None:
+            if value in ([], ()):
+                warnings.append(f"{place} is an empty list, which counts as left out")
             try:
                 settings[name] = parse_setting(value, _LeafCheck(name, method.parameters.model_fields[field]))
             except _LeafFault as error:

@@ -14,10 +14,12 @@ from hubmerge.carry import files_to_carry, has_tokenizer, merged_config
 from hubmerge.errors import PlanError, shown
 from hubmerge.estimate import peak_memory, step_reads
 from hubmerge.io.shards import lay_out
+from hubmerge.layer_config import ChosenLayer, stacked_config
 from hubmerge.manifest import Manifest
 from hubmerge.parents import ParentModel, open_parent
+from hubmerge.placement import Placement, place_tensors
 from hubmerge.plan_notes import notes_of, warnings_of
-from hubmerge.plan_types import CarriedFile, Download, Plan, PlannedParent, Step
+from hubmerge.plan_types import CarriedFile, Download, Operand, Plan, PlannedParent, Step
 from hubmerge.recipe import Recipe, load_recipe
 from hubmerge.sizes import size_text
 from hubmerge.steps import DraftStep, draft_steps
@@ -59,10 +61,8 @@ def plan_models(
     index = {model.reference: i for i, model in enumerate(models)}
     method = recipe.method
     donor = index[recipe.base_model] if recipe.base_model else 0
-    parents = tuple(index[reference] for reference in recipe.parents)
-    has_base = method.base == "required" or (method.base == "optional" and recipe.base_model is not None)
-    base = donor if has_base else None
-    drafts = draft_steps(recipe, models, parents, base, donor)
+    placement = place_tensors(recipe, models, donor)
+    drafts = draft_steps(recipe, models, placement)
     layout = lay_out([(draft.name, draft.dtype, draft.shape) for draft in drafts], recipe.output.shard_size)
     _check_files(len(layout.sizes), recipe.output.shard_size)
     placed = {meta.name: meta for meta in layout.tensors}
@@ -72,23 +72,23 @@ def plan_models(
     carried = [CarriedFile(name, donor, size) for name, size in own.items()]
     carried += [CarriedFile(name, tokenizer if tokenizer is not None else donor, size) for name, size in tokens.items()]
     downloads = tuple(_downloads(models, carried))
-    warnings = warnings_of(recipe, models, parents, drafts, donor)
+    warnings = warnings_of(recipe, models, placement, drafts, donor)
     if strict and warnings:
         hint = "mend it, or leave out --strict"
         raise PlanError.of([PlanError(warning, where="--strict", hint=hint) for warning in warnings])
     workers, peak = peak_memory(steps, method, jobs or _cores(), memory)
     plan = Plan(
         recipe=recipe,
-        parents=tuple(_planned(recipe, model, i == base) for i, model in enumerate(models)),
+        parents=tuple(_planned(recipe, model) for model in models),
         steps=steps,
         layout=layout,
-        config=merged_config(models[donor].config, _main_dtype(drafts), where=f"{models[donor].reference}/config.json"),
+        config=_config(models, placement, donor, _main_dtype(drafts)),
         config_donor=donor,
         tokenizer_donor=tokenizer,
         carried=tuple(sorted(carried, key=lambda file: file.name)),
         downloads=downloads,
         left=left,
-        warnings=(*warnings, *notes_of(recipe, drafts)),
+        warnings=(*warnings, *notes_of(recipe, models, placement, drafts)),
         jobs=workers,
         bytes_read=sum(step_reads(step, method) for step in steps),
         bytes_written=sum(layout.sizes.values()) + sum(file.size for file in carried),
@@ -151,10 +151,23 @@ def _open_all(references: Sequence[ModelRef], pins: Mapping[str, str]) -> list[P
     return models
 
 
-def _planned(recipe: Recipe, model: ParentModel, is_base: bool) -> PlannedParent:
-    parameters = next((entry.parameters for entry in recipe.models if entry.model == model.reference), {})
-    role: Literal["base", "parent"] = "base" if is_base or model.reference == recipe.base_model else "parent"
+def _planned(recipe: Recipe, model: ParentModel) -> PlannedParent:
+    """An input as the plan keeps it; its parameters are told where it stands in the recipe once."""
+    own = [parameters for reference, parameters in recipe.own_parameters if reference == model.reference]
+    bases = {recipe.base_model, *(section.base for section in recipe.sections)}
+    role: Literal["base", "parent"] = "base" if model.reference in bases else "parent"
+    parameters = own[0] if own and all(other == own[0] for other in own) else {}
     return PlannedParent(model.reference, role, model.commit, model.adapter_commit, model.headers, parameters)
+
+
+def _config(models: Sequence[ParentModel], placement: Placement, donor: int, dtype: DType) -> dict[str, Any]:
+    """The donor's config with the type of the merged weights and, where layers were stacked, their number and kinds."""
+    where = f"{models[donor].reference}/config.json"
+    config = models[donor].config
+    for layers in placement.layers.values():
+        chosen = [ChosenLayer(str(models[row.lead].reference), models[row.lead].config, row.layer) for row in layers]
+        config = stacked_config(config, layers[0].stack, chosen, where)
+    return merged_config(config, dtype, where=where)
 
 
 def _main_dtype(drafts: Sequence[DraftStep]) -> DType:
@@ -195,8 +208,18 @@ def _hash(plan: Plan) -> str:
         "method": [plan.method.name, plan.method.revision],
         "parents": [[str(p.reference), p.commit, p.adapter_commit, dict(p.headers)] for p in plan.parents],
         "headers": {name: hashlib.sha256(raw).hexdigest() for name, raw in plan.layout.headers.items()},
-        "steps": [[s.output.name, s.action, dict(s.values)] for s in plan.steps],
+        "steps": [[s.output.name, s.action, dict(s.values), [_read(o) for o in s.inputs]] for s in plan.steps],
         "config": plan.config,
         "carried": [[file.name, file.parent, file.size] for file in plan.carried],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _read(operand: Operand) -> list[Any]:
+    term = operand.low_rank
+    return [
+        operand.parent,
+        operand.in_adapter,
+        operand.tensor.name,
+        None if term is None else [term.a.name, term.scale],
+    ]

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hubmerge.parents import ParentModel
+from hubmerge.placement import Placement
 from hubmerge.recipe import Recipe
 from hubmerge.steps import DraftStep
 
 __all__ = ["notes_of", "warnings_of"]
 
+_DEPTHS = {"num_hidden_layers", "num_decoder_layers", "layer_types", "depths"}
+
 
 def warnings_of(
-    recipe: Recipe, models: Sequence[ParentModel], parents: Sequence[int], drafts: Sequence[DraftStep], donor: int
+    recipe: Recipe, models: Sequence[ParentModel], placement: Placement, drafts: Sequence[DraftStep], donor: int
 ) -> list[str]:
     """What is likely to be a mistake in the recipe or in the choice of models; `--strict` makes errors of these."""
     from zoo_index.compat import compare
@@ -26,7 +29,7 @@ def warnings_of(
     found += [
         f"{m.reference} was moved on the Hub and is now {m.moved_to}; write that name" for m in models if m.moved_to
     ]
-    names = [draft.name for draft in drafts]
+    names = {name for row in placement.rows for name in (row.name, *row.names.values())}
     found += dict.fromkeys(
         f"parameters.{name}: filter {pattern!r} is part of no tensor's name"
         for section in recipe.sections
@@ -34,26 +37,61 @@ def warnings_of(
         for pattern in setting.filters
         if not any(pattern in tensor for tensor in names)
     )
-    for i in dict.fromkeys(parents):
+    found += dict.fromkeys(
+        f"{models[other].reference}: buffer {name!r} is left out, {models[lead].reference} does not have it"
+        for lead, other, alone in placement.extras
+        for name in alone
+    )
+    for i in dict.fromkeys(operand.parent for draft in drafts for operand in draft.operands):
         if i != donor:
-            alone = [name for name in models[i].table if name not in models[donor].table]
-            found += [
-                f"{models[i].reference}: buffer {name!r} is left out, {models[donor].reference} does not have it"
-                for name in alone
-            ]
             reasons = compare(models[donor].record, models[i].record).reasons
             pair = f"{models[donor].reference} and {models[i].reference}"
             found += [f"{pair}: {reason.sentence}" for reason in reasons if reason.severity == "warn"]
+            if placement.layers:
+                found += [f"{pair}: {sentence}" for sentence in _other_use(models[donor], models[i])]
+    found += _other_kinds(models, placement)
     return found
 
 
-def notes_of(recipe: Recipe, drafts: Sequence[DraftStep]) -> list[str]:
+def _other_use(first: ParentModel, other: ParentModel) -> list[str]:
+    """Fields that differ between models of different depths though the layers that are stacked have the same shapes."""
+    from zoo_index.compat import compare, differing_fields
+
+    told = {reason.field for reason in compare(first.record, other.record).reasons if reason.severity == "warn"}
+    return [
+        f"{row}: the tensors have the same shapes but are used in another way"
+        for row in differing_fields(first.record, other.record)
+        if row.hard and row.field not in _DEPTHS | told
+    ]
+
+
+def _other_kinds(models: Sequence[ParentModel], placement: Placement) -> list[str]:
+    """Layers that are merged though the configs give them other kinds (``layer_types``)."""
+    found = []
+    for layers in placement.layers.values():
+        for j, row in enumerate(layers):
+            for other, layer in row.others:
+                kinds = [models[i].config.get("layer_types") for i in (row.lead, other)]
+                pair = [
+                    k[n] for k, n in zip(kinds, (row.layer, layer), strict=True) if isinstance(k, list) and n < len(k)
+                ]
+                if len(pair) > 1 and pair[0] != pair[1]:
+                    names = f"{models[row.lead].reference} and {models[other].reference}"
+                    found.append(f"{names}: layer {j} of the output merges {pair[0]} with {pair[1]}")
+    return found
+
+
+def notes_of(
+    recipe: Recipe, models: Sequence[ParentModel], placement: Placement, drafts: Sequence[DraftStep]
+) -> list[str]:
     """What is done in a way that one might not expect."""
-    notes: list[str] = []
+    notes: list[str] = [note for model in models for note in model.notes]
     if any(section.scopes.has_gradient for section in recipe.sections):
+        layers = "layer of each slice" if placement.layers else "layer"
         notes.append(
-            "gradients run from the first layer to the last; embeddings take the first value, final norm and head the last (mergekit: the first)"
+            f"gradients run from the first {layers} to the last; embeddings take the first value, final norm and head the last (mergekit: the first)"
         )
+    notes += _tied_heads(models, placement) + _unused_layers(models, placement)
     kinds = sorted(
         {
             operand.tensor.dtype.torch_name
@@ -74,3 +112,37 @@ def notes_of(recipe: Recipe, drafts: Sequence[DraftStep]) -> list[str]:
             "running statistics (BatchNorm) are averaged, not merged; re-estimate them on training data if accuracy matters"
         )
     return notes
+
+
+def _tied_heads(models: Sequence[ParentModel], placement: Placement) -> list[str]:
+    found = (
+        f"{models[i].reference} ties its head to its embeddings: they stand for its {row.name}"
+        for row in placement.rows
+        for i, name in row.names.items()
+        if row.name.endswith("head.weight") and name not in models[i].table
+    )
+    return list(dict.fromkeys(found))
+
+
+def _unused_layers(models: Sequence[ParentModel], placement: Placement) -> list[str]:
+    """Layers of the inputs that are in no slice, and so not in the output."""
+    notes = []
+    for layers in placement.layers.values():
+        used: dict[int, set[int]] = {}
+        for row in layers:
+            for i, layer in ((row.lead, row.layer), *row.others):
+                used.setdefault(i, set()).add(layer)
+        for i, taken in used.items():
+            places = (row.stack.split(name) for row in layers[:1] for name in models[i].table)
+            left = sorted({place[0] for place in places if place is not None} - taken)
+            if left:
+                notes.append(f"{_runs(left)} of {models[i].reference} {'is' if len(left) == 1 else 'are'} in no slice")
+    return notes
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """``layers 0, 3-5``."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    told = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+    return f"layer{'s' * (len(numbers) > 1)} {told}"

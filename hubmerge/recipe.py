@@ -19,6 +19,7 @@ from hubmerge.method import MergeMethod, get_method
 from hubmerge.recipe_checks import form_faults, method_faults, model_faults, value_faults
 from hubmerge.recipe_faults import read_model
 from hubmerge.recipe_parts import ModelEntry, Module, Output, Part, Slice
+from hubmerge.recipe_tokenizer import TokenizerPart
 from hubmerge.recipe_values import FloatType, Reference, TokenizerSource
 from hubmerge.sections import Section, read_sections
 from zoo_index.errors import HubmergeError
@@ -51,7 +52,14 @@ class Recipe(Part):
     out_dtype: FloatType | None = Field(None, description="type of the merged weights; wins over dtype")
     tokenizer_source: TokenizerSource | None = Field(
         None,
-        description="whose tokenizer is taken: base, or one of the models by name; default: base_model, else the first",
+        description="whose vocabulary the merge has: base, one of the models by name, or the union of all; default: nothing moves, and the tokenizer is that of base_model, else the first",
+    )
+    tokenizer: TokenizerPart | None = Field(
+        None, description="the same with more to say: rows of single tokens, new tokens, padding"
+    )
+    chat_template: str | None = Field(
+        None,
+        description="auto (the one most models have), alpaca, chatml, exaone, llama3, mistral, or a Jinja template",
     )
     output: Output = Field(default=Output(), description="what is written")
     seed: int = Field(0, ge=0, lt=2**64, strict=True, description="seed of random methods")
@@ -80,6 +88,14 @@ class Recipe(Part):
         """The models the method combines, in its order, whatever layers of them; see `Section.parents`."""
         found = (model for section in self.sections for model in section.parents(self.method))
         return tuple(dict.fromkeys(found))
+
+    @property
+    def own_parameters(self) -> tuple[tuple[ModelRef, dict[str, Any]], ...]:
+        """The parameters that stand beside a model, as written, for every place where one is listed."""
+        slices = (*self.slices, *(part for module in self.modules.values() for part in module.slices))
+        models = (*self.models, *(entry for module in self.modules.values() for entry in module.models))
+        sources = (source for part in slices for source in part.sources)
+        return tuple((entry.model, entry.parameters) for entry in (*models, *sources))
 
     @property
     def warnings(self) -> tuple[str, ...]:

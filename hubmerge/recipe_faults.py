@@ -19,7 +19,6 @@ Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[int | str, ...]
 
 _LATER = {
-    "tokenizer": "building a tokenizer", "chat_template": "chat templates",
     "align": "alignment", "basis": "adapter spaces", "fit": "refitting", "calibration": "calibration data",
     "sparsify": "stages", "combine": "stages",
 }  # fmt: skip
@@ -66,7 +65,7 @@ def read_model(raw: Mapping[Any, Any], schema: type[Model]) -> tuple[Model | Non
             return None, mended, faults + _faults(rows)
         for row in unknown:
             place: Place = row["loc"]
-            fault, meant = _unknown_key(place, schema)
+            fault, meant = _unknown_key(place, schema, row["input"])
             faults.append(fault)
             _move(mended, place, meant)
 
@@ -156,7 +155,7 @@ def _fault(row: dict[str, Any]) -> HubmergeError:
     return RecipeError(f"{place[-1]} must be {expected}, got {shown(given)}", where=where, hint=_DOCS)
 
 
-def _unknown_key(place: Place, schema: type[BaseModel]) -> tuple[HubmergeError, tuple[str, ...]]:
+def _unknown_key(place: Place, schema: type[BaseModel], value: Any) -> tuple[HubmergeError, tuple[str, ...]]:
     """The fault of an unknown key, and the key that was meant where that is clear, seen from its own mapping."""
     key, where = str(place[-1]), _dotted(place)
     if len(place) == 1 and key in _LATER:
@@ -173,7 +172,9 @@ def _unknown_key(place: Place, schema: type[BaseModel]) -> tuple[HubmergeError, 
         return RecipeError(f"unknown key {key!r}", where=where, hint=_ELSEWHERE[key]), ()
     if key in schema.model_fields and holder is not schema:
         return RecipeError(f"unknown key {key!r}", where=where, hint=f"{key} stands at the top of the recipe"), ()
-    close = get_close_matches(key, known, n=1, cutoff=0.6)
+    close = get_close_matches(key, known, n=2, cutoff=0.6)
+    if isinstance(value, list):  # models and modules are near to one another
+        close.sort(key=lambda name: get_origin(holder.model_fields[name].annotation) is dict)
     hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
     return RecipeError(f"unknown key {key!r}", where=where, hint=hint), (close[0],) if close else ()
 

@@ -99,7 +99,7 @@ def _dtype(value: Any) -> str:
 
 def _layer_range(value: Any) -> tuple[int, int]:
     """Mergekit's ``[first, one after the last]``; numbers may be text or 2.0."""
-    ends = [_layer(end) for end in value] if isinstance(value, list | tuple) and len(value) == 2 else []  # noqa: PLR2004
+    ends = [_layer(end) for end in value] if isinstance(value, list | tuple) and len(value) == 2 else []
     if None in ends or not ends:
         raise ValueError(f"layer_range must be two layer numbers like [0, 8], got {shown(value)}")
     first, after = (end for end in ends if end is not None)

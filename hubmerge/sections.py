@@ -67,6 +67,10 @@ class Section:
             return others
         return (*listed, self.base) if self.base_is_averaged_in(method) else listed
 
+    def origin(self, method: MergeMethod) -> ModelRef | None:
+        """The base that the parents' deltas are taken from; None for a method that merges weights."""
+        return self.base if method.base in {"required", "optional"} else None
+
     def base_is_averaged_in(self, method: MergeMethod) -> bool:
         """Whether a base that is not listed becomes a parent of a method that knows no base, as in mergekit.
 
@@ -96,8 +100,8 @@ def read_sections(
 
     recipe: a `Recipe`, or the mapping it is read from, of which anything may be wrong: then the faults alone are of use.
     """
-    reader = ScopeReader(method)
-    top = reader.read(_get(recipe, "parameters", {}), "parameters")
+    reader, last = ScopeReader(method), ScopeReader(method)
+    top = last.read(_parameters(recipe), "parameters")  # its faults and warnings are told after those of the parts
     base = _get(recipe, "base_model")
     sections: list[Section] = []
     for module, place, raw_sources, own_base, raw_scopes in _written(recipe):
@@ -106,13 +110,15 @@ def read_sections(
         for i, raw in enumerate(raw_sources):
             model, where = _get(raw, "model"), f"{place}[{i}]"
             sources.append(Source(model, _get(raw, "layer_range"), where))
-            scopes.append((model, reader.read(_get(raw, "parameters", {}), f"{where}.parameters", of_one=True)))
-        read = ParameterScopes(tuple(scopes), shared)
-        raw_shared = [*(raw for raw, _ in raw_scopes), _get(recipe, "parameters", {})]
-        reader.require([_get(raw, "parameters", {}) for raw in raw_sources], raw_shared)
+            scopes.append((model, reader.read(_parameters(raw), f"{where}.parameters", of_one=True)))
+        raw_shared = [*(raw for raw, _ in raw_scopes), _parameters(recipe)]
+        last.require([_parameters(raw) for raw in raw_sources], raw_shared)
         where = place.removesuffix(".sources")
-        sections.append(Section(module, where, tuple(sources), own_base or base, read))
-    return tuple(sections), tuple(reader.faults), tuple(reader.warnings)
+        sections.append(
+            Section(module, where, tuple(sources), own_base or base, ParameterScopes(tuple(scopes), shared))
+        )
+    faults, warnings = [*reader.faults, *last.faults], [*reader.warnings, *last.warnings]
+    return tuple(sections), tuple(faults), tuple(dict.fromkeys(warnings))
 
 
 _Written = tuple[str, str, Sequence[Any], Any, list[tuple[Any, str]]]
@@ -124,7 +130,7 @@ def _written(recipe: Any) -> Iterator[_Written]:
     modules = _get(recipe, "modules", {})
     for name, module in modules.items() if isinstance(modules, Mapping) else ():
         place = f"modules.{name}."
-        yield from _in_module(module, str(name), place, [(_get(module, "parameters", {}), f"{place}parameters")])
+        yield from _in_module(module, str(name), place, [(_parameters(module), f"{place}parameters")])
 
 
 def _in_module(holder: Any, module: str, place: str, scopes: list[tuple[Any, str]]) -> Iterator[_Written]:
@@ -133,12 +139,17 @@ def _in_module(holder: Any, module: str, place: str, scopes: list[tuple[Any, str
         yield module, f"{place}models", models, None, scopes
     for i, part in enumerate(_listed(_get(holder, "slices"))):
         where = f"{place}slices[{i}]"
-        own = (_get(part, "parameters", {}), f"{where}.parameters")
+        own = (_parameters(part), f"{where}.parameters")
         yield module, f"{where}.sources", _listed(_get(part, "sources")), _get(part, "base_model"), [own, *scopes]
 
 
 def _listed(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
+
+
+def _parameters(part: Any) -> Mapping[Any, Any]:
+    value = _get(part, "parameters")
+    return value if isinstance(value, Mapping) else {}
 
 
 def _get(part: Any, name: str, otherwise: Any = None) -> Any:

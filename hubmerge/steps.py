@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from hubmerge.depth import LayerDepths
 from hubmerge.errors import PlanError, RecipeError
 from hubmerge.method import parameter_values
-from hubmerge.parameters import ParameterScopes
 from hubmerge.parents import ParentModel
+from hubmerge.placement import Placement, Row
 from hubmerge.plan_types import Action, Operand
 from hubmerge.recipe import Recipe
 from zoo_index.errors import HubmergeError
+from zoo_index.float8 import FLOAT8
+from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType, TensorMeta
 
 __all__ = ["DraftStep", "draft_steps"]
@@ -43,11 +44,7 @@ class DraftStep:
 class _Drafting:
     recipe: Recipe
     models: Sequence[ParentModel]
-    parents: tuple[int, ...]
-    base: int | None
-    involved: tuple[int, ...]
-    depths: LayerDepths
-    scopes: ParameterScopes
+    index: Mapping[ModelRef, int]
     unfit: list[HubmergeError] = field(default_factory=list)
     found: dict[str, tuple[Callable[[str], HubmergeError], list[str]]] = field(default_factory=dict)
 
@@ -65,49 +62,100 @@ def _counted(names: Sequence[str]) -> str:
     return f"tensor {names[0]!r}" if len(names) == 1 else f"{len(names)} tensors (first {names[0]!r})"
 
 
-def draft_steps(
-    recipe: Recipe, models: Sequence[ParentModel], parents: tuple[int, ...], base: int | None, donor: int
-) -> tuple[DraftStep, ...]:
-    """One draft for every tensor of the donor's table, in the order of its files.
+def draft_steps(recipe: Recipe, models: Sequence[ParentModel], placement: Placement) -> tuple[DraftStep, ...]:
+    """One draft for every row of `placement`, in its order.
 
     Buffers of whole numbers may be in some parents only, as old transformers saved positions that new ones make up: one that
-    the donor has is copied from those that have it.
+    the leading input has is copied from those that have it.
 
-    models: all inputs; parents: indices of those that the method combines, in order; base: index of the base model, for
-    methods that need it.  Raises `PlanError` with every fault: tensors that only some parents have, different shapes,
+    models: all inputs.  Raises `PlanError` with every fault: tensors that only some parents have, different shapes,
     parameters that do not go together.
     """
-    involved = tuple(dict.fromkeys([donor, *parents, *([base] if base is not None else [])]))
-    drafting = _Drafting(
-        recipe, models, parents, base, involved, LayerDepths(models[donor].table), recipe.sections[0].scopes
-    )
-    _check_shapes(drafting, donor, involved)
+    drafting = _Drafting(recipe, models, {model.reference: i for i, model in enumerate(models)})
+    _check_shapes(drafting, placement)
+    _check_stacked(drafting, placement)
+    _check_heads(drafting, placement)
     drafting.raise_faults()
-    order = sorted(models[donor].table.values(), key=lambda meta: (meta.file, meta.start))
-    drafts = [_draft(drafting, meta) for meta in order]
+    drafts = [_draft(drafting, row) for row in placement.rows]
     drafting.raise_faults()
     return tuple(drafts)
 
 
-def _check_shapes(drafting: _Drafting, donor: int, involved: Iterable[int]) -> None:
-    first = drafting.models[donor]
-    for index in involved:
-        other = drafting.models[index]
-        if other is first:
-            continue
-        different = [
-            name for name, meta in other.table.items() if name in first.table and first.table[name].shape != meta.shape
+def _check_shapes(drafting: _Drafting, placement: Placement) -> None:
+    different: dict[tuple[int, int], list[tuple[TensorMeta, TensorMeta]]] = {}
+    missing: dict[tuple[int, int], list[str]] = {}
+    extra: dict[tuple[int, int], list[str]] = {}
+    for row in placement.rows:
+        first = drafting.models[row.lead]
+        meta = first.table[row.names[row.lead]]
+        for i, name in row.names.items():
+            other = drafting.models[i]
+            if name in other.table and other.table[name].shape != meta.shape:
+                different.setdefault((row.lead, i), []).append((meta, other.table[name]))
+            elif name not in other.table and meta.dtype.is_float and _tied(meta, other) is None:
+                missing.setdefault((row.lead, i), []).append(name)
+    for lead, i, names in placement.extras:
+        floats = [name for name in names if drafting.models[i].table[name].dtype.is_float]
+        if floats:
+            extra.setdefault((lead, i), []).extend(floats)
+    for lead, i in dict.fromkeys([*different, *missing, *extra]):
+        first, other = drafting.models[lead], drafting.models[i]
+        if (lead, i) in different:
+            drafting.unfit.append(_different_shapes(first, other, different[lead, i]))
+        else:
+            drafting.unfit.append(_different_names(first, other, extra.get((lead, i), []), missing.get((lead, i), [])))
+
+
+def _check_stacked(drafting: _Drafting, placement: Placement) -> None:
+    """Layers of another model than the config's must be such as the config describes."""
+    donor = drafting.models[placement.donor]
+    for layers in placement.layers.values():
+        stack = layers[0].stack
+        shapes: dict[str, set[tuple[int, ...]]] = {}
+        for meta in donor.table.values():
+            if (place := stack.split(meta.name)) is not None:
+                shapes.setdefault(place[1], set()).add(meta.shape)
+        for lead in dict.fromkeys(row.lead for row in layers if row.lead != placement.donor):
+            other = drafting.models[lead]
+            used = {row.layer for row in layers if row.lead == lead}
+            taken = [
+                (meta, place[1])
+                for meta in other.table.values()
+                if (place := stack.split(meta.name)) is not None and place[0] in used
+            ]
+            odd = [(meta, rest) for meta, rest in taken if rest in shapes and meta.shape not in shapes[rest]]
+            extra = [meta.name for meta, rest in taken if rest not in shapes and meta.dtype.is_float]
+            if odd:
+                pairs = [(replace(meta, shape=min(shapes[rest])), meta) for meta, rest in odd]
+                drafting.unfit.append(_different_shapes(donor, other, pairs))
+            elif extra:
+                drafting.unfit.append(_different_names(donor, other, extra, []))
+
+
+def _check_heads(drafting: _Drafting, placement: Placement) -> None:
+    """A head that is merged and then never read, because the config ties it to the embeddings."""
+    donor = drafting.models[placement.donor]
+    if _ties(donor) is not True:
+        return
+    for row in placement.rows:
+        untied = [
+            i
+            for i, name in row.names.items()
+            if name in drafting.models[i].table and _ties(drafting.models[i]) is False
         ]
-        extra = [name for name, meta in other.table.items() if name not in first.table and meta.dtype.is_float]
-        missing = [
-            name
-            for name, meta in first.table.items()
-            if name not in other.table and meta.dtype.is_float and _tied(name, first, other) is None
-        ]
-        if different:
-            drafting.unfit.append(_different_shapes(first, other, different))
-        elif extra or missing:
-            drafting.unfit.append(_different_names(first, other, extra, missing))
+        if row.name.endswith("head.weight") and untied:
+            message = (
+                f"{donor.reference} ties its head to its embeddings, {drafting.models[untied[0]].reference} does not"
+            )
+            hint = "the merged head would never be used: name the other as base_model"
+            drafting.unfit.append(PlanError(message, where=row.name, hint=hint))
+
+
+def _ties(model: ParentModel) -> Any:
+    """What a config says of its head: true, false, or None when it does not say."""
+    text = model.config.get("text_config")
+    nested = text.get("tie_word_embeddings") if isinstance(text, Mapping) else None
+    return model.config.get("tie_word_embeddings", nested)
 
 
 def _different_fields(first: ParentModel, other: ParentModel) -> list[str]:
@@ -118,13 +166,16 @@ def _different_fields(first: ParentModel, other: ParentModel) -> list[str]:
     return [str(row) for row in rows if row.hard or row.field in _SHAPING]
 
 
-def _different_shapes(first: ParentModel, other: ParentModel, names: list[str]) -> PlanError:
-    name = names[0]
-    tensor = f"{name} is {list(first.table[name].shape)} vs {list(other.table[name].shape)}"
+def _different_shapes(
+    first: ParentModel, other: ParentModel, pairs: Sequence[tuple[TensorMeta, TensorMeta]]
+) -> PlanError:
+    left, right = pairs[0]
+    name = left.name if left.name == right.name else f"{left.name} and {right.name}"
+    tensor = f"{name} is {list(left.shape)} vs {list(right.shape)}"
     return PlanError(
         f"{first.reference} and {other.reference} have different shapes: "
         + ", ".join([*_different_fields(first, other), tensor]),
-        where=f"{len(names)} tensor{'s' * (len(names) > 1)}",
+        where=f"{len(pairs)} tensor{'s' * (len(pairs) > 1)}",
         hint="same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some",
     )
 
@@ -145,22 +196,17 @@ def _different_names(first: ParentModel, other: ParentModel, extra: list[str], m
     return PlanError("; ".join(parts) + (f": {', '.join(fields)}" if fields else ""), where="models", hint=hint)
 
 
-def _tied(name: str, donor: ParentModel, other: ParentModel) -> TensorMeta | None:
+def _tied(head: TensorMeta, other: ParentModel) -> TensorMeta | None:
     """The embedding that stands for a head which `other` does not store because it is tied."""
-    text = other.config.get("text_config")
-    nested = text.get("tie_word_embeddings") if isinstance(text, Mapping) else None
-    if not (
-        other.config.get("tie_word_embeddings", nested if nested is not None else True) and name.endswith("head.weight")
-    ):
+    if _ties(other) not in {None, True} or not head.name.endswith("head.weight"):
         return None
-    shape = donor.table[name].shape
-    found = [m for m in other.table.values() if m.shape == shape and any(part in m.name for part in _EMBEDDINGS)]
+    found = [m for m in other.table.values() if m.shape == head.shape and any(part in m.name for part in _EMBEDDINGS)]
     return found[0] if len(found) == 1 else None
 
 
-def _operand(drafting: _Drafting, index: int, name: str, like: ParentModel) -> Operand:
-    model = drafting.models[index]
-    meta = model.table[name] if name in model.table else _tied(name, like, model)
+def _operand(drafting: _Drafting, index: int, row: Row) -> Operand:
+    model, name = drafting.models[index], row.names[index]
+    meta = model.table[name] if name in model.table else _tied(_lead_meta(drafting, row), model)
     if meta is None:
         raise PlanError(f"tensor {name!r} is not in {model.reference}", where="models")
     effect = model.effect
@@ -170,19 +216,23 @@ def _operand(drafting: _Drafting, index: int, name: str, like: ParentModel) -> O
     return Operand(index, meta, low_rank)
 
 
-def _draft(drafting: _Drafting, meta: TensorMeta) -> DraftStep:
-    name, recipe, method = meta.name, drafting.recipe, drafting.recipe.method
-    like = next(model for model in drafting.models if model.table.get(name) is meta)
+def _lead_meta(drafting: _Drafting, row: Row) -> TensorMeta:
+    return drafting.models[row.lead].table[row.names[row.lead]]
+
+
+def _draft(drafting: _Drafting, row: Row) -> DraftStep:
+    recipe, method, meta, name = drafting.recipe, drafting.recipe.method, _lead_meta(drafting, row), row.name
     if not meta.dtype.is_float:
-        holders = [i for i in drafting.involved if name in drafting.models[i].table]
-        return _draft_buffer(drafting, meta, tuple(_operand(drafting, i, name, like) for i in holders))
-    operands = tuple(_operand(drafting, index, name, like) for index in drafting.parents)
-    base = _operand(drafting, drafting.base, name, like) if drafting.base is not None else None
+        holders = [i for i, own in row.names.items() if own in drafting.models[i].table]
+        return _draft_buffer(drafting, name, meta, tuple(_operand(drafting, i, row) for i in holders))
+    operands = tuple(_operand(drafting, drafting.index[ref], row) for ref in row.section.parents(method))
+    origin = row.section.origin(method)
+    base = _operand(drafting, drafting.index[origin], row) if origin else None
     every = (base, *operands) if base else operands
     if any(not operand.tensor.dtype.is_float for operand in every):
-        return _draft_buffer(drafting, meta, every)
+        return _draft_buffer(drafting, name, meta, every)
     dtype = _output_dtype(recipe, every)
-    values = _values(drafting, name)
+    values = _values(drafting, row)
     if name.endswith(_RUNNING):
         shares = method.shares(values, len(operands)) if values else (1.0,) * len(operands)
         return DraftStep(name, dtype, meta.shape, "average", operands, None, {"weight": shares, "normalize": False})
@@ -193,39 +243,39 @@ def _draft(drafting: _Drafting, meta: TensorMeta) -> DraftStep:
     return DraftStep(name, dtype, meta.shape, "merge", operands, base, values)
 
 
-def _draft_buffer(drafting: _Drafting, meta: TensorMeta, operands: tuple[Operand, ...]) -> DraftStep:
+def _draft_buffer(drafting: _Drafting, name: str, meta: TensorMeta, operands: tuple[Operand, ...]) -> DraftStep:
     kinds = sorted({operand.tensor.dtype.value for operand in operands})
     if len(kinds) > 1:
         stored = " and ".join(kinds)
         drafting.fault(
             f"stored {stored}",
-            meta.name,
+            name,
             lambda names: PlanError(
                 f"{names}: stored as {stored} by different parents",
                 where="models",
                 hint="save the models with one dtype",
             ),
         )
-    counter = meta.name.endswith(_COUNTERS)
-    return DraftStep(meta.name, meta.dtype, meta.shape, "count" if counter else "copy", operands, None, {})
+    counter = name.endswith(_COUNTERS)
+    return DraftStep(name, meta.dtype, meta.shape, "count" if counter else "copy", operands, None, {})
 
 
 def _output_dtype(recipe: Recipe, operands: Sequence[Operand]) -> DType:
     asked = DType.from_torch_name(recipe.out_dtype or recipe.dtype or "")
     if asked is not None:
         return asked
-    kinds = {operand.tensor.dtype for operand in operands}
+    kinds = {DType.BF16 if operand.tensor.dtype in FLOAT8 else operand.tensor.dtype for operand in operands}
     if len(kinds) == 1:
         return kinds.pop()
     return DType.F64 if DType.F64 in kinds else DType.F32
 
 
-def _values(drafting: _Drafting, name: str) -> dict[str, Any]:
+def _values(drafting: _Drafting, row: Row) -> dict[str, Any]:
     """The method's parameters for one tensor, checked."""
-    recipe, depth = drafting.recipe, drafting.depths(name)
-    method = recipe.method
+    method, name = drafting.recipe.method, row.name
     rows = [
-        drafting.scopes.resolve(method, drafting.models[index].reference, name, depth) for index in drafting.parents
+        row.section.scopes.resolve(method, parent, name, row.depth, row.names[drafting.index[parent]])
+        for parent in row.section.parents(method)
     ]
     try:
         values = parameter_values(method, rows)

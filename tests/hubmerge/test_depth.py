@@ -33,13 +33,13 @@ def test_one_layer_alone_is_the_last_one() -> None:
 
 def test_without_layers_everything_but_embeddings_is_deep() -> None:
     depths = LayerDepths(["wte.weight", "head.weight"])
-    assert (depths.layers, depths("wte.weight"), depths("head.weight")) == (0, 0.0, 1.0)
+    assert (depths.stacks, depths("wte.weight"), depths("head.weight")) == ((), 0.0, 1.0)
 
 
 def test_experts_are_no_layers_however_many_there_are() -> None:
     names = [f"model.layers.{layer}.mlp.experts.{e}.w1.weight" for layer in range(3) for e in range(64)]
     depths = LayerDepths(names)
-    assert depths.layers == 3
+    assert [stack.count for stack in depths.stacks] == [3]
     assert depths("model.layers.1.mlp.experts.63.w1.weight") == 0.5
 
 
@@ -48,13 +48,25 @@ def test_two_towers_of_one_height_are_counted_side_by_side() -> None:
     assert [depths(f"encoder.layers.{i}.w") for i in range(3)] == [depths(f"decoder.layers.{i}.w") for i in range(3)]
 
 
-def test_of_two_towers_the_higher_one_counts() -> None:
-    depths = LayerDepths([f"vision.layers.{i}.w" for i in range(2)] + [f"text.layers.{i}.w" for i in range(4)])
-    assert (depths.layers, depths("text.layers.3.w"), depths("vision.layers.0.w")) == (4, 1.0, 1.0)
+def test_two_towers_of_other_heights_count_each_by_itself() -> None:
+    depths = LayerDepths([f"vision.layers.{i}.w" for i in range(2)] + [f"text.layers.{i}.w" for i in range(3)])
+    assert [depths(f"vision.layers.{i}.w") for i in range(2)] == [0.0, 1.0]
+    assert [depths(f"text.layers.{i}.w") for i in range(3)] == [0.0, 0.5, 1.0]
 
 
 def test_a_count_with_holes_is_no_count_of_layers() -> None:
-    assert LayerDepths(["head.0.weight", "head.2.weight", "h.0.w"]).layers == 1
+    assert LayerDepths(["head.0.weight", "head.2.weight"]).stacks == ()
+
+
+def test_a_head_with_numbered_parts_is_no_stack_of_layers() -> None:
+    layers = [f"model.layers.{i}.{part}" for i in range(3) for part in ("q.w", "k.w", "v.w", "o.w", "mlp.w")]
+    depths = LayerDepths([*layers, "head.0.weight", "head.1.weight"])
+    assert [stack.prefix for stack in depths.stacks] == ["model.layers."]
+    assert depths("head.0.weight") == 1.0
+
+
+def test_a_head_called_an_embedding_comes_last() -> None:
+    assert LayerDepths(["gpt_neox.embed_in.weight", "embed_out.weight"])("embed_out.weight") == 1.0
 
 
 def test_stages_of_a_convolutional_network_are_its_layers() -> None:

@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hubmerge.method import get_method, method_names, parameter_values
-from hubmerge.parameters import ParameterScopes, known_parameters, parse_parameters
+from hubmerge.parameters import ParameterScopes, known_parameters
+from hubmerge.sections import read_sections
 
 
 def scopes(method: str, models: list[dict[str, Any]], **shared: Any) -> ParameterScopes:
-    rows = [(f"m{i}", own) for i, own in enumerate(models)]
-    read, faults, _ = parse_parameters(get_method(method), rows, shared)
+    rows = [{"model": f"m{i}", "parameters": own} for i, own in enumerate(models)]
+    (section,), faults, _ = read_sections(get_method(method), {"models": rows, "parameters": shared})
     assert faults == ()
-    return read
+    return section.scopes
 
 
 def test_a_models_own_value_comes_first_then_the_shared_one_then_the_default() -> None:
@@ -62,9 +63,11 @@ def test_every_parameter_of_every_method_is_known_and_so_are_mergekits() -> None
                                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
                                         st.sampled_from(["filter", "value", "x"]), inner, max_size=3)), max_size=4))  # fmt: skip
 def test_any_parameters_are_read_refused_or_ignored_and_none_twice(given_: dict[str, Any]) -> None:
-    read, faults, warnings = parse_parameters(get_method("ties"), [("m", given_)], {})
+    recipe = {"models": [{"model": "m", "parameters": given_}]}
+    (section,), faults, warnings = read_sections(get_method("ties"), recipe)
+    warnings = tuple(warning for warning in warnings if " is an empty list" not in warning)
     told = [fault.where.removeprefix("models[0].parameters.") for fault in faults]
     told += [warning.removeprefix("models[0].parameters.").partition(" is ignored")[0] for warning in warnings]
-    own = dict(read.models)["m"]
+    own = dict(section.scopes.models)["m"]
     missing = {name for name, value in given_.items() if value is None} & {"weight", "density"}
     assert sorted([*told, *own, *missing]) == sorted(given_)

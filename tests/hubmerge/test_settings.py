@@ -78,8 +78,6 @@ def test_constant_gradient_and_filters_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("raw", "fault"),
     [
-        ([], "an empty list has no value"),
-        ([{"filter": "a", "value": []}], "an empty list has no value"),
         ({}, "expected filter and value, got an empty mapping"),
         ({"filter": "a"}, "expected filter and value, got filter"),
         ({"filtr": "a", "value": 1}, "expected filter and value, got filtr, value"),
@@ -89,6 +87,11 @@ def test_constant_gradient_and_filters_are_told_apart() -> None:
 def test_a_value_of_no_known_form_is_refused(raw: Any, fault: str) -> None:
     with pytest.raises(ValueError, match="^" + fault.replace("*", r"\*") + "$"):
         parsed(raw)
+
+
+@pytest.mark.parametrize("raw", [[], [{"filter": "w", "value": []}, {"value": 2}], {"value": []}])
+def test_an_empty_list_is_no_value_and_hides_what_comes_after_it(raw: Any) -> None:
+    assert parsed(raw).resolve("w", 0.5) is None
 
 
 values = st.floats(-1e6, 1e6)
