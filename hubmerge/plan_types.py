@@ -28,6 +28,7 @@ __all__ = [
     "RowFill",
     "RowMap",
     "Step",
+    "VocabularyRows",
 ]
 
 Action = Literal["merge", "average", "count", "copy"]
@@ -121,6 +122,18 @@ class Step:
         """Every tensor that is read: the inputs, and what fills rows that they lack."""
         fills = (fill.operand for operand in self.inputs if operand.rows for fill in operand.rows.fills)
         return (*self.inputs, *fills)
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularyRows:
+    """What became of the rows of embeddings and heads, in numbers and in words.
+
+    tokens: of the merge; rows: with padding; lines: what all models share, then one sentence for each model.
+    """
+
+    tokens: int
+    rows: int
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

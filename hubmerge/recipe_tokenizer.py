@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from hubmerge.errors import shown
+from hubmerge.recipe_parts import Part
 from hubmerge.recipe_values import Reference, TokenizerSource, read_reference
 
 __all__ = ["TokenEntry", "TokenSource", "TokenizerPart"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-
-class TokenSource(_Part):
+class TokenSource(Part):
     """Where the row of one token comes from.
 
     kind: ``model_token``, the row of `token` (or of the row number `token_id`, or of the token itself when neither is
@@ -62,7 +59,7 @@ _TokenSource = Annotated[
 ]
 
 
-class TokenEntry(_Part):
+class TokenEntry(Part):
     """What is said of one token."""
 
     source: _TokenSource = Field(
@@ -75,7 +72,7 @@ def _token_entry(value: Any) -> Any:
     return {} if value is None else value
 
 
-class TokenizerPart(_Part):
+class TokenizerPart(Part):
     """How the vocabulary of the merge is made."""
 
     source: TokenizerSource = Field(

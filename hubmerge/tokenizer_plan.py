@@ -1,0 +1,316 @@
+"""Which tokenizer a merge gets, what is written of it, and how the rows of embeddings and heads follow from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from hubmerge.carry import has_tokenizer
+from hubmerge.chat_template import BUILT_IN, TEMPLATE_FILE, commonest_template, read_template, unknown_markers
+from hubmerge.errors import PlanError
+from hubmerge.merged_vocabulary import MergedVocabulary, merge_vocabularies
+from hubmerge.parents import ParentModel
+from hubmerge.plan_types import VocabularyRows
+from hubmerge.recipe import Recipe
+from hubmerge.recipe_tokenizer import TokenizerPart
+from hubmerge.row_maps import RowPlan, vocabulary_tensors
+from hubmerge.vocabulary import Vocabulary, hole, read_vocabulary
+from zoo_index.errors import HubmergeError
+from zoo_index.fingerprint import tokenizer_signature
+
+__all__ = ["TokenizerPlan", "plan_tokenizer"]
+
+_REWRITTEN = (
+    "tokenizer.json", "vocab.json", "vocab.txt", "vocab.bpe", "merges.txt", "added_tokens.json", "tokenizer.model",
+    "tokenizer.model.v3", "spiece.model", "sentencepiece.bpe.model", "spm.model",
+)  # fmt: skip
+"""Files that would say something else than a tokenizer.json with tokens added."""
+_SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizerPlan:
+    """The outcome.
+
+    donor: index of the model whose tokenizer files go along, None when there is no tokenizer.  texts: files that are
+    written; stale: files of the donor that they replace.  rows: where rows come from, None when no tensor is sized by a
+    vocabulary or the recipe does not ask for one.  config: the config of the merge, from its donor's.
+    """
+
+    donor: int | None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    stale: frozenset[str] = frozenset()
+    rows: RowPlan | None = None
+    vocabulary: VocabularyRows | None = None
+    other_ids: bool = False
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def config(self, config: Mapping[str, Any], models: Sequence[ParentModel]) -> Mapping[str, Any]:
+        """The config donor's config with the size of the vocabulary and, where its ids have other meanings, with theirs."""
+        if self.rows is None or self.donor is None:
+            return config
+        source = models[self.donor].config if self.other_ids else config
+        merged = _with_ids(config, source)
+        size = self.rows.rows
+        text = merged.get("text_config")
+        if isinstance(text, Mapping) and "vocab_size" in text:
+            inner = source.get("text_config") if isinstance(source.get("text_config"), Mapping) else source
+            merged["text_config"] = {**_with_ids(text, inner if self.other_ids and inner else text), "vocab_size": size}
+            return {**merged, "vocab_size": size} if "vocab_size" in merged else merged
+        return {**merged, "vocab_size": size}
+
+
+def _with_ids(config: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with the ids of special tokens (bos_token_id and its like) that `source` has."""
+    kept = {key: value for key, value in config.items() if not key.endswith("_token_id")}
+    ids = {key: value for key, value in source.items() if key.endswith("_token_id")}
+    return {
+        key: ids[key] if key in ids else kept[key]
+        for key in dict.fromkeys([*config, *ids])
+        if key in ids or key in kept
+    }
+
+
+def plan_tokenizer(recipe: Recipe, models: Sequence[ParentModel], donor: int) -> TokenizerPlan:
+    """Decide tokenizer, vocabulary and chat template.
+
+    donor: index of the model that gives its config.  Raises `PlanError` for all faults together: models and tokens that
+    are not there, tokenizers that cannot be read, rows without tokens.
+    """
+    wish = recipe.tokenizer
+    if wish is None and recipe.tokenizer_source is not None:
+        wish = TokenizerPart(source=recipe.tokenizer_source)
+    plan = _carried(models, donor) if wish is None else _asked_for(recipe, wish, models, donor)
+    return _with_template(plan, recipe, models)
+
+
+def _carried(models: Sequence[ParentModel], donor: int) -> TokenizerPlan:
+    """The donor's tokenizer, else the first; warned of when ids mean other tokens elsewhere."""
+    lead = next((i for i in (donor, *range(len(models))) if has_tokenizer(models[i])), None)
+    if lead is None:
+        return TokenizerPlan(None)
+    signature = tokenizer_signature(models[lead].source)
+    warnings = []
+    for i, model in enumerate(models):
+        other = tokenizer_signature(model.source) if i != lead and vocabulary_tensors(model).rows else None
+        if signature is not None and other is not None and other != signature:
+            warnings.append(_disagreement(models[lead], model))
+    return TokenizerPlan(lead, warnings=tuple(text for text in warnings if text))
+
+
+def _disagreement(first: ParentModel, other: ParentModel) -> str:
+    """How many ids stand for different tokens in two models; empty when none does."""
+    pair = f"{first.reference} and {other.reference}"
+    try:
+        left, right = (read_vocabulary(model.source, str(model.reference)) for model in (first, other))
+    except HubmergeError:
+        left = right = None
+    hint = "`tokenizer_source: base` or union aligns rows by token"
+    if left is None or right is None:
+        return f"{pair} have different tokenizers: one row of the embeddings can stand for two tokens; {hint}"
+    mine, theirs = ({number: token for token, number in each.ids.items()} for each in (left, right))
+    shared = mine.keys() & theirs.keys()
+    differ = sorted(number for number in shared if mine[number] != theirs[number])
+    if not differ:
+        return ""
+    shown = ", ".join(f"{number} is {_said(mine[number])} and {_said(theirs[number])}" for number in differ[:_SHOWN])
+    return f"{pair}: {len(differ):,} of {len(shared):,} ids stand for different tokens ({shown}); {hint}"
+
+
+def _said(token: str) -> str:
+    return "nothing" if token.startswith(hole(0)[0]) else repr(token)
+
+
+def _asked_for(recipe: Recipe, wish: TokenizerPart, models: Sequence[ParentModel], donor: int) -> TokenizerPlan:
+    key = "tokenizer_source" if recipe.tokenizer is None else "tokenizer.source"
+    lead = _lead(wish.source, models, donor, key)
+    notes = []
+    if wish.source == "base" and recipe.base_model is None:
+        notes.append(
+            f"no base_model is named; the tokenizer of base is that of {models[donor].reference}, listed first"
+        )
+    tensors = tuple(vocabulary_tensors(model) for model in models)
+    if not any(each.rows for each in tensors) or _all_the_same(wish, models, [each.rows for each in tensors]):
+        _refuse_union_without_rows(wish, models, key)
+        return TokenizerPlan(lead, notes=tuple(notes))
+    read = _read_all(models, recipe, donor)
+    notes += [
+        f"{models[i].reference} has no tokenizer and is taken to have that of {models[donor].reference}"
+        for i in range(len(models))
+        if not has_tokenizer(models[i])
+    ]
+    merged = merge_vocabularies(
+        wish, recipe, models, read, tensors, lead=lead, base=donor if recipe.base_model else None
+    )
+    texts: dict[str, str] = {}
+    if merged.document is not None:
+        texts["tokenizer.json"] = json.dumps(merged.document, ensure_ascii=False, indent=2) + "\n"
+    stale = frozenset(_REWRITTEN if texts else ())
+    other = lead != donor and not _same_ids(read[lead], read[donor])
+    if other:
+        notes.append(
+            f"the ids of special tokens in config.json are those of {models[lead].reference}, whose vocabulary is taken"
+        )
+    return TokenizerPlan(
+        lead,
+        texts,
+        stale,
+        merged.rows,
+        _report(merged, models),
+        other,
+        merged.warnings,
+        (*notes, *merged.notes),
+    )
+
+
+def _lead(source: str, models: Sequence[ParentModel], donor: int, key: str) -> int:
+    """The model whose tokenizer is the first of the merge, or all of it."""
+    if source in {"base", "union"}:
+        if has_tokenizer(models[donor]) or not any(map(has_tokenizer, models)):
+            return donor
+        others = ", ".join(str(model.reference) for model in models if has_tokenizer(model))
+        hint = f"name another: {others}"
+    else:
+        chosen = next(i for i, m in enumerate(models) if source in {str(m.reference), str(m.reference.model)})
+        if has_tokenizer(models[chosen]):
+            return chosen
+        donor = chosen
+        hint = "write base, or another of " + ", ".join(str(model.reference) for model in models)
+    raise PlanError(f"{models[donor].reference} has no tokenizer", where=key, hint=hint)
+
+
+def _all_the_same(wish: TokenizerPart, models: Sequence[ParentModel], rows: Sequence[int]) -> bool:
+    """Whether one tokenizer, in a form that need not be understood, is all models': as nothing moves, nothing is read."""
+    signatures = {tokenizer_signature(model.source) for model in models}
+    plain = not wish.tokens and not wish.pad_to_multiple_of
+    unread = any("tokenizer.json" not in model.source.files() for model in models)
+    return plain and unread and len(signatures) == 1 and None not in signatures and len(set(rows)) == 1
+
+
+def _refuse_union_without_rows(wish: TokenizerPart, models: Sequence[ParentModel], key: str) -> None:
+    holders = [model for model in models if has_tokenizer(model)]
+    if wish.source == "union" and len({tokenizer_signature(model.source) for model in holders}) > 1:
+        raise PlanError(
+            "the models have different tokenizers, and no embeddings whose rows could follow a union of them",
+            where=f"{key}: union",
+            hint="write base, or one of " + ", ".join(str(model.reference) for model in holders),
+        )
+
+
+def _read_all(models: Sequence[ParentModel], recipe: Recipe, donor: int) -> list[Vocabulary]:
+    """Every model's vocabulary; that of a model without a tokenizer is the base model's."""
+    read: list[Vocabulary | None] = []
+    faults: list[HubmergeError] = []
+    for model in models:
+        try:
+            read.append(read_vocabulary(model.source, str(model.reference)))
+        except PlanError as fault:
+            faults.append(fault)
+            read.append(None)
+            continue
+        if read[-1] is None and recipe.base_model is None:
+            hint = "name the base_model whose tokenizer it has, or save a tokenizer with it"
+            faults.append(PlanError("it has no tokenizer", where=str(model.reference), hint=hint))
+    if not faults and read[donor] is None:
+        hint = "save a tokenizer with it, or leave out tokenizer_source and tokenizer"
+        faults.append(PlanError("it has no tokenizer", where=str(models[donor].reference), hint=hint))
+    if faults:
+        raise PlanError.of(faults)
+    base = read[donor]
+    return [vocabulary or base for vocabulary in read if vocabulary or base]
+
+
+def _same_ids(left: Vocabulary, right: Vocabulary) -> bool:
+    return left is right or dict(left.ids) == dict(right.ids)
+
+
+def _report(merged: MergedVocabulary, models: Sequence[ParentModel]) -> VocabularyRows:
+    rows = merged.rows
+    everyone = int(np.all([own >= 0 for own in rows.own], axis=0).sum())
+    told = [f"{rows.tokens:,} tokens: {everyone:,} shared"]
+    for i, model in enumerate(models):
+        alone = (rows.own[i] >= 0) & ~np.any(
+            [own >= 0 for j, own in enumerate(rows.own) if j != i], axis=0, initial=False
+        )
+        if len(models) > 1 and alone.any():
+            told.append(f"{int(alone.sum()):,} only in {model.reference}")
+    lines = [", ".join(told) + (f"; {rows.padding:,} rows of padding" if rows.padding else "")]
+    for i, model in enumerate(models):
+        own = rows.own[i]
+        moved = int(((own >= 0) & (own != np.arange(rows.tokens))).sum())
+        lacking, left = rows.lacking(i), merged.left[i]
+        parts = [f"{int((own >= 0).sum()):,} rows of its own, {moved:,} of them moved"]
+        parts += [f"{lacking:,} filled"] if lacking else []
+        parts += [f"{left:,} of its tokens left out"] if left else []
+        lines.append(f"{model.reference}: {', '.join(parts)}")
+    return VocabularyRows(rows.tokens, rows.rows, tuple(lines))
+
+
+def _with_template(plan: TokenizerPlan, recipe: Recipe, models: Sequence[ParentModel]) -> TokenizerPlan:
+    wish = recipe.chat_template
+    if wish is None:
+        return plan
+    if plan.donor is None:
+        raise PlanError(
+            "a chat template belongs to a tokenizer, and none of the models has one",
+            where="chat_template",
+            hint="leave it out, or merge models with their tokenizers",
+        )
+    order = [plan.donor, *(i for i in range(len(models)) if i != plan.donor)]
+    template = BUILT_IN.get(wish, wish)
+    if wish == "auto":
+        found = commonest_template([read_template(models[i].source) for i in order])
+        if found is None:
+            return replace(
+                plan, warnings=(*plan.warnings, "chat_template: auto finds none, as no model has a chat template")
+            )
+        template = found
+    texts = {**plan.texts, TEMPLATE_FILE: template}
+    source = models[plan.donor].source
+    if "tokenizer_config.json" in source.files():
+        settings = _settings(models[plan.donor])
+        if "chat_template" in settings:
+            del settings["chat_template"]
+            texts["tokenizer_config.json"] = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+    stale = plan.stale | {TEMPLATE_FILE, "chat_template.json"} | texts.keys()
+    return replace(
+        plan,
+        texts=texts,
+        stale=frozenset(stale),
+        warnings=(*plan.warnings, *_unread_markers(template, texts, models[plan.donor])),
+    )
+
+
+def _settings(model: ParentModel) -> dict[str, Any]:
+    try:
+        raw = json.loads(model.source.read("tokenizer_config.json").decode("utf-8"))
+    except (ValueError, RecursionError):
+        raw = None
+    if not isinstance(raw, dict):
+        raise PlanError(
+            "tokenizer_config.json cannot be read", where=str(model.reference), hint="fetch or save it again"
+        )
+    return raw
+
+
+def _unread_markers(template: str, texts: Mapping[str, str], donor: ParentModel) -> list[str]:
+    try:
+        vocabulary = read_vocabulary(donor.source, str(donor.reference))
+    except HubmergeError:
+        return []
+    tokens = set(vocabulary.ids if vocabulary else ())
+    if "tokenizer.json" in texts:
+        document = json.loads(texts["tokenizer.json"])
+        tokens |= {row["content"] for row in document["added_tokens"]}
+    unknown = unknown_markers(template, tokens) if tokens else ()
+    if not unknown:
+        return []
+    named = ", ".join(unknown)
+    return [
+        f"the chat template writes {named}, which the tokenizer cuts into pieces; add them under tokenizer: tokens:"
+    ]
