@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hubmerge.chat_template import template_fault
 from hubmerge.errors import RecipeError
 from hubmerge.method import MergeMethod, get_method, parameter_values
 from hubmerge.sections import Section, forms_of, read_sections
@@ -63,22 +64,24 @@ def model_faults(recipe: Recipe) -> list[HubmergeError]:
         ]
         found += _base_faults(section, recipe.method) + _length_faults(section)
         faults += found or _count_faults(section, recipe.method)
-    source = recipe.tokenizer_source
-    if source == "base" and recipe.base_model is None:
-        hint = "name one of the models instead"
-        faults.append(
-            RecipeError(
-                "the tokenizer of base is asked for, and no base_model is named", where="tokenizer_source", hint=hint
-            )
-        )
-    elif source not in {None, "base", "union", *_names(recipe)}:
-        hint = "write base, or one of " + ", ".join(map(str, recipe.references))
-        faults.append(RecipeError(f"{source} is none of the models", where="tokenizer_source", hint=hint))
-    return faults
+    return faults + _tokenizer_faults(recipe)
 
 
-def _names(recipe: Recipe) -> set[str]:
-    return {str(name) for reference in recipe.references for name in (reference, reference.model)}
+def _tokenizer_faults(recipe: Recipe) -> list[HubmergeError]:
+    """Faults of whose tokenizer is taken and of the chat template."""
+    faults: list[HubmergeError] = []
+    if recipe.tokenizer is not None and recipe.tokenizer_source is not None:
+        hint = "keep tokenizer: {source: ...}"
+        faults.append(RecipeError("tokenizer_source and tokenizer say the same twice", where="tokenizer", hint=hint))
+    sources = {"tokenizer_source": recipe.tokenizer_source}
+    sources["tokenizer.source"] = recipe.tokenizer.source if recipe.tokenizer else None
+    known = {str(name) for reference in recipe.references for name in (reference, reference.model)}
+    for where, source in sources.items():
+        if source not in {None, "base", "union", *known}:
+            hint = "write union, base, or one of " + ", ".join(map(str, recipe.references))
+            faults.append(RecipeError(f"{source} is none of the models", where=where, hint=hint))
+    template = template_fault(recipe.chat_template) if recipe.chat_template is not None else None
+    return [*faults, template] if template else faults
 
 
 def _base_faults(section: Section, method: MergeMethod) -> list[RecipeError]:
