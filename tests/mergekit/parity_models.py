@@ -95,7 +95,7 @@ def _config(model_type: str, layers: int, vocabulary: int, **more: Any) -> dict[
         "architectures": [names[model_type]], "model_type": model_type, "hidden_size": HIDDEN, "intermediate_size": INNER,
         "num_hidden_layers": layers, "num_attention_heads": HEADS, "num_key_value_heads": GROUPS, "vocab_size": vocabulary,
         "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "tie_word_embeddings": False, "bos_token_id": 1,
-        "eos_token_id": 2, **more,
+        "eos_token_id": 2, "rope_theta": 10_000.0, **more,
     }  # fmt: skip
 
 

@@ -85,9 +85,7 @@ def test_a_recipe_gives_the_numbers_that_mergekit_gives(merge: tuple[str, Recipe
         on_threshold = tied(recipe, tensor) if stored in STEPS else None
         if on_threshold is not None and on_threshold.any():
             open_ = on_threshold[parity_records.places(values.size)]
-            assert np.mean(on_threshold) < 0.1, (
-                f"{tensor}: {np.mean(on_threshold):.0%} of the entries lie on a threshold"
-            )
+            left_open += int(on_threshold.sum())
             close(name, ours[~open_], theirs[~open_], stored, tensor)
             continue
         close(name, ours, theirs, stored, tensor)
@@ -96,8 +94,7 @@ def test_a_recipe_gives_the_numbers_that_mergekit_gives(merge: tuple[str, Recipe
         for kind, total in (("sum", exact.sum()), ("l1", np.abs(exact).sum())):
             assert abs(total - row[kind]) <= share * row["l1"], f"{tensor}: {kind} {total} for {row[kind]}"
     entries = sum(values.size for values, _ in merged.values())
-    print(f"{name}: {left_open} of {entries} entries lie on a threshold")
-    assert left_open <= 0.02 * entries
+    assert left_open <= 0.02 * entries, f"{name}: {left_open} of {entries} entries lie on a threshold"
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if any(method in name for method in ("dare", "della"))])
