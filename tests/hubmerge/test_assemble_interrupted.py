@@ -1,20 +1,27 @@
-"""A merge that does not come to its end: a full disk, a damaged parent, a kill; nothing of it stays, or the next one clears it."""
+"""A merge that does not come to its end: a full disk, a damaged parent, Ctrl-C: what it says, what it leaves, how it goes on."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
 import shutil
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from zoo import PAIR, contents, names, recipe, two_models, write_model
+from zoo import PAIR, contents, names, read_model, recipe, run_python, two_models, write_model
 
-from hubmerge import MergeError, PlanError, assemble, merge
+from hubmerge import MergeError, PlanError, build_plan, execute, merge
+from hubmerge.assemble import merge_plan
+from hubmerge.errors import MergeInterrupted
+from hubmerge.io.reader import CHUNK
 from hubmerge.io.writer import PARTIAL_MARK
+from hubmerge.plan_types import Step
 
 
 def _config(folder: Path) -> str:
@@ -31,22 +38,75 @@ def test_a_disk_that_is_full_before_is_refused_before_anything_is_made(
     assert names(tmp_path) == ["a", "b"]
 
 
-def test_a_disk_that_fills_up_during_the_work_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fills_up_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk takes `count` more writes of weights and headers."""
     pwrite, calls = os.pwrite, []
 
-    def fills_up(descriptor: int, data: memoryview, offset: int) -> int:
+    def write(descriptor: int, data: memoryview, offset: int) -> int:
         calls.append(offset)
-        if len(calls) > 2:
+        if len(calls) > count:
             raise OSError(errno.ENOSPC, "No space left on device")
         return pwrite(descriptor, data, offset)
 
-    monkeypatch.setattr(os, "pwrite", fills_up)
+    monkeypatch.setattr(os, "pwrite", write)
+
+
+def test_a_disk_that_fills_up_before_anything_is_done_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fills_up_after(1, monkeypatch)
     with pytest.raises(MergeError) as refused:
         merge(recipe("linear", two_models(tmp_path)), tmp_path / "new" / "out", jobs=1)
     assert str(refused.value) == (
         f"the disk is full · {tmp_path}/new/out · free some space and merge again; nothing was left behind"
     )
     assert names(tmp_path) == ["a", "b"]
+
+
+def test_a_disk_that_fills_up_later_leaves_what_the_same_merge_goes_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = recipe("linear", two_models(tmp_path))
+    merge(asked, tmp_path / "clean")
+    fills_up_after(2, monkeypatch)  # the header and the 120 bytes of w; 24 of b and 24 of n are missing
+    with pytest.raises(MergeError) as refused:
+        merge(asked, tmp_path / "new" / "out", jobs=1)
+    assert str(refused.value) == (
+        f"the disk is full · {tmp_path}/new/out · free some space and merge again; "
+        f"{tmp_path}/new/out.partial holds 71 % of the merge; the same command goes on from there"
+    )
+    monkeypatch.undo()
+    written = computed(monkeypatch)
+    merge(asked, tmp_path / "new" / "out")
+    assert sorted(written) == ["b", "n"]
+    assert contents(tmp_path / "new" / "out") == contents(tmp_path / "clean")
+    assert names(tmp_path / "new") == ["out"]
+
+
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the tensors that are computed from now on."""
+    seen: list[str] = []
+    compute = execute.compute
+
+    def watched(step: Step, *arguments: Any) -> None:
+        seen.append(step.output.name)
+        compute(step, *arguments)
+
+    monkeypatch.setattr(execute, "compute", watched)
+    return seen
+
+
+def test_files_that_may_not_be_that_large_are_told_at_the_reservation(tmp_path: Path) -> None:
+    write = json.dumps(recipe("linear", two_models(tmp_path)))
+    (tmp_path / "recipe.yaml").write_text(write)
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (150, 150)); import runpy; "
+    limited += (
+        'sys.argv = ["hubmerge", "merge", "recipe.yaml", "out"]; runpy.run_module("hubmerge", run_name="__main__")'
+    )
+    ended = run_python(limited, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "error: the merge cannot be written (File too large) · out · nothing was left behind\n"
+    assert names(tmp_path) == ["a", "b", "recipe.yaml"]
 
 
 def test_a_failure_while_replacing_leaves_the_older_merge(tmp_path: Path) -> None:
@@ -60,74 +120,125 @@ def test_a_failure_while_replacing_leaves_the_older_merge(tmp_path: Path) -> Non
     assert names(tmp_path) == ["a", "b", "out"]
 
 
-def test_a_parent_that_shrinks_during_the_merge_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parent_that_shrinks_is_named_and_the_merge_goes_on_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folders = two_models(tmp_path)
-    weights = folders[1] / "model.safetensors"
-    execute = assemble.execute
+    path = folders[1] / "model.safetensors"
+    whole, plan = path.read_bytes(), build_plan(recipe("linear", folders), jobs=1)
+    with pytest.raises(MergeError) as refused:  # after tensor w
+        merge_plan(plan, tmp_path / "out", progress=lambda _: os.truncate(path, len(whole) - 100))
+    assert str(refused.value) == (
+        f"model.safetensors ended inside tensor 'b' · {path} · the file changed during the merge; merge again; "
+        f"{tmp_path}/out.partial holds 71 % of the merge; the same command goes on from there"
+    )
+    path.write_bytes(whole)
+    written, notes = computed(monkeypatch), []
+    merged = merge_plan(plan, tmp_path / "out", note=notes.append)
+    assert sorted(written) == ["b", "n"]
+    assert notes == [f"{tmp_path}/out.partial holds 71 % of this merge: going on from there"]
+    assert merged.written is not None
+    assert (merged.written.found, merged.written.total) == (120, 168)
 
-    def shrink_first(*arguments: Any, **rest: Any) -> None:
-        os.truncate(weights, weights.stat().st_size - 100)
-        execute(*arguments, **rest)
 
-    monkeypatch.setattr(assemble, "execute", shrink_first)
-    with pytest.raises(MergeError, match=r"model\.safetensors ended inside tensor") as refused:
-        merge(recipe("linear", folders), tmp_path / "out")
-    assert refused.value.where == str(weights)
-    assert refused.value.hint == "the file changed during the merge; merge again"
-    assert names(tmp_path) == ["a", "b"]
+def test_a_parent_that_was_mended_is_another_one_and_nothing_done_before_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = two_models(tmp_path)
+    healthy, asked = read_model(folders[1]), recipe("linear", folders)
+    broken = {**healthy, "b": np.full(6, np.nan, "float32")}
+    write_model(folders[1], broken, config=json.loads(_config(folders[1])))
+    with pytest.raises(MergeError, match=r"this parent is damaged; .* holds 71 % of the merge"):
+        merge(asked, tmp_path / "out", jobs=1)
+    write_model(folders[1], healthy, config=json.loads(_config(folders[1])))
+    written, notes = computed(monkeypatch), []
+    merge_plan(build_plan(asked), tmp_path / "out", note=notes.append)
+    assert sorted(written) == ["b", "n", "w"]
+    assert notes == [f"what is in {tmp_path}/out.partial is not used: a parent has changed since it was made"]
+    merge(asked, tmp_path / "clean")
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
 
 
-KILLED_AT = {
-    "before the first tensor": "writer.OutputFolder.write = die",
-    "after the first tensor": "writer.OutputFolder.write = after(1, writer.OutputFolder.write)",
-    "before the manifest": "assemble._manifest = die",
-    "before publishing": "writer.OutputFolder.publish = die",
-    "with the older merge put aside": "pathlib.Path.rename = after(1, pathlib.Path.rename)",
-    "before sweeping up": "writer.sweep = die",
-}
-KILLING = """
-import os, pathlib, signal, sys
-from hubmerge import assemble, merge
-from hubmerge.io import writer
+def test_ctrl_c_stops_within_a_chunk_and_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = {"w": np.zeros(40 * CHUNK, np.uint16)}
+    folders = [write_model(tmp_path / name, tensors) for name in ("a", "b")]
+    plan, chunks, heard = build_plan(recipe("linear", folders), jobs=1), [], threading.Event()
+    wait = execute.wait
 
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
+    def interruptible(*arguments: Any, **rest: Any) -> Any:
+        try:
+            return wait(*arguments, **rest)
+        finally:
+            heard.set()
 
-def after(count, function):
-    calls = []
-    def counted(*arguments):
-        calls.append(1)
-        return function(*arguments) if len(calls) <= count else die()
-    return counted
+    def pressed(done: int) -> None:
+        chunks.append(done)
+        if len(chunks) == 18:
+            os.kill(os.getpid(), signal.SIGINT)
+            heard.wait()
 
-{patch}
-merge({recipe!r}, "out", jobs=1, overwrite=True)
+    monkeypatch.setattr(execute, "wait", interruptible)
+    with pytest.raises(MergeInterrupted) as ended:
+        merge_plan(plan, tmp_path / "out", progress=pressed)
+    assert len(chunks) < 24
+    assert str(ended.value) == (
+        f"interrupted: {tmp_path}/out.partial holds 40 % of the merge; the same command goes on from there"
+    )
+    assert merge_plan(plan, tmp_path / "out").written.found == 16 * CHUNK * 2  # type: ignore[union-attr]
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from hubmerge import execute
+from hubmerge.io.writer import OutputFolder
+from hubmerge.cli.app import main
+
+heard, wait, keep = threading.Event(), execute.wait, OutputFolder.keep
+
+def interruptible(*arguments, **rest):
+    try:
+        return wait(*arguments, **rest)
+    finally:
+        heard.set()
+
+def interrupted(*arguments):
+    keep(*arguments)
+    os.kill(os.getpid(), signal.{name})
+    heard.wait()
+
+execute.wait, OutputFolder.keep = interruptible, interrupted
+sys.argv[1:] = ["merge", "recipe.yaml", "out", "--jobs", "1"]
+main()
 """
 
 
-@pytest.mark.parametrize("moment", KILLED_AT)
-def test_after_a_kill_the_same_merge_ends_with_the_same_bytes_and_no_trace(tmp_path: Path, moment: str) -> None:
-    import signal
-
-    from zoo import run_python
-
-    asked = recipe("linear", two_models(tmp_path))
-    merge(asked, tmp_path / "clean")
-    older = recipe("passthrough", [tmp_path / "a"])
-    merge(older, tmp_path / "out")
-    killed = run_python(KILLING.format(patch=KILLED_AT[moment], recipe=asked), cwd=tmp_path)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert len([path for path in tmp_path.iterdir() if "out" in path.name]) > 1  # it was killed in the middle
-    merge(asked, tmp_path / "out", overwrite=True)
-    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
-    assert names(tmp_path) == ["a", "b", "clean", "out"]
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_the_command_line_ends_a_merge_with_one_line_and_the_signals_code(tmp_path: Path, name: str, code: int) -> None:
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe("linear", two_models(tmp_path))))
+    ended = run_python(INTERRUPTED.format(name=name), cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
+    told = r"interrupted: out\.partial holds \d+ % of the merge; the same command goes on from there\n"
+    assert re.fullmatch(told, ended.stderr), ended.stderr
+    assert names(tmp_path) == ["a", "b", "out.partial", "recipe.yaml"]
 
 
-def test_a_merge_killed_by_a_closed_terminal_is_taken_over_only_by_its_own_recipe(tmp_path: Path) -> None:
+def test_what_another_recipe_left_is_refused_unless_it_may_be_discarded(tmp_path: Path) -> None:
     folders = two_models(tmp_path)
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / PARTIAL_MARK).write_text("0" * 64)
-    with pytest.raises(PlanError, match="is left from another merge than this plan"):
+    with pytest.raises(PlanError, match=r"is left from another merge \(plan 0{12}\) than this \(plan [0-9a-f]{12}\)"):
         merge(recipe("linear", folders), tmp_path / "out")
     merge(recipe("linear", folders), tmp_path / "out", fresh=True)
+    assert names(tmp_path) == ["a", "b", "out"]
+
+
+def test_what_a_merge_left_is_room_for_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = recipe("linear", two_models(tmp_path))
+    fills_up_after(2, monkeypatch)
+    with pytest.raises(MergeError, match="holds 71 %"):
+        merge(asked, tmp_path / "out", jobs=1)
+    monkeypatch.undo()
+    needed = build_plan(asked).bytes_written
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(needed, needed, 0))
+    merge(asked, tmp_path / "out")
     assert names(tmp_path) == ["a", "b", "out"]

@@ -1,0 +1,222 @@
+"""A merge that is killed, at whatever moment: the same command ends with the same bytes, and does only what was missing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from zoo import contents, names, random_values, read_model, recipe, write_model
+
+from hubmerge import assemble, build_plan, execute, merge
+from hubmerge.assemble import merge_plan
+from hubmerge.io import journal, reader, writer
+from hubmerge.io.journal import JOURNAL_NAME, Piece, read_journal
+from hubmerge.plan_types import Plan, Step
+
+TENSORS = {f"layer.{i}.w": random_values((5 + i, 7), i) for i in range(9)} | {"n": random_values((3,), 20)}
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units of work of at most 48 entries in chunks of 16, so that there are many."""
+    monkeypatch.setattr(execute, "_PIECE", 48)
+    monkeypatch.setattr("hubmerge.measure.spans.__defaults__", (16,))
+
+
+@pytest.fixture(params=["linear", "ties"])
+def plan(tmp_path: Path, request: pytest.FixtureRequest) -> Plan:
+    """A merge of three files whose kernels are compiled, since it was done once, into clean."""
+    folders = [write_model(tmp_path / "models" / name, {k: v * s for k, v in TENSORS.items()}, files={"tokenizer.json": "{}"})
+               for name, s in (("a", 1), ("b", -2), ("base", 0.5))]  # fmt: skip
+    base = folders[2] if request.param == "ties" else None
+    asked = recipe(request.param, folders[:2], base=base, output={"shard_size": 1000})
+    merge(asked, tmp_path / "clean", jobs=1)
+    return build_plan(asked, jobs=1)
+
+
+def killed(merging: Callable[[], object]) -> None:
+    """Run `merging` in a process of its own, which is expected to be killed."""
+    process = multiprocessing.get_context("fork").Process(target=merging)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def die(*_: object, **__: object) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after(count: int, function: Callable[..., Any], then: Callable[..., Any] = die) -> Callable[..., Any]:
+    """`function`, but call number `count` + 1 is `then`."""
+    calls: list[int] = []
+
+    def counted(*arguments: Any, **rest: Any) -> Any:
+        calls.append(1)
+        return function(*arguments, **rest) if len(calls) <= count else then(*arguments, **rest)
+
+    return counted
+
+
+def torn(self: journal.Journal, content: Any) -> None:
+    """Half a line of the journal, and the end."""
+    os.write(self._descriptor, journal._line(content)[:9])
+    die()
+
+
+MOMENTS: dict[str, tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = {
+    "before the journal": (journal.Journal, "__init__", lambda _: die),
+    "before the headers": (writer.OutputFolder, "reserve", lambda _: die),
+    "between two files' headers": (writer, "_reserve", lambda f: after(1, f)),
+    "before the first number": (writer.OutputFolder, "write", lambda _: die),
+    "in the middle of a piece": (writer.OutputFolder, "write", lambda f: after(5, f)),
+    "after a piece, before its line": (journal.Journal, "add", lambda f: after(3, f)),
+    "in the middle of a line": (journal.Journal, "_note", lambda f: after(4, f, torn)),
+    "after many pieces": (writer.OutputFolder, "write", lambda f: after(25, f)),
+    "before the small files": (writer.OutputFolder, "write_file", lambda _: die),
+    "before the carried files": (writer.OutputFolder, "copy_file", lambda _: die),
+    "before the manifest": (assemble, "manifest_of", lambda _: die),
+    "before the renames": (writer.OutputFolder, "publish", lambda _: die),
+    "with an older merge put aside": (Path, "rename", lambda f: after(1, f)),
+    "before sweeping up": (writer, "sweep", lambda _: die),
+}
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[Piece]:
+    """The pieces that are computed from now on."""
+    seen: list[Piece] = []
+    compute = execute.compute
+
+    def watched(step: Step, *arguments: Any) -> None:
+        start, stop = (each for each in arguments if isinstance(each, int))
+        seen.append((step.output.name, start, stop))  # type: ignore[arg-type]
+        compute(step, *arguments)
+
+    monkeypatch.setattr(execute, "compute", watched)
+    return seen
+
+
+def named(plan: Plan, pieces: Iterator[Piece]) -> list[tuple[str, int, int]]:
+    return [(plan.steps[piece.step].output.name, piece.start, piece.stop) for piece in pieces]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_merge_killed_at_any_stage_goes_on_with_any_jobs_and_ends_with_the_same_bytes(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    jobs = 1 if plan.method.name == "linear" else 3
+    out = tmp_path / "out"
+    merge(recipe("passthrough", [tmp_path / "models" / "a"]), out, jobs=1)
+    place, name, change = MOMENTS[moment]
+
+    def merging() -> None:
+        setattr(place, name, change(getattr(place, name)))
+        merge_plan(plan, out, overwrite=True)
+
+    killed(merging)
+    done = read_journal(tmp_path / "out.partial" / JOURNAL_NAME).pieces
+    computed = watch(monkeypatch)
+    merge_plan(build_plan(plan.recipe, jobs=jobs), out, overwrite=True)
+    expected = set(named(plan, execute.pieces(plan))) - set(named(plan, iter(done)))
+    if moment == "before sweeping up":
+        expected = set()
+    assert sorted(computed) == sorted(expected)
+    assert contents(out) == contents(tmp_path / "clean")
+    assert names(tmp_path) == ["clean", "models", "out"]
+
+
+def test_a_merge_killed_again_and_again_gets_on_every_time(plan: Plan, tmp_path: Path) -> None:
+    chance, found, kills = random.Random(7), [0], 0
+    path = tmp_path / "out.partial" / JOURNAL_NAME
+    while len(read_journal(path).pieces) < len(list(execute.pieces(plan))):
+        count = chance.randrange(1, 9)
+
+        def merging(count: int = count) -> None:
+            writer.OutputFolder.write = after(count, writer.OutputFolder.write)  # type: ignore[method-assign]
+            writer.OutputFolder.publish = die  # type: ignore[method-assign]
+            merge_plan(plan, tmp_path / "out")
+
+        killed(merging)
+        kills += 1
+        found.append(len(read_journal(path).pieces))
+    assert kills > 5
+    assert found == sorted(found)
+    merge_plan(plan, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+@pytest.fixture
+def half_done(plan: Plan, tmp_path: Path) -> Path:
+    """OUT.partial of a merge that was killed in its third file."""
+
+    def merging() -> None:
+        writer.OutputFolder.write = after(25, writer.OutputFolder.write)  # type: ignore[method-assign]
+        merge_plan(plan, tmp_path / "out")
+
+    killed(merging)
+    return tmp_path / "out.partial"
+
+
+@pytest.mark.parametrize("harm", ["removed", "cut short", "made longer", "a link"])
+def test_a_weight_file_that_was_touched_meanwhile_is_computed_again(
+    plan: Plan, half_done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    path = half_done / min(plan.layout.sizes)
+    if harm == "removed":
+        path.unlink()
+    elif harm == "a link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        os.truncate(path, path.stat().st_size + (1 if harm == "made longer" else -1))
+    there = {piece for piece in read_journal(half_done / JOURNAL_NAME).pieces
+             if plan.steps[piece.step].output.file != path.name}  # fmt: skip
+    computed = watch(monkeypatch)
+    merge_plan(plan, tmp_path / "out")
+    assert sorted(computed) == sorted(set(named(plan, execute.pieces(plan))) - set(named(plan, iter(there))))
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [("another version", "hubmerge, Python, numpy or numba has changed"), ("another parent", "a parent has changed")],
+)
+def test_what_other_versions_or_other_parents_made_is_not_used(
+    plan: Plan, half_done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str, why: str
+) -> None:
+    path, notes = half_done / JOURNAL_NAME, []
+    found = read_journal(path)
+    assert found.identity is not None
+    other = {"versions": {"numpy": "1.0"}} if harm == "another version" else {"samples": ["0", "1"]}
+    journal.Journal(path, journal.Found({**found.identity, **other}, found.pieces), lambda: None)
+    computed = watch(monkeypatch)
+    merge_plan(plan, tmp_path / "out", note=notes.append)
+    assert len(computed) == len(list(execute.pieces(plan)))
+    assert notes == [f"what is in {half_done} is not used: {why} since it was made"]
+
+
+def test_fresh_discards_what_the_same_merge_left(plan: Plan, half_done: Path, tmp_path: Path) -> None:
+    assert half_done.is_dir()
+    merged = merge_plan(plan, tmp_path / "out", fresh=True)
+    assert merged.written is not None
+    assert merged.written.found == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+def test_without_positioned_reads_and_writes_it_goes_on_all_the_same(
+    plan: Plan, half_done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert half_done.is_dir()
+    for call in ("preadv", "pread", "pwrite", "posix_fallocate", "fdatasync", "sched_getaffinity"):
+        monkeypatch.delattr(os, call)
+    merged = merge_plan(plan, tmp_path / "out")
+    assert merged.written is not None
+    assert merged.written.found > 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+    assert read_model(tmp_path / "out").keys() == TENSORS.keys()
+    assert not hasattr(reader.os, "preadv")
