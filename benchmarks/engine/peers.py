@@ -1,8 +1,8 @@
 """The whole command against mergekit's: `python -m benchmarks.engine.peers --mergekit VENV`.
 
 `hubmerge merge`, with digests and without, and `mergekit-yaml` 0.1.5 of another virtual environment carry out the same
-recipe, one after the other in turn; the models have no tokenizer, and mergekit is told not to look for one.  Counted is everything between typing the command and its end, of all its processes:
-start, imports, compiling, merging.
+recipe, one after the other in turn; the models have no tokenizer, and mergekit is told not to look for one.  Counted is
+everything between typing the command and its end, of all its processes: start, imports, compiling, merging.
 """
 
 from __future__ import annotations
