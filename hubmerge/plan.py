@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from hubmerge.carry import files_to_carry, has_tokenizer, merged_config
+from hubmerge.carry import files_to_carry, merged_config
 from hubmerge.errors import PlanError, shown
 from hubmerge.estimate import peak_memory, step_reads
 from hubmerge.io.shards import lay_out
@@ -23,6 +23,7 @@ from hubmerge.plan_types import CarriedFile, Download, Operand, Plan, PlannedPar
 from hubmerge.recipe import Recipe, load_recipe
 from hubmerge.sizes import size_text
 from hubmerge.steps import DraftStep, draft_steps
+from hubmerge.tokenizer_plan import TokenizerPlan, plan_tokenizer
 from zoo_index.errors import HubmergeError
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType
@@ -30,6 +31,7 @@ from zoo_index.tensors import DType
 __all__ = ["DEFAULT_MEMORY", "build_plan", "pins_of", "plan_models"]
 
 DEFAULT_MEMORY = 2_000_000_000
+GENERATION_CONFIG = "generation_config.json"
 MAX_FILES = 500
 """Most weight files of one merge: all of them are open while it runs."""
 
@@ -61,18 +63,16 @@ def plan_models(
     index = {model.reference: i for i, model in enumerate(models)}
     method = recipe.method
     donor = index[recipe.base_model] if recipe.base_model else 0
+    tokenizer = plan_tokenizer(recipe, models, donor)
     placement = place_tensors(recipe, models, donor)
-    drafts = draft_steps(recipe, models, placement)
+    drafts = draft_steps(recipe, models, placement, tokenizer.rows)
     layout = lay_out([(draft.name, draft.dtype, draft.shape) for draft in drafts], recipe.output.shard_size)
     _check_files(len(layout.sizes), recipe.output.shard_size)
     placed = {meta.name: meta for meta in layout.tensors}
     steps = tuple(Step(placed[d.name], d.action, d.operands, d.base, d.values) for d in drafts)
-    tokenizer = _tokenizer_donor(recipe, models, index, donor)
-    own, tokens, left = files_to_carry(models[donor], models[tokenizer] if tokenizer is not None else None)
-    carried = [CarriedFile(name, donor, size) for name, size in own.items()]
-    carried += [CarriedFile(name, tokenizer if tokenizer is not None else donor, size) for name, size in tokens.items()]
+    carried, left = _carried(models, donor, tokenizer)
     downloads = tuple(_downloads(models, carried))
-    warnings = warnings_of(recipe, models, placement, drafts, donor)
+    warnings = [*warnings_of(recipe, models, placement, drafts, donor), *tokenizer.warnings]
     if strict and warnings:
         hint = "mend it, or leave out --strict"
         raise PlanError.of([PlanError(warning, where="--strict", hint=hint) for warning in warnings])
@@ -82,20 +82,39 @@ def plan_models(
         parents=tuple(_planned(recipe, model) for model in models),
         steps=steps,
         layout=layout,
-        config=_config(models, placement, donor, _main_dtype(drafts)),
+        config=tokenizer.config(_config(models, placement, donor, _main_dtype(drafts)), models),
         config_donor=donor,
-        tokenizer_donor=tokenizer,
-        carried=tuple(sorted(carried, key=lambda file: file.name)),
+        tokenizer_donor=tokenizer.donor,
+        carried=carried,
         downloads=downloads,
         left=left,
-        warnings=(*warnings, *notes_of(recipe, models, placement, drafts)),
+        warnings=(*warnings, *notes_of(recipe, models, placement, drafts), *tokenizer.notes),
         jobs=workers,
         bytes_read=sum(step_reads(step, method) for step in steps),
-        bytes_written=sum(layout.sizes.values()) + sum(file.size for file in carried),
+        bytes_written=sum(layout.sizes.values())
+        + sum(file.size for file in carried)
+        + sum(len(text.encode()) for text in tokenizer.texts.values()),
         peak_memory=peak,
         hash="",
+        written=tokenizer.texts,
+        vocabulary=tokenizer.vocabulary,
     )
     return replace(plan, hash=_hash(plan))
+
+
+def _carried(
+    models: Sequence[ParentModel], donor: int, tokenizer: TokenizerPlan
+) -> tuple[tuple[CarriedFile, ...], tuple[str, ...]]:
+    """The files that go along, by name, and what stays behind of the config's donor."""
+    lead = donor if tokenizer.donor is None else tokenizer.donor
+    own, tokens, left = files_to_carry(models[donor], None if tokenizer.donor is None else models[lead])
+    if tokenizer.other_ids:  # it names special tokens by ids that are another model's
+        own.pop(GENERATION_CONFIG, None)
+        size = models[lead].source.files().get(GENERATION_CONFIG)
+        tokens |= {} if size is None else {GENERATION_CONFIG: size}
+    files = [CarriedFile(name, donor, size) for name, size in own.items()]
+    files += [CarriedFile(name, lead, size) for name, size in tokens.items() if name not in tokenizer.stale]
+    return tuple(sorted(files, key=lambda file: file.name)), left
 
 
 def _downloads(models: Sequence[ParentModel], carried: Sequence[CarriedFile]) -> Iterator[Download]:
@@ -179,28 +198,6 @@ def _main_dtype(drafts: Sequence[DraftStep]) -> DType:
     return max(counts, key=lambda dtype: (counts[dtype], dtype.value), default=DType.F32)
 
 
-def _tokenizer_donor(
-    recipe: Recipe, models: Sequence[ParentModel], index: Mapping[ModelRef, int], donor: int
-) -> int | None:
-    from zoo_index.fingerprint import tokenizer_signature
-
-    source = recipe.tokenizer_source
-    with_tokenizer = [i for i in (donor, *range(len(models))) if has_tokenizer(models[i])]
-    if source == "union" and len({tokenizer_signature(models[i].source) for i in with_tokenizer}) > 1:
-        raise PlanError(
-            "the models have different tokenizers, and this version builds no union of them",
-            where="tokenizer_source: union",
-            hint="write base, or one of " + ", ".join(str(models[i].reference) for i in dict.fromkeys(with_tokenizer)),
-        )
-    if source in {None, "base", "union"}:
-        return with_tokenizer[0] if with_tokenizer else None
-    chosen = next(i for reference, i in index.items() if source in {str(reference), str(reference.model)})
-    if chosen not in with_tokenizer:
-        hint = "write base, or another of " + ", ".join(map(str, index))
-        raise PlanError(f"{source} has no tokenizer", where="tokenizer_source", hint=hint)
-    return chosen
-
-
 def _hash(plan: Plan) -> str:
     """sha256 over what decides the output: recipe, pinned parents with their headers, method revision, steps, config."""
     content = {
@@ -211,6 +208,7 @@ def _hash(plan: Plan) -> str:
         "steps": [[s.output.name, s.action, dict(s.values), [_read(o) for o in s.inputs]] for s in plan.steps],
         "config": plan.config,
         "carried": [[file.name, file.parent, file.size] for file in plan.carried],
+        "written": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in plan.written.items()},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -222,4 +220,5 @@ def _read(operand: Operand) -> list[Any]:
         operand.in_adapter,
         operand.tensor.name,
         None if term is None else [term.a.name, term.scale],
+        operand.rows and operand.rows.digest,
     ]

@@ -46,7 +46,9 @@ def warnings_of(
         if i != donor:
             reasons = compare(models[donor].record, models[i].record).reasons
             pair = f"{models[donor].reference} and {models[i].reference}"
-            found += [f"{pair}: {reason.sentence}" for reason in reasons if reason.severity == "warn"]
+            # `hubmerge.tokenizer_plan` says how many ids of different tokenizers disagree, or brings them together
+            told = [reason for reason in reasons if reason.severity == "warn" and reason.field != "tokenizer"]
+            found += [f"{pair}: {reason.sentence}" for reason in told]
             if placement.layers:
                 found += [f"{pair}: {sentence}" for sentence in _other_use(models[donor], models[i])]
     found += _other_kinds(models, placement)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -170,7 +170,9 @@ class Download:
 @dataclass(frozen=True)
 class Plan:
     """Everything a merge will do.  bytes_read counts a tensor once for each pass over it; peak_memory is an upper
-    estimate in bytes above the interpreter and its libraries; `hash` identifies recipe, parents and method.
+    estimate in bytes above the interpreter and its libraries; `hash` identifies recipe, parents and method.  written: files
+    of the tokenizer that are made, not copied, by name.  vocabulary: what became of the rows of embeddings and heads,
+    where the recipe asks for one vocabulary.
     """
 
     recipe: Recipe
@@ -189,6 +191,8 @@ class Plan:
     bytes_written: int
     peak_memory: int
     hash: str
+    written: Mapping[str, str] = field(default_factory=dict)
+    vocabulary: VocabularyRows | None = None
 
     @property
     def method(self) -> MergeMethod:
@@ -202,7 +206,8 @@ class Plan:
     @property
     def texts(self) -> dict[str, str]:
         """The files that are written rather than computed or copied: config.json, and the index of several shards."""
-        written = {"config.json": json.dumps(self.config, indent=2, ensure_ascii=False) + "\n"}
+        config = json.dumps(self.config, indent=2, ensure_ascii=False) + "\n"
+        written = {"config.json": config, **self.written}
         return written if self.layout.index is None else {**written, INDEX_NAME: self.layout.index}
 
     @property

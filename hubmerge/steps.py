@@ -14,7 +14,9 @@ from hubmerge.parents import ParentModel
 from hubmerge.placement import Placement, Row
 from hubmerge.plan_types import Action, Operand
 from hubmerge.recipe import Recipe
+from hubmerge.row_maps import RowPlan
 from zoo_index.errors import HubmergeError
+from zoo_index.fingerprint import is_vocabulary_tensor
 from zoo_index.float8 import FLOAT8
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType, TensorMeta
@@ -45,12 +47,17 @@ class _Drafting:
     recipe: Recipe
     models: Sequence[ParentModel]
     index: Mapping[ModelRef, int]
+    rows: RowPlan | None = None
     unfit: list[HubmergeError] = field(default_factory=list)
     found: dict[str, tuple[Callable[[str], HubmergeError], list[str]]] = field(default_factory=dict)
 
     def fault(self, kind: str, name: str, make: Callable[[str], HubmergeError]) -> None:
         """Keep a fault of tensor `name`; a mistake that shows in 300 tensors is one fault, made from all their names."""
         self.found.setdefault(kind, (make, []))[1].append(name)
+
+    def shape(self, model: int, meta: TensorMeta) -> tuple[int, ...]:
+        """The shape of a model's tensor once its rows are those of the output's vocabulary."""
+        return self.rows.shape(model, meta) if self.rows is not None else meta.shape
 
     def raise_faults(self) -> None:
         faults = [*self.unfit, *(make(_counted(names)) for make, names in self.found.values())]
@@ -62,16 +69,18 @@ def _counted(names: Sequence[str]) -> str:
     return f"tensor {names[0]!r}" if len(names) == 1 else f"{len(names)} tensors (first {names[0]!r})"
 
 
-def draft_steps(recipe: Recipe, models: Sequence[ParentModel], placement: Placement) -> tuple[DraftStep, ...]:
+def draft_steps(
+    recipe: Recipe, models: Sequence[ParentModel], placement: Placement, rows: RowPlan | None = None
+) -> tuple[DraftStep, ...]:
     """One draft for every row of `placement`, in its order.
 
     Buffers of whole numbers may be in some parents only, as old transformers saved positions that new ones make up: one that
     the leading input has is copied from those that have it.
 
-    models: all inputs.  Raises `PlanError` with every fault: tensors that only some parents have, different shapes,
-    parameters that do not go together.
+    models: all inputs.  rows: how embeddings and heads come into one vocabulary, None where they stay as they are.  Raises
+    `PlanError` with every fault: tensors that only some parents have, different shapes, parameters that do not go together.
     """
-    drafting = _Drafting(recipe, models, {model.reference: i for i, model in enumerate(models)})
+    drafting = _Drafting(recipe, models, {model.reference: i for i, model in enumerate(models)}, rows)
     _check_shapes(drafting, placement)
     _check_stacked(drafting, placement)
     _check_heads(drafting, placement)
@@ -90,9 +99,9 @@ def _check_shapes(drafting: _Drafting, placement: Placement) -> None:
         meta = first.table[row.names[row.lead]]
         for i, name in row.names.items():
             other = drafting.models[i]
-            if name in other.table and other.table[name].shape != meta.shape:
+            if name in other.table and drafting.shape(i, other.table[name]) != drafting.shape(row.lead, meta):
                 different.setdefault((row.lead, i), []).append((meta, other.table[name]))
-            elif name not in other.table and meta.dtype.is_float and _tied(meta, other) is None:
+            elif name not in other.table and meta.dtype.is_float and _tied(drafting, i, row) is None:
                 missing.setdefault((row.lead, i), []).append(name)
     for lead, i, names in placement.extras:
         floats = [name for name in names if drafting.models[i].table[name].dtype.is_float]
@@ -176,7 +185,9 @@ def _different_shapes(
         f"{first.reference} and {other.reference} have different shapes: "
         + ", ".join([*_different_fields(first, other), tensor]),
         where=f"{len(pairs)} tensor{'s' * (len(pairs) > 1)}",
-        hint="same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some",
+        hint="write tokenizer_source: union, base or one of the models, and rows are merged token by token"
+        if all(is_vocabulary_tensor(meta.name) for meta, _ in pairs)
+        else "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some",
     )
 
 
@@ -196,19 +207,34 @@ def _different_names(first: ParentModel, other: ParentModel, extra: list[str], m
     return PlanError("; ".join(parts) + (f": {', '.join(fields)}" if fields else ""), where="models", hint=hint)
 
 
-def _tied(head: TensorMeta, other: ParentModel) -> TensorMeta | None:
-    """The embedding that stands for a head which `other` does not store because it is tied."""
+def _tied(drafting: _Drafting, index: int, row: Row) -> TensorMeta | None:
+    """The embedding that stands for a head which a model does not store because it is tied."""
+    head, other = _lead_meta(drafting, row), drafting.models[index]
     if _ties(other) not in {None, True} or not head.name.endswith("head.weight"):
         return None
-    found = [m for m in other.table.values() if m.shape == head.shape and any(part in m.name for part in _EMBEDDINGS)]
+    shape = drafting.shape(row.lead, head)
+    embeddings = [meta for meta in other.table.values() if any(part in meta.name for part in _EMBEDDINGS)]
+    found = [meta for meta in embeddings if drafting.shape(index, meta) == shape]
     return found[0] if len(found) == 1 else None
 
 
 def _operand(drafting: _Drafting, index: int, row: Row) -> Operand:
     model, name = drafting.models[index], row.names[index]
-    meta = model.table[name] if name in model.table else _tied(_lead_meta(drafting, row), model)
+    meta = model.table[name] if name in model.table else _tied(drafting, index, row)
     if meta is None:
         raise PlanError(f"tensor {name!r} is not in {model.reference}", where="models")
+    return _with_adapter(model, index, meta)
+
+
+def _filler(drafting: _Drafting, index: int, row: Row) -> Operand | None:
+    """The tensor of a model that is no input here, for the rows of tokens that no input has."""
+    model, head = drafting.models[index], _lead_meta(drafting, row)
+    meta = model.table[head.name] if head.name in model.table else _tied(drafting, index, row)
+    fits = meta is not None and drafting.shape(index, meta) == drafting.shape(row.lead, head)
+    return _with_adapter(model, index, meta) if meta is not None and fits else None
+
+
+def _with_adapter(model: ParentModel, index: int, meta: TensorMeta) -> Operand:
     effect = model.effect
     if effect is not None and meta.name in effect.replaced:
         return Operand(index, effect.replaced[meta.name], effect.low_rank.get(meta.name), in_adapter=True)
@@ -231,16 +257,20 @@ def _draft(drafting: _Drafting, row: Row) -> DraftStep:
     every = (base, *operands) if base else operands
     if any(not operand.tensor.dtype.is_float for operand in every):
         return _draft_buffer(drafting, name, meta, every)
-    dtype = _output_dtype(recipe, every)
+    dtype, shape = _output_dtype(recipe, every), drafting.shape(row.lead, meta)
+    if drafting.rows is not None and drafting.rows.concerns(row.lead, meta):
+        every = drafting.rows.mapped(every, lambda index: _filler(drafting, index, row))
+        base, operands = (every[0], every[1:]) if base else (None, every)
     values = _values(drafting, row)
     if name.endswith(_RUNNING):
-        shares = method.shares(values, len(operands)) if values else (1.0,) * len(operands)
-        return DraftStep(name, dtype, meta.shape, "average", operands, None, {"weight": shares, "normalize": False})
+        faulty = not values and bool(method.parameters.model_fields)
+        shares = (1.0,) * len(operands) if faulty else method.shares(values, len(operands))
+        return DraftStep(name, dtype, shape, "average", operands, None, {"weight": shares, "normalize": False})
     only = operands[0]
     unchanged = method.name == "passthrough" and values.get("scale") == 1.0
-    if unchanged and only.tensor.dtype is dtype and only.low_rank is None:
-        return DraftStep(name, dtype, meta.shape, "copy", operands, None, values)
-    return DraftStep(name, dtype, meta.shape, "merge", operands, base, values)
+    if unchanged and only.tensor.dtype is dtype and only.low_rank is None and only.rows is None:
+        return DraftStep(name, dtype, shape, "copy", operands, None, values)
+    return DraftStep(name, dtype, shape, "merge", operands, base, values)
 
 
 def _draft_buffer(drafting: _Drafting, name: str, meta: TensorMeta, operands: tuple[Operand, ...]) -> DraftStep:

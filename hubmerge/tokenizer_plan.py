@@ -231,14 +231,11 @@ def _same_ids(left: Vocabulary, right: Vocabulary) -> bool:
 
 def _report(merged: MergedVocabulary, models: Sequence[ParentModel]) -> VocabularyRows:
     rows = merged.rows
-    everyone = int(np.all([own >= 0 for own in rows.own], axis=0).sum())
-    told = [f"{rows.tokens:,} tokens: {everyone:,} shared"]
+    holders = np.sum([own >= 0 for own in rows.own], axis=0)
+    told = [f"{rows.tokens:,} tokens: {int((holders == len(models)).sum()):,} shared"]
     for i, model in enumerate(models):
-        alone = (rows.own[i] >= 0) & ~np.any(
-            [own >= 0 for j, own in enumerate(rows.own) if j != i], axis=0, initial=False
-        )
-        if len(models) > 1 and alone.any():
-            told.append(f"{int(alone.sum()):,} only in {model.reference}")
+        alone = int(((rows.own[i] >= 0) & (holders == 1)).sum())
+        told += [f"{alone:,} only in {model.reference}"] if alone and len(models) > 1 else []
     lines = [", ".join(told) + (f"; {rows.padding:,} rows of padding" if rows.padding else "")]
     for i, model in enumerate(models):
         own = rows.own[i]
