@@ -78,6 +78,8 @@ def files_to_carry(
 def merged_config(config: Mapping[str, Any], dtype: DType, *, where: str = "config.json") -> dict[str, Any]:
     """The donor's config with the dtype of the merged weights, in the donor's dialect (``dtype`` or ``torch_dtype``).
 
+    What it says of quantisation goes: the merged weights have none (a float8 donor's are written in full).
+
     Raises `CheckpointError` for a config that cannot be written again: nested without end, or no Unicode text.
     """
     plain(dict(config), where=where)
@@ -93,6 +95,7 @@ def merged_config(config: Mapping[str, Any], dtype: DType, *, where: str = "conf
         merged,
         *(value for key, value in merged.items() if key.endswith("_config") and isinstance(value, dict)),
     ]:
+        part.pop("quantization_config", None)
         key = "torch_dtype" if "torch_dtype" in part else "dtype"
         if key in part or part is merged:
             part[key] = dtype.torch_name

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 from hubmerge.errors import MergeError, PlanError
+from hubmerge.gguf import open_model
 from hubmerge.io.writer import partial_of
 from hubmerge.plan_types import Plan, PlannedParent
 from hubmerge.sizes import size_text
 from zoo_index.errors import CheckpointError
 from zoo_index.header import header_length, parse_header
-from zoo_index.hub import ModelSource, fetch, hub_cache_folder, open_source
-from zoo_index.reference import ModelRef
+from zoo_index.hub import ModelSource, fetch, hub_cache_folder
 
 __all__ = ["check_disks", "fetch_parents", "open_planned"]
 
@@ -23,7 +23,7 @@ def open_planned(parent: PlannedParent, in_adapter: bool = False) -> ModelSource
     commit = parent.adapter_commit if in_adapter else parent.commit
     if reference is None:
         raise MergeError(f"{parent.reference} has no adapter")
-    return open_source(ModelRef.of(reference.name, commit) if commit else reference)
+    return open_model(reference, commit)
 
 
 def check_disks(plan: Plan, out: Path) -> None:

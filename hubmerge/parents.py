@@ -9,15 +9,18 @@ from typing import Any
 
 from hubmerge.adapters import AdapterEffect, read_adapter_effect
 from hubmerge.errors import PlanError
+from hubmerge.gguf import ConvertedGguf, open_model
 from zoo_index.checkpoint import read_adapter_table, read_config, read_json, read_tensor_table
-from zoo_index.hub import HubRepo, ModelSource, open_source
+from zoo_index.float8 import FLOAT8, float8_scheme, split_scales
+from zoo_index.hub import HubRepo, ModelSource
 from zoo_index.metadata import ModelRecord, read_record
+from zoo_index.quantised import packed_fault, quantisation_of
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType, TensorTable
 
 __all__ = ["ParentModel", "open_parent", "parent_of"]
 
-MERGEABLE = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
+MERGEABLE = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16, *FLOAT8})
 """Floating-point types that the engine computes with."""
 COPYABLE = frozenset(
     {DType.I64, DType.U64, DType.I32, DType.U32, DType.I16, DType.U16, DType.I8, DType.U8, DType.BOOL, DType.C64}
@@ -36,6 +39,8 @@ class ParentModel:
     adapter_source: ModelSource | None = None
     adapter_table: TensorTable | None = None
     effect: AdapterEffect | None = None
+    notes: tuple[str, ...] = ()
+    """What a person would want to know of how its numbers are read."""
 
     @property
     def commit(self) -> str | None:
@@ -72,8 +77,7 @@ class ParentModel:
 
 
 def _open(reference: ModelRef, pins: Mapping[str, str]) -> ModelSource:
-    commit = pins.get(str(reference))
-    return open_source(ModelRef.of(reference.name, commit) if commit else reference)
+    return open_model(reference, pins.get(str(reference)))
 
 
 def _place(source: ModelSource) -> str:
@@ -108,11 +112,30 @@ def open_parent(reference: ModelRef, pins: Mapping[str, str] | None = None) -> P
 def parent_of(reference: ModelRef, source: ModelSource) -> ParentModel:
     """The model whose files are `source`, without its adapter; raises as `open_parent` does."""
     config = read_config(source)
-    table = read_tensor_table(source)
+    quantisation = quantisation_of(config)
+    scheme = float8_scheme(quantisation) if quantisation is not None else None
+    table, left = split_scales(read_tensor_table(source), scheme, str(reference))
     if not table:
         raise PlanError("the model has no tensors", where=str(reference), hint="fetch or save it again")
+    packed = packed_fault(table, config, source)
+    if packed is not None:
+        raise packed
     _refuse_odd_types(table, reference)
-    return ParentModel(reference, source, config, table)
+    notes = source.notes if isinstance(source, ConvertedGguf) else ()
+    return ParentModel(reference, source, config, table, notes=(*notes, *_float8_notes(reference, table, left)))
+
+
+def _float8_notes(reference: ModelRef, table: TensorTable, left: tuple[str, ...]) -> tuple[str, ...]:
+    small = [meta for meta in table.values() if meta.dtype in FLOAT8]
+    if not small:
+        return ()
+    text = (
+        f"{reference}: {len(small)} tensors are stored in float8, which keeps 2 or 3 bits of a number after the first"
+    )
+    scaled = sum(meta.scale is not None for meta in small)
+    if scaled:
+        text += f"; {scaled} are multiplied by their scales when they are read, and {len(left)} scales are not written"
+    return (text,)
 
 
 def _refuse_odd_types(table: TensorTable, reference: ModelRef) -> None:

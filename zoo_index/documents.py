@@ -100,7 +100,7 @@ def _read_table(
         table = read_tensor_table(source)
         quantisation = quantisation_of(config)
         scheme = float8_scheme(quantisation) if quantisation is not None else None
-        table, _, _ = split_scales(table, scheme, str(source.pinned))
+        table, _ = split_scales(table, scheme, str(source.pinned))
     except CheckpointError as fault:
         return None, fault
     return table, packed_fault(table, config, source)

@@ -9,16 +9,16 @@ weights.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zoo_index.errors import CheckpointError
-from zoo_index.tensors import DType, TensorMeta, TensorTable
+from zoo_index.tensors import DType, Scale, TensorMeta, TensorTable
 
-__all__ = ["FLOAT8", "Float8Scheme", "Scale", "float8_scheme", "split_scales"]
+__all__ = ["FLOAT8", "Float8Scheme", "float8_scheme", "split_scales"]
 
 FLOAT8 = frozenset({DType.F8_E4M3, DType.F8_E5M2})
-SCALES = frozenset({DType.F32, DType.F16, DType.BF16, DType.F8_E8M0})
+_SCALES = frozenset({DType.F32, DType.F16, DType.BF16, DType.F8_E8M0})
 
 _BLOCK = (128, 128)
 _ENDINGS = ("_scale_inv", "_scale")
@@ -30,22 +30,6 @@ class Float8Scheme:
     """What a config says of a float8 model.  block: rows and columns that share a scale."""
 
     block: tuple[int, int] = _BLOCK
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """The scales of one float8 tensor: the entry at (..., row, column) is multiplied by the scale of its block.
-
-    tensor: where they are stored.  rows, columns: of the weight as a matrix whose rows are all but its last axis (a vector
-    is one row).  block: rows and columns that share a scale.  per_matrix: rows of one matrix, where the weight is a stack of
-    matrices; blocks begin anew in each.
-    """
-
-    tensor: TensorMeta
-    rows: int
-    columns: int
-    block: tuple[int, int]
-    per_matrix: int
 
 
 def float8_scheme(quantisation: Mapping[str, Any]) -> Float8Scheme | None:
@@ -74,17 +58,15 @@ def _is_float8(weights: Any) -> bool:
     return isinstance(weights, Mapping) and weights.get("type") == "float" and weights.get("num_bits") == 8
 
 
-def split_scales(
-    table: TensorTable, scheme: Float8Scheme | None, where: str
-) -> tuple[TensorTable, dict[str, Scale], tuple[str, ...]]:
-    """The table without what only scales float8 weights; those scales by weight; and the names left out.
+def split_scales(table: TensorTable, scheme: Float8Scheme | None, where: str) -> tuple[TensorTable, tuple[str, ...]]:
+    """The table with the scales of float8 weights in their rows and not as tensors; and the names that were left out.
 
     scheme: of the config; None for a model whose config says nothing, where tensors without scales are plain numbers.
     Raises `CheckpointError`, for all tensors together, when scales do not fit their weight or are missing.
     """
     weights = [meta for meta in table.values() if meta.dtype in FLOAT8]
     if not weights:
-        return table, {}, ()
+        return table, ()
     scales: dict[str, Scale] = {}
     faults: list[CheckpointError] = []
     for meta in weights:
@@ -114,13 +96,13 @@ def split_scales(
         raise CheckpointError.of(faults)
     used = {scale.tensor.name for scale in scales.values()}
     left = tuple(name for name in table if name in used or (scales and name.endswith(_OF_ACTIVATIONS)))
-    kept = [meta for name, meta in table.items() if name not in left]
-    return TensorTable.of(kept, table.headers), scales, left
+    kept = [replace(meta, scale=scales.get(name)) for name, meta in table.items() if name not in left]
+    return TensorTable.of(kept, table.headers), left
 
 
 def _fitted(weight: TensorMeta, stored: TensorMeta, block: tuple[int, int]) -> Scale | None:
     """How the scales `stored` lie over `weight`; None when they do not fit."""
-    if stored.dtype not in SCALES or not weight.shape:
+    if stored.dtype not in _SCALES or not weight.shape:
         return None
     shape = weight.shape if len(weight.shape) > 1 else (1, *weight.shape)
     grid = stored.shape

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-__all__ = ["DType", "TensorMeta", "TensorTable"]
+__all__ = ["DType", "Scale", "TensorMeta", "TensorTable"]
 
 
 class DType(Enum):
@@ -79,7 +79,10 @@ _FROM_TORCH = {name: dtype for dtype, name in _TORCH_NAMES.items()} | {
 
 @dataclass(frozen=True, slots=True)
 class TensorMeta:
-    """One tensor on disk: `file` is relative to the model's folder, `start` and `end` are byte offsets in that file."""
+    """One tensor on disk: `file` is relative to the model's folder, `start` and `end` are byte offsets in that file.
+
+    scale: what its stored numbers are multiplied by, for float8 weights that have scales.
+    """
 
     name: str
     dtype: DType
@@ -87,6 +90,7 @@ class TensorMeta:
     file: str
     start: int
     end: int
+    scale: Scale | None = None
 
     @property
     def numel(self) -> int:
@@ -95,6 +99,22 @@ class TensorMeta:
     @property
     def nbytes(self) -> int:
         return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The scales of one float8 tensor.
+
+    tensor: where they are stored.  rows, columns: of the weight as a matrix whose rows are all but its last axis (a vector
+    is one row).  block: rows and columns that share a scale.  per_matrix: rows of one matrix, where the weight is a stack of
+    matrices; blocks begin anew in each.
+    """
+
+    tensor: TensorMeta
+    rows: int
+    columns: int
+    block: tuple[int, int]
+    per_matrix: int
 
 
 @dataclass(frozen=True)
@@ -123,7 +143,8 @@ class TensorTable(Mapping[str, TensorMeta]):
 
     @property
     def files(self) -> tuple[str, ...]:
-        return tuple(sorted({meta.file for meta in self.tensors.values()}))
+        scales = {meta.scale.tensor.file for meta in self.tensors.values() if meta.scale is not None}
+        return tuple(sorted(scales.union(meta.file for meta in self.tensors.values())))
 
     @property
     def parameters(self) -> int:

@@ -198,6 +198,12 @@ class StepReader:
     def _row_reader(self, slot: int, operand: Operand, rows: RowMap) -> RowReader:
         from hubmerge.io.rows import Buffers, RowReader
 
+        if operand.tensor.scale is not None:
+            raise MergeError(
+                f"tensor {operand.tensor.name!r} is float8 with scales, and its rows cannot be moved",
+                where=self.files.name(operand),
+                hint="take the tokenizer of this model, or its bfloat16 form",
+            )
         columns = self.step.output.numel // max(1, rows.size)
         buffers = Buffers(self.bits, slot, self.workspace)
         return RowReader(operand, rows, columns, buffers, self.files, self._read_factors)

@@ -38,6 +38,8 @@ def _tensors_read(plan: Plan) -> Iterator[tuple[int, TensorMeta, bool]]:
     for step in plan.steps:
         for operand in step.inputs:
             yield operand.parent, operand.tensor, operand.in_adapter
+            if operand.tensor.scale is not None:
+                yield operand.parent, operand.tensor.scale.tensor, operand.in_adapter
             if operand.low_rank is not None:
                 yield operand.parent, operand.low_rank.a, True
                 yield operand.parent, operand.low_rank.b, True

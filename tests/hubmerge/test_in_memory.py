@@ -127,7 +127,7 @@ def test_running_statistics_are_averaged_counters_take_the_largest_and_equal_buf
 
 
 def test_every_fault_of_a_call_is_told_at_once_in_its_own_words() -> None:
-    parameters = {"weight": [1, 2, 3], "lambda": [1, 2], "density": [0.1, 20], "epsilom": 1}
+    parameters = {"weight": [1, 2, 3], "lambda": [1, 2], "density": [0.1, 20], "densty": 1}
     assert faults_of("ties", [w(1), {"w": "one"}], parameters=parameters, seed=-1) == [
         "'w' is a str, not a tensor of torch or numpy · parents[1] · take out what is no weight or buffer",
         "ties merges what parents learned on top of a base, and none is given · base · give the state dict that they were all trained from",
@@ -135,16 +135,20 @@ def test_every_fault_of_a_call_is_told_at_once_in_its_own_words() -> None:
         "lambda is one value for all parents, got a list of 2 · parameters.lambda · gradients over depth are for recipes",
         "seed must be greater than or equal to 0, got -1 · seed · see docs/recipe.md",
         "density must be in (0, 1], got 20 · parameters.density of parents[1] · 20 % is 0.2",
-        "unknown parameter 'epsilom' · parameters.epsilom · ties knows weight, density, lambda, normalize",
+        "unknown parameter 'densty' · parameters.densty · did you mean density?",
     ]
 
 
 def test_shapes_and_names_that_do_not_go_together_are_told_for_all_parents() -> None:
     assert faults_of("linear", [w(1, 2), w(1), {"v": np.zeros(2)}]) == [
-        "parents[0] and parents[1] have different shapes: w is [2] vs [1] · 1 tensor · "
-        "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some",
-        "tensor 'v' of parents[2] is not in parents[0]; tensor 'w' of parents[0] is not in parents[2] · parents · "
-        "every parent must have the same tensors; `hubmerge zoo compatible` finds such models",
+        (
+            "parents[0] and parents[1] have different shapes: w is [2] vs [1] · 1 tensor · "
+            "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some"
+        ),
+        (
+            "tensor 'v' of parents[2] is not in parents[0]; tensor 'w' of parents[0] is not in parents[2] · parents · "
+            "every parent must have the same tensors; `hubmerge zoo compatible` finds such models"
+        ),
     ]
 
 
@@ -174,10 +178,10 @@ def test_shapes_and_names_that_do_not_go_together_are_told_for_all_parents() -> 
             {"parents": [w(1), w(2)], "name": "slerp", "base": w(3), "parameters": {"t": 0.5}},
             "slerp takes 2 models, the base among them; there are 3 · parents · given: base, parents[0], parents[1]",
         ),
-        ({"parents": [w(1)], "name": "tie"}, "unknown merge_method 'tie' · name · did you mean ties?"),
+        ({"parents": [w(1)], "name": "zzz"}, "unknown merge_method 'zzz' · name · `hubmerge methods` lists them"),
         (
             {"parents": [w(1)], "dtype": "int8"},
-            "expected float32, float16 or bfloat16, got 'int8' · dtype · see docs/recipe.md",
+            "expected float32, float16, bfloat16 or float64, got 'int8' · dtype · see docs/recipe.md",
         ),
         (
             {"parents": [{"w": torch.zeros(2, device="meta")}]},
