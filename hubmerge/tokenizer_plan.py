@@ -171,10 +171,10 @@ def _asked_for(recipe: Recipe, wish: TokenizerPart, models: Sequence[ParentModel
 def _lead(source: str, models: Sequence[ParentModel], donor: int, key: str) -> int:
     """The model whose tokenizer is the first of the merge, or all of it."""
     if source in {"base", "union"}:
-        if has_tokenizer(models[donor]) or not any(map(has_tokenizer, models)):
-            return donor
-        others = ", ".join(str(model.reference) for model in models if has_tokenizer(model))
-        hint = f"name another: {others}"
+        holders = [i for i in (donor, *range(len(models))) if has_tokenizer(models[i])]
+        if donor in holders or (source == "union" and holders):
+            return holders[0]
+        hint = "save a tokenizer with it, or name a model that has one"
     else:
         chosen = next(i for i, m in enumerate(models) if source in {str(m.reference), str(m.reference.model)})
         if has_tokenizer(models[chosen]):

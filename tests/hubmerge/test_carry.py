@@ -65,6 +65,8 @@ def test_tokenizers_of_every_kind_go_along_whole(names: list[str]) -> None:
 def test_all_of_a_tokenizer_comes_from_one_model() -> None:
     put("a", "tokenizer.json", "merges.txt")
     put("b", "tokenizer.json", "vocab.json")
+    for folder in ("a", "b"):
+        Path(folder, "tokenizer.json").write_text('{"model": {"type": "WordLevel", "vocab": {"x": 0}}}')
     assert carried({**LINEAR, "tokenizer_source": "./b"}) == [("tokenizer.json", 1), ("vocab.json", 1)]
 
 
