@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hubmerge import kernels, measure_kernels
 from hubmerge.errors import MergeError
 from hubmerge.io.reader import NUMPY, InputFiles, StepReader, Workspace, singles
-from hubmerge.measure import Known, Staged, TensorMeasure, row_length, row_units, spans
+from hubmerge.measure import Known, Staged, TensorMeasure, put_through, row_length, row_units, spans
 from hubmerge.measures import PerGroup
 from hubmerge.method import MergeMethod, get_method
 from hubmerge.plan_types import Operand, Step
@@ -141,7 +141,8 @@ def _staged_rows(reader: StepReader, staged: Staged, chunks: tuple[Array, ...], 
     for delta in deltas:
         if not np.isfinite(delta.view(np.float32)).all():
             raise _not_finite(reader, chunks, low)
-    staged.apply(tuple(delta.view(np.float32) for delta in deltas), low, row_length(reader.step.output.shape))
+    singles_ = tuple(delta.view(np.float32) for delta in deltas)
+    put_through(staged.stage.rule, staged.stage.per, singles_, staged.states, low, row_length(reader.step.output.shape))
     return deltas
 
 

@@ -13,9 +13,11 @@ from hubmerge.compute import compute
 from hubmerge.errors import MergeError, PlanError
 from hubmerge.fetching import fetch_parents
 from hubmerge.io.reader import NUMPY, InputFiles, Workspace
+from hubmerge.measure import Known
 from hubmerge.model_config import check_labels, model_class, read_folder_config, read_json_object
 from hubmerge.plan import build_plan
 from hubmerge.plan_types import Plan, Step
+from hubmerge.prologue import known_of, pooled_states
 from hubmerge.published import check_weights, fetch_files, open_published, published_kind, published_plan
 from hubmerge.recipe import Recipe
 from hubmerge.token import as_token
@@ -157,8 +159,8 @@ def _one_line(error: Exception) -> str:
 class _TensorSlice:
     """One merged tensor that is computed when transformers reads it (the interface of safetensors' slices)."""
 
-    def __init__(self, plan: Plan, step: Step, files: InputFiles) -> None:
-        self._plan, self._step, self._files = plan, step, files
+    def __init__(self, plan: Plan, step: Step, files: InputFiles, known: Known) -> None:
+        self._plan, self._step, self._files, self._known = plan, step, files, known
 
     def get_shape(self) -> list[int]:
         return list(self._step.output.shape)
@@ -188,7 +190,7 @@ class _TensorSlice:
         def emit(first: int, entries: Any) -> None:
             merged[first : first + entries.size] = entries
 
-        compute(self._step, self._plan.method, self._files, Workspace(), emit)
+        compute(self._step, self._plan.method, self._files, Workspace(), emit, known=self._known)
         if output.dtype is DType.BOOL:
             merged = merged.view(np.bool_)
         tensor = torch.from_numpy(merged)
@@ -209,7 +211,8 @@ def _assemble(plan: Plan, kwargs: dict[str, Any]) -> PreTrainedModel:
             **{**plan.config, "model_type": plan.config.get("model_type", concrete.config_class.model_type)}
         )
     with InputFiles(plan.parents) as files:
-        slices = {step.output.name: _TensorSlice(plan, step, files) for step in plan.steps}
+        known = known_of(plan, pooled_states(plan, files, plan.jobs))
+        slices = {step.output.name: _TensorSlice(plan, step, files, known) for step in plan.steps}
         loaded = _loaded(
             concrete, None, {**kwargs, "config": config, "state_dict": slices}, "the parents do not have", name
         )

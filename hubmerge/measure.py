@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from hubmerge.measures import Array, PerGroup, Ranks
 from hubmerge.method import Stage
 from hubmerge.plan_types import Step
 
-__all__ = ["Known", "Staged", "TensorMeasure", "random_key", "row_length", "row_units", "spans"]
+__all__ = ["Known", "Staged", "TensorMeasure", "put_through", "random_key", "row_length", "row_units", "spans"]
 
 Block = tuple[int, Array, tuple[Array, ...]]
 """The index of the first entry, the base's bits (the first parent's without a base), every operand as float32."""
@@ -64,13 +64,21 @@ class Staged:
     stage: Stage
     states: tuple[tuple[Any, ...], ...]
 
-    def apply(self, operands: tuple[Array, ...], offset: int, columns: int) -> None:
-        """Put float32 deltas through the stage, in place; whole rows where the stage works on rows."""
-        for values, state in zip(operands, self.states, strict=True):
-            if self.stage.per == "row":
-                measure_kernels.staged_rows_kernel(self.stage.rule)(values, columns, state, offset)
-            else:
-                measure_kernels.staged_kernel(self.stage.rule)(values, state, offset, values)
+
+def put_through(
+    rule: Callable[..., Any],
+    per: Literal["entry", "row"],
+    deltas: tuple[Array, ...],
+    states: tuple[tuple[Any, ...], ...],
+    offset: int,
+    columns: int,
+) -> None:
+    """Put every parent's float32 deltas through a stage's rule, in place; they are whole rows where it works on rows."""
+    for values, state in zip(deltas, states, strict=True):
+        if per == "row":
+            measure_kernels.staged_rows_kernel(rule)(values, columns, state, offset)
+        else:
+            measure_kernels.staged_kernel(rule)(values, state, offset, values)
 
 
 class TensorMeasure:
@@ -199,15 +207,15 @@ class TensorMeasure:
                 totals[j] += run(one, lanes)
         return tuple(totals)
 
-    def kept(self, rule: Callable[..., Any], states: Sequence[tuple[Any, ...]]) -> tuple[tuple[float, float], ...]:
+    def kept(
+        self, rule: Callable[..., Any], states: Sequence[tuple[Any, ...]], per: Literal["entry", "row"] = "entry"
+    ) -> tuple[tuple[float, float], ...]:
         lanes, run = np.empty(measure_kernels.LANES), measure_kernels.total_kernel(True)
-        stage, reader = measure_kernels.staged_kernel(rule), self._reader
-        sums = np.zeros((self.parents, 2))
-        for offset, _, operands in self._blocks(reader):
-            out = reader.workspace.take("kept", "<f4", operands[0].size)
-            for k, (values, state) in enumerate(zip(operands, states, strict=True)):
-                stage(values, state, offset, out)
-                sums[k] += run(values, lanes), run(out, lanes)
+        columns, sums = row_length(self.shape), np.zeros((self.parents, 2))
+        for offset, _, operands in self._blocks(self._reader, whole_rows=per == "row"):
+            sums[:, 0] += [run(values, lanes) for values in operands]
+            put_through(rule, per, operands, tuple(states), offset, columns)
+            sums[:, 1] += [run(values, lanes) for values in operands]
         return tuple((float(before), float(after)) for before, after in sums)
 
     def _each(self, work: Callable[[StepReader], Any]) -> list[Any]:
@@ -234,7 +242,8 @@ class TensorMeasure:
                 run(block[0], block[1:] if step.base else block, bits)
                 operands = tuple(one.view(np.float32) for one in bits)
                 if self._staged is not None:
-                    self._staged.apply(operands, first + low, columns)
+                    stage, states = self._staged.stage, self._staged.states
+                    put_through(stage.rule, stage.per, operands, states, first + low, columns)
                 yield first + low, block[0], operands
 
     def _scored(

@@ -87,5 +87,7 @@ class Measure(Protocol):
         rule: ``(entries, *arguments) -> tuple of float32``, compiled, of as many numbers as there are parents.
         """
 
-    def kept(self, rule: Callable[..., Any], states: Sequence[tuple[Any, ...]]) -> tuple[tuple[float, float], ...]:
+    def kept(
+        self, rule: Callable[..., Any], states: Sequence[tuple[Any, ...]], per: Literal["entry", "row"] = "entry"
+    ) -> tuple[tuple[float, float], ...]:
         """For every parent the sum of its magnitudes before and after a stage's rule, float64.  One pass."""

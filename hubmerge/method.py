@@ -201,7 +201,7 @@ def compose(combine: MergeMethod, stage: Stage, *, name: str = "", about: str = 
             where="sparsify",
             hint="remove it, or write combine: weighted_sum or sign_consensus instead of merge_method",
         )
-    both: Any = (combine.parameters, stage.parameters)
+    both: Any = (stage.parameters, combine.parameters)  # pydantic lists the last one's fields first
     changed: dict[str, Any] = {}
     for field, default in defaults.items():
         info = copy((combine.parameters.model_fields | stage.parameters.model_fields)[field])
@@ -231,11 +231,6 @@ def _both_checks(*checks: Callable[[Values], None] | None) -> Callable[[Values],
 
 _REGISTRY: dict[str, MergeMethod] = {}
 _COMBINE: dict[str, MergeMethod] = {}
-_ELSEWHERE = frozenset(
-    {"breadcrumbs", "breadcrumbs_ties", "dare_linear", "dare_ties", "della", "della_linear", "sce"}
-)  # fmt: skip
-"""Methods of mergekit that are not registered here: recipes with them are correct, and a near name would mislead."""
-
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 
@@ -321,12 +316,9 @@ def get_method(name: str) -> MergeMethod:
     _load_methods()
     if name not in _REGISTRY:
         spelled = name.replace("-", "_")
-        if spelled in _ELSEWHERE:
-            message, hint = f"method {name} is not done by this version", "`hubmerge methods` lists those that are"
-        else:
-            close = get_close_matches(spelled, _REGISTRY, n=3, cutoff=0.5)
-            message = f"unknown merge_method {name!r}"
-            hint = "did you mean " + " or ".join(close) + "?" if close else "`hubmerge methods` lists them"
+        close = get_close_matches(spelled, _REGISTRY, n=3, cutoff=0.5)
+        message = f"unknown merge_method {name!r}"
+        hint = "did you mean " + " or ".join(close) + "?" if close else "`hubmerge methods` lists them"
         raise RecipeError(message, where="merge_method", hint=hint)
     return _REGISTRY[name]
 

@@ -9,15 +9,19 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy.typing as npt
 
 from hubmerge.compute import compute
 from hubmerge.errors import PlanError, VerifyError
 from hubmerge.fetching import fetch_parents
 from hubmerge.io.reader import InputFiles, Workspace
 from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
+from hubmerge.measure import Known
 from hubmerge.plan import build_plan, pins_of
 from hubmerge.plan_types import Plan
+from hubmerge.prologue import known_of, pooled_states
 from hubmerge.recipe import Recipe
 from zoo_index.hub import ModelSource, fetch, open_source
 from zoo_index.reference import ModelRef
@@ -125,8 +129,9 @@ def check_weights(plan: Plan, manifest: Manifest, where: str) -> None:
     if manifest.reproducible != "exact":
         return
     with InputFiles(plan.parents) as files:
+        known = known_of(plan, pooled_states(plan, files, plan.jobs))
         for name, file in recorded.items():
-            if _digest(plan, files, name) != file.sha256:
+            if _digest(plan, files, name, known) != file.sha256:
                 raise _other(where, f"{name} has another sha256")
     text = json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n"
     if "config.json" in manifest.files and _sha256(text) != manifest.files["config.json"].sha256:
@@ -155,9 +160,13 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _digest(plan: Plan, files: InputFiles, name: str) -> str:
+def _digest(plan: Plan, files: InputFiles, name: str, known: Known) -> str:
     digest = hashlib.sha256(plan.layout.headers[name])
     workspace = Workspace()
+
+    def emit(_: int, entries: npt.NDArray[Any]) -> None:
+        digest.update(entries.data.cast("B"))
+
     for step in sorted((step for step in plan.steps if step.output.file == name), key=lambda step: step.output.start):
-        compute(step, plan.method, files, workspace, lambda _, entries: digest.update(entries.data.cast("B")))
+        compute(step, plan.method, files, workspace, emit, known=known)
     return digest.hexdigest()

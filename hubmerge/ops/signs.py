@@ -11,13 +11,13 @@ __all__ = ["elected_sign"]
 
 
 @register_jitable  # type: ignore[untyped-decorator]
-def elected_sign(deltas: Sequence[float32], weight: Sequence[float32]) -> float32:
-    """+1 or -1: the sign of the weighted sum of one entry's deltas; a sum of exactly 0 elects +1.
+def elected_sign(deltas: Sequence[float32], votes: Sequence[float32], undecided: float32) -> float32:
+    """+1 or -1: the sign of the sum of one entry's deltas, each times its parent's votes; `undecided` for a sum of exactly 0.
 
     It is a function of its own because the compiler then unrolls it over eight parents and more; written out inside
     the rule, the same loop was ten times slower at eight parents.
     """
     total = float32(0)
-    for delta, w in zip(deltas, weight):
-        total += delta * w
-    return float32(1) if total >= 0 else float32(-1)
+    for delta, vote in zip(deltas, votes):
+        total += delta * vote
+    return float32(1) if total > 0 else float32(-1) if total < 0 else undecided

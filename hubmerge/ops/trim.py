@@ -1,33 +1,114 @@
-"""Stages that decide which entries of a delta survive."""
+"""The stages that keep entries of a delta by their magnitude: the largest ones, or all but the largest and the smallest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy import float32
 from pydantic import Field
 
 from hubmerge.method import Measure, Parameters, PerParent, Stage
+from hubmerge.ops.rescale import NormRescale, norm_factors
 
-__all__ = ["MagnitudeParameters", "keep_large", "trim_by_magnitude"]
+__all__ = ["BREADCRUMBS", "MAGNITUDE", "BreadcrumbsParameters", "MagnitudeParameters", "keep_between", "keep_large"]
+
+State = tuple[np.float32, ...]
 
 
 class MagnitudeParameters(Parameters):
     density: PerParent[float] = Field(1.0, gt=0, le=1, description="kept share of a delta's entries, the largest ones")
+    rescale: NormRescale = Field("none", description="l1 (or true): scale what is kept so that the L1 norm stays")
+    trim_scope: Literal["tensor", "layer", "model"] = Field(
+        "tensor", description="what the largest entries are chosen of: each tensor, each layer, or the whole model"
+    )
 
 
-def keep_large(delta: float32, index: int, state: tuple[float32]) -> float32:  # noqa: ARG001 - every stage is given the index
-    """`delta` when its magnitude is at least ``state[0]``, else 0."""
-    return delta if abs(delta) >= state[0] else float32(0)
+def keep_large(delta: float32, index: int, state: tuple[float32, float32]) -> float32:  # noqa: ARG001 - every stage is given the index
+    """Keep the largest entries of each delta, the share `density` of them, and set the others to 0.
+
+    state: the exact k-th largest magnitude, k = max(1, int(density * entries)), and the factor of the kept ones.  Entries
+    that tie with the k-th all survive, so that the outcome does not depend on an order; more than k can be kept.
+    """
+    return delta * state[1] if abs(delta) >= state[0] else float32(0)
 
 
-def _thresholds(measure: Measure, values: Mapping[str, Any]) -> Sequence[tuple[np.float32]]:
+def _thresholds(measure: Measure, values: Mapping[str, Any]) -> list[float]:
     every = measure.entries + 1  # a rank that no entry has gives 0, and 0 keeps all
     kept = [max(1, int(density * measure.entries)) for density in values["density"]]
-    ranks = [[k if k < measure.entries else every] for k in kept]
-    return [(found[0],) for found in measure.ranked(ranks)]
+    return [float(found[0]) for found in measure.ranked([[k if k < measure.entries else every] for k in kept])]
 
 
-trim_by_magnitude = Stage("magnitude", MagnitudeParameters, keep_large, _thresholds, passes=2)
+def _magnitude_state(measure: Measure, values: Mapping[str, Any]) -> Sequence[State]:
+    found = measure.pooled if measure.pooled is not None else _thresholds(measure, values)
+    return _scaled(measure, values, keep_large, [(np.float32(threshold),) for threshold in found])
+
+
+def _scaled(measure: Measure, values: Mapping[str, Any], rule: Any, limits: Sequence[State]) -> Sequence[State]:
+    """`limits` and the factor of the kept entries, measured where the recipe asks for it."""
+    states = [(*limit, np.float32(1)) for limit in limits]
+    if values["rescale"] == "none":
+        return states
+    factors = norm_factors(measure.kept(rule, states))
+    return [(*limit, factor) for limit, factor in zip(limits, factors, strict=True)]
+
+
+def _magnitude_passes(values: Mapping[str, Any]) -> int:
+    ranked = values["trim_scope"] == "tensor" and min(values["density"]) < 1
+    return 2 * ranked + (values["rescale"] == "l1")
+
+
+MAGNITUDE = Stage(
+    "magnitude",
+    MagnitudeParameters,
+    keep_large,
+    _magnitude_state,
+    passes=_magnitude_passes,
+    pool=lambda values: values["trim_scope"],
+    pooled=_thresholds,
+)
+
+
+class BreadcrumbsParameters(Parameters):
+    density: PerParent[float] = Field(1.0, gt=0, le=1, description="kept share of a delta's entries; 1 keeps all")
+    gamma: PerParent[float] = Field(0.01, ge=0, lt=1, description="share of the largest entries that are dropped")
+    rescale: NormRescale = Field("none", description="l1 (or true): scale what is kept so that the L1 norm stays")
+
+
+def keep_between(delta: float32, index: int, state: tuple[float32, float32, float32]) -> float32:  # noqa: ARG001 - as above
+    """Drop the largest entries of each delta, the share `gamma`, and so many of the smallest that `density` is kept.
+
+    state: the smallest and the largest magnitude that stay, exact, and the factor of the kept entries.  Of n entries in
+    ascending order those from n - int(density * n) - int(gamma * n) on, but not below 0, stay, int(density * n) of them.
+    Entries that tie with one of the two stay as well.
+    """
+    return delta * state[2] if state[0] <= abs(delta) <= state[1] else float32(0)
+
+
+def _breadcrumbs_state(measure: Measure, values: Mapping[str, Any]) -> Sequence[State]:
+    n = measure.entries
+    ranks = [_kept_ranks(n, *row) for row in zip(values["density"], values["gamma"], strict=True)]
+    limits = [(found[0], found[1]) for found in measure.ranked(ranks)]
+    return _scaled(measure, values, keep_between, limits)
+
+
+def _kept_ranks(n: int, density: float, gamma: float) -> tuple[int, int]:
+    """Ranks, 1 the largest, of the smallest and the largest entry that stay; n + 1 and 0 where nothing bounds them."""
+    kept = int(density * n)
+    if density >= 1:
+        return n + 1, 0
+    if kept == 0:
+        return 0, 0  # nothing is as large as infinity
+    dropped = max(0, n - kept - int(gamma * n))
+    return n - dropped, n - dropped - kept + 1
+
+
+BREADCRUMBS = Stage(
+    "breadcrumbs",
+    BreadcrumbsParameters,
+    keep_between,
+    _breadcrumbs_state,
+    passes=lambda values: 2 * (min(values["density"]) < 1) + (values["rescale"] == "l1"),
+    paper="Davari and Belilovsky 2023, Model Breadcrumbs, arXiv:2312.06795",
+)
