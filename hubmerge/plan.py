@@ -20,6 +20,7 @@ from hubmerge.parents import ParentModel, open_parent
 from hubmerge.placement import Placement, place_tensors
 from hubmerge.plan_notes import notes_of, warnings_of
 from hubmerge.plan_types import CarriedFile, Download, Operand, Plan, PlannedParent, Step
+from hubmerge.pools import refuse_unlike
 from hubmerge.recipe import Recipe, load_recipe
 from hubmerge.sizes import size_text
 from hubmerge.steps import DraftStep, draft_steps
@@ -70,6 +71,7 @@ def plan_models(
     _check_files(len(layout.sizes), recipe.output.shard_size)
     placed = {meta.name: meta for meta in layout.tensors}
     steps = tuple(Step(placed[d.name], d.action, d.operands, d.base, d.values) for d in drafts)
+    refuse_unlike(steps, method)
     carried, left = _carried(models, donor, tokenizer)
     downloads = tuple(_downloads(models, carried))
     warnings = [*warnings_of(recipe, models, placement, drafts, donor), *tokenizer.warnings]

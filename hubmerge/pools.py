@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
+from hubmerge.errors import RecipeError
 from hubmerge.method import MergeMethod
 from hubmerge.plan_types import Step
 
-__all__ = ["pool_name"]
+__all__ = ["pool_name", "refuse_unlike"]
 
 _LAYER = re.compile(r"^.*?\.\d+(?=\.)")
 
@@ -25,3 +27,23 @@ def pool_name(step: Step, method: MergeMethod) -> str | None:
         found = _LAYER.match(step.output.name)
         return f"layer {found.group()}" if found else "outside the layers"
     return "model" if kind == "model" else None
+
+
+def refuse_unlike(steps: Sequence[Step], method: MergeMethod) -> None:
+    """RecipeError for the first two tensors of one pool whose densities differ: they cannot be trimmed together."""
+    first: dict[str, Step] = {}
+    for step in steps:
+        name = pool_name(step, method)
+        if name is None:
+            continue
+        other = first.setdefault(name, step)
+        if other.values["density"] != step.values["density"]:
+            scope, together = (
+                ("model", "all tensors of the model") if name == "model" else ("layer", "a layer's tensors")
+            )
+            pair = [f"{list(one.values['density'])} for {one.output.name!r}" for one in (other, step)]
+            raise RecipeError(
+                f"trim_scope: {scope} trims {together} together, but their densities differ: {', '.join(pair)}",
+                where="parameters.density",
+                hint="give them one density, or trim_scope: tensor",
+            )
