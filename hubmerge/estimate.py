@@ -10,7 +10,7 @@ from hubmerge.io.reader import CHUNK
 from hubmerge.kernels import GRAM_BLOCK
 from hubmerge.measure import row_length
 from hubmerge.method import MergeMethod
-from hubmerge.plan_types import Step
+from hubmerge.plan_types import Operand, Step
 from hubmerge.sizes import size_text
 
 __all__ = ["peak_memory", "step_memory", "step_reads"]
@@ -20,8 +20,18 @@ _HISTOGRAMS = 8 * ((1 << 16) + (1 << 15))
 
 def step_reads(step: Step, method: MergeMethod) -> int:
     """Bytes read for one step, adapters included."""
-    factors = sum(o.low_rank.a.nbytes + o.low_rank.b.nbytes for o in step.inputs if o.low_rank is not None)
-    return factors + passes(step, method) * sum(operand.tensor.nbytes for operand in step.inputs)
+    factors = sum(o.low_rank.a.nbytes + o.low_rank.b.nbytes for o in step.read if o.low_rank is not None)
+    return factors + passes(step, method) * sum(_stored_bytes(step, operand) for operand in step.inputs)
+
+
+def _stored_bytes(step: Step, operand: Operand) -> int:
+    """Bytes read of one input in one pass; of a tensor whose rows are mapped only the rows that the map names."""
+    rows = operand.rows
+    if rows is None:
+        return operand.tensor.nbytes
+    columns = step.output.numel // max(1, rows.size)
+    fills = sum(fill.operand.tensor.dtype.bits * fill.rows.size for fill in rows.fills)
+    return columns * (operand.tensor.dtype.bits * int((rows.own >= 0).sum()) + fills) // 8
 
 
 def step_memory(step: Step, method: MergeMethod) -> int:
@@ -31,9 +41,17 @@ def step_memory(step: Step, method: MergeMethod) -> int:
         return step.output.numel * 4 * (4 * inputs + 6)
     by_row = method.before is not None and method.before.per == "row"
     entries = min(max(CHUNK, row_length(step.output.shape) if by_row else 0), step.output.numel)
-    factors = sum(4 * (o.low_rank.a.numel + o.low_rank.b.numel) * 2 for o in step.inputs if o.low_rank is not None)
+    factors = sum(4 * (o.low_rank.a.numel + o.low_rank.b.numel) * 2 for o in step.read if o.low_rank is not None)
+    factors += sum(_row_buffers(step, operand) for operand in step.inputs if operand.rows is not None)
     measures = inputs * (_HISTOGRAMS + 8 * GRAM_BLOCK) if method.scope == "tensor" else 0
     return entries * 12 * (inputs + 1) + factors + measures
+
+
+def _row_buffers(step: Step, operand: Operand) -> int:
+    """Buffers for rows that are brought into another order: those of a chunk and the two that it cuts, and what fills them."""
+    rows = operand.rows.size if operand.rows is not None else 0
+    columns = step.output.numel // max(1, rows)
+    return 12 * min(CHUNK + 2 * columns, step.output.numel)
 
 
 def peak_memory(steps: Sequence[Step], method: MergeMethod, jobs: int, memory: int) -> tuple[int, int]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from hubmerge.explain_layers import layer_lines, layer_rows
 from hubmerge.plan_types import Operand, Plan, Step
 from hubmerge.sizes import size_text
 
@@ -25,12 +27,17 @@ def plan_text(plan: Plan) -> str:
     lines = [f"{plan.method.name}: {plan.method.summary}", "", "parents"]
     lines += [_parent_line(plan, i) for i in range(len(plan.parents))]
     lines += [f"  all models: {_values_text(plan.recipe.parameters)}"] if plan.recipe.parameters else []
+    layers = layer_lines(plan)
+    lines += ["", "layers", *layers] if layers else []
     lines += ["", "tensors"]
     for (action, dtypes), steps in _groups(plan).items():
         entries = sum(step.output.numel for step in steps)
         lines.append(
             f"  {len(steps):5d} {_DOING[action].format(method=plan.method.name)}, {entries:,} entries, {dtypes}"
         )
+    if plan.vocabulary is not None:
+        first, *others = plan.vocabulary.lines
+        lines += ["", f"vocabulary  {first}", *(f"  {line}" for line in others)]
     files = list(plan.layout.sizes)
     named = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
     lines += [
@@ -41,6 +48,7 @@ def plan_text(plan: Plan) -> str:
         f"memory       at most {size_text(plan.peak_memory)} of buffers, {plan.jobs} worker{'s' * (plan.jobs > 1)}",
         f"carried over config.json{''.join(', ' + file.name for file in plan.carried)}",
     ]
+    lines += [f"made anew    {', '.join(plan.written)}"] if plan.written else []
     lines += [f"left behind  {', '.join(plan.left)}"] if plan.left else []
     lines += [f"warning      {warning}" for warning in plan.warnings]
     lines += [f"plan         {plan.hash[:12]}"]
@@ -119,10 +127,13 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
             }
             for parent in plan.parents
         ],
+        "layers": layer_rows(plan),
         "config_donor": plan.config_donor,
         "tokenizer_donor": plan.tokenizer_donor,
         "steps": [_step_dict(step) for step in plan.steps],
         "config": dict(plan.config),
+        "vocabulary": asdict(plan.vocabulary) if plan.vocabulary is not None else None,
+        "written": list(plan.written),
         "files": dict(plan.layout.sizes),
         "carried": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.carried],
         "downloads": [
@@ -173,6 +184,12 @@ def _operand_dict(operand: Operand) -> dict[str, Any]:
         }
     if operand.in_adapter:
         row["from_adapter"] = True
+    if operand.rows is not None:
+        row["rows"] = {
+            "own": int((operand.rows.own >= 0).sum()),
+            "filled": [{"parent": fill.operand.parent, "rows": int(fill.at.size)} for fill in operand.rows.fills],
+            "padding": operand.rows.padding,
+        }
     return row
 
 

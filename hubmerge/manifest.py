@@ -54,7 +54,8 @@ class Manifest(_Record):
 
     recipe: the recipe as parsed, in the words of the YAML.  method: its name; method_revision: raised when a
     method's numbers change.  reproducible: ``exact`` (the same bytes everywhere) or ``tolerance`` (matrix methods).
-    tensors: how many were merged, copied, averaged (running statistics), counted (counters).
+    tensors: how many were merged, copied, averaged (running statistics), counted (counters).  vocabulary: what became of
+    the rows of embeddings and heads, in sentences; empty where nothing moved.
     files: every file of the folder but this one and README.md.
     """
 
@@ -73,6 +74,7 @@ class Manifest(_Record):
     dtype: str
     parameters: int
     tensors: dict[str, int]
+    vocabulary: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     files: dict[str, FileDigest]

@@ -49,6 +49,7 @@ def manifest_of(plan: Plan, samples: tuple[str, ...], files: dict[str, FileDiges
             "averaged": plan.count("average"),
             "counted": plan.count("count"),
         },
+        vocabulary=plan.vocabulary.lines if plan.vocabulary is not None else (),
         warnings=plan.warnings,
         versions=versions_of(plan),
         files=files,

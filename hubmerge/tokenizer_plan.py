@@ -222,7 +222,7 @@ def _read_all(models: Sequence[ParentModel], recipe: Recipe, donor: int) -> list
     if faults:
         raise PlanError.of(faults)
     base = read[donor]
-    return [vocabulary or base for vocabulary in read if vocabulary or base]
+    return [each for vocabulary in read if (each := vocabulary or base) is not None]
 
 
 def _same_ids(left: Vocabulary, right: Vocabulary) -> bool:

@@ -36,7 +36,7 @@ def sample_digests(plan: Plan, files: InputFiles) -> tuple[str, ...]:
 
 def _tensors_read(plan: Plan) -> Iterator[tuple[int, TensorMeta, bool]]:
     for step in plan.steps:
-        for operand in step.inputs:
+        for operand in step.read:
             yield operand.parent, operand.tensor, operand.in_adapter
             if operand.tensor.scale is not None:
                 yield operand.parent, operand.tensor.scale.tensor, operand.in_adapter
