@@ -120,13 +120,22 @@ def recipe_text(manifest: Manifest) -> str:
         pins[parent.reference] = model
         if parent.adapter is not None:
             pins[f"{parent.reference}+{parent.adapter}"] = f"{model}+{_pinned(parent.adapter, parent.adapter_commit)}"
-    recipe = dict(manifest.recipe)
-    for key in ("base_model", "tokenizer_source"):
-        if isinstance(recipe.get(key), str):
-            recipe[key] = pins.get(recipe[key], recipe[key])
-    if isinstance(recipe.get("models"), list):
-        recipe["models"] = [{**entry, "model": pins.get(entry["model"], entry["model"])} for entry in recipe["models"]]
+    recipe = _with_pins(manifest.recipe, pins)
     return str(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100))
+
+
+def _with_pins(part: Any, pins: Mapping[str, str]) -> Any:
+    """A part of a recipe with every model at its commit, wherever a model is named."""
+    if isinstance(part, list):
+        return [_with_pins(item, pins) for item in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: pins.get(value, value)
+        if key in {"model", "base_model", "tokenizer_source", "source"} and isinstance(value, str)
+        else _with_pins(value, pins)
+        for key, value in part.items()
+    }
 
 
 def _pinned(reference: str, commit: str | None) -> str:

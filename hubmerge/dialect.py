@@ -131,7 +131,11 @@ def _syntax_fault(error: yaml.YAMLError, where: str) -> RecipeError:
     place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
     if "another document" in problem:
-        return RecipeError("a second document begins here", where=place, hint="one file holds one; split it at ---")
+        return RecipeError(
+            "a second document begins here",
+            where=place,
+            hint="one file holds one; split it at ---, merge them in turn, and name an OUT as a model",
+        )
     if "\\t" in problem:
         return RecipeError("a tab cannot indent YAML", where=place, hint="indent with spaces")
     return RecipeError(f"not valid YAML: {problem}", where=place, hint="check indentation, colons and quotes")

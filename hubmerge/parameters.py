@@ -25,6 +25,9 @@ _ELSEWHERE = frozenset(
 )  # fmt: skip
 """Parameters of methods that mergekit has and this version has not: found beside other methods, they change nothing."""
 
+_WITHOUT_EFFECT = {"int8_mask": "is ignored: masks are not stored, so that their type is without meaning"}
+"""Parameters of mergekit that change no number, and why."""
+
 _RESCALED = frozenset({"ties"})
 """Methods whose numbers mergekit's ``rescale: true`` would change."""
 
@@ -92,10 +95,13 @@ class ScopeReader:
         self.method = method
         self.faults: list[RecipeError] = []
         self.warnings: list[str] = []
+        self.notes: list[str] = []
 
-    def read(self, raw: Any, where: str, *, of_one: bool = False) -> dict[str, Setting]:
+    def read(self, raw: Mapping[Any, Any], where: str, *, of_one: bool = False) -> dict[str, Setting]:
         """One mapping of names to values.  where: its place; of_one: it belongs to a single model."""
-        return _read_scope(self.method, raw, where, of_one, self.faults, self.warnings)
+        kept = {name: value for name, value in raw.items() if name not in _WITHOUT_EFFECT}
+        self.notes += [f"{where}.{name} {_WITHOUT_EFFECT[name]}" for name in raw if name not in kept]
+        return _read_scope(self.method, kept, where, of_one, self.faults, self.warnings)
 
     def require(self, own: Sequence[Any], shared: Sequence[Any]) -> None:
         """Look for required parameters that no scope of a section gives a value; the scopes as they are written."""
@@ -144,11 +150,13 @@ def known_parameters() -> frozenset[str]:
 
 
 def _read_scope(
-    method: MergeMethod, raw: Any, where: str, on_model: bool, faults: list[RecipeError], warnings: list[str]
+    method: MergeMethod,
+    raw: Mapping[Any, Any],
+    where: str,
+    on_model: bool,
+    faults: list[RecipeError],
+    warnings: list[str],
 ) -> dict[str, Setting]:
-    if not isinstance(raw, Mapping):
-        faults.append(RecipeError(f"parameters must be a mapping of names to values, got {shown(raw)}", where=where))
-        return {}
     own = method.parameters.per_parent()
     fields = {method.parameters.alias(field): field for field in method.parameters.model_fields}
     settings: dict[str, Setting] = {}

@@ -72,7 +72,7 @@ class Recipe(Part):
     @cached_property
     def sections(self) -> tuple[Section, ...]:
         """Models, slices or modules in one form: see `hubmerge.sections`."""
-        return read_sections(self.method, self)[0]
+        return read_sections(self.method, self).sections
 
     @property
     def references(self) -> tuple[ModelRef, ...]:
@@ -90,17 +90,30 @@ class Recipe(Part):
         return tuple(dict.fromkeys(found))
 
     @property
+    def _every_slice(self) -> tuple[Slice, ...]:
+        return (*self.slices, *(part for module in self.modules.values() for part in module.slices))
+
+    @property
     def own_parameters(self) -> tuple[tuple[ModelRef, dict[str, Any]], ...]:
         """The parameters that stand beside a model, as written, for every place where one is listed."""
-        slices = (*self.slices, *(part for module in self.modules.values() for part in module.slices))
         models = (*self.models, *(entry for module in self.modules.values() for entry in module.models))
-        sources = (source for part in slices for source in part.sources)
+        sources = (source for part in self._every_slice for source in part.sources)
         return tuple((entry.model, entry.parameters) for entry in (*models, *sources))
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Everything the recipe says that the method does not use."""
-        return read_sections(self.method, self)[2]
+        """Everything the recipe says that is not used, though it might have been meant to be."""
+        found = [
+            f"{place.where}.residual_weight is ignored: it has no meaning, in mergekit neither; remove it"
+            for place, part in zip((s for s in self.sections if not s.whole), self._every_slice, strict=True)
+            if part.residual_weight is not None
+        ]
+        return (*read_sections(self.method, self).warnings, *found)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the recipe says that changes no number."""
+        return read_sections(self.method, self).notes
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe in the words of its YAML, without defaults."""
@@ -115,9 +128,9 @@ class Recipe(Part):
             )
             raise RecipeError(what, where=where, hint="see docs/recipe.md")
         recipe, mended, faults = read_model(raw, cls)
-        wrong = method_faults(mended)
-        faults += form_faults(mended) + wrong
-        if recipe is not None and not form_faults(mended) and not any(fault.where == "merge_method" for fault in wrong):
+        wrong, formless = method_faults(mended), form_faults(mended)
+        faults += formless + wrong
+        if recipe is not None and not formless and not any(fault.where == "merge_method" for fault in wrong):
             faults += model_faults(recipe)
             faults += value_faults(recipe) if not faults else []
         if recipe is None or faults:

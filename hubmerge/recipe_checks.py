@@ -51,7 +51,7 @@ def method_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
         method = get_method(name)
     except RecipeError as fault:
         return [fault]
-    return list(read_sections(method, raw)[1])
+    return list(read_sections(method, raw).faults)
 
 
 def model_faults(recipe: Recipe) -> list[HubmergeError]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hubmerge.errors import RecipeError
 from hubmerge.method import MergeMethod
 from hubmerge.parameters import ParameterScopes, ScopeReader
 from zoo_index.reference import ModelRef
 
-__all__ = ["Section", "Source", "forms_of", "read_sections"]
+__all__ = ["ReadSections", "Section", "Source", "forms_of", "read_sections"]
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,19 @@ def forms_of(recipe: Any) -> list[str]:
     return [form for form in ("models", "slices", "modules") if _get(recipe, form)]
 
 
-def read_sections(
-    method: MergeMethod, recipe: Any
-) -> tuple[tuple[Section, ...], tuple[RecipeError, ...], tuple[str, ...]]:
-    """The sections of a recipe, every fault of their parameters, and a warning for every parameter that is ignored.
+class ReadSections(NamedTuple):
+    """What a recipe's sections are, every fault of their parameters, and what is ignored: a warning where it might matter,
+    a note where it never does.
+    """
+
+    sections: tuple[Section, ...]
+    faults: tuple[RecipeError, ...]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_sections(method: MergeMethod, recipe: Any) -> ReadSections:
+    """Read models, slices or modules and the parameters of every level.
 
     recipe: a `Recipe`, or the mapping it is read from, of which anything may be wrong: then the faults alone are of use.
     """
@@ -117,8 +126,12 @@ def read_sections(
         sections.append(
             Section(module, where, tuple(sources), own_base or base, ParameterScopes(tuple(scopes), shared))
         )
-    faults, warnings = [*reader.faults, *last.faults], [*reader.warnings, *last.warnings]
-    return tuple(sections), tuple(faults), tuple(dict.fromkeys(warnings))
+    return ReadSections(
+        tuple(sections),
+        (*reader.faults, *last.faults),
+        tuple(dict.fromkeys([*reader.warnings, *last.warnings])),
+        tuple(dict.fromkeys([*reader.notes, *last.notes])),
+    )
 
 
 _Written = tuple[str, str, Sequence[Any], Any, list[tuple[Any, str]]]

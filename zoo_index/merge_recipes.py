@@ -62,16 +62,18 @@ def trained_from(markdown: str) -> str | None:
 def _models(stage: Mapping[str, Any]) -> Iterator[str]:
     for item in _objects(stage.get("models")):
         yield from _name(item.get("model"))
-    for part in [*_objects(stage.get("slices")), *_slices_of_modules(stage.get("modules"))]:
+    for item in _in_modules(stage.get("modules"), "models"):
+        yield from _name(item.get("model"))
+    for part in [*_objects(stage.get("slices")), *_in_modules(stage.get("modules"), "slices")]:
         for source in _objects(part.get("sources")):
             yield from _name(source.get("model"))
     yield from _name(stage.get("base_model"))
 
 
-def _slices_of_modules(modules: object) -> Iterator[Mapping[str, Any]]:
+def _in_modules(modules: object, form: str) -> Iterator[Mapping[str, Any]]:
     for module in modules.values() if isinstance(modules, dict) else ():
         if isinstance(module, dict):
-            yield from _objects(module.get("slices"))
+            yield from _objects(module.get(form))
 
 
 def _objects(value: object) -> list[Mapping[str, Any]]:

@@ -15,7 +15,7 @@ from hubmerge.sections import read_sections
 
 def scopes(method: str, models: list[dict[str, Any]], **shared: Any) -> ParameterScopes:
     rows = [{"model": f"m{i}", "parameters": own} for i, own in enumerate(models)]
-    (section,), faults, _ = read_sections(get_method(method), {"models": rows, "parameters": shared})
+    (section,), faults, _, _ = read_sections(get_method(method), {"models": rows, "parameters": shared})
     assert faults == ()
     return section.scopes
 
@@ -64,7 +64,7 @@ def test_every_parameter_of_every_method_is_known_and_so_are_mergekits() -> None
                                         st.sampled_from(["filter", "value", "x"]), inner, max_size=3)), max_size=4))  # fmt: skip
 def test_any_parameters_are_read_refused_or_ignored_and_none_twice(given_: dict[str, Any]) -> None:
     recipe = {"models": [{"model": "m", "parameters": given_}]}
-    (section,), faults, warnings = read_sections(get_method("ties"), recipe)
+    (section,), faults, warnings, _ = read_sections(get_method("ties"), recipe)
     warnings = tuple(warning for warning in warnings if " is an empty list" not in warning)
     told = [fault.where.removeprefix("models[0].parameters.") for fault in faults]
     told += [warning.removeprefix("models[0].parameters.").partition(" is ignored")[0] for warning in warnings]

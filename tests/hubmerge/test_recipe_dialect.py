@@ -34,7 +34,10 @@ def test_a_card_as_front_ends_dump_it() -> None:
         {"weight": 0.7, "density": 0.5, "normalize": False},
         {"weight": 0.3, "density": 0.5, "normalize": False},
     ]
-    assert recipe.warnings == ("parameters.int8_mask is ignored: ties does not use it",)
+    assert recipe.warnings == ()
+    assert recipe.notes == (
+        "parameters.int8_mask is ignored: masks are not stored, so that their type is without meaning",
+    )
 
 
 @pytest.mark.parametrize(
