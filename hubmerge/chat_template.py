@@ -7,13 +7,26 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 from hubmerge.errors import RecipeError
+from zoo_index.errors import CheckpointError
 from zoo_index.source import ModelSource
 
-__all__ = ["BUILT_IN", "TEMPLATE_FILE", "commonest_template", "read_template", "template_fault", "unknown_markers"]
+__all__ = [
+    "BUILT_IN",
+    "STALE_TEMPLATES",
+    "TEMPLATE_FILE",
+    "commonest_template",
+    "read_template",
+    "template_fault",
+    "template_files",
+    "unknown_markers",
+]
 
 TEMPLATE_FILE = "chat_template.jinja"
+STALE_TEMPLATES = (TEMPLATE_FILE, "chat_template.json")
+"""Where a donor may have another template."""
 
 _ALPACA = (
     "{%- set preamble = 'Below is an instruction that describes a task. "
@@ -103,17 +116,44 @@ def read_template(source: ModelSource) -> str | None:
         return source.read(TEMPLATE_FILE).decode("utf-8", errors="replace")
     for name in ("chat_template.json", "tokenizer_config.json"):
         if name in files:
-            try:
-                raw = json.loads(source.read(name).decode("utf-8", errors="replace"))
-            except (ValueError, RecursionError):
-                continue
-            found = raw.get("chat_template") if isinstance(raw, dict) else None
+            found = (_object(source, name) or {}).get("chat_template")
             if isinstance(found, list):  # several by name; "default" is the one that chats use
                 rows = [row for row in found if isinstance(row, dict)]
                 found = next((row.get("template") for row in rows if row.get("name") == "default"), None)
             if isinstance(found, str) and found:
                 return found
     return None
+
+
+def template_files(wish: str, sources: Sequence[ModelSource]) -> dict[str, str] | None:
+    """The files to write for a recipe's `chat_template`; None when it is ``auto`` and no model has a template.
+
+    sources: the models, the one whose tokenizer is taken first; its tokenizer_config.json is written again without a
+    template of its own.  Raises `CheckpointError` when that file cannot be read.
+    """
+    template = BUILT_IN.get(wish, wish)
+    if wish == "auto":
+        found = commonest_template([read_template(source) for source in sources])
+        if found is None:
+            return None
+        template = found
+    files = {TEMPLATE_FILE: template}
+    if "tokenizer_config.json" in sources[0].files():
+        settings = _object(sources[0], "tokenizer_config.json")
+        if settings is None:
+            where = str(sources[0].pinned)
+            raise CheckpointError("tokenizer_config.json cannot be read", where=where, hint="fetch or save it again")
+        if settings.pop("chat_template", None) is not None:
+            files["tokenizer_config.json"] = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+    return files
+
+
+def _object(source: ModelSource, name: str) -> dict[str, Any] | None:
+    try:
+        raw = json.loads(source.read(name).decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return raw if isinstance(raw, dict) else None
 
 
 def commonest_template(templates: Sequence[str | None]) -> str | None:

@@ -141,6 +141,11 @@ class RowPlan:
         """How many tokens a model has no row for."""
         return int((self.own[model] < 0).sum())
 
+    def filled_from(self, model: int) -> dict[int, int]:
+        """For each model how many of the rows that `model` lacks, or is given, it has a part in, when all models are merged."""
+        _, fills = self._filled(model, tuple(range(len(self.own))))
+        return {source: int(at.size) for source, at, _, _ in fills}
+
     def nowhere(self) -> Numbers:
         """Numbers of the tokens that no model has and no `sources` entry names: their rows are zero."""
         none = np.all([own < 0 for own in self.own], axis=0)

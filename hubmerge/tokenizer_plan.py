@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hubmerge.carry import has_tokenizer
-from hubmerge.chat_template import BUILT_IN, TEMPLATE_FILE, commonest_template, read_template, unknown_markers
+from hubmerge.chat_template import STALE_TEMPLATES, TEMPLATE_FILE, template_files, unknown_markers
 from hubmerge.errors import PlanError
 from hubmerge.merged_vocabulary import MergedVocabulary, merge_vocabularies
 from hubmerge.parents import ParentModel
@@ -242,15 +242,19 @@ def _report(merged: MergedVocabulary, models: Sequence[ParentModel]) -> Vocabula
         moved = int(((own >= 0) & (own != np.arange(rows.tokens))).sum())
         lacking, left = rows.lacking(i), merged.left[i]
         parts = [f"{int((own >= 0).sum()):,} rows of its own, {moved:,} of them moved"]
-        parts += [f"{lacking:,} filled"] if lacking else []
+        parts += [f"{lacking:,} filled{_from_whom(rows, i, models)}"] if lacking else []
         parts += [f"{left:,} of its tokens left out"] if left else []
         lines.append(f"{model.reference}: {', '.join(parts)}")
     return VocabularyRows(rows.tokens, rows.rows, tuple(lines))
 
 
+def _from_whom(rows: RowPlan, model: int, models: Sequence[ParentModel]) -> str:
+    counts = rows.filled_from(model)
+    return f" from {', '.join(f'{models[i].reference} ({count:,})' for i, count in counts.items())}" if counts else ""
+
+
 def _with_template(plan: TokenizerPlan, recipe: Recipe, models: Sequence[ParentModel]) -> TokenizerPlan:
-    wish = recipe.chat_template
-    if wish is None:
+    if recipe.chat_template is None:
         return plan
     if plan.donor is None:
         raise PlanError(
@@ -259,51 +263,25 @@ def _with_template(plan: TokenizerPlan, recipe: Recipe, models: Sequence[ParentM
             hint="leave it out, or merge models with their tokenizers",
         )
     order = [plan.donor, *(i for i in range(len(models)) if i != plan.donor)]
-    template = BUILT_IN.get(wish, wish)
-    if wish == "auto":
-        found = commonest_template([read_template(models[i].source) for i in order])
-        if found is None:
-            return replace(
-                plan, warnings=(*plan.warnings, "chat_template: auto finds none, as no model has a chat template")
-            )
-        template = found
-    texts = {**plan.texts, TEMPLATE_FILE: template}
-    source = models[plan.donor].source
-    if "tokenizer_config.json" in source.files():
-        settings = _settings(models[plan.donor])
-        if "chat_template" in settings:
-            del settings["chat_template"]
-            texts["tokenizer_config.json"] = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
-    stale = plan.stale | {TEMPLATE_FILE, "chat_template.json"} | texts.keys()
-    return replace(
-        plan,
-        texts=texts,
-        stale=frozenset(stale),
-        warnings=(*plan.warnings, *_unread_markers(template, texts, models[plan.donor])),
-    )
-
-
-def _settings(model: ParentModel) -> dict[str, Any]:
-    try:
-        raw = json.loads(model.source.read("tokenizer_config.json").decode("utf-8"))
-    except (ValueError, RecursionError):
-        raw = None
-    if not isinstance(raw, dict):
-        raise PlanError(
-            "tokenizer_config.json cannot be read", where=str(model.reference), hint="fetch or save it again"
-        )
-    return raw
+    files = template_files(recipe.chat_template, [models[i].source for i in order])
+    if files is None:
+        told = "chat_template: auto finds none, as no model has a chat template"
+        return replace(plan, warnings=(*plan.warnings, told))
+    texts = {**plan.texts, **files}
+    unread = _unread_markers(files[TEMPLATE_FILE], texts, models[plan.donor])
+    stale = frozenset({*plan.stale, *STALE_TEMPLATES, *files})
+    return replace(plan, texts=texts, stale=stale, warnings=(*plan.warnings, *unread))
 
 
 def _unread_markers(template: str, texts: Mapping[str, str], donor: ParentModel) -> list[str]:
+    """A warning of markers of a template that are no tokens of the merge."""
     try:
         vocabulary = read_vocabulary(donor.source, str(donor.reference))
     except HubmergeError:
         return []
     tokens = set(vocabulary.ids if vocabulary else ())
     if "tokenizer.json" in texts:
-        document = json.loads(texts["tokenizer.json"])
-        tokens |= {row["content"] for row in document["added_tokens"]}
+        tokens |= {row["content"] for row in json.loads(texts["tokenizer.json"])["added_tokens"]}
     unknown = unknown_markers(template, tokens) if tokens else ()
     if not unknown:
         return []
