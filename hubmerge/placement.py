@@ -17,6 +17,7 @@ from hubmerge.parents import ParentModel
 from hubmerge.recipe import Recipe
 from hubmerge.sections import Section
 from zoo_index.errors import HubmergeError
+from zoo_index.reference import ModelRef
 from zoo_index.tensors import TensorMeta
 
 __all__ = ["Placement", "Row", "StackedLayer", "place_tensors"]
@@ -79,7 +80,9 @@ def place_tensors(recipe: Recipe, models: Sequence[ParentModel], donor: int) -> 
 
 
 class _Placing:
-    def __init__(self, recipe: Recipe, models: Sequence[ParentModel], index: Mapping[object, int], donor: int) -> None:
+    def __init__(
+        self, recipe: Recipe, models: Sequence[ParentModel], index: Mapping[ModelRef, int], donor: int
+    ) -> None:
         self.recipe, self.models, self.index, self.donor = recipe, models, index, donor
         self.faults: list[HubmergeError] = []
         self.extras: list[tuple[int, int, tuple[str, ...]]] = []

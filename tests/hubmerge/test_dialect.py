@@ -50,7 +50,11 @@ def test_anchors_and_merge_keys_are_written_out() -> None:
         ("a: 1\nb: 2\na: 3", "key 'a' occurs twice, on lines 1 and 3 · r.yaml · keep one of them"),
         ("x:\n- k: 1\n  'k': 2", "key 'k' occurs twice, on lines 2 and 3 · r.yaml · keep one of them"),
         ("a:\n\tb: 1", "a tab cannot indent YAML · r.yaml:2:1 · indent with spaces"),
-        ("a: 1\n---\na: 2", "a second document begins here · r.yaml:2:1 · one file holds one; split it at ---, merge them in turn, and name an OUT as a model"),
+        (
+            "a: 1\n---\na: 2",
+            ("a second document begins here · r.yaml:2:1 · one file holds one; split it at ---, merge them in turn, "
+            "and name an OUT as a model"),
+        ),
         ("? [1]\n: 2", "a key is a word, not a list or a mapping · r.yaml:1:3 · check the colons and brackets"),
         ("a: &x [*x]", "an anchor refers to itself · r.yaml:1:4 · write the value out"),
         ("&x\na: *x", "an anchor refers to itself · r.yaml:1:1 · write the value out"),
