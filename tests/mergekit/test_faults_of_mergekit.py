@@ -156,7 +156,7 @@ def test_a_key_of_a_slice_is_not_read_for_nothing() -> None:
     sources = [{"model": "./a", "layer_range": [0, 2]}]
     asked = {"merge_method": "passthrough", "slices": [{"sources": sources, "residual_weight": 0.5}]}
     told = hubmerge.build_plan(asked).warnings
-    assert "slices[0].residual_weight has no effect, in mergekit neither; remove it" in told
+    assert told == ("slices[0].residual_weight is ignored: it has no meaning, in mergekit neither; remove it",)
 
 
 def test_norm_and_head_of_a_stack_are_merged_from_all_models_of_the_last_slice() -> None:

@@ -46,7 +46,7 @@ def small(
 def test_mistakes_show_before_anything_is_downloaded_or_merged(place: Path) -> None:
     """dare-ties for dare_ties, or another count of layers, show in mergekit after the download, in the middle of the merge."""
     assert fault(linear("nobody/a", "nobody/b", merge_method="dare-ties", base_model="nobody/base")) == (
-        "unknown method 'dare-ties' · recipe: merge_method · did you mean dare_ties?"
+        "unknown merge_method 'dare-ties' · recipe: merge_method · did you mean dare_ties or dare_linear or ties?"
     )
     with pytest.raises(PlanError, match="num_hidden_layers 4 vs 6"):
         hubmerge.merge(linear("./llama-math", "./llama-deep"), place / "out")
