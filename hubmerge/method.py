@@ -315,8 +315,8 @@ def get_method(name: str) -> MergeMethod:
     """The method called `name`; RecipeError with the nearest names when there is none."""
     _load_methods()
     if name not in _REGISTRY:
-        spelled = name.replace("-", "_")
-        close = get_close_matches(spelled, _REGISTRY, n=3, cutoff=0.5)
+        spelled = name.replace("-", "_").lower()
+        close = [spelled] if spelled in _REGISTRY else get_close_matches(spelled, _REGISTRY, n=2, cutoff=0.6)
         message = f"unknown merge_method {name!r}"
         hint = "did you mean " + " or ".join(close) + "?" if close else "`hubmerge methods` lists them"
         raise RecipeError(message, where="merge_method", hint=hint)

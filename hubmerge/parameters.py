@@ -28,9 +28,6 @@ _ELSEWHERE = frozenset(
 _WITHOUT_EFFECT = {"int8_mask": "is ignored: masks are not stored, so that their type is without meaning"}
 """Parameters of mergekit that change no number, and why."""
 
-_RESCALED = frozenset({"ties"})
-"""Methods whose numbers mergekit's ``rescale: true`` would change."""
-
 _KEYS = frozenset(
     {"base_model", "chat_template", "dtype", "merge_method", "out_dtype", "tokenizer", "tokenizer_source"}
 )
@@ -164,7 +161,7 @@ def _read_scope(
         place = f"{where}.{name}"
         field = fields.get(name)
         if field is None:
-            _judge_unknown(method, str(name), value, place, faults, warnings)
+            _judge_unknown(method, str(name), place, faults, warnings)
         elif on_model and not _of_models(method, field, own):
             if not method.parameters.model_fields[field].is_required():
                 warnings.append(
@@ -227,12 +224,8 @@ def _bounds(metadata: Iterable[Any]) -> str:
 
 
 def _judge_unknown(
-    method: MergeMethod, name: str, value: Any, place: str, faults: list[RecipeError], warnings: list[str]
+    method: MergeMethod, name: str, place: str, faults: list[RecipeError], warnings: list[str]
 ) -> None:
-    if name == "rescale" and value not in (False, None) and method.name in _RESCALED:
-        hint = "remove it; the lambda parameter scales the merged delta"
-        faults.append(RecipeError("trimmed deltas are not rescaled by this version", where=place, hint=hint))
-        return
     if name in known_parameters():
         warnings.append(f"{place} is ignored: {method.name} does not use it")
         return

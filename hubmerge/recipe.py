@@ -15,23 +15,38 @@ from pydantic import Field
 
 from hubmerge.dialect import read_yaml_file
 from hubmerge.errors import RecipeError, shown
-from hubmerge.method import MergeMethod, get_method
+from hubmerge.method import MergeMethod
 from hubmerge.recipe_checks import form_faults, method_faults, model_faults, value_faults
 from hubmerge.recipe_faults import read_model
 from hubmerge.recipe_parts import ModelEntry, Module, Output, Part, Slice
 from hubmerge.recipe_tokenizer import TokenizerPart
 from hubmerge.recipe_values import FloatType, Reference, TokenizerSource
 from hubmerge.sections import Section, read_sections
+from hubmerge.stages import method_of, with_stages_spread
 from zoo_index.errors import HubmergeError
 from zoo_index.reference import ModelRef
 
 __all__ = ["ModelEntry", "Output", "Recipe", "load_recipe"]
 
 
+_METHOD = ("merge_method", "sparsify", "combine")
+"""Where faults are after which there is no method to check anything else against."""
+
+
 class Recipe(Part):
     """A merge, as asked for."""
 
-    merge_method: str = Field(description="the method; `hubmerge methods` lists them")
+    merge_method: str | None = Field(
+        None, description="the method, a preset of stages; `hubmerge methods` lists them; must be given, or combine"
+    )
+    sparsify: str | None = Field(
+        None,
+        description="which entries of each delta survive: magnitude, random, della or breadcrumbs; also as {method: random, density: 0.5}",
+    )
+    combine: str | None = Field(
+        None,
+        description="instead of merge_method, how deltas become one: weighted_sum, sign_consensus, or any method on deltas without a stage",
+    )
     models: tuple[ModelEntry, ...] = Field((), description="the models to merge, in order")
     slices: tuple[Slice, ...] = Field((), description="instead of models: the output's layers, some from each model")
     modules: dict[str, Module] = Field(
@@ -67,7 +82,7 @@ class Recipe(Part):
 
     @property
     def method(self) -> MergeMethod:
-        return get_method(self.merge_method)
+        return method_of(self.merge_method, self.sparsify, self.combine)
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -98,7 +113,8 @@ class Recipe(Part):
         """The parameters that stand beside a model, as written, for every place where one is listed."""
         models = (*self.models, *(entry for module in self.modules.values() for entry in module.models))
         sources = (source for part in self._every_slice for source in part.sources)
-        return tuple((entry.model, entry.parameters) for entry in (*models, *sources))
+        rows = [(entry.model, entry.parameters) for entry in models]
+        return (*rows, *((source.model, source.parameters) for source in sources))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -127,10 +143,12 @@ class Recipe(Part):
                 "the recipe is empty" if raw is None else f"a recipe is a mapping of keys to values, got {shown(raw)}"
             )
             raise RecipeError(what, where=where, hint="see docs/recipe.md")
-        recipe, mended, faults = read_model(raw, cls)
+        spread, spread_faults = with_stages_spread(raw)
+        recipe, mended, faults = read_model(spread, cls)
+        faults += spread_faults
         wrong, formless = method_faults(mended), form_faults(mended)
         faults += formless + wrong
-        if recipe is not None and not formless and not any(fault.where == "merge_method" for fault in wrong):
+        if recipe is not None and not formless and not any(fault.where in _METHOD for fault in wrong):
             faults += model_faults(recipe)
             faults += value_faults(recipe) if not faults else []
         if recipe is None or faults:

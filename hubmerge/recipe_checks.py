@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from hubmerge.chat_template import template_fault
 from hubmerge.errors import RecipeError
-from hubmerge.method import MergeMethod, get_method, parameter_values
+from hubmerge.method import MergeMethod, parameter_values
 from hubmerge.sections import Section, forms_of, read_sections
+from hubmerge.stages import method_of
 from zoo_index.errors import HubmergeError
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ def form_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
 
 def method_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
     """Faults of the method's name and of all parameters; tolerant of whatever else is wrong."""
-    name = raw.get("merge_method")
-    if not isinstance(name, str):
+    names = [raw.get(key) for key in ("merge_method", "sparsify", "combine")]
+    if any(name is not None and not isinstance(name, str) for name in names):
         return []
     try:
-        method = get_method(name)
+        method = method_of(*names)
     except RecipeError as fault:
         return [fault]
     return list(read_sections(method, raw).faults)
@@ -156,7 +157,8 @@ def _count_faults(section: Section, method: MergeMethod) -> list[RecipeError]:
 
 def value_faults(recipe: Recipe) -> list[HubmergeError]:
     """Faults of values that do not go together, where they are the same in every tensor; the plan sees the others."""
-    method, faults = recipe.method, []
+    method = recipe.method
+    faults: list[HubmergeError] = []
     for section in recipe.sections:
         rows = [section.scopes.resolve(method, parent, "", 0.0) for parent in section.parents(method)]
         try:

@@ -20,7 +20,6 @@ Place = tuple[int | str, ...]
 
 _LATER = {
     "align": "alignment", "basis": "adapter spaces", "fit": "refitting", "calibration": "calibration data",
-    "sparsify": "stages", "combine": "stages",
 }  # fmt: skip
 """Keys of the dialect that this version does not read."""
 

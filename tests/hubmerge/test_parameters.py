@@ -30,6 +30,11 @@ def test_a_models_own_value_comes_first_then_the_shared_one_then_the_default() -
         "density": (pytest.approx(0.3), pytest.approx(0.3)),
         "lambda_": 1.0,
         "normalize": True,
+        "elect": "weighted",
+        "divide": "weights",
+        "undecided": "plus",
+        "rescale": "none",
+        "trim_scope": "tensor",
     }
 
 

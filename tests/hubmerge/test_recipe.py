@@ -66,12 +66,12 @@ def test_all_mistakes_are_told_at_once_each_with_its_place() -> None:
             "unknown key 'merge_metod' · merge_metod · did you mean merge_method?",
             "unknown key 'modles' · modles · did you mean models?",
         ]),
-        (linear(merge_method="liner"), ["unknown merge_method 'liner' · merge_method · did you mean linear or slerp?"]),
+        (linear(merge_method="liner"), ["unknown merge_method 'liner' · merge_method · did you mean linear or dare_linear?"]),
         (linear(merge_method="Linear"), ["unknown merge_method 'Linear' · merge_method · did you mean linear?"]),
         (linear(merge_method="qwerty"), ["unknown merge_method 'qwerty' · merge_method · `hubmerge methods` lists them"]),
         (linear(**{"base-model": "./a"}), ["unknown key 'base-model' · base-model · did you mean base_model?"]),
         (linear(zzz=1), [
-            ("unknown key 'zzz' · zzz · known here: merge_method, models, slices, modules, base_model, parameters, dtype, out_dtype, "
+            ("unknown key 'zzz' · zzz · known here: merge_method, sparsify, combine, models, slices, modules, base_model, parameters, dtype, out_dtype, "
             "tokenizer_source, tokenizer, chat_template, output, seed, name")
         ]),
         (linear(density=0.5), ["unknown key 'density' · density · density goes under parameters:"]),
@@ -231,20 +231,15 @@ def test_what_a_method_ignores_is_a_warning_and_what_no_method_knows_a_fault() -
         "models[0].parameters.t is ignored: ties does not use it",
     )
     assert recipe_faults(ties(parameters={"dropout": 0.1})) == [
-        "unknown parameter 'dropout' · parameters.dropout · ties knows weight, density, lambda, normalize"
+        "unknown parameter 'dropout' · parameters.dropout · ties knows weight, lambda, normalize, elect, divide, undecided, density, rescale, trim_scope"
     ]
 
 
-def test_a_rescaling_that_mergekit_would_do_is_not_ignored_in_silence() -> None:
-    assert recipe_faults(ties(parameters={"rescale": True})) == [
-        (
-            "trimmed deltas are not rescaled by this version · parameters.rescale · "
-            "remove it; the lambda parameter scales the merged delta"
-        )
-    ]
-    assert Recipe.parse(ties(parameters={"rescale": False})).warnings == (
-        "parameters.rescale is ignored: ties does not use it",
-    )
+@pytest.mark.parametrize(("value", "word"), [(True, "l1"), (False, "none"), ("l1", "l1"), ("false", "none"), (1, "l1")])
+def test_a_rescaling_may_be_said_as_mergekit_says_it(value: Any, word: str) -> None:
+    recipe = Recipe.parse(ties(parameters={"rescale": value}))
+    assert recipe.warnings == ()
+    assert recipe.sections[0].scopes.resolve(recipe.method, recipe.parents[0], "w", 0.0) == {"rescale": word}
 
 
 def test_the_only_model_of_a_merge_can_say_what_all_models_share() -> None:
