@@ -1,8 +1,8 @@
 """A merged folder in few numbers: what is written down of mergekit's merges, and read off hubmerge's.
 
 A record holds for every tensor its type, shape, sum, sum of magnitudes and a fixed sample of entries; the fields of the config
-that a merge decides; the tokens; the chat template.  Rows that stand for tokens are put in the order of the tokens' text, since two
-tools may number the tokens of a union differently.
+that a merge decides; the tokens; what the chat template makes of a conversation.  Rows that stand for tokens are put in the
+order of the tokens' text, since two tools may number the tokens of a union differently.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import zoo
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 __all__ = ["decoded", "places", "read_tensors", "record", "vocabulary"]
 
@@ -23,6 +24,9 @@ SAMPLES = 32
 FIELDS = (
     "architectures", "model_type", "num_hidden_layers", "n_layer", "vocab_size", "tie_word_embeddings", "hidden_size", "n_embd",
 )  # fmt: skip
+TALK = tuple(
+    {"role": role, "content": text} for role, text in (("user", "a b"), ("assistant", "c"), ("user", "d\n e "))
+)
 TABLES = ("embed_tokens.weight", "lm_head.weight", "wte.weight", "word_embeddings.weight")
 
 
@@ -34,7 +38,7 @@ def record(folder: Path, base: Path | None = None) -> dict[str, Any]:
     return {
         "config": {field: config[field] for field in FIELDS if field in config},
         "tokens": sorted(tokens),
-        "chat_template": chat_template(folder),
+        "conversation": conversation(folder),
         "tensors": {
             name: _summary(values, stored, origin.get(name, (None, ""))[0])
             for name, (values, stored) in sorted(read_tensors(folder, tokens).items())
@@ -64,14 +68,17 @@ def vocabulary(folder: Path) -> dict[str, int]:
     return {**content["model"]["vocab"], **{row["content"]: row["id"] for row in content["added_tokens"]}}
 
 
-def chat_template(folder: Path) -> str | None:
-    """The template, wherever the version of transformers keeps it."""
-    if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text()
+def conversation(folder: Path) -> str | None:
+    """What the chat template makes of a conversation, with jinja's settings of transformers; None without a template."""
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text()) if path.is_file() else {}
-    template: str | None = settings.get("chat_template")
-    return template
+    separate = folder / "chat_template.jinja"
+    template = separate.read_text() if separate.is_file() else settings.get("chat_template")
+    if template is None:
+        return None
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    tokens = {name: settings[name] for name in ("bos_token", "eos_token")}
+    return environment.from_string(template).render(messages=TALK, add_generation_prompt=True, **tokens)
 
 
 def places(size: int) -> np.ndarray:

@@ -121,7 +121,7 @@ def test_the_files_beside_the_weights_say_what_mergekits_say(merge: tuple[str, R
     assert {field: ours["config"][field] for field in common} == {field: wanted["config"][field] for field in common}
     assert ours["tokens"] == wanted["tokens"]
     if recipe.base_model is not None:
-        assert ours["chat_template"] == wanted["chat_template"]
+        assert ours["conversation"] == wanted["conversation"]
     config = json.loads((out / "config.json").read_text())
     written = {row["dtype"] for row in ours["tensors"].values()}
     assert {TYPES[config.get("dtype") or config["torch_dtype"]]} == written
