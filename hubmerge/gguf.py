@@ -91,6 +91,9 @@ def _convert(file: Path, folder: Path, where: str) -> None:
     """Convert into a folder beside, then rename: a conversion that was broken off leaves no model."""
     from importlib.util import find_spec
 
+    with file.open("rb") as opened:
+        if opened.read(4) != b"GGUF":
+            raise PlanError(f"{file.name} is not a GGUF file", where=where, hint="fetch it again")
     if find_spec("gguf") is None:
         raise PlanError("GGUF files are read with the package gguf", where=where, hint="pip install gguf")
     from hubmerge.gguf_conversion import convert_gguf

@@ -58,8 +58,9 @@ NOT_A_MODEL: dict[str, tuple[Callable[[], None], str]] = {
     "an empty folder": (emptied, "no config.json, so this is not a model folder · ./b · name the folder that from_pretrained would take"),
     "no weights": ((B / WEIGHTS).unlink, "no safetensors weights · ./b · expected model.safetensors or model.safetensors.index.json"),
     "only pickle": (renamed("pytorch_model.bin"), ("only pickled weights (pytorch_model.bin), which can run code when read · ./b · "
-                    "load it with transformers in an environment you trust; its save_pretrained writes safetensors")),
-    "only GGUF": (renamed("b.Q4_K.gguf"), "only GGUF weights (b.Q4_K.gguf) · ./b · use the safetensors model it was made from"),
+                    "convert it: python -c 'from transformers import LlamaForCausalLM as M; "
+                    'M.from_pretrained("./b", dtype="auto", weights_only=True).save_pretrained("./b")\'')),
+    "no GGUF": (renamed("b.Q4_K.gguf"), "b.Q4_K.gguf is not a GGUF file · ./b · fetch it again"),
     "an adapter": (adapter_instead, "an adapter, not a model · ./b · name its base too: base+adapter"),
     "quantised": (config(quantization_config={"quant_method": "gptq"}), ("the model is quantised (gptq); its packed numbers cannot be averaged · "
                   "./b · use the unquantised model it was made from")),
