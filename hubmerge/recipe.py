@@ -67,7 +67,8 @@ class Recipe(Part):
     out_dtype: FloatType | None = Field(None, description="type of the merged weights; wins over dtype")
     tokenizer_source: TokenizerSource | None = Field(
         None,
-        description="whose vocabulary the merge has: base, one of the models by name, or the union of all; default: nothing moves, and the tokenizer is that of base_model, else the first",
+        description="whose vocabulary the merge has: base, one of the models by name, or the union of all; "
+        "default: nothing moves, and the tokenizer is that of base_model, else the first",
     )
     tokenizer: TokenizerPart | None = Field(
         None, description="the same with more to say: rows of single tokens, new tokens, padding"

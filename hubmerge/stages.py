@@ -40,6 +40,10 @@ def get_stage(name: str) -> Stage:
 
 
 @cache
+def _composed(rule: MergeMethod, stage: Stage) -> MergeMethod:
+    return compose(rule, stage)
+
+
 def method_of(merge_method: str | None, sparsify: str | None, combine: str | None) -> MergeMethod:
     """The method of a recipe: its `merge_method`, or what its stages make.
 
@@ -69,7 +73,7 @@ def method_of(merge_method: str | None, sparsify: str | None, combine: str | Non
             where="sparsify",
             hint="remove it, or write combine: weighted_sum or sign_consensus instead of merge_method",
         )
-    return compose(rule, stage)
+    return _composed(rule, stage)
 
 
 def with_stages_spread(raw: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], list[RecipeError]]:
