@@ -37,7 +37,8 @@ def vocabulary_tensors(model: ParentModel) -> VocabularyTensors:
     """Which tensors of a model are sized by its vocabulary: by their first axis, and by name where a size proves nothing.
 
     The number of rows is that of the input embedding, else the config's vocab_size.  A tensor of that length counts when
-    its name says so (``wte``, ``lm_head``, ...), or when no other size of the config is the same.  A bias (1, rows) counts too.
+    its name says so (``wte``, ``lm_head``, ...), or when no other size of the config or of a tensor is the same.  A bias
+    (1, rows) counts too.
     """
     floats = [meta for meta in model.table.values() if meta.dtype.is_float]
     found = {meta.shape[0] for meta in floats if len(meta.shape) > 1 and _INPUT & set(meta.name.split("."))}
@@ -46,7 +47,8 @@ def vocabulary_tensors(model: ParentModel) -> VocabularyTensors:
     rows = found.pop() if len(found) == 1 else stated
     if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
         return VocabularyTensors(frozenset(), 0)
-    telling = rows not in _sizes(model.config)
+    others = {size for meta in floats for size in _widths(meta)}
+    telling = rows not in _sizes(model.config) | others
     names = frozenset(meta.name for meta in floats if _length(meta) == rows and (telling or _by_name(meta.name)))
     return VocabularyTensors(names, rows if names else 0)
 
@@ -55,6 +57,11 @@ def _length(meta: TensorMeta) -> int:
     if len(meta.shape) > 1 and all(size == 1 for size in meta.shape[:-1]):
         return meta.shape[-1]
     return meta.shape[0] if meta.shape else 0
+
+
+def _widths(meta: TensorMeta) -> tuple[int, ...]:
+    """The sizes of a tensor beside its length."""
+    return () if meta.shape[:1] == (1,) else meta.shape[1:]
 
 
 def _by_name(name: str) -> bool:
