@@ -77,7 +77,7 @@ def test_three_directions_that_cancel_have_no_mean_and_the_error_names_the_tenso
         multislerp([[1, 0], *third], (1, 1, 1))
     assert str(caught.value) == (
         "the parents point in directions that cancel, so their mean has none · w · "
-        "change the weights a little, or leave one of the parents out"
+        "change the weights a little, or leave one of the parents out; nothing was left behind"
     )
 
 
