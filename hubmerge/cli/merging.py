@@ -119,9 +119,11 @@ def merge(
 ) -> None:
     """Merge the models of a recipe into the folder OUT.  A merge that was interrupted is gone on with."""
     from hubmerge.assemble import merge_plan
+    from hubmerge.cli.quick_start import compile_without_blas
     from hubmerge.plan import build_plan
 
     begun = time.perf_counter()
+    compile_without_blas()
     if overwrite:
         _keep_safe(recipe, out)
     planned = build_plan(_read(recipe), jobs=jobs, memory=memory, strict=strict)
@@ -192,8 +194,10 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Check a merged folder: its files' digests, derivation from its parents, reload with finite outputs."""
+    from hubmerge.cli.quick_start import compile_without_blas
     from hubmerge.verify import verify_merge
 
+    compile_without_blas()
     if reload:
         output.quiet_transformers()
     result = verify_merge(out, reload=reload, fetch=fetch, jobs=jobs)

@@ -63,6 +63,7 @@ class OutputFolder:
         self._published = False
         self._descriptors: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
         self._made: list[Path] = []
 
     def __enter__(self) -> Self:
@@ -186,6 +187,7 @@ class OutputFolder:
                 (self.partial / name).unlink(missing_ok=True)
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
                 self._descriptors[name] = os.open(self.partial / name, flags, 0o644)
+            self._turns[name] = threading.Lock()
             descriptor = self._descriptors[name]
             _reserve(descriptor, sizes[name])
             self._write_at(descriptor, memoryview(header), 0)
@@ -197,7 +199,9 @@ class OutputFolder:
 
     def write(self, name: str, offset: int, entries: npt.NDArray[Any]) -> None:
         """Put an array's bytes at `offset` of a reserved file; any thread, any order."""
-        self._write_at(self._descriptors[name], entries.data.cast("B"), offset)
+        # The system lets one writer at a time into a file, and lets the others spin: here they sleep.
+        with self._turns[name]:
+            self._write_at(self._descriptors[name], entries.data.cast("B"), offset)
 
     def _write_at(self, descriptor: int, data: memoryview, offset: int) -> None:
         done = 0

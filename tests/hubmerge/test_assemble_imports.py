@@ -12,6 +12,8 @@ from zoo import random_values, recipe, run_python, write_adapter, write_model
 from hubmerge import merge
 
 HEAVY = {"torch", "transformers", "peft", "datasets", "evaluate", "accelerate", "duckdb", "sklearn", "pandas"}
+HEAVY |= {"scipy.linalg"}  # numba looks for a BLAS in it, which nothing here needs
+
 LOADED = """
 import sys
 {code}
