@@ -1,22 +1,27 @@
 """The floor: what a merge would cost if it had nothing to compute.  `python -m benchmarks.engine.floor` measures it alone.
 
 Every input is read once, whatever the number of passes a method makes, and an output of one input's size is written,
-512 KiB at a time, by as many threads as the merge has; the space is reserved as the merge reserves it.
+512 KiB at a time, by as many threads as the merge has; the space is reserved as the merge reserves it.  The tensors begin where
+they begin in the merge's output: where writes begin decides in which units the kernel caches them, and that alone was seen
+to change the processor time of the same writes from 1 to 3.5 s.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from benchmarks.engine.measuring import cost_of, median
 from benchmarks.engine.models import SIZES, make_models
 from benchmarks.engine.options import Options, parser
+from benchmarks.engine.recipes import inputs, recipe
 from benchmarks.engine.report import Report
+from hubmerge.plan import build_plan
 
-__all__ = ["CHUNK", "cores", "floor", "main", "weight_files"]
+__all__ = ["CHUNK", "cores", "floor", "floor_of", "main"]
 
 CHUNK = 1 << 19
 _PIECE = 16 * CHUNK
@@ -28,31 +33,35 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def weight_files(folders: Sequence[Path]) -> list[Path]:
-    return [folder / "model.safetensors" for folder in folders]
+def floor_of(recipe: Mapping[str, Any], output: Path, jobs: int) -> Callable[[], None]:
+    """The floor of a merge by `recipe` of models in single files: reads what it reads, writes as many bytes to `output`."""
+    start = len(next(iter(build_plan(recipe).layout.headers.values())))
+    files = [folder / "model.safetensors" for folder in inputs(recipe)]
+    return lambda: floor(files, output, jobs, start)
 
 
-def floor(inputs: Sequence[Path], output: Path, jobs: int) -> None:
-    """Read every file of `inputs`, of one length, and write a file of that length."""
-    size = inputs[0].stat().st_size
-    sources = [os.open(path, os.O_RDONLY) for path in inputs]
+def floor(sources: Sequence[Path], output: Path, jobs: int, start: int) -> None:
+    """Read the tensors of every file of `sources`, as many bytes in each, and write as many, from byte `start` on."""
+    opened = [os.open(path, os.O_RDONLY) for path in sources]
+    places = [(descriptor, 8 + int.from_bytes(os.pread(descriptor, 8, 0), "little")) for descriptor in opened]
+    size = os.fstat(opened[0]).st_size - places[0][1]
     target = os.open(output, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-    os.posix_fallocate(target, 0, size)
+    os.posix_fallocate(target, 0, start + size)
 
     def work(worker: int) -> None:
-        buffers = [memoryview(bytearray(CHUNK)) for _ in sources]
+        buffers = [memoryview(bytearray(CHUNK)) for _ in places]
         for piece in range(worker * _PIECE, size, jobs * _PIECE):
             for offset in range(piece, min(piece + _PIECE, size), CHUNK):
                 count = min(CHUNK, size - offset)
-                for source, buffer in zip(sources, buffers, strict=True):
-                    os.preadv(source, [buffer[:count]], offset)
-                os.pwrite(target, buffers[0][:count], offset)
+                for (descriptor, first), buffer in zip(places, buffers, strict=True):
+                    os.preadv(descriptor, [buffer[:count]], first + offset)
+                os.pwrite(target, buffers[0][:count], start + offset)
 
     try:
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(work, range(jobs)))
     finally:
-        for descriptor in (*sources, target):
+        for descriptor in (*opened, target):
             os.close(descriptor)
 
 
@@ -72,14 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         {"size": given.size, "pairs": given.pairs, "jobs": jobs},
     )
     with options.scratch() as scratch:
-        for folders in (models.parents, (models.base, *models.parents)):
+        for method in ("linear", "task_arithmetic"):
+            content = recipe(method, models.base, models.parents)
+            work = floor_of(content, scratch / "floor", jobs)
             costs = []
             for _ in range(given.pairs + 1):
-                costs.append(cost_of(lambda folders=folders: floor(weight_files(folders), scratch / "floor", jobs)))  # type: ignore[misc]
+                costs.append(cost_of(work))
                 (scratch / "floor").unlink()
             costs = costs[1:]  # the first fills the page cache
-            row = (len(folders), f"{median(c.wall for c in costs):.2f}", f"{median(c.cpu for c in costs):.2f}")
-            report.add(row, inputs=len(folders), costs=costs)
+            row = (len(inputs(content)), f"{median(c.wall for c in costs):.2f}", f"{median(c.cpu for c in costs):.2f}")
+            report.add(row, inputs=row[0], costs=costs)
     report.save(options.results)
 
 

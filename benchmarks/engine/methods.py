@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hubmerge
-from benchmarks.engine.floor import cores, floor, weight_files
+from benchmarks.engine.floor import cores, floor_of
 from benchmarks.engine.measuring import Cost, cost_of, interleaved, median, ratio, remove
 from benchmarks.engine.models import SIZES, Models, make_models
 from benchmarks.engine.options import Options, parser
@@ -54,13 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _measure(report: Report, method: str, models: Models, scratch: Path, pairs: int, jobs: int) -> None:
     content = recipe(method, models.base, models.parents)
-    files, out, target = weight_files(inputs(content)), scratch / "out", scratch / "floor"
+    out, target = scratch / "out", scratch / "floor"
+    floor = floor_of(content, target, jobs)
 
     def ours() -> Cost:
         return cost_of(lambda: hubmerge.merge(content, out, jobs=jobs, digest=False))
 
     def other() -> Cost:
-        return cost_of(lambda: floor(files, target, jobs))
+        return cost_of(floor)
 
     def between() -> None:
         remove(out)
@@ -73,7 +74,7 @@ def _measure(report: Report, method: str, models: Models, scratch: Path, pairs: 
     cpu = ratio(measured)
     row: tuple[Any, ...] = (
         f"`{method}`",
-        len(files),
+        len(inputs(content)),
         f"{median(pair.other.cpu for pair in measured):.2f}",
         f"{median(pair.ours.cpu for pair in measured):.2f}",
         f"{cpu:.2f}",

@@ -56,12 +56,13 @@ def test_the_floor_is_measured_for_two_and_three_inputs(run: Callable[..., dict[
     assert [len(measured["costs"]) for measured in content["measurements"]] == [2, 2]
 
 
-def test_the_floor_writes_a_file_of_its_inputs_length(tmp_path: Path) -> None:
+def test_the_floor_writes_as_many_bytes_where_the_merge_would_write_them(tmp_path: Path) -> None:
+    tensors = os.urandom(3 * floor.CHUNK + 5)
     paths = [tmp_path / name for name in ("a", "b")]
-    for path in paths:
-        path.write_bytes(os.urandom(3 * floor.CHUNK + 5))
-    floor.floor(paths, tmp_path / "out", jobs=2)
-    assert (tmp_path / "out").read_bytes() == paths[0].read_bytes()
+    for path, header in zip(paths, (b"{}", b"{    }"), strict=True):
+        path.write_bytes(len(header).to_bytes(8, "little") + header + tensors)
+    floor.floor(paths, tmp_path / "out", jobs=2, start=24)
+    assert (tmp_path / "out").read_bytes() == bytes(24) + tensors
 
 
 def test_methods_are_held_against_their_goals(run: Callable[..., dict[str, Any]]) -> None:
