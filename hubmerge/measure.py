@@ -49,6 +49,11 @@ def random_key(seed: int, parent: int, tensor: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.sha256(text).digest()[:8], "little"))
 
 
+def _reads(entries: int) -> Iterator[tuple[int, int]]:
+    """Ranges that are read at once by a measure: whole blocks of sums, whatever the chunks of the merge are."""
+    return spans(0, entries, 4 * kernels.GRAM_BLOCK)
+
+
 @dataclass(frozen=True)
 class Known:
     """What is known of a merge before its tensors: the recipe's seed, and what stages found for pools of tensors, by name."""
@@ -120,7 +125,7 @@ class TensorMeasure:
                 kernels.gram_kernel("weight")(base, bits, gram)
             return gram
         run = kernels.gram_kernel("delta" if step.base else "weight")
-        for first, last in spans(0, self.entries):
+        for first, last in _reads(self.entries):
             chunks = reader.read(first, last)
             for low, high in spans(0, last - first, kernels.GRAM_BLOCK):
                 block = tuple(chunk[low:high] for chunk in chunks)
@@ -234,7 +239,7 @@ class TensorMeasure:
         run = measure_kernels.operands_kernel(step.base is not None)
         columns = row_length(step.output.shape)
         by_row = whole_rows or (self._staged is not None and self._staged.stage.per == "row")
-        for first, last in row_units(shape or step.output.shape) if by_row else spans(0, step.output.numel):
+        for first, last in row_units(shape or step.output.shape) if by_row else _reads(step.output.numel):
             chunks = reader.read(first, last)
             for low, high in ((0, last - first),) if by_row else spans(0, last - first, kernels.GRAM_BLOCK):
                 bits = tuple(workspace.take(f"operand{k}", "<u4", high - low) for k in range(self.parents))

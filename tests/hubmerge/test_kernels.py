@@ -19,7 +19,10 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "linear": ((0.3, 1.7, -0.4), True),
     "slerp": ((0.3, 0.8),),
     "task_arithmetic": ((0.3, 1.7, -0.4), 0.7, True),
-    "ties": ((0.3, 1.7, 0.9), 0.7, True),
+    "ties": ((0.3, 1.7, 0.9), (0.3, 1.7, 0.9), (1.0, 1.0, 1.0), 0.7, True, 1.0),
+    "breadcrumbs": ((0.3, 1.7, -0.4), 0.7, False),
+    "breadcrumbs_ties": ((0.3, 1.7, 0.9), (1.0, 1.0, 1.0), (0.3, 1.7, 0.9), 0.7, True, -1.0),
+    "sce": (0.001, (0.3, 0.5, 0.2), (1.0, 1.0, 1.0)),
     "passthrough": (1.1,),
     "nuslerp": ((0.3, 0.8),),
     "multislerp": ((0.3, 0.8, -0.1),),
@@ -32,7 +35,15 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
 }
 """For every entrywise method: the arguments of its rule after the entries."""
 PARENTS = {"slerp": 2, "passthrough": 1, "nuslerp": 2, "nearswap": 2, "arcee_fusion": 2}
-ENTRYWISE = [name for name in method_names() if get_method(name).kind == "entrywise"]
+STATES: dict[str, tuple[float, ...]] = {"magnitude": (0.05, 1.1), "breadcrumbs": (0.05, 0.15, 1.1)}
+"""For every stage of one entry at a time that draws no random numbers: what it knows of each parent."""
+
+
+def is_entrywise(method: MergeMethod) -> bool:
+    return method.kind == "entrywise" and (method.before is None or method.before.name in STATES)
+
+
+ENTRYWISE = [name for name in method_names() if is_entrywise(get_method(name))]
 
 
 def as_float32(value: Any) -> Any:
@@ -42,14 +53,14 @@ def as_float32(value: Any) -> Any:
     return np.float32(value) if isinstance(value, float) else value
 
 
-def run_kernel(method: MergeMethod, base: Any, parents: Any, arguments: Any, out: Any, thresholds: Any) -> int:
+def run_kernel(method: MergeMethod, base: Any, parents: Any, arguments: Any, out: Any, known: Any = ()) -> int:
     run = kernels.merge_kernel(method.rule, method.operand, method.before.rule if method.before else None)
     entry = (np.float32(0),) * len(parents)
-    state = tuple((np.float32(threshold),) for threshold in thresholds)
+    state = (as_float32(tuple(known)),) * len(parents)
     return int(run(base, parents, entry, state, arguments, out, 0))
 
 
-def run_plain(method: MergeMethod, base: Any, parents: Any, arguments: Any, thresholds: Any) -> np.ndarray:
+def run_plain(method: MergeMethod, base: Any, parents: Any, arguments: Any, known: Any) -> np.ndarray:
     """The kernel's contract in plain Python over numpy's float32 numbers."""
     merged = []
     for i in range(base.size):
@@ -57,11 +68,14 @@ def run_plain(method: MergeMethod, base: Any, parents: Any, arguments: Any, thre
         if method.operand == "delta":
             entries = [entry - base[i] for entry in entries]
             if method.before is not None:
-                rows = zip(entries, thresholds, strict=True)
-                entries = [method.before.rule(entry, i, (np.float32(threshold),)) for entry, threshold in rows]
+                entries = [method.before.rule(entry, i, as_float32(tuple(known))) for entry in entries]
         value = np.float32(method.rule(tuple(entries), *arguments))
         merged.append(base[i] + value if method.operand == "delta" else value)
     return np.array(merged, np.float32)
+
+
+def known_of(method: MergeMethod) -> tuple[float, ...]:
+    return STATES[method.before.name] if method.before is not None else ()
 
 
 def test_every_entrywise_method_has_arguments_here() -> None:
@@ -74,11 +88,11 @@ def test_a_compiled_rule_gives_the_bits_of_the_plain_python_rule(name: str) -> N
     method, count = get_method(name), PARENTS.get(name, 3)
     base = random_values((3000,), 99)
     parents = tuple((base + random_values((3000,), seed, 0.1)).astype(np.float32) for seed in range(count))
-    arguments, thresholds = as_float32(ARGUMENTS[name]), [0.05] * count
+    arguments, known = as_float32(ARGUMENTS[name]), known_of(method)
     out = np.empty(base.size, np.uint32)
     bits = tuple(parent.view(np.uint32) for parent in parents)
-    assert run_kernel(method, base.view(np.uint32), bits, arguments, out, thresholds) < kernels.NOT_FINITE
-    expected = run_plain(method, base, parents, arguments, thresholds)
+    assert run_kernel(method, base.view(np.uint32), bits, arguments, out, known) < kernels.NOT_FINITE
+    expected = run_plain(method, base, parents, arguments, known)
     assert np.array_equal(out, expected.view(np.uint32))
 
 
@@ -87,10 +101,10 @@ def test_a_bfloat16_output_is_the_float32_output_rounded_once(name: str) -> None
     method, count = get_method(name), PARENTS.get(name, 3)
     base = bfloat16(random_values((5000,), 99))
     parents = tuple(bfloat16(random_values((5000,), seed)) for seed in range(count))
-    arguments, thresholds = as_float32(ARGUMENTS[name]), [0.05] * count
+    arguments, known = as_float32(ARGUMENTS[name]), known_of(method)
     wide, narrow = np.empty(base.size, np.uint32), np.empty(base.size, np.uint16)
-    run_kernel(method, base, parents, arguments, wide, thresholds)
-    run_kernel(method, base, parents, arguments, narrow, thresholds)
+    run_kernel(method, base, parents, arguments, wide, known)
+    run_kernel(method, base, parents, arguments, narrow, known)
     assert np.array_equal(narrow, bfloat16(wide.view(np.float32)))
 
 
@@ -100,7 +114,7 @@ def test_parents_keep_their_order_up_to_eight(count: int) -> None:
     parents = tuple(np.full(33, 2.0**p, np.float32).view(np.uint32) for p in range(count))
     weight = tuple(np.float32(4.0**p) for p in range(count))
     out = np.empty(33, np.uint32)
-    run_kernel(get_method("linear"), parents[0], parents, (weight, False), out, [0] * count)
+    run_kernel(get_method("linear"), parents[0], parents, (weight, False), out)
     assert set(out.view(np.float32).tolist()) == {sum(8.0**p for p in range(count))}
 
 
@@ -111,8 +125,9 @@ def test_a_number_that_is_not_finite_is_reported_even_where_the_rule_drops_it(wr
     (base if place == "base" else parent)[63] = wrong
     out = np.empty(100, np.uint32)
     parents = (np.zeros(100, np.float32).view(np.uint32), parent.view(np.uint32))
-    arguments = (as_float32((1.0, 0.0)), np.float32(0), True)
-    worst = run_kernel(get_method("ties"), base.view(np.uint32), parents, arguments, out, [9, 9])
+    ones = as_float32((1.0, 1.0))
+    arguments = (as_float32((1.0, 0.0)), ones, ones, np.float32(0), True, np.float32(1))
+    worst = run_kernel(get_method("ties"), base.view(np.uint32), parents, arguments, out, (9.0, 1.0))
     assert worst == kernels.NOT_FINITE
 
 
@@ -120,7 +135,7 @@ def test_an_overflow_in_the_merge_is_reported() -> None:
     parents = (np.full(3, 3e38, np.float32).view(np.uint32),) * 2
     arguments = (as_float32((1.0, 1.0)), False)
     out = np.empty(3, np.uint32)
-    assert run_kernel(get_method("linear"), parents[0], parents, arguments, out, [0, 0]) == kernels.NOT_FINITE
+    assert run_kernel(get_method("linear"), parents[0], parents, arguments, out) == kernels.NOT_FINITE
 
 
 def neighbourhood() -> np.ndarray:

@@ -15,7 +15,14 @@ NEEDED: dict[str, dict[str, Any]] = {"slerp": {"t": 0.3}, "nearswap": {"t": 0.3}
 """Parameters without a default."""
 TELLING: dict[str, dict[str, Any]] = {
     "slerp": {"t": 0.3},
-    "ties": {"density": 0.4, "lambda_": 0.7},
+    "ties": {"density": 0.4, "lambda_": 0.7, "rescale": True, "trim_scope": "layer"},
+    "dare_linear": {"density": 0.4, "lambda_": 0.7},
+    "dare_ties": {"density": 0.4, "rescale": "inverse"},
+    "della": {"density": 0.4, "epsilon": 0.2},
+    "della_linear": {"density": 0.4, "epsilon": 0.2, "rescale": False},
+    "breadcrumbs": {"density": 0.5, "gamma": 0.2},
+    "breadcrumbs_ties": {"density": 0.5, "gamma": 0.2, "rescale": True},
+    "sce": {"select_topk": 0.4},
     "task_arithmetic": {"lambda_": 0.7},
     "iso_c": {"lambda_": 0.7},
     "passthrough": {"scale": 1.1},

@@ -15,15 +15,24 @@ KNOWN = {
     "linear": ("weight",),
     "task_arithmetic": ("weight",),
     "ties": ("weight", "density"),
+    "breadcrumbs": ("weight", "density"),
+    "breadcrumbs_ties": ("weight", "density"),
+    "dare_linear": ("weight",),
+    "dare_ties": ("weight",),
+    "della": ("weight",),
+    "della_linear": ("weight",),
     "iso_c": (),
     "nuslerp": ("weight",),
     "model_stock": (),
     "ram": (),
     "ramplus_tl": (),
 }
-"""Methods to which the order of the parents means nothing, and the parameters of a parent that go along with it."""
+"""Methods to which the order of the parents means nothing, and the parameters of a parent that go along with it.
 
-NEARLY = {"multislerp": ("weight",), "karcher": ()}
+Random ones drop other entries of a parent in another place: the order means nothing as long as they drop none.
+"""
+
+NEARLY = {"multislerp": ("weight",), "karcher": (), "sce": ()}
 """Methods that add parents with coefficients of many digits: another order changes the last ones of a sum."""
 
 # Multiples of 1/8 below 16 and of 1/4 below 8: their products and sums are exact in float32, so that another order

@@ -12,9 +12,6 @@ from zoo import bfloat16, numbers, random_values, read_model, recipe, stored_as,
 from hubmerge import execute, kernels, measure, merge
 from hubmerge.io.reader import CHUNK
 
-GRAM = ("slerp", "nuslerp", "multislerp", "karcher", "model_stock")
-"""Methods that ask for inner products, which are summed block by block, and blocks must not be cut."""
-
 DTYPES = ("float32", "float16", "bfloat16", "mixed")
 
 
@@ -42,7 +39,7 @@ def test_threads_chunks_and_files_change_no_byte(method: str, dtype: str, monkey
         assert raw(run(method, base, parents, jobs=jobs, output={"shard_size": shard_size}, **rest)) == expected
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in GRAM])
+@pytest.mark.parametrize("method", METHODS)
 def test_chunks_that_divide_nothing_change_no_byte_either(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     base, parents = models(method, "bfloat16")
     expected = raw(run(method, base, parents, **TELLING.get(method, {})))
@@ -50,11 +47,6 @@ def test_chunks_that_divide_nothing_change_no_byte_either(method: str, monkeypat
         monkeypatch.setattr(measure.spans, "__defaults__", (chunk,))
         monkeypatch.setattr(execute, "_PIECE", chunk)
         assert raw(run(method, base, parents, **TELLING.get(method, {}))) == expected
-
-
-def test_a_chunk_holds_whole_blocks_of_inner_products() -> None:
-    # else the sums that slerp's angle comes from would depend on where chunks begin
-    assert CHUNK % kernels.GRAM_BLOCK == 0
 
 
 @pytest.mark.parametrize("method", METHODS)
