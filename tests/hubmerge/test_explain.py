@@ -11,6 +11,7 @@ from bad.models import CONFIG, LINEAR, SHAPES, A, B, llama, lora, two_models_in
 from zoo import write_model
 
 from hubmerge import build_plan
+from hubmerge.method import get_method
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def rich_recipe() -> dict[str, Any]:
 def test_a_plan_reads_from_top_to_bottom() -> None:
     plan = build_plan(rich_recipe(), jobs=2)
     assert str(plan).splitlines() == [
-        "ties: Elect one sign for the entry by weighted sum; average the parents that agree.",
+        f"ties: {get_method('ties').summary}",
         "",
         "parents",
         "  ./a  (parent)  weight 0.5, density 0.2 to 0.8",
@@ -74,6 +75,18 @@ def test_the_json_holds_every_tensor_with_its_inputs() -> None:
     assert {step["name"] for step in read["steps"]} == set(SHAPES)
     (step,) = (row for row in read["steps"] if row["name"] == "model.layers.0.self_attn.q_proj.weight")
     file = step["file"]
+    rest = {
+        name: value
+        for name, value in step["parameters"].items()
+        if name not in {"weight", "density", "lambda", "normalize"}
+    }
+    assert rest == {
+        "elect": "weighted",
+        "divide": "weights",
+        "trim_scope": "tensor",
+        "rescale": "none",
+        "undecided": "plus",
+    }
     assert step == {
         "name": "model.layers.0.self_attn.q_proj.weight",
         "action": "merge",
@@ -93,7 +106,7 @@ def test_the_json_holds_every_tensor_with_its_inputs() -> None:
                 ]},
             },
         ],
-        "parameters": {"weight": [0.5, 0.3], "density": [0.2, 1.0], "lambda": 1.0, "normalize": True},
+        "parameters": {"weight": [0.5, 0.3], "density": [0.2, 1.0], "lambda": 1.0, "normalize": True, **rest},
     }  # fmt: skip
     assert step["end"] <= read["files"][file]
 
