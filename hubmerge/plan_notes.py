@@ -11,6 +11,8 @@ from hubmerge.steps import DraftStep
 
 __all__ = ["notes_of", "warnings_of"]
 
+_TOLD_ELSEWHERE = {"dtype", "tie_word_embeddings", "vocab_size", "num_labels"}
+"""Fields of the config that other notes speak of, or that the shapes of the tensors decide."""
 _DEPTHS = {"num_hidden_layers", "num_decoder_layers", "layer_types", "depths"}
 
 
@@ -52,7 +54,23 @@ def warnings_of(
             if placement.layers:
                 found += [f"{pair}: {sentence}" for sentence in _other_use(models[donor], models[i])]
     found += _other_kinds(models, placement)
+    beyond = [draft.values["t"] for draft in drafts if recipe.method.name == "slerp" and "t" in draft.values]
+    if worst := max((t for t in beyond if not 0 <= t <= 1), key=abs, default=None):
+        found.append(f"t reaches {worst:g}: outside 0 and 1 slerp goes beyond its two models")
     return found
+
+
+def _other_config(models: Sequence[ParentModel], drafts: Sequence[DraftStep], donor: int) -> list[str]:
+    """Fields in which the config that is written is one model's, where others have another value and nothing is wrong."""
+    from zoo_index.compat import compare
+
+    notes = []
+    for i in dict.fromkeys(operand.parent for draft in drafts for operand in draft.operands):
+        reasons = compare(models[donor].record, models[i].record).reasons if i != donor else ()
+        told = (r for r in reasons if r.severity == "info" and r.field not in {*_TOLD_ELSEWHERE, *models[i].table})
+        rows = ", ".join(f"{r.field} {r.right} for its {r.left}" for r in told if r.field not in models[donor].table)
+        notes += [f"config.json is that of {models[donor].reference}; {models[i].reference} has {rows}"] if rows else []
+    return notes
 
 
 def _other_use(first: ParentModel, other: ParentModel) -> list[str]:
@@ -84,10 +102,11 @@ def _other_kinds(models: Sequence[ParentModel], placement: Placement) -> list[st
 
 
 def notes_of(
-    recipe: Recipe, models: Sequence[ParentModel], placement: Placement, drafts: Sequence[DraftStep]
+    recipe: Recipe, models: Sequence[ParentModel], placement: Placement, drafts: Sequence[DraftStep], donor: int
 ) -> list[str]:
     """What is done in a way that one might not expect."""
-    notes: list[str] = [note for model in models for note in model.notes]
+    notes = [*recipe.notes, *(note for model in models for note in model.notes)]
+    notes += _other_config(models, drafts, donor)
     if any(section.scopes.has_gradient for section in recipe.sections):
         layers = "layer of each slice" if placement.layers else "layer"
         notes.append(
@@ -107,7 +126,7 @@ def notes_of(
         notes.append(
             f"parents are stored as {' and '.join(kinds)}; tensors that mix them are written as {wide}; set dtype to choose"
         )
-    if "float64" in kinds:
+    if "float64" in {*kinds, *(draft.dtype.torch_name for draft in drafts)}:
         notes.append("float64 tensors are computed in float32")
     if any(draft.action == "average" for draft in drafts):
         notes.append(
