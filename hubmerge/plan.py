@@ -90,7 +90,7 @@ def plan_models(
         carried=carried,
         downloads=downloads,
         left=left,
-        warnings=(*warnings, *notes_of(recipe, models, placement, drafts), *tokenizer.notes),
+        warnings=(*warnings, *notes_of(recipe, models, placement, drafts, donor), *tokenizer.notes),
         jobs=workers,
         bytes_read=sum(step_reads(step, method) for step in steps),
         bytes_written=sum(layout.sizes.values())
