@@ -10,7 +10,6 @@ mergekit adds all of them as added tokens, which match anywhere in a text, and s
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,8 +62,8 @@ def alike(first: Vocabulary, other: Vocabulary) -> bool:
 def extended_document(vocabularies: Sequence[Vocabulary], new: Sequence[NewToken]) -> dict[str, Any]:
     """The first vocabulary's tokenizer.json, which it must have, with `new` tokens, whose ids follow one another."""
     first = vocabularies[0]
-    document = copy.deepcopy(dict(first.document or {}))
-    model: dict[str, Any] = document["model"]
+    document = dict(first.document or {})
+    model = document["model"] = dict(document["model"])
     added: list[dict[str, Any]] = list(document.get("added_tokens") or [])
     # tokens that only tokenizer_config.json adds have an id that new ones must not take
     added += [_flags(first.added[token]) for token in first.added if token not in {row["content"] for row in added}]
@@ -77,7 +76,9 @@ def extended_document(vocabularies: Sequence[Vocabulary], new: Sequence[NewToken
     if isinstance(model["vocab"], list):
         _extend_pieces(model, vocabularies, new, first, ordinary)
     else:
-        model["vocab"] = {**model["vocab"], **{token.token: token.number for token in ordinary}}
+        # an added token that is not in the model's vocabulary too is given the next free id, whatever the file says
+        own = {token: number for token, number in first.ids.items() if token != hole(number)}
+        model["vocab"] = {**own, **{token.token: token.number for token in new}}
         if model.get("merges") is not None:
             model["merges"] = [*model["merges"], *_new_merges(model, vocabularies, ordinary)]
     document["added_tokens"] = sorted(added, key=lambda row: int(row["id"]))

@@ -297,13 +297,12 @@ def test_faults_of_tokens_are_told_together() -> None:
         "k": {"source": {"kind": "model_token", "model": "./p", "token_id": 5}},
         "m": {"source": "./stranger"},
     }
+    form = "{kind: model_token, model: ..., token: ...}"
+    said = f"write source: a model, {form} or {{kind: zero}}"
     assert faults("base", "p", tokenizer={"tokens": tokens}) == [
-        "./p has no token 'z' · tokenizer.tokens.z · name a model that has it, or another of its tokens: "
-        "{kind: model_token, model: ..., token: ...}",
-        "no model has the token 'n', so it has no row · tokenizer.tokens.n · "
-        "write source: a model, {kind: model_token, model: ..., token: ...} or {kind: zero}",
-        "force needs the source of the row that all models are given · tokenizer.tokens.a · "
-        "write source: a model, {kind: model_token, model: ..., token: ...} or {kind: zero}",
+        "./p has no token 'z' · tokenizer.tokens.z · name a model that has it, or another of its tokens: " + form,
+        "no model has the token 'n', so it has no row · tokenizer.tokens.n · " + said,
+        "force needs the source of the row that all models are given · tokenizer.tokens.a · " + said,
         "./p has no row 5 · tokenizer.tokens.k · its rows are 0 to 4",
         "./stranger is none of the models · tokenizer.tokens.m · name one of ./base, ./p",
     ]
@@ -311,16 +310,20 @@ def test_faults_of_tokens_are_told_together() -> None:
 
 def test_other_vocabularies_are_refused_with_the_key_that_aligns_them() -> None:
     assert faults("base", "p") == [
-        "./base and ./p have different shapes: vocab_size 4 vs 5, model.embed_tokens.weight is [4, 3] vs [5, 3] · 2 tensors · "
-        "write tokenizer_source: union, base or one of the models, and rows are merged token by token"
+        (
+            "./base and ./p have different shapes: vocab_size 4 vs 5, model.embed_tokens.weight is [4, 3] vs [5, 3] · 2 tensors · "
+            "write tokenizer_source: union, base or one of the models, and rows are merged token by token"
+        )
     ]
 
 
 def test_a_permuted_vocabulary_of_one_size_is_warned_of_with_the_number_of_ids() -> None:
     word_model(Path("swapped"), ["<unk>", "b", "a", "c"], 500)
     assert build_plan(recipe("base", "swapped")).warnings == (
-        "./base and ./swapped: 2 of 4 ids stand for different tokens (1 is 'a' and 'b', 2 is 'b' and 'a'); "
-        "`tokenizer_source: base` or union aligns rows by token",
+        (
+            "./base and ./swapped: 2 of 4 ids stand for different tokens (1 is 'a' and 'b', 2 is 'b' and 'a'); "
+            "`tokenizer_source: base` or union aligns rows by token"
+        ),
     )
     assert merged("base", "swapped", tokenizer_source="base")["a"] == (101 + 502) / 2
     assert build_plan(recipe("base", "swapped", tokenizer_source="base")).warnings == ()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 from zoo import CONFIG, numbers, read_model, stored_as, write_model
 
 __all__ = ["EMBED", "HEAD", "added", "rows_by_token", "word_model", "words"]
@@ -68,9 +69,8 @@ def word_model(
 
 
 def rows_by_token(folder: Path, name: str = EMBED) -> dict[str, float]:
-    """Token -> the number that its row holds in every column, in the order of the ids."""
-    document = json.loads((folder / "tokenizer.json").read_text())
-    ids = document["model"]["vocab"] | {row["content"]: row["id"] for row in document["added_tokens"]}
+    """Token -> the number that its row holds in every column, in the order of the ids, as the tokenizer has them."""
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab(with_added_tokens=True)
     values = numbers(read_model(folder)[name])
     assert (values == values[:, :1]).all()
     return {token: float(values[number, 0]) for token, number in sorted(ids.items(), key=lambda pair: pair[1])}
