@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hubmerge.destination import keep_parents_safe
+from hubmerge.device import usable_device
 from hubmerge.errors import ManifestError, PlanError, shown
 from hubmerge.fetching import check_disks, fetch_parents
 from hubmerge.io.reader import InputFiles
@@ -36,21 +37,23 @@ def merge(
     overwrite: bool = False,
     strict: bool = False,
     digest: bool = True,
+    device: str = "cpu",
 ) -> Manifest:
     """Merge models into the folder `out` and return its manifest.
 
     recipe: a YAML file, a mapping, or a `Recipe`.  jobs: worker threads, default the cores at hand.  memory: bytes the
     workers' buffers may take.  fresh: discard what an interrupted merge left in OUT.partial.  overwrite: replace an
     `out` that is something else.  strict: warnings are errors.  digest: without it the manifest has no sha256 of the
-    weights (publishing computes them).  A finished `out` of the same plan is returned as it is; one that was interrupted,
-    by whatever, is gone on with, and ends with the same bytes.
+    weights (publishing computes them).  device: where methods of whole matrices compute, see `usable_device`.  A finished
+    `out` of the same plan is returned as it is; a merge that was interrupted, by whatever, is gone on with, and ends with
+    the same bytes.
 
     Raises `RecipeError`, `PlanError`, `CheckpointError` or `ModelNotFoundError` before any weight is read, `MergeError`
     while it runs, `MergeInterrupted` (a KeyboardInterrupt) by Ctrl-C; then `out` is untouched, and the text says whether
     OUT.partial stays to go on from.
     """
     plan = build_plan(recipe, jobs=jobs, memory=memory, strict=strict)
-    return merge_plan(plan, out, fresh=fresh, overwrite=overwrite, digest=digest).manifest
+    return merge_plan(plan, out, fresh=fresh, overwrite=overwrite, digest=digest, device=device).manifest
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def merge_plan(
     fresh: bool = False,
     overwrite: bool = False,
     digest: bool = True,
+    device: str = "cpu",
     progress: Progress = lambda _: None,
     note: Callable[[str], None] = lambda _: None,
     accept: Callable[[Manifest], None] = lambda _: None,
@@ -80,6 +84,7 @@ def merge_plan(
     stays as it was.
     """
     target = Path(out).resolve() if Path(out).is_symlink() else Path(out)  # a link stays, what it leads to is replaced
+    device = usable_device(device, plan.method)
     _check_name(target)
     keep_parents_safe(plan, target)
     with InputFiles(plan.parents) as files:
@@ -92,7 +97,7 @@ def merge_plan(
         fetch_parents(plan)
         samples = sample_digests(plan, files)
         with OutputFolder(target, plan.hash, fresh=fresh, replace=overwrite) as folder:
-            written = write_weights(plan, folder, samples, digest=digest, progress=progress, note=note)
+            written = write_weights(plan, folder, samples, digest=digest, device=device, progress=progress, note=note)
             for name, text in plan.texts.items():
                 folder.write_file(name, text.encode())
             for file in plan.carried:

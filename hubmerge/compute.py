@@ -48,10 +48,12 @@ def compute(
     start: int = 0,
     stop: int | None = None,
     known: Known = _NOTHING_KNOWN,
+    device: str = "cpu",
 ) -> None:
     """Compute entries `start` to `stop` of a step's output and hand them to `emit`, in order.
 
     known: the recipe's seed and what was found for pools of tensors (`hubmerge.prologue.known_of`).
+    device: the torch device of matrix methods (`hubmerge.device.usable_device`).
     Raises `MergeError` for a number that is not finite, naming tensor and parent, and for buffers that differ.
     """
     end = step.output.numel if stop is None else stop
@@ -66,7 +68,7 @@ def compute(
         _stream(reader, get_method("linear"), emit, start, end, known)
     elif method.kind == "matrix":
         with one_torch_thread():
-            _whole(reader, method, emit)
+            _whole(reader, method, emit, device)
     else:
         _stream(reader, method, emit, start, end, known)
 
@@ -223,15 +225,15 @@ def _copy(reader: StepReader, emit: Emit, start: int, stop: int) -> None:
         emit(low, chunk)
 
 
-def _whole(reader: StepReader, method: MergeMethod, emit: Emit) -> None:
-    """Run a matrix method on whole float32 tensors."""
+def _whole(reader: StepReader, method: MergeMethod, emit: Emit, device: str) -> None:
+    """Run a matrix method on whole float32 tensors, on a torch device."""
     import torch
 
     step = reader.step
     chunks = reader.read(0, step.output.numel)
     for operand, chunk in zip(step.inputs, chunks, strict=True):
         _refuse_damaged(reader.files, operand, singles(chunk), 0)
-    tensors = [torch.from_numpy(singles(chunk).copy()).reshape(step.output.shape) for chunk in chunks]
+    tensors = [torch.from_numpy(singles(chunk).copy()).reshape(step.output.shape).to(device) for chunk in chunks]
     if step.base:
         base, *parents = tensors
         deltas = [parent - base for parent in parents]
@@ -242,7 +244,7 @@ def _whole(reader: StepReader, method: MergeMethod, emit: Emit) -> None:
         merged = method.rule(tensors, None, *_matrix_arguments(step, method))
     if not bool(torch.isfinite(merged).all()):
         raise _not_finite(reader, (), 0)
-    flat, dtype = merged.flatten().contiguous(), step.output.dtype
+    flat, dtype = merged.flatten().contiguous().cpu(), step.output.dtype
     brief = dtype is DType.BF16
     stored = flat.to(torch.bfloat16).view(torch.uint16).numpy() if brief else _stored(flat.numpy().view("<u4"), dtype)
     _refuse_overflow(stored, step, 0)

@@ -71,6 +71,7 @@ def execute(
     done: Collection[Piece] = (),
     finished: Callable[[Piece], None] | None = None,
     pools: Mapping[str, Any] | None = None,
+    device: str = "cpu",
 ) -> None:
     """Compute every tensor of the plan and hand it to `sink`.
 
@@ -78,6 +79,7 @@ def execute(
     last call.  inputs: where the parents' numbers are, default the files that the plan names.  done: pieces that are left
     out; finished is called, by the thread that computed it, when the whole of a piece was handed over.
     pools: what `pooled_states` gives for the plan, found here when it is not given.
+    device: the torch device of matrix methods.
 
     An error stops the others within a chunk; the first of the plan's order is raised.  So does an interruption.
     """
@@ -100,7 +102,7 @@ def execute(
                     progress(entries.nbytes)
 
             try:
-                compute(step, plan.method, files, local.workspace, emit, piece.start, piece.stop, known)
+                compute(step, plan.method, files, local.workspace, emit, piece.start, piece.stop, known, device)
                 if finished is not None:
                     finished(piece)
             except BaseException:

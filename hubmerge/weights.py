@@ -46,16 +46,17 @@ def write_weights(
     samples: tuple[str, ...],
     *,
     digest: bool = True,
+    device: str = "cpu",
     progress: Callable[[int], None] = lambda _: None,
     note: Callable[[str], None] = lambda _: None,
 ) -> Written:
     """Write every tensor of `plan` into `folder`, but for the pieces that its journal has.
 
     samples: digests of the parents' weights, which the journal must agree with, as with the versions of what computes the
-    numbers.  note: is told, in a sentence, what was found.
+    numbers.  device: of matrix methods.  note: is told, in a sentence, what was found.
     """
     layout, journal_path = plan.layout, folder.partial / JOURNAL_NAME
-    identity = _identity(plan, samples)
+    identity = _identity(plan, samples, device)
     left = _agreeing(read_journal(journal_path), identity, folder, note)
     complete = folder.open_complete(layout.sizes)
     all_pieces = list(pieces(plan))
@@ -92,18 +93,23 @@ def write_weights(
             with InputFiles(plan.parents) as files:
                 pools = pooled_states(plan, files, plan.jobs)
             journal.add_pooled(pools)
-        execute(plan, sink, progress=progress, done=frozenset(done), finished=finished, pools=pools)
+        execute(plan, sink, progress=progress, done=frozenset(done), finished=finished, pools=pools, device=device)
         last_write = time.perf_counter()
         digests = follow.result() if follow is not None else {}
     return Written(found, total, digests, time.perf_counter() - last_write if digest else 0.0)
 
 
-def _identity(plan: Plan, samples: tuple[str, ...]) -> dict[str, Any]:
+def _identity(plan: Plan, samples: tuple[str, ...], device: str) -> dict[str, Any]:
     """What the bytes of a piece depend on, as JSON; the plan's hash has the layout and the method's revision in it."""
-    return {"plan": plan.hash, "samples": list(samples), "versions": {"hubmerge": __version__, **versions_of(plan)}}
+    versions = {"hubmerge": __version__, **versions_of(plan)}
+    return {"plan": plan.hash, "samples": list(samples), "versions": versions, "device": device}
 
 
-_CHANGED = {"samples": "a parent has changed", "versions": "hubmerge, Python, numpy or numba has changed"}
+_CHANGED = {
+    "samples": "a parent has changed",
+    "versions": "hubmerge, Python, numpy, numba or torch has changed",
+    "device": "the device has changed",
+}
 
 
 def _agreeing(left: Found, identity: Mapping[str, Any], folder: OutputFolder, note: Callable[[str], None]) -> Found:

@@ -113,6 +113,9 @@ def merge(
         bool,
         typer.Option("--digest/--no-digest", help="Record sha256 of the weights; publishing adds what is missing."),
     ] = True,
+    device: Annotated[
+        str, typer.Option("--device", help="Where methods of whole matrices compute: cpu, cuda, cuda:1, mps.")
+    ] = "cpu",
     strict: StrictOption = False,
     format: FormatOption = Format.table,  # noqa: A002 - the option's own name
     json: JsonOption = False,
@@ -129,13 +132,22 @@ def merge(
     planned = build_plan(_read(recipe), jobs=jobs, memory=memory, strict=strict)
     for warning in planned.warnings:
         output.note(f"warning: {warning}")
+    if device != "cpu" and planned.method.kind == "entrywise":
+        output.note(f"{planned.method.name} merges entry by entry, on the CPU: --device {device} is not used")
     total = sum(planned.layout.sizes.values())
     if planned.downloads:
         output.note(f"to download: {size_text(planned.bytes_to_download)} in {len(planned.downloads)} files")
         output.calm_downloads()
     with _interruptible(), output.progress(f"merging {len(planned.steps)} tensors", total) as advance:
         merged = merge_plan(
-            planned, out, fresh=fresh, overwrite=overwrite, digest=digest, progress=advance, note=output.note
+            planned,
+            out,
+            fresh=fresh,
+            overwrite=overwrite,
+            digest=digest,
+            device=device,
+            progress=advance,
+            note=output.note,
         )
     manifest = merged.manifest
     seconds = time.perf_counter() - begun

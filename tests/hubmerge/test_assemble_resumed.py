@@ -184,7 +184,10 @@ def test_a_weight_file_that_was_touched_meanwhile_is_computed_again(
 
 @pytest.mark.parametrize(
     ("harm", "why"),
-    [("another version", "hubmerge, Python, numpy or numba has changed"), ("another parent", "a parent has changed")],
+    [
+        ("another version", "hubmerge, Python, numpy, numba or torch has changed"),
+        ("another parent", "a parent has changed"),
+    ],
 )
 def test_what_other_versions_or_other_parents_made_is_not_used(
     plan: Plan, half_done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str, why: str
