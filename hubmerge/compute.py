@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hubmerge import kernels, measure_kernels
+from hubmerge.device import brought, on_device, taken_back
 from hubmerge.errors import MergeError
 from hubmerge.io.reader import NUMPY, InputFiles, StepReader, Workspace, singles
 from hubmerge.measure import Known, Staged, TensorMeasure, put_through, row_length, row_units, spans
@@ -53,7 +54,7 @@ def compute(
     """Compute entries `start` to `stop` of a step's output and hand them to `emit`, in order.
 
     known: the recipe's seed and what was found for pools of tensors (`hubmerge.prologue.known_of`).
-    device: the torch device of matrix methods (`hubmerge.device.usable_device`).
+    device: the torch device of matrix methods (`hubmerge.device`).
     Raises `MergeError` for a number that is not finite, naming tensor and parent, and for buffers that differ.
     """
     end = step.output.numel if stop is None else stop
@@ -227,28 +228,29 @@ def _copy(reader: StepReader, emit: Emit, start: int, stop: int) -> None:
 
 def _whole(reader: StepReader, method: MergeMethod, emit: Emit, device: str) -> None:
     """Run a matrix method on whole float32 tensors, on a torch device."""
-    import torch
-
     step = reader.step
     chunks = reader.read(0, step.output.numel)
-    for operand, chunk in zip(step.inputs, chunks, strict=True):
-        _refuse_damaged(reader.files, operand, singles(chunk), 0)
-    tensors = [torch.from_numpy(singles(chunk).copy()).reshape(step.output.shape).to(device) for chunk in chunks]
-    if step.base:
-        base, *parents = tensors
-        deltas = [parent - base for parent in parents]
-        if not all(bool(torch.isfinite(delta).all()) for delta in deltas):
+    with on_device(device, step.output.name):
+        tensors = [brought(chunk, step.output.shape, device) for chunk in chunks]
+        if not all(map(_is_finite, tensors)):
+            raise _not_finite(reader, chunks, 0)
+        if step.base:
+            base, *parents = tensors
+            deltas = [parent - base for parent in parents]
+            if not all(map(_is_finite, deltas)):
+                raise _not_finite(reader, (), 0)
+            merged = base + method.rule(deltas, base, *_matrix_arguments(step, method))
+        else:
+            merged = method.rule(tensors, None, *_matrix_arguments(step, method))
+        if not _is_finite(merged):
             raise _not_finite(reader, (), 0)
-        merged = base + method.rule(deltas, base, *_matrix_arguments(step, method))
-    else:
-        merged = method.rule(tensors, None, *_matrix_arguments(step, method))
-    if not bool(torch.isfinite(merged).all()):
-        raise _not_finite(reader, (), 0)
-    flat, dtype = merged.flatten().contiguous().cpu(), step.output.dtype
-    brief = dtype is DType.BF16
-    stored = flat.to(torch.bfloat16).view(torch.uint16).numpy() if brief else _stored(flat.numpy().view("<u4"), dtype)
+        stored = _stored(taken_back(merged, brief=step.output.dtype is DType.BF16), step.output.dtype)
     _refuse_overflow(stored, step, 0)
     emit(0, stored)
+
+
+def _is_finite(tensor: Any) -> bool:
+    return bool(tensor.isfinite().all())
 
 
 def _matrix_arguments(step: Step, method: MergeMethod) -> tuple[Any, ...]:

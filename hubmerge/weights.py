@@ -20,7 +20,7 @@ from hubmerge.prologue import pooled_states
 from hubmerge.record import versions_of
 from hubmerge.version import __version__
 
-__all__ = ["Written", "write_weights"]
+__all__ = ["Written", "identity_of", "write_weights"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def write_weights(
     numbers.  device: of matrix methods.  note: is told, in a sentence, what was found.
     """
     layout, journal_path = plan.layout, folder.partial / JOURNAL_NAME
-    identity = _identity(plan, samples, device)
+    identity = identity_of(plan, samples, device)
     left = _agreeing(read_journal(journal_path), identity, folder, note)
     complete = folder.open_complete(layout.sizes)
     all_pieces = list(pieces(plan))
@@ -99,8 +99,8 @@ def write_weights(
     return Written(found, total, digests, time.perf_counter() - last_write if digest else 0.0)
 
 
-def _identity(plan: Plan, samples: tuple[str, ...], device: str) -> dict[str, Any]:
-    """What the bytes of a piece depend on, as JSON; the plan's hash has the layout and the method's revision in it."""
+def identity_of(plan: Plan, samples: tuple[str, ...], device: str) -> dict[str, Any]:
+    """What the bytes of a piece depend on beside the plan's own data, as JSON; the plan's hash has the layout and the method's revision in it."""
     versions = {"hubmerge": __version__, **versions_of(plan)}
     return {"plan": plan.hash, "samples": list(samples), "versions": versions, "device": device}
 
