@@ -19,7 +19,9 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_written(tmp_pat
 
 
 def test_the_device_reaches_the_matrix_method_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hubmerge import assemble, execute
+    import torch
+
+    from hubmerge import execute
 
     devices, compute = [], execute.compute
 
@@ -28,7 +30,8 @@ def test_the_device_reaches_the_matrix_method_and_no_other(tmp_path: Path, monke
         compute(*arguments[:-1])  # type: ignore[arg-type]
 
     monkeypatch.setattr(execute, "compute", watched)
-    monkeypatch.setattr(assemble, "check_device", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     folders = two_models(tmp_path)
     merge(recipe("iso_c", folders[1:], base=folders[0]), tmp_path / "matrix", device="cuda:1")
     merge(recipe("linear", folders), tmp_path / "entries", device="cuda:1")
