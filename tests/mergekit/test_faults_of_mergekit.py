@@ -159,6 +159,14 @@ def test_a_key_of_a_slice_is_not_read_for_nothing() -> None:
     assert told == ("slices[0].residual_weight is ignored: it has no meaning, in mergekit neither; remove it",)
 
 
+def test_a_t_of_forty_does_not_pass_unseen() -> None:
+    """mergekit extrapolates without a word where a percentage was meant."""
+    asked = {**linear(base_model="./a", parameters={"t": 40}), "merge_method": "slerp"}
+    assert "t reaches 40: outside 0 and 1 slerp goes beyond its two models" in hubmerge.build_plan(asked).warnings
+    with pytest.raises(PlanError, match="t reaches 40"):
+        hubmerge.build_plan(asked, strict=True)
+
+
 def test_norm_and_head_of_a_stack_are_merged_from_all_models_of_the_last_slice() -> None:
     """mergekit takes as many of them as the *first* slice has sources, and leaves the others out without a word."""
     one = {"model": "./a", "layer_range": [0, 1]}

@@ -46,7 +46,7 @@ def small(
 def test_mistakes_show_before_anything_is_downloaded_or_merged(place: Path) -> None:
     """dare-ties for dare_ties, or another count of layers, show in mergekit after the download, in the middle of the merge."""
     assert fault(linear("nobody/a", "nobody/b", merge_method="dare-ties", base_model="nobody/base")) == (
-        "unknown merge_method 'dare-ties' · recipe: merge_method · did you mean dare_ties or dare_linear or ties?"
+        "unknown merge_method 'dare-ties' · recipe: merge_method · did you mean dare_ties?"
     )
     with pytest.raises(PlanError, match="num_hidden_layers 4 vs 6"):
         hubmerge.merge(linear("./llama-math", "./llama-deep"), place / "out")
@@ -121,6 +121,8 @@ def test_models_that_are_used_in_another_way_are_told_though_they_fit() -> None:
         "./llama-math and ./llama-rope: rope_theta 10000.0 vs 1000000.0:"
         " positions are rotated at other speeds, and a merge fits neither" in rope
     )
+    tokens = hubmerge.build_plan(linear("./llama-math", "./llama-permuted")).warnings
+    assert any("20 of 24 ids stand for different tokens" in line for line in tokens)
     assert fault(linear("./llama-math", "./llama-rope"), strict=True).endswith(
         "--strict · mend it, or leave out --strict"
     )
