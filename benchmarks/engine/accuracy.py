@@ -20,7 +20,7 @@ import numpy.typing as npt
 import hubmerge
 from benchmarks.engine.models import bfloat16, write_tensor_model
 from benchmarks.engine.options import Options, parser
-from benchmarks.engine.recipes import PARAMETERS, entrywise_methods, recipe, weights
+from benchmarks.engine.recipes import PARAMETERS, entrywise_methods, recipe, takes, weights
 from benchmarks.engine.references import REFERENCES
 from benchmarks.engine.report import Report
 from hubmerge.method import get_method
@@ -107,7 +107,7 @@ def _numbers(bits: Array) -> Array:
 
 def _compare(report: Report, method: str, inputs: _Inputs, peer: Mapping[str, Array], scratch: Path) -> None:
     base, *parents = (numbers.astype(np.float64) for numbers in inputs.numbers)
-    parents = parents[: get_method(method).parents[1]]
+    parents = parents[: takes(method, len(parents))]
     exact, decided = REFERENCES[method](parents, base, _parameters(method, len(parents)))
     change = np.sqrt(np.mean((exact - base)[decided] ** 2))
 
@@ -188,15 +188,14 @@ def _mergekit(environment: Path, inputs: _Inputs, methods: Sequence[str], scratc
 
 def _jobs(methods: Sequence[str]) -> Iterator[dict[str, Any]]:
     for method in methods:
-        record = get_method(method)
-        names = ["model1"] if method in RANDOM else ["model1", "model2"][: record.parents[1]]
-        with_base = record.base == "required"
+        names = ["model1"] if method in RANDOM else ["model1", "model2"][: takes(method, 2)]
+        with_base = get_method(method).base in {"required", "start"}
         for dtype in _DTYPES:
             yield {
                 "name": f"{method} {dtype}",
                 "method": method,
                 "inputs": ["model0", *names] if with_base else names,
-                "base_index": 0 if with_base or record.base == "start" else None,
+                "base_index": 0 if with_base else None,
                 "parameters": _parameters(method, len(names)),
                 "dtype": dtype,
             }

@@ -28,6 +28,7 @@ def main(jobs: str, tensors: str, results: str) -> None:
                 parameters=job["parameters"],
                 base_index=job["base_index"],
                 dtype=getattr(torch, job["dtype"]),
+                out_dtype=getattr(torch, job["dtype"]),
             )
         except Exception as error:  # whatever goes wrong there is an outcome here
             print(f"{job['name']}: {type(error).__name__}: {error}", file=sys.stderr)

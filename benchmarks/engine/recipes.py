@@ -8,7 +8,7 @@ from typing import Any
 
 from hubmerge.method import get_method, method_names
 
-__all__ = ["PARAMETERS", "entrywise_methods", "inputs", "recipe", "weights"]
+__all__ = ["PARAMETERS", "entrywise_methods", "inputs", "recipe", "takes", "weights"]
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "breadcrumbs": {"density": 0.9, "gamma": 0.01},
@@ -36,19 +36,26 @@ def entrywise_methods() -> tuple[str, ...]:
     return tuple(name for name in method_names() if get_method(name).kind == "entrywise")
 
 
-def recipe(name: str, base: Path, parents: Sequence[Path], *, dtype: str = "bfloat16", **output: Any) -> dict[str, Any]:
-    """A recipe that merges `parents` by the method `name`, on `base` where it needs one (slerp: from parent to parent)."""
+def takes(name: str, parents: int) -> int:
+    """How many of `parents` parents a method merges, beside the base model where it has one."""
     method = get_method(name)
-    models = list(parents[: method.parents[1]])
+    most = method.parents[1]
+    return parents if most is None else min(parents, most - (method.base == "start"))
+
+
+def recipe(name: str, base: Path, parents: Sequence[Path], *, dtype: str = "bfloat16", **output: Any) -> dict[str, Any]:
+    """A recipe that merges `parents`, as many as it takes, by the method `name`, with the base model where it needs one."""
+    method = get_method(name)
+    models = list(parents[: takes(name, len(parents))])
+    if method.base == "start":  # between the base model and a parent
+        models.insert(0, base)
     rows: list[dict[str, Any]] = [{"model": str(model)} for model in models]
     if "weight" in method.parameters.model_fields:
         for row, weight in zip(rows, weights(len(rows)), strict=True):
             row["parameters"] = {"weight": weight}
     content: dict[str, Any] = {"merge_method": name, "models": rows, "dtype": dtype}
-    if method.base == "required":
+    if method.base in {"required", "start"}:
         content["base_model"] = str(base)
-    elif method.base == "start":
-        content["base_model"] = str(models[0])
     if name in PARAMETERS:
         content["parameters"] = PARAMETERS[name]
     if output:

@@ -125,10 +125,9 @@ def _arc(a: Array, b: Array, t: float) -> Array:
     return np.asarray((np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle))
 
 
-def _slerp(parents: Sequence[Array], base: Array, given: Mapping[str, Any]) -> Merged:  # noqa: ARG001
-    first, second = parents
-    straight = abs(_cosine(first, second)) > 0.9995
-    return _all((1 - given["t"]) * first + given["t"] * second if straight else _arc(first, second, given["t"]))
+def _slerp(parents: Sequence[Array], base: Array, given: Mapping[str, Any]) -> Merged:
+    straight = abs(_cosine(base, parents[0])) > 0.9995
+    return _all((1 - given["t"]) * base + given["t"] * parents[0] if straight else _arc(base, parents[0], given["t"]))
 
 
 def _nuslerp(parents: Sequence[Array], base: Array, given: Mapping[str, Any]) -> Merged:  # noqa: ARG001
@@ -176,7 +175,7 @@ def _arcee_fusion(parents: Sequence[Array], base: Array, given: Mapping[str, Any
     parent = parents[0]
     p, q = (_softmax(rows) + 1e-8 for rows in (parent, base))
     importance = np.abs(parent - base) * (p * np.log(p / q)).sum(axis=-1, keepdims=True)
-    low, middle, high = np.quantile(importance, (0.25, 0.5, 0.75))
+    low, middle, high = np.quantile(importance, (0.25, 0.5, 0.75), method="lower")
     threshold = middle + 1.5 * (high - low)
     decided = np.abs(importance - threshold) > _DOUBT * threshold
     return np.where(importance >= threshold, parent, base), decided
