@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hubmerge.destination import keep_parents_safe
-from hubmerge.device import usable_device
+from hubmerge.device import check_device
 from hubmerge.errors import ManifestError, PlanError, shown
 from hubmerge.fetching import check_disks, fetch_parents
 from hubmerge.io.reader import InputFiles
@@ -44,7 +44,7 @@ def merge(
     recipe: a YAML file, a mapping, or a `Recipe`.  jobs: worker threads, default the cores at hand.  memory: bytes the
     workers' buffers may take.  fresh: discard what an interrupted merge left in OUT.partial.  overwrite: replace an
     `out` that is something else.  strict: warnings are errors.  digest: without it the manifest has no sha256 of the
-    weights (publishing computes them).  device: where methods of whole matrices compute, see `usable_device`.  A finished
+    weights (publishing computes them).  device: where methods of whole matrices compute, see `check_device`.  A finished
     `out` of the same plan is returned as it is; a merge that was interrupted, by whatever, is gone on with, and ends with
     the same bytes.
 
@@ -84,7 +84,9 @@ def merge_plan(
     stays as it was.
     """
     target = Path(out).resolve() if Path(out).is_symlink() else Path(out)  # a link stays, what it leads to is replaced
-    device = usable_device(device, plan.method)
+    if plan.method.kind == "entrywise":
+        device = "cpu"
+    check_device(device)
     _check_name(target)
     keep_parents_safe(plan, target)
     with InputFiles(plan.parents) as files:
