@@ -163,9 +163,15 @@ def recipe_keys() -> str:
     schema = Recipe.model_json_schema()
     parts = schema["$defs"]
     sections = [_keys(schema, parts)]
-    for key, name in (("models", "ModelEntry"), ("output", "Output")):
-        where = "Each entry of `models`" if key == "models" else "Under `output`"
-        sections.append(f"{where}:\n\n{_keys(parts[name], parts)}")
+    places = {
+        "ModelEntry": "Each entry of `models`",
+        "Slice": "Each entry of `slices`",
+        "SliceSource": "Each entry of `sources`",
+        "Module": "Each module under `modules`",
+        "TokenizerPart": "Under `tokenizer`",
+        "Output": "Under `output`",
+    }
+    sections += [f"{where}:\n\n{_keys(parts[name], parts)}" for name, where in places.items()]
     return "\n\n".join(sections)
 
 
@@ -189,14 +195,14 @@ def _type(field: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
         return "mapping, see below"
     if "enum" in field or "const" in field:
         return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
-    if field["type"] == "array":
-        return "list, see below"
-    return {"object": "mapping", "string": "text", "integer": "whole number"}[str(field["type"])]
+    if field.get("type") == "array":
+        return "two whole numbers" if field["items"].get("type") == "integer" else "list, see below"
+    return {"object": "mapping", "string": "text", "integer": "whole number"}.get(str(field.get("type")), "any value")
 
 
 def _default(field: Mapping[str, Any]) -> str:
     value = field.get("default")
-    return "-" if value is None or isinstance(value, dict) else f"`{_yaml(value)}`"
+    return "-" if value is None or isinstance(value, dict | list) else f"`{_yaml(value)}`"
 
 
 # --- command line ------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from hubmerge.errors import PlanError, shown
 from hubmerge.layers import LayerStack, count_keys
 from zoo_index.errors import HubmergeError
 
-__all__ = ["ChosenLayer", "stacked_config"]
+__all__ = ["ChosenLayer", "kinds_are_stated", "stacked_config"]
 
 _PER_LAYER = re.compile(r"layer|block|attn|attention|mlp|window|sliding|rope|types")
 _NEVER = re.compile(r"token|label|arch|keys_to|indices\Z|indexes\Z|idxs\Z|suppress|size\Z")
@@ -62,6 +62,18 @@ def stacked_config(
     if faults:
         raise PlanError.of(faults)
     return patched
+
+
+def kinds_are_stated(config: Mapping[str, Any], stack: LayerStack) -> bool:
+    """Whether a config says, in a list or by a period, of which kind each layer is."""
+    for place in dict.fromkeys([path[:-1] for path in _keys_of(config, stack)]):
+        for key, value in _holder(config, place).items():
+            listed = isinstance(value, list) and (len(value) == stack.count or _numbers(value, stack.count))
+            if listed and value and _PER_LAYER.search(key) and not _NEVER.search(key):
+                return True
+            if _PERIODS.search(key) and isinstance(value, int) and value > 1:
+                return True
+    return False
 
 
 def _keys_of(config: Mapping[str, Any], stack: LayerStack) -> list[tuple[str, ...]]:

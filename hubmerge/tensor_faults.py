@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from hubmerge.errors import PlanError
+from hubmerge.layer_config import kinds_are_stated
+from hubmerge.layers import LayerStack
 from hubmerge.parents import ParentModel
 from hubmerge.placement import Placement
 from hubmerge.step_inputs import StepInputs, ties
@@ -19,7 +21,8 @@ _SHAPING = {"vocab_size", "num_labels", "type_vocab_size", "tie_word_embeddings"
 
 def tensor_faults(inputs: StepInputs, placement: Placement) -> list[PlanError]:
     """Every fault that keeps the inputs from being merged, one for each pair of models and kind."""
-    return [*_shape_faults(inputs, placement), *_stack_faults(inputs, placement), *_head_faults(inputs, placement)]
+    fitting = [*_shape_faults(inputs, placement), *_stack_faults(inputs, placement)]
+    return [*(fitting or _kind_faults(inputs, placement)), *_head_faults(inputs, placement)]
 
 
 def counted(names: Sequence[str]) -> str:
@@ -77,6 +80,40 @@ def _stack_faults(inputs: StepInputs, placement: Placement) -> Iterator[PlanErro
                 yield _different_shapes(donor, other, pairs)
             elif extra:
                 yield _different_names(donor, other, extra, [])
+
+
+def _kind_faults(inputs: StepInputs, placement: Placement) -> Iterator[PlanError]:
+    """Layers with other tensors than the model's code looks for at their new place, like T5's bias of the first block.
+
+    Where the config does not say which layer is of which kind, the code goes by the number; beyond the last layer that the
+    config's model has, it is taken to go on as there.
+    """
+    donor = inputs.models[placement.donor]
+    for layers in placement.layers.values():
+        stack = layers[0].stack
+        if kinds_are_stated(donor.config, stack):
+            continue
+        expected = _layer_tensors(donor, stack)
+        if all(names == expected[0] for names in expected.values()):
+            continue
+        for j, row in enumerate(layers):
+            wanted, model = expected[min(j, stack.count - 1)], inputs.models[row.lead]
+            found = _layer_tensors(model, stack)[row.layer]
+            if found != wanted:
+                odd = min(wanted ^ found)
+                has = "lacks" if odd in wanted else "has"
+                message = f"layer {j} of the output is layer {row.layer} of {model.reference}, which {has} {odd!r}"
+                hint = f"take a layer with the tensors that layer {min(j, stack.count - 1)} of {donor.reference} has"
+                yield PlanError(message, where="slices", hint=hint)
+                break
+
+
+def _layer_tensors(model: ParentModel, stack: LayerStack) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for meta in model.table.values():
+        if (place := stack.split(meta.name)) is not None and meta.dtype.is_float:
+            found.setdefault(place[0], set()).add(place[1])
+    return found
 
 
 def _head_faults(inputs: StepInputs, placement: Placement) -> Iterator[PlanError]:
