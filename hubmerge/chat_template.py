@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from hubmerge.errors import RecipeError
-from zoo_index.errors import CheckpointError
 from zoo_index.source import ModelSource
 
 __all__ = [
@@ -125,11 +124,11 @@ def read_template(source: ModelSource) -> str | None:
     return None
 
 
-def template_files(wish: str, sources: Sequence[ModelSource]) -> dict[str, str] | None:
+def template_files(wish: str, sources: Sequence[ModelSource], settings: Mapping[str, Any]) -> dict[str, str] | None:
     """The files to write for a recipe's `chat_template`; None when it is ``auto`` and no model has a template.
 
-    sources: the models, the one whose tokenizer is taken first; its tokenizer_config.json is written again without a
-    template of its own.  Raises `CheckpointError` when that file cannot be read.
+    sources: the models, the one whose tokenizer is taken first.  settings: the tokenizer_config.json of the merge so far,
+    which is written again when it has a template of its own.
     """
     template = BUILT_IN.get(wish, wish)
     if wish == "auto":
@@ -138,13 +137,9 @@ def template_files(wish: str, sources: Sequence[ModelSource]) -> dict[str, str] 
             return None
         template = found
     files = {TEMPLATE_FILE: template}
-    if "tokenizer_config.json" in sources[0].files():
-        settings = _object(sources[0], "tokenizer_config.json")
-        if settings is None:
-            where = str(sources[0].pinned)
-            raise CheckpointError("tokenizer_config.json cannot be read", where=where, hint="fetch or save it again")
-        if settings.pop("chat_template", None) is not None:
-            files["tokenizer_config.json"] = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+    if settings.get("chat_template") is not None:
+        kept = {key: value for key, value in settings.items() if key != "chat_template"}
+        files["tokenizer_config.json"] = json.dumps(kept, ensure_ascii=False, indent=2) + "\n"
     return files
 
 

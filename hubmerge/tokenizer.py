@@ -17,7 +17,7 @@ from typing import Any
 
 from hubmerge.vocabulary import Vocabulary, hole
 
-__all__ = ["NewToken", "alike", "extended_document", "union_tokens"]
+__all__ = ["NewToken", "alike", "extended_document", "extended_settings", "union_tokens"]
 
 _LOWEST = -20.0
 """How far below all others the score of a piece lies that Unigram must never choose."""
@@ -83,6 +83,17 @@ def extended_document(vocabularies: Sequence[Vocabulary], new: Sequence[NewToken
             model["merges"] = [*model["merges"], *_new_merges(model, vocabularies, ordinary)]
     document["added_tokens"] = sorted(added, key=lambda row: int(row["id"]))
     return document
+
+
+def extended_settings(settings: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """tokenizer_config.json with the added tokens of a new tokenizer.json; None when it lists none and so says nothing else.
+
+    Where it has added_tokens_decoder, some tokenizers of transformers know no other added tokens.
+    """
+    if not isinstance(settings.get("added_tokens_decoder"), Mapping):
+        return None
+    rows = {str(row["id"]): {key: row[key] for key in row if key != "id"} for row in document["added_tokens"]}
+    return {**settings, "added_tokens_decoder": {**settings["added_tokens_decoder"], **rows}}
 
 
 def _flags(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from hubmerge.carry import has_tokenizer
 from hubmerge.chat_template import STALE_TEMPLATES, TEMPLATE_FILE, template_files, unknown_markers
 from hubmerge.errors import PlanError
-from hubmerge.merged_vocabulary import MergedVocabulary, merge_vocabularies
+from hubmerge.merged_vocabulary import merge_vocabularies
 from hubmerge.parents import ParentModel
 from hubmerge.plan_types import VocabularyRows
 from hubmerge.recipe import Recipe
 from hubmerge.recipe_tokenizer import TokenizerPart
 from hubmerge.row_maps import RowPlan, vocabulary_tensors
-from hubmerge.vocabulary import Vocabulary, hole, read_vocabulary
+from hubmerge.tokenizer import extended_settings
+from hubmerge.vocabulary import Vocabulary, hole, read_object, read_vocabulary
+from hubmerge.vocabulary_report import rows_report
 from zoo_index.errors import HubmergeError
 from zoo_index.fingerprint import tokenizer_signature
 
@@ -29,6 +29,7 @@ _REWRITTEN = (
     "tokenizer.model.v3", "spiece.model", "sentencepiece.bpe.model", "spm.model",
 )  # fmt: skip
 """Files that would say something else than a tokenizer.json with tokens added."""
+_SETTINGS = "tokenizer_config.json"
 _SHOWN = 3
 
 
@@ -150,7 +151,10 @@ def _asked_for(recipe: Recipe, wish: TokenizerPart, models: Sequence[ParentModel
     texts: dict[str, str] = {}
     if merged.document is not None:
         texts["tokenizer.json"] = json.dumps(merged.document, ensure_ascii=False, indent=2) + "\n"
-    stale = frozenset(_REWRITTEN if texts else ())
+        settings = extended_settings(_settings(models[lead]), merged.document)
+        if settings is not None:
+            texts[_SETTINGS] = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+    stale = frozenset((*_REWRITTEN, *texts) if texts else ())
     other = lead != donor and not _same_ids(read[lead], read[donor])
     if other:
         notes.append(
@@ -161,7 +165,7 @@ def _asked_for(recipe: Recipe, wish: TokenizerPart, models: Sequence[ParentModel
         texts,
         stale,
         merged.rows,
-        _report(merged, models),
+        rows_report(merged.rows, merged.left, models),
         other,
         merged.warnings,
         (*notes, *merged.notes),
@@ -229,30 +233,6 @@ def _same_ids(left: Vocabulary, right: Vocabulary) -> bool:
     return left is right or dict(left.ids) == dict(right.ids)
 
 
-def _report(merged: MergedVocabulary, models: Sequence[ParentModel]) -> VocabularyRows:
-    rows = merged.rows
-    holders = np.sum([own >= 0 for own in rows.own], axis=0)
-    told = [f"{rows.tokens:,} tokens: {int((holders == len(models)).sum()):,} shared"]
-    for i, model in enumerate(models):
-        alone = int(((rows.own[i] >= 0) & (holders == 1)).sum())
-        told += [f"{alone:,} only in {model.reference}"] if alone and len(models) > 1 else []
-    lines = [", ".join(told) + (f"; {rows.padding:,} rows of padding" if rows.padding else "")]
-    for i, model in enumerate(models):
-        own = rows.own[i]
-        moved = int(((own >= 0) & (own != np.arange(rows.tokens))).sum())
-        lacking, left = rows.lacking(i), merged.left[i]
-        parts = [f"{int((own >= 0).sum()):,} rows of its own, {moved:,} of them moved"]
-        parts += [f"{lacking:,} filled{_from_whom(rows, i, models)}"] if lacking else []
-        parts += [f"{left:,} of its tokens left out"] if left else []
-        lines.append(f"{model.reference}: {', '.join(parts)}")
-    return VocabularyRows(rows.tokens, rows.rows, tuple(lines))
-
-
-def _from_whom(rows: RowPlan, model: int, models: Sequence[ParentModel]) -> str:
-    counts = rows.filled_from(model)
-    return f" from {', '.join(f'{models[i].reference} ({count:,})' for i, count in counts.items())}" if counts else ""
-
-
 def _with_template(plan: TokenizerPlan, recipe: Recipe, models: Sequence[ParentModel]) -> TokenizerPlan:
     if recipe.chat_template is None:
         return plan
@@ -263,7 +243,8 @@ def _with_template(plan: TokenizerPlan, recipe: Recipe, models: Sequence[ParentM
             hint="leave it out, or merge models with their tokenizers",
         )
     order = [plan.donor, *(i for i in range(len(models)) if i != plan.donor)]
-    files = template_files(recipe.chat_template, [models[i].source for i in order])
+    settings = json.loads(plan.texts[_SETTINGS]) if _SETTINGS in plan.texts else _settings(models[plan.donor])
+    files = template_files(recipe.chat_template, [models[i].source for i in order], settings)
     if files is None:
         told = "chat_template: auto finds none, as no model has a chat template"
         return replace(plan, warnings=(*plan.warnings, told))
@@ -271,6 +252,11 @@ def _with_template(plan: TokenizerPlan, recipe: Recipe, models: Sequence[ParentM
     unread = _unread_markers(files[TEMPLATE_FILE], texts, models[plan.donor])
     stale = frozenset({*plan.stale, *STALE_TEMPLATES, *files})
     return replace(plan, texts=texts, stale=stale, warnings=(*plan.warnings, *unread))
+
+
+def _settings(model: ParentModel) -> dict[str, Any]:
+    """A model's tokenizer_config.json; empty when it has none."""
+    return read_object(model.source, _SETTINGS, str(model.reference)) if _SETTINGS in model.source.files() else {}
 
 
 def _unread_markers(template: str, texts: Mapping[str, str], donor: ParentModel) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from hubmerge.errors import PlanError
 from zoo_index.source import ModelSource
 
-__all__ = ["Vocabulary", "hole", "read_vocabulary"]
+__all__ = ["Vocabulary", "hole", "read_object", "read_vocabulary"]
 
 _SLOW_ONLY = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model", "tekken.json")
 _CONVERT = (
@@ -52,10 +52,10 @@ def read_vocabulary(source: ModelSource, where: str) -> Vocabulary | None:
     files = source.files()
     document = None
     if "tokenizer.json" in files:
-        document = _json(source, "tokenizer.json", where)
+        document = read_object(source, "tokenizer.json", where)
         ids, added = _fast(document, where)
     elif "vocab.json" in files:
-        ids, added = _ids(_json(source, "vocab.json", where)), {}
+        ids, added = _ids(read_object(source, "vocab.json", where)), {}
     elif "vocab.txt" in files:
         lines = source.read("vocab.txt").decode("utf-8", errors="replace").split("\n")
         ids, added = {line.rstrip("\r"): i for i, line in enumerate(lines) if line or i + 1 < len(lines)}, {}
@@ -65,7 +65,7 @@ def read_vocabulary(source: ModelSource, where: str) -> Vocabulary | None:
             return None
         raise PlanError(f"its tokenizer is only there as {slow}", where=where, hint=_CONVERT.replace("MODEL", where))
     if "added_tokens.json" in files and document is None:
-        ids |= _ids(_json(source, "added_tokens.json", where))
+        ids |= _ids(read_object(source, "added_tokens.json", where))
     for content, flags in _declared(source, files, where).items():
         if content not in ids:  # transformers adds it when it loads the tokenizer
             ids[content] = flags["id"]
@@ -101,7 +101,7 @@ def _declared(source: ModelSource, files: Mapping[str, int], where: str) -> dict
     """Tokens of tokenizer_config.json's added_tokens_decoder, with their flags."""
     if "tokenizer_config.json" not in files:
         return {}
-    rows = _json(source, "tokenizer_config.json", where).get("added_tokens_decoder")
+    rows = read_object(source, "tokenizer_config.json", where).get("added_tokens_decoder")
     found = {}
     for number, row in rows.items() if isinstance(rows, dict) else ():
         flags = {**row, "id": int(number)} if isinstance(row, dict) and number.isascii() and number.isdigit() else None
@@ -123,7 +123,8 @@ def _ids(vocab: Mapping[str, Any]) -> dict[str, int]:
     return {token: number for token, number in vocab.items() if _is_id(number)}
 
 
-def _json(source: ModelSource, name: str, where: str) -> dict[str, Any]:
+def read_object(source: ModelSource, name: str, where: str) -> dict[str, Any]:
+    """A JSON object among a model's files; `PlanError` for anything else."""
     try:
         value = json.loads(source.read(name).decode("utf-8"))
     except (ValueError, RecursionError):
