@@ -128,8 +128,13 @@ def _pass(
         shape = step.output.shape
         columns = max(1, row_length(shape) if group.by == "row" else math.prod(shape[1:]))
         values = (np.float32(0),) * group.table.shape[1]
-        grouped = kernels.grouped_kernel(method.rule, operand, rule, group.by)
-        return lambda base, parents, out, low: grouped(
+        if group.by == "column":  # of methods that take no stage
+            table, by_column = np.ascontiguousarray(group.table.T), kernels.columns_kernel(method.rule, operand)
+            return lambda base, parents, out, low: by_column(
+                base, parents, entry, table, values, columns, tuple(rest), out, low
+            )
+        by_row = kernels.rows_kernel(method.rule, operand, rule)
+        return lambda base, parents, out, low: by_row(
             base, parents, entry, state, group.table, values, columns, tuple(rest), out, low
         )
     run = kernels.merge_kernel(method.rule, operand, rule)

@@ -22,10 +22,11 @@ __all__ = [
     "GRAM_BLOCK",
     "NOT_FINITE",
     "add_low_rank",
+    "columns_kernel",
     "compiled",
     "gram_kernel",
-    "grouped_kernel",
     "merge_kernel",
+    "rows_kernel",
 ]
 
 NOT_FINITE = int(EXPONENT)
@@ -52,7 +53,9 @@ def _unstaged(delta: Any, index: Any, state: Any) -> Any:  # noqa: ARG001 - ever
 
 @cache
 def _range_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
-    """`merge_kernel` for entries `low` to `high` of the chunk."""
+    """`merge_kernel` for entries `low` to `high` of the chunk, both uint64: numba counts signed indices from the end when
+    they are negative, and a loop that may have to is not vectorised.
+    """
     rule_ = _called_inside(rule)
     stage_ = _called_inside(stage or _unstaged)
     based, minus_base = operand != "weight", operand == "delta"
@@ -70,7 +73,7 @@ def _range_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., A
                 value = load(parents[k][i])
                 worst = max(worst, exponent(value))
                 if minus_base:
-                    value = float32(stage_(float32(value - origin), offset + i, state[k]))
+                    value = float32(stage_(float32(value - origin), offset + np.int64(i), state[k]))
                 entry = replaced(entry, k, value)
             merged = float32(rule_(entry, *arguments))
             if based:
@@ -97,23 +100,19 @@ def merge_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., An
     merge = _range_kernel(rule, operand, stage)
 
     def run(base: Any, parents: Any, entry: Any, state: Any, arguments: Any, out: Any, offset: Any) -> Any:
-        return merge(base, parents, entry, state, arguments, out, offset, 0, out.size)
+        return merge(base, parents, entry, state, arguments, out, offset, np.uint64(0), np.uint64(out.size))
 
     return compiled(run)
 
 
 @cache
-def grouped_kernel(
-    rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None, by: str
-) -> Callable[..., Any]:
-    """`merge_kernel` for a rule whose first argument each row (by "row") or column has its own values of.
+def rows_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
+    """`merge_kernel` for a rule whose first argument each row has its own values of.
 
     The pass is ``run(base, parents, entry, state, table, values, columns, arguments, out, offset)``: table is float32
-    (groups, width), `values` one float32(0) for each of its columns, `columns` the number of entries after which the next row
-    begins.
+    (rows, width), `values` one float32(0) for each of its columns, `columns` the length of a row.
     """
     merge = _range_kernel(rule, operand, stage)
-    by_row = by == "row"
 
     def run(
         base: Any, parents: Any, entry: Any, state: Any, table: Any, values: Any, columns: Any, arguments: Any, out: Any,
@@ -123,10 +122,68 @@ def grouped_kernel(
         low = 0
         while low < out.size:
             row, column = (offset + low) // columns, (offset + low) % columns
-            high = min(low + columns - column, out.size) if by_row else low + 1
+            high = min(low + columns - column, out.size)
             for j in range(len(values)):
-                values = replaced(values, j, table[row if by_row else column, j])
-            found = merge(base, parents, entry, state, (values,) + arguments, out, offset, low, high)  # noqa: RUF005 - numba
+                values = replaced(values, j, table[row, j])
+            own = (values,) + arguments  # noqa: RUF005 - numba
+            found = merge(base, parents, entry, state, own, out, offset, np.uint64(low), np.uint64(high))
+            worst = max(worst, found)
+            low = high
+        return worst
+
+    return compiled(run)
+
+
+@cache
+def columns_kernel(rule: Callable[..., Any], operand: str) -> Callable[..., Any]:
+    """`merge_kernel` for a rule whose first argument each column has its own values of, without a stage.
+
+    The pass is ``run(base, parents, entry, table, values, columns, arguments, out, offset)``: table is float32 (width,
+    columns), `values` one float32(0) for each line of it, `columns` the number of entries after which the next row begins.
+    """
+    rule_ = _called_inside(rule)
+    minus_base = operand == "delta"
+
+    def run_line(
+        base: Any, parents: Any, entry: Any, table: Any, values: Any, column: Any, arguments: Any, out: Any, low: Any,
+        high: Any,
+    ) -> Any:  # fmt: skip
+        worst = np.uint32(0)
+        for i in range(low, high):
+            origin = load(base[i]) if minus_base else float32(0)
+            worst = max(worst, exponent(origin))
+            for k in range(len(parents)):
+                value = load(parents[k][i])
+                worst = max(worst, exponent(value))
+                entry = replaced(entry, k, float32(value - origin))
+            for j in range(len(values)):
+                values = replaced(values, j, table[j, column + (i - low)])
+            merged = float32(origin + float32(rule_(entry, values, *arguments)))
+            worst = max(worst, exponent(merged))
+            store(out, i, merged)
+        return worst
+
+    line = compiled(run_line)
+
+    def run(
+        base: Any,
+        parents: Any,
+        entry: Any,
+        table: Any,
+        values: Any,
+        columns: Any,
+        arguments: Any,
+        out: Any,
+        offset: Any,
+    ) -> Any:
+        worst = np.uint32(0)
+        low = 0
+        while low < out.size:
+            column = (offset + low) % columns
+            high = min(low + columns - column, out.size)
+            found = line(
+                base, parents, entry, table, values, np.uint64(column), arguments, out, np.uint64(low), np.uint64(high)
+            )
             worst = max(worst, found)
             low = high
         return worst

@@ -82,7 +82,7 @@ def test_a_base_that_is_not_listed_is_one_more_parent() -> None:
     np.testing.assert_allclose(karcher(models, base=base), karcher([*models, base]), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("spread", [1.0, 0.1, 1e-3])
 @pytest.mark.parametrize("rest", [{}, {"max_iter": 1, "tol": 1e-4}])
 def test_random_tensors_agree_with_the_reference(count: int, spread: float, rest: dict[str, Any]) -> None:

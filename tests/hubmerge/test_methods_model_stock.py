@@ -98,7 +98,7 @@ def test_one_parent_has_no_angle_and_is_refused() -> None:
 
 
 @pytest.mark.parametrize("shape", [(9, 17), (40,), (5, 4, 3, 2), (6, 1)])
-@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("filter_wise", [False, True])
 def test_random_tensors_agree_with_the_reference(shape: tuple[int, ...], count: int, filter_wise: bool) -> None:
     base = random_values(shape, 9)

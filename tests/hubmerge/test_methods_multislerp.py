@@ -100,7 +100,7 @@ def test_weights_that_sum_to_zero_are_refused_before_anything_is_read() -> None:
     )
 
 
-@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("base", [False, True])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_random_tensors_agree_with_the_reference(count: int, base: bool, normalize: bool) -> None:

@@ -60,7 +60,7 @@ def test_one_parent_is_kept_where_it_changed_anything() -> None:
     assert np.array_equal(merged, base + (model - base))
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("epsilon", [1e-5, 0.5, 1.5])
 def test_random_tensors_agree_with_the_reference(count: int, epsilon: float) -> None:
     base = random_values((12, 30), 9)
