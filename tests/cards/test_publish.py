@@ -310,3 +310,27 @@ def test_a_folder_in_the_cards_place_is_a_failed_check(merge, tmp_path):
     assert _faults(merge, tmp_path / "zoo-ties") == [
         f"README.md is a folder · {card} · move it away, and write the card anew"
     ]
+
+
+def test_digests_that_the_merge_left_out_are_made_and_published(merge, tmp_path):
+    whole = read_manifest(merge)
+    files = {name: {**file.model_dump(), "sha256": None if name.endswith(".safetensors") else file.sha256}
+             for name, file in whole.files.items()}  # fmt: skip
+    text = json.dumps({**whole.model_dump(mode="json"), "files": files})
+    (merge / "hubmerge.json").write_text(text)
+    assert read_manifest(merge).undigested == ("model.safetensors",)
+
+    publish(merge, tmp_path / "zoo-ties")
+    assert read_manifest(tmp_path / "zoo-ties").files == whole.files
+    assert (merge / "hubmerge.json").read_text() == text
+
+    raw = (merge / "model.safetensors").read_bytes()
+    (merge / "model.safetensors").write_bytes(raw + b"\0")
+    faults = _faults(merge, tmp_path / "another")
+    assert faults == [
+        f"model.safetensors is not what hubmerge.json says: it was changed after the merge · {merge} · merge again"
+    ]
+    (merge / "model.safetensors").unlink()
+    assert _faults(merge, tmp_path / "another") == [
+        f"hubmerge.json has no sha256 of model.safetensors, and the file is not here to make one · {merge} · merge again"
+    ]

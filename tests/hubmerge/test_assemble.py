@@ -154,6 +154,20 @@ def test_a_link_stays_a_link_and_leads_to_the_merge(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "disk" / "real").method == "passthrough"
 
 
+def test_without_digests_the_manifest_says_so_and_the_merge_is_done_all_the_same(tmp_path: Path) -> None:
+    asked = recipe("linear", two_models(tmp_path))
+    manifest = merge(asked, tmp_path / "out", digest=False)
+    assert manifest.undigested == ("model.safetensors",)
+    assert manifest.files["config.json"].sha256 is not None
+    assert json.loads((tmp_path / "out" / "hubmerge.json").read_text())["files"]["model.safetensors"] == {
+        "size": (tmp_path / "out" / "model.safetensors").stat().st_size,
+        "sha256": None,
+    }
+    assert merge(asked, tmp_path / "out") == read_manifest(tmp_path / "out") == manifest
+    merge(asked, tmp_path / "with")
+    assert read_model(tmp_path / "out")["w"].tobytes() == read_model(tmp_path / "with")["w"].tobytes()
+
+
 def without_positioned_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """What Windows lacks."""
     for call in ("preadv", "pread", "pwrite", "posix_fallocate", "sched_getaffinity"):

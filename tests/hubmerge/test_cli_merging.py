@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from bad.models import hubmerge, llama, state_of
 from zoo import run_hubmerge
+
+from hubmerge.io.writer import OutputFolder
 
 RECIPE = "merge_method: linear\nmodels:\n- model: ./a\n- model: ./b\n"
 
@@ -51,6 +55,32 @@ def test_merge_says_what_it_wrote_and_that_it_is_already_done(capsys: pytest.Cap
     assert printed(capsys)[0] == "out\n"
 
 
+def test_merge_says_when_the_last_digest_was_known_or_that_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hubmerge("merge", "r.yaml", "out") == 0
+    assert re.search(r" s; digests: \d+\.\d s after the last write\n$", printed(capsys)[0])
+    assert hubmerge("merge", "r.yaml", "other", "--no-digest") == 0
+    assert re.search(r" s; no digests\n$", printed(capsys)[0])
+
+
+def test_a_merge_that_goes_on_says_how_much_was_found(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OutputFolder, "write_file", full)
+        assert hubmerge("merge", "r.yaml", "out") == 1
+    assert printed(capsys)[1] == (
+        "error: the disk is full · out · free some space and merge again; out.partial holds 100 % of the merge; "
+        "the same command goes on from there\n"
+    )
+    assert hubmerge("merge", "r.yaml", "out") == 0
+    out, err = printed(capsys)
+    assert err == "out.partial holds 100 % of this merge: going on from there\nnext: hubmerge verify out\n"
+    assert "; 100 % was found done; digests: " in out
+
+
 def test_warnings_go_to_the_person_and_not_into_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     Path("r.yaml").write_text(RECIPE + "parameters: {density: 0.5}\n")
     assert hubmerge("merge", "r.yaml", "out", "--json") == 0
@@ -76,7 +106,7 @@ def test_a_recipe_comes_from_standard_input(
     monkeypatch.setattr(sys, "stdin", io.StringIO("merge_method: linar\nmodels: [{model: ./a}]"))
     assert hubmerge("plan", "-") == 1
     assert printed(capsys)[1] == (
-        "error: unknown merge_method 'linar' · standard input: merge_method · did you mean linear?\n"
+        "error: unknown merge_method 'linar' · standard input: merge_method · did you mean linear or dare_linear?\n"
     )
 
 

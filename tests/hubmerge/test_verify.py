@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -279,3 +280,53 @@ def test_a_manifest_that_hides_a_parent_fails(tmp_path: Path) -> None:
     del manifest["parents"][1]
     (out / "hubmerge.json").write_text(json.dumps(manifest))
     assert told(check(out))["derivation"] == (False, "the manifest lists other parents than its recipe")
+
+
+def without_digests(place: Path, **rest: Any) -> Path:
+    """As `a_merge`, with --no-digest."""
+    for name in ("a", "b"):
+        write_model(place / name, TENSORS, files=CARRIED if name == "a" else {})
+    merge(recipe("linear", [place / "a", place / "b"], **rest), place / "out", digest=False)
+    return place / "out"
+
+
+NOT_RECORDED = (
+    "4 files have the size and sha256 of the manifest; 1 have its size, and it records no sha256 of them (--no-digest): "
+    "model.safetensors"
+)
+
+
+def test_a_merge_without_digests_is_derived_again_all_the_same(tmp_path: Path) -> None:
+    result = check(without_digests(tmp_path))
+    assert (result.level, result.passed) == ("exact", True)
+    assert told(result) == {
+        "files": (None, NOT_RECORDED),
+        "derivation": (True, "3 tensors derived again from the parents: the same bytes"),
+    }
+
+
+def test_a_change_in_a_merge_without_digests_is_found_by_deriving_it_again(tmp_path: Path) -> None:
+    out = without_digests(tmp_path)
+    raw = bytearray((out / "model.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (out / "model.safetensors").write_bytes(raw)
+    result = check(out)
+    assert not result.passed
+    assert told(result)["derivation"] == (
+        False,
+        "tensor 'b' differs from what its parents give · model.safetensors · merge again",
+    )
+    os.truncate(out / "model.safetensors", len(raw) - 1)
+    assert told(check(out))["files"] == (False, "model.safetensors was changed")
+
+
+def test_a_merge_without_digests_whose_parents_are_gone_is_not_verified(tmp_path: Path) -> None:
+    out = without_digests(tmp_path)
+    shutil.rmtree(tmp_path / "b")
+    result = check(out)
+    assert (result.level, result.passed) == ("sizes", False)
+    ended = run_hubmerge("verify", "out", "--no-reload", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert ended.stdout.splitlines()[-1] == (
+        "out: NOT verified: only its sizes are recorded, and it was not derived again"
+    )
