@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from hubmerge.compute import passes
@@ -40,11 +41,28 @@ def step_memory(step: Step, method: MergeMethod) -> int:
     if step.action == "merge" and method.kind == "matrix":
         return step.output.numel * 4 * (4 * inputs + 6)
     by_row = method.before is not None and method.before.per == "row"
-    entries = min(max(CHUNK, row_length(step.output.shape) if by_row else 0), step.output.numel)
+    group = method.groups(step.values) if step.action == "merge" else None
+    group = "row" if group and len(step.output.shape) < 2 else group
+    whole = _row_entries(step, group) if by_row or group else 0
+    entries = min(max(CHUNK, whole), step.output.numel)
     factors = sum(4 * (o.low_rank.a.numel + o.low_rank.b.numel) * 2 for o in step.read if o.low_rank is not None)
     factors += sum(_row_buffers(step, operand) for operand in step.inputs if operand.rows is not None)
     measures = inputs * (_HISTOGRAMS + 8 * GRAM_BLOCK) if method.scope == "tensor" else 0
-    return entries * 12 * (inputs + 1) + factors + measures
+    tables = _tables(step, group) if group else 0
+    return entries * 12 * (inputs + 1) + factors + measures + tables
+
+
+def _row_entries(step: Step, group: str | None) -> int:
+    """Entries of a row, which is read whole: along the last dimension, or all that share the first index."""
+    shape = step.output.shape
+    return math.prod(shape[1:]) if group == "column" else row_length(shape)
+
+
+def _tables(step: Step, group: str) -> int:
+    """What is kept of every row or column while its coefficients are found: inner products, and numbers made of them."""
+    parents, columns = len(step.operands), max(1, _row_entries(step, group))
+    groups = columns if group == "column" else step.output.numel // columns
+    return 8 * groups * (4 * parents**2 + 8 * parents)
 
 
 def _row_buffers(step: Step, operand: Operand) -> int:

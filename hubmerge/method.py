@@ -134,9 +134,9 @@ class MergeMethod:
 
     before: a stage that the deltas go through first; its parameters become the method's.  measure: ``(Measure, values) ->
     the rule's arguments`` that are not parameters, by name; what it is told is told of the deltas after `before`.  One of
-    them may be a `PerGroup`: a tuple of numbers for every row or column; it is then the rule's first argument.  passes:
-    how often `measure` reads the tensor.  about: what there is to say beside the docstrings of stage and rule.  revision:
-    raised whenever the method's numbers change.
+    them may be a `PerGroup`: a tuple of numbers for every row or column; it is then the rule's first argument.  groups:
+    what it asks about each of, "row" or "column", if anything. passes: how often `measure` reads the tensor. about:
+    what there is to say beside the docstrings of stage and rule. revision: raised whenever the method's numbers change.
     """
 
     name: str
@@ -148,6 +148,7 @@ class MergeMethod:
     parents: tuple[int, int | None] = (1, None)
     before: Stage | None = None
     measure: Callable[[Measure, Values], Mapping[str, Any]] | None = None
+    groups: Callable[[Values], Literal["row", "column"] | None] = lambda _: None
     passes: int | Callable[[Values], int] = 1
     shares: Callable[[Values, int], tuple[float, ...]] = weight_shares
     check: Callable[[Values], None] | None = None

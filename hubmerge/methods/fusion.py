@@ -68,6 +68,7 @@ def _fusion_arguments(measure: Measure, values: Mapping[str, Any]) -> Mapping[st
     base="start",
     parents=(2, 2),
     measure=_fusion_arguments,
+    groups=lambda _: "row",
     passes=3,
     paper="Arcee Fusion, as in mergekit, https://github.com/arcee-ai/mergekit",
 )

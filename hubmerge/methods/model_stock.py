@@ -55,6 +55,7 @@ def _stock_arguments(measure: Measure, values: Mapping[str, Any]) -> Mapping[str
     operand="delta",
     parents=(2, None),
     measure=_stock_arguments,
+    groups=lambda values: "row" if values["filter_wise"] else None,
     paper="Jang et al. 2024, Model Stock, arXiv:2403.19522",
 )
 @entrywise

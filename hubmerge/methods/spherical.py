@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy import float32
@@ -97,13 +97,19 @@ def nuslerp_coefficients(gram: Array, weight: Sequence[float]) -> Array:
     return np.where(on_a_line[:, None], shares, np.sin(shares * angles) / np.sin(angles))
 
 
-def _nuslerp_arguments(measure: Measure, values: Mapping[str, Any]) -> Mapping[str, Any]:
+def _nuslerp_groups(values: Mapping[str, Any]) -> Literal["row", "column"] | None:
     if values["nuslerp_flatten"]:
+        return None
+    return "column" if values["nuslerp_row_wise"] else "row"
+
+
+def _nuslerp_arguments(measure: Measure, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    group = _nuslerp_groups(values)
+    if group is None:
         return {"coefficients": tuple(nuslerp_coefficients(measure.gram()[None], values["weight"])[0].tolist())}
-    columns = values["nuslerp_row_wise"] and len(measure.shape) > 1
-    gram = measure.gram_columns() if columns else measure.gram_rows()
-    table = nuslerp_coefficients(gram, values["weight"]).astype(np.float32)
-    return {"coefficients": PerGroup(table, "column" if columns else "row")}
+    by = group if len(measure.shape) > 1 else "row"
+    gram = measure.gram_columns() if by == "column" else measure.gram_rows()
+    return {"coefficients": PerGroup(nuslerp_coefficients(gram, values["weight"]).astype(np.float32), by)}
 
 
 @merge_method(
@@ -113,6 +119,7 @@ def _nuslerp_arguments(measure: Measure, values: Mapping[str, Any]) -> Mapping[s
     base="optional",
     parents=(2, 2),
     measure=_nuslerp_arguments,
+    groups=_nuslerp_groups,
     paper="Shoemake 1985, Animating rotation with quaternion curves, SIGGRAPH; as in mergekit's nuslerp",
 )
 @entrywise

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from zoo import merge_entries, merge_tensors, random_values
+from zoo import merge_entries, merge_tensors, random_values, recipe, write_model
 
+from hubmerge import build_plan
 from hubmerge.errors import RecipeError
 
 
@@ -95,6 +97,16 @@ def test_single_numbers_and_empty_tensors_are_merged() -> None:
 def test_one_parent_has_no_angle_and_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"^model_stock takes at least 2 models beside the base; the recipe has 1 · "):
         stock([1, 2], [[3, 4]])
+
+
+def test_the_plan_knows_what_rows_cost(tmp_path: Path) -> None:
+    folders = [write_model(tmp_path / name, {"w": random_values((50, 4), 1)}) for name in "abc"]
+    whole, rows = (
+        build_plan(recipe("model_stock", folders[1:], base=folders[0], filter_wise=filter_wise), jobs=1)
+        for filter_wise in (False, True)
+    )
+    # for each of 50 rows 2 x 2 inner products, their lengths and cosines, counted as 32 numbers of 8 bytes
+    assert rows.peak_memory == whole.peak_memory + 50 * 32 * 8
 
 
 @pytest.mark.parametrize("shape", [(9, 17), (40,), (5, 4, 3, 2), (6, 1)])
