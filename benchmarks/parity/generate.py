@@ -113,15 +113,15 @@ def with_ends(part: Any, *, values: bool = False) -> Any:
 
 def spelled(setting: Any) -> Any:
     """One parameter's value, with filters for the final norm and the head before the gradient that they end."""
-    if not isinstance(setting, list):
-        return setting
-    rows = setting if any(isinstance(item, dict) for item in setting) else [{"value": setting}]
+    rows = setting if isinstance(setting, list) else [setting]
+    if not any(isinstance(item, dict) for item in rows):
+        rows = [{"value": setting}] if isinstance(setting, list) and setting else []
     found = []
     for row in rows:
         is_open = row.get("filter") in {None, "*"} and isinstance(row["value"], list)
         found += [{"filter": part, "value": row["value"][-1]} for part in AFTER] if is_open else []
         found.append(row)
-    return found
+    return found or setting
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import parity_models
+import parity_records
 import pytest
 import zoo
 
@@ -98,6 +99,19 @@ def test_another_vocabulary_is_named_and_the_key_that_aligns_it(place: Path) -> 
     assert "26 tokens" in str(plan)
     manifest = hubmerge.merge({**asked, "tokenizer_source": "union"}, place / "out")
     assert "26 tokens" in json.dumps(manifest.to_json())
+
+
+def test_a_token_that_one_model_of_a_stack_lacks_is_no_row_of_zeros(place: Path) -> None:
+    """mergekit looks for a token's row only in the models that bring the tensor: head rows of a stack become zeros."""
+    rows = [{"sources": [{"model": f"./llama-{name}", "layer_range": [0, 2]}]} for name in ("math", "other")]
+    asked = {"merge_method": "passthrough", "slices": rows, "base_model": "./llama-math", "tokenizer_source": "union"}
+    hubmerge.merge(asked, place / "out")
+    math, other, out = (Path(name) for name in ("llama-math", "llama-other", place / "out"))
+    ids = {folder: parity_records.vocabulary(folder) for folder in (math, other, out)}
+    head = {folder: zoo.read_model(folder)["lm_head.weight"] for folder in (math, other, out)}
+    for token, donor in (("ac", math), ("ab", other), ("ik", other)):  # llama-other lacks ac
+        assert np.array_equal(head[out][ids[out][token]], head[donor][ids[donor][token]])
+    assert "3 filled from ./llama-math (3)" in str(hubmerge.build_plan(asked))
 
 
 @pytest.mark.real
