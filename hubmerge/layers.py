@@ -14,7 +14,10 @@ from typing import Any
 __all__ = ["LayerStack", "comes_before", "count_keys", "counted_stacks", "layer_stacks"]
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
-_BEFORE = ("embed", "wte", "wpe", "patch")
+_BEFORE = (
+    "embed", "wte", "wpe", "patch", "project_in", "feature_extractor", "feature_projection", "pre_layrnorm", "ln_pre", "conv1.",
+    "conv2.",
+)  # fmt: skip
 _HEADS = ("embed_out",)
 _SMALL = 4
 """A stack with less than a quarter of the tensors per layer that the largest has is none: a head with numbered parts."""
@@ -47,7 +50,7 @@ class LayerStack:
 
 
 def comes_before(name: str) -> bool:
-    """Whether a tensor outside the layers is an embedding, and so comes before them; all others come after them."""
+    """Whether a tensor outside the layers is an embedding or the like, and so comes before them; all others come after."""
     return any(part in name for part in _BEFORE) and not any(part in name for part in _HEADS)
 
 

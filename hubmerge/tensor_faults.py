@@ -96,9 +96,10 @@ def _kind_faults(inputs: StepInputs, placement: Placement) -> Iterator[PlanError
         expected = _layer_tensors(donor, stack)
         if all(names == expected[0] for names in expected.values()):
             continue
+        own = {lead: _layer_tensors(inputs.models[lead], stack) for lead in {row.lead for row in layers}}
         for j, row in enumerate(layers):
             wanted, model = expected[min(j, stack.count - 1)], inputs.models[row.lead]
-            found = _layer_tensors(model, stack)[row.layer]
+            found = own[row.lead][row.layer]
             if found != wanted:
                 odd = min(wanted ^ found)
                 has = "lacks" if odd in wanted else "has"
