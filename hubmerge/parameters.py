@@ -19,12 +19,6 @@ from hubmerge.settings import Setting, parse_setting
 
 __all__ = ["ParameterScopes", "ScopeReader", "known_parameters"]
 
-_ELSEWHERE = frozenset(
-    {"alpha", "density", "eps", "epsilon", "filter_wise", "gamma", "int8_mask", "max_iter", "normalize_weights",
-     "nuslerp_flatten", "nuslerp_row_wise", "r", "rescale", "select_topk", "tol"}
-)  # fmt: skip
-"""Parameters of methods that mergekit has and this version has not: found beside other methods, they change nothing."""
-
 _WITHOUT_EFFECT = {"int8_mask": "is ignored: masks are not stored, so that their type is without meaning"}
 """Parameters of mergekit that change no number, and why."""
 
@@ -142,8 +136,8 @@ def _nearest(method: MergeMethod, name: str) -> str | None:
 
 
 def known_parameters() -> frozenset[str]:
-    """Names of the parameters of all methods, and of mergekit's other methods."""
-    return _ELSEWHERE.union(*(_names(get_method(name)) for name in method_names()))
+    """Names of the parameters of all methods, and of those that change no number."""
+    return frozenset(_WITHOUT_EFFECT).union(*(_names(get_method(name)) for name in method_names()))
 
 
 def _read_scope(
@@ -223,9 +217,7 @@ def _bounds(metadata: Iterable[Any]) -> str:
     return f"in {low or '(-inf'}, {high or 'inf)'}" if low or high else ""
 
 
-def _judge_unknown(
-    method: MergeMethod, name: str, place: str, faults: list[RecipeError], warnings: list[str]
-) -> None:
+def _judge_unknown(method: MergeMethod, name: str, place: str, faults: list[RecipeError], warnings: list[str]) -> None:
     if name in known_parameters():
         warnings.append(f"{place} is ignored: {method.name} does not use it")
         return

@@ -63,8 +63,9 @@ def model_stock(deltas: Sequence[float32], step: Sequence[float32]) -> float32:
     """Go from the base model towards the parents' mean, as far as the angles between their deltas say.
 
     deltas: one float32 per parent.  step: `stock_ratio` of the whole tensor, or with `filter_wise` of the entry's row,
-    divided by the number of parents.  Returns the merged delta of the entry: step * sum(delta).  The paper has one ratio
-    for every layer, and lets training go on between merges (periodic merging); this is its last merge.
+    divided by the number of parents.  Returns the merged delta of the entry, step * sum(delta): the mean of N deltas times
+    N c / (1 + (N - 1) c), where c is the mean cosine of two of them.  In the paper training goes on between such merges
+    (periodic merging); this is its last one.
     """
     total = float32(0)
     for delta in deltas:

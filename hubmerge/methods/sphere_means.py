@@ -94,8 +94,10 @@ def _multislerp_arguments(measure: Measure, values: Mapping[str, Any]) -> Mappin
 def multislerp(entries: Sequence[float32], coefficients: Sequence[float32]) -> float32:
     """Average the parents' directions and, apart from them, their lengths; with a base model those of their deltas.
 
-    entries: one float32 per parent, weights or deltas.  coefficients: `multislerp_coefficients` of the whole tensor, which
-    is one flat vector of each parent.
+    entries: one float32 per parent, weights or deltas.  coefficients: `multislerp_coefficients` of the whole tensor: with
+    lengths n and directions u = x / (n + eps) of the parents x, flat vectors, the result is sum(w n) m / |m| for m = sum(w u).
+    mergekit writes the same with a step in the tangent space at m, which is zero whatever the tensors.  Two parents whose
+    directions cancel are added, sum(w x); more of them are refused.
     """
     return weighted_sum(entries, coefficients)
 
@@ -168,6 +170,7 @@ def karcher(weights: Sequence[float32], coefficients: Sequence[float32]) -> floa
     """Take the point of the sphere that is nearest to all parents' directions, and their mean length.
 
     weights: one float32 per parent; a base model is one more parent.  coefficients: `karcher_coefficients` of the whole
-    tensor, which is one flat vector of each parent.
+    tensor, which is one flat vector of each parent: up to `max_iter` steps of gradient descent on the sphere, from the
+    normalised mean of the directions.  All parents weigh the same.  Of opposite tensors the first gives the direction.
     """
     return weighted_sum(weights, coefficients)

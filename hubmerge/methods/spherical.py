@@ -126,9 +126,10 @@ def _nuslerp_arguments(measure: Measure, values: Mapping[str, Any]) -> Mapping[s
 def nuslerp(entries: Sequence[float32], coefficients: Sequence[float32]) -> float32:
     """Interpolate between two models along the arc between them, by their weights; with a base model between their deltas.
 
-    entries: one float32 of each parent, weights or deltas.  coefficients: `nuslerp_coefficients` of the whole tensor, of
-    the entry's row (``nuslerp_flatten: false``: the vector along the last dimension), or of its column (``nuslerp_row_wise:
-    true`` besides: the vector along the first dimension; mergekit's names).  A tensor of one dimension is one row.  Unlike
-    slerp it stays on the arc however small the angle is.
+    entries: one float32 of each parent, weights or deltas.  coefficients: `nuslerp_coefficients`, sin(s A) / sin(A) for the
+    shares s of the two weights and the angle A between the whole tensors, between the entry's rows (``nuslerp_flatten:
+    false``: vectors along the last dimension), or between its columns (``nuslerp_row_wise: true`` besides: vectors along
+    the first dimension; the names are mergekit's).  A tensor of one dimension is one row.  Unlike slerp it stays on the arc
+    however small the angle is; opposite vectors are interpolated on the line.  Weights that sum to zero mean halfway.
     """
     return entries[0] * coefficients[0] + entries[1] * coefficients[1]
