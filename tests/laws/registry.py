@@ -43,8 +43,8 @@ def parents_of(method: str) -> int:
 
 
 def fewest_of(method: str) -> int:
-    """The fewest models that `method` merges, the base model not counted."""
-    return get_method(method).parents[0] - (get_method(method).base == "start")
+    """The fewest models that `method` does something with, the base model not counted; sce needs two that differ."""
+    return get_method(method).parents[0] - (get_method(method).base == "start") + (method == "sce")
 
 
 def has_base(method: str) -> bool:
