@@ -88,4 +88,4 @@ def taken_back(merged: torch.Tensor, *, brief: bool) -> npt.NDArray[Any]:
     flat = flat.to(torch.bfloat16).view(torch.uint16) if brief else flat.view(torch.uint32)
     if flat.device.type == "cuda":
         flat = torch.empty_like(flat, device="cpu", pin_memory=True).copy_(flat)
-    return flat.cpu().numpy()  # type: ignore[no-any-return]
+    return flat.cpu().numpy()

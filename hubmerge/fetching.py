@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from hubmerge.errors import MergeError, PlanError
-from hubmerge.gguf import open_model
+from hubmerge.gguf import reopen_model
 from hubmerge.io.writer import partial_of
 from hubmerge.plan_types import Plan, PlannedParent
 from hubmerge.sizes import size_text
@@ -23,7 +23,7 @@ def open_planned(parent: PlannedParent, in_adapter: bool = False) -> ModelSource
     commit = parent.adapter_commit if in_adapter else parent.commit
     if reference is None:
         raise MergeError(f"{parent.reference} has no adapter")
-    return open_model(reference, commit)
+    return reopen_model(reference, commit)
 
 
 def check_disks(plan: Plan, out: Path) -> None:

@@ -20,7 +20,7 @@ from zoo_index.hub import ModelSource, open_source
 from zoo_index.reference import ModelRef, PinnedRef
 from zoo_index.source import LocalFolder
 
-__all__ = ["ConvertedGguf", "open_model"]
+__all__ = ["ConvertedGguf", "open_model", "reopen_model"]
 
 _ENDING = ".gguf"
 _FACTS = ".gguf/facts.json"
@@ -31,9 +31,9 @@ _FORMAT = 1
 class ConvertedGguf(LocalFolder):
     """A GGUF file as the model folder it was converted to.  notes: what the conversion cost, for the plan."""
 
-    def __init__(self, folder: Path, pinned: PinnedRef, file: str) -> None:
+    def __init__(self, folder: Path, pinned: PinnedRef) -> None:
         super().__init__(folder, pinned)
-        self.notes = _notes(str(pinned.reference), file, json.loads((folder / _FACTS).read_text()))
+        self.notes = _notes(str(pinned.reference), json.loads((folder / _FACTS).read_text()))
 
 
 def open_model(reference: ModelRef, commit: str | None = None) -> ModelSource:
@@ -45,7 +45,7 @@ def open_model(reference: ModelRef, commit: str | None = None) -> ModelSource:
     plain = ModelRef.of(reference.name, commit) if commit else reference.model
     single = _single_file(reference)
     if single is not None:
-        return _converted(single, PinnedRef(reference.model), single.name)
+        return _converted(single, PinnedRef(reference.model))
     source = open_source(plain)
     names = source.files()
     found = [name for name in names if name.endswith(_ENDING)]
@@ -59,7 +59,17 @@ def open_model(reference: ModelRef, commit: str | None = None) -> ModelSource:
             where=str(reference),
             hint=f"{fetch}name one: {folder}#{found[0]}",
         )
-    return _converted(source.path(found[0]), source.pinned, found[0])
+    return _converted(source.path(found[0]), source.pinned)
+
+
+def reopen_model(reference: ModelRef, commit: str | None) -> ModelSource:
+    """What `open_model` gave for `reference` when it was planned; without asking the Hub again."""
+    if commit is None:
+        return open_model(reference)
+    folder = _place(_commit_key(reference.name, commit))
+    if (folder / _FACTS).is_file():
+        return ConvertedGguf(folder, PinnedRef(reference.model, commit))
+    return open_source(ModelRef.of(reference.name, commit))
 
 
 def _single_file(reference: ModelRef) -> Path | None:
@@ -73,18 +83,29 @@ def _single_file(reference: ModelRef) -> Path | None:
     return path if path.is_file() else None
 
 
-def _converted(file: Path, pinned: PinnedRef, name: str) -> ConvertedGguf:
-    folder = default_catalog_path().parent / "gguf" / _key(file)
+def _converted(file: Path, pinned: PinnedRef) -> ConvertedGguf:
+    key = _commit_key(pinned.reference.name, pinned.commit) if pinned.commit else _file_key(file)
+    folder = _place(key)
     if not (folder / _FACTS).is_file():
         _convert(file, folder, str(pinned.reference))
-    return ConvertedGguf(folder, pinned, name)
+    return ConvertedGguf(folder, pinned)
 
 
-def _key(file: Path) -> str:
-    """What changes when the file does: its place, size and time of change."""
-    place, state = file.resolve(), file.stat()
-    text = f"{_FORMAT}\n{place}\n{state.st_size}\n{state.st_mtime_ns}"
-    return f"{file.stem[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+def _place(key: tuple[object, ...]) -> Path:
+    """The folder of a conversion."""
+    digest = hashlib.sha256("\n".join(map(str, (_FORMAT, *key))).encode()).hexdigest()
+    return default_catalog_path().parent / "gguf" / digest[:32]
+
+
+def _commit_key(name: str, commit: str) -> tuple[object, ...]:
+    """What tells a repository's only GGUF file from others."""
+    return name, commit
+
+
+def _file_key(file: Path) -> tuple[object, ...]:
+    """What changes when a file does: its place, size and time of change."""
+    state = file.stat()
+    return file.resolve(), state.st_size, state.st_mtime_ns
 
 
 def _convert(file: Path, folder: Path, where: str) -> None:
@@ -103,7 +124,7 @@ def _convert(file: Path, folder: Path, where: str) -> None:
         partial.mkdir(parents=True, exist_ok=True)
         facts = convert_gguf(file, partial, where)
         (partial / _FACTS).parent.mkdir()
-        (partial / _FACTS).write_text(json.dumps(facts))
+        (partial / _FACTS).write_text(json.dumps({**facts, "file": file.name}))
         if not folder.exists():
             partial.rename(folder)
     except OSError as error:
@@ -116,7 +137,8 @@ def _convert(file: Path, folder: Path, where: str) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _notes(reference: str, file: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
+def _notes(reference: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    file = facts["file"]
     kinds = [f"{row['tensors']} tensors in {row['type']} ({row['bits']:g} bits per weight)" for row in facts["types"]]
     rounded = any(row["bits"] < 16 for row in facts["types"])
     text = f"{reference}: {file} is converted to {size_text(facts['bytes'])} of safetensors: {', '.join(kinds)}"

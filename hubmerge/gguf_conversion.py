@@ -85,7 +85,7 @@ def _write_tensors(reader: Any, parsed: dict[str, Any], model: Any, folder: Path
     for tensor in reader.tensors:
         # stacks of experts are listed without the ending
         name = places.get(tensor.name) or places.get(tensor.name.removesuffix(".weight"))
-        if name in shapes:
+        if name is not None and name in shapes:
             known.setdefault(name, []).append(tensor)
         else:
             left.append(str(tensor.name))

@@ -33,7 +33,7 @@ class StateDict:
     Raises `PlanError` for everything in `tensors` that is no dense tensor with a name, together.
     """
 
-    def __init__(self, name: str, tensors: Mapping[str, Any], leave_out: Iterable[str] = ()) -> None:
+    def __init__(self, name: str, tensors: Any, leave_out: Iterable[str] = ()) -> None:
         self._pinned = PinnedRef(ModelRef(name))
         if not isinstance(tensors, Mapping):
             what = type(tensors).__name__

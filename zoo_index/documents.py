@@ -84,9 +84,9 @@ def read_files(source: ModelSource) -> Reading:
         except CheckpointError as fault:
             refusals.append(fault_sentence(fault))
         warnings += _own_code(documents["config.json"])
-    table, fault = _read_table(source, kind, documents.get("config.json", {}))
-    if fault is not None and (table is None or not refusals):
-        refusals.append(fault_sentence(fault))
+    table, refusal = _read_table(source, kind, documents.get("config.json", {}))
+    if refusal is not None and (table is None or not refusals):
+        refusals.append(fault_sentence(refusal))
     return Reading(kind, documents, table, tuple(refusals), tuple(warnings))
 
 
