@@ -130,7 +130,8 @@ class MergeMethod:
     base: "required"; "optional": with one the operands are deltas, without one weights (operand says "weight");
     "start": the base is one of the parents and comes first; "none": without meaning to the method.
     parents: fewest and most parents (the base not counted unless it is one).  shares: coefficients for running
-    statistics.  check: raises RecipeError for values that do not go together in one tensor.
+    statistics.  check: raises RecipeError for values that do not go together in one tensor.  caution: what the plan warns of
+    for values that are likely a mistake; empty if nothing.
 
     before: a stage that the deltas go through first; its parameters become the method's.  measure: ``(Measure, values) ->
     the rule's arguments`` that are not parameters, by name; what it is told is told of the deltas after `before`.  One of
@@ -152,6 +153,7 @@ class MergeMethod:
     passes: int | Callable[[Values], int] = 1
     shares: Callable[[Values, int], tuple[float, ...]] = weight_shares
     check: Callable[[Values], None] | None = None
+    caution: Callable[[Values], str] = lambda _: ""
     paper: str = ""
     about: str = ""
     revision: int = 1

@@ -54,6 +54,8 @@ def warnings_of(
             if placement.layers:
                 found += [f"{pair}: {sentence}" for sentence in _other_use(models[donor], models[i])]
     found += _other_kinds(models, placement)
+    cautions = (recipe.method.caution(draft.values) for draft in drafts if draft.action == "merge")
+    found += dict.fromkeys(text for text in cautions if text)
     beyond = [draft.values["t"] for draft in drafts if recipe.method.name == "slerp" and "t" in draft.values]
     if worst := max((t for t in beyond if not 0 <= t <= 1), key=abs, default=None):
         found.append(f"t reaches {worst:g}: outside 0 and 1 slerp goes beyond its two models")

@@ -97,6 +97,14 @@ def nuslerp_coefficients(gram: Array, weight: Sequence[float]) -> Array:
     return np.where(on_a_line[:, None], shares, np.sin(shares * angles) / np.sin(angles))
 
 
+def _caution(values: Mapping[str, Any]) -> str:
+    if values["nuslerp_row_wise"] and values["nuslerp_flatten"]:
+        return "nuslerp_row_wise is ignored: with nuslerp_flatten: true (the default) there is one angle for the whole tensor"
+    if abs(sum(values["weight"])) < _NO_SUM:
+        return f"weights {list(values['weight'])} sum to zero: nuslerp goes halfway, as mergekit does"
+    return ""
+
+
 def _nuslerp_groups(values: Mapping[str, Any]) -> Literal["row", "column"] | None:
     if values["nuslerp_flatten"]:
         return None
@@ -120,6 +128,7 @@ def _nuslerp_arguments(measure: Measure, values: Mapping[str, Any]) -> Mapping[s
     parents=(2, 2),
     measure=_nuslerp_arguments,
     groups=_nuslerp_groups,
+    caution=_caution,
     paper="Shoemake 1985, Animating rotation with quaternion curves, SIGGRAPH; as in mergekit's nuslerp",
 )
 @entrywise

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zoo import merge_entries, merge_tensors, random_values
+from zoo import merge_entries, merge_tensors, random_values, recipe, write_model
 
+from hubmerge import build_plan
 from hubmerge.methods.spherical import nuslerp_coefficients
 
 HALF = math.sqrt(0.5)
@@ -106,6 +108,21 @@ def test_single_numbers_and_empty_tensors_are_merged() -> None:
         assert merged["one"] == -1
         assert merged["none"].shape == (0, 3)
         assert merged["thin"].shape == (3, 0)
+
+
+def test_the_plan_warns_of_a_row_wise_that_changes_nothing_and_of_weights_without_a_sum(tmp_path: Path) -> None:
+    folders = [write_model(tmp_path / name, {"w": random_values((3, 4), i)}) for i, name in enumerate("ab")]
+
+    def warnings(*weights: float, **rest: Any) -> tuple[str, ...]:
+        return build_plan(recipe("nuslerp", folders, own=[{"weight": w} for w in weights], **rest)).warnings
+
+    told = (
+        "nuslerp_row_wise is ignored: with nuslerp_flatten: true (the default) there is one angle for the whole tensor"
+    )
+    assert told in warnings(1, 1, nuslerp_row_wise=True)
+    assert "weights [1.0, -1.0] sum to zero: nuslerp goes halfway, as mergekit does" in warnings(1, -1)
+    quiet = warnings(1, 1, nuslerp_row_wise=True, nuslerp_flatten=False)
+    assert not [warning for warning in quiet if "nuslerp" in warning]
 
 
 @pytest.mark.parametrize("shape", [(9, 17), (40,), (5, 4, 3, 2), (1, 6), (6, 1)])
