@@ -20,7 +20,6 @@ from hubmerge.tokenizer import extended_settings
 from hubmerge.vocabulary import Vocabulary, hole, read_object, read_vocabulary
 from hubmerge.vocabulary_report import rows_report
 from zoo_index.errors import HubmergeError
-from zoo_index.fingerprint import tokenizer_signature
 
 __all__ = ["TokenizerPlan", "plan_tokenizer"]
 
@@ -95,10 +94,10 @@ def _carried(models: Sequence[ParentModel], donor: int) -> TokenizerPlan:
     lead = next((i for i in (donor, *range(len(models))) if has_tokenizer(models[i])), None)
     if lead is None:
         return TokenizerPlan(None)
-    signature = tokenizer_signature(models[lead].source)
+    signature = models[lead].record.tokenizer_signature
     warnings = []
     for i, model in enumerate(models):
-        other = tokenizer_signature(model.source) if i != lead and vocabulary_tensors(model).rows else None
+        other = model.record.tokenizer_signature if i != lead and vocabulary_tensors(model).rows else None
         if signature is not None and other is not None and other != signature:
             warnings.append(_disagreement(models[lead], model))
     return TokenizerPlan(lead, warnings=tuple(text for text in warnings if text))
@@ -190,7 +189,7 @@ def _lead(source: str, models: Sequence[ParentModel], donor: int, key: str) -> i
 
 def _all_the_same(wish: TokenizerPart, models: Sequence[ParentModel], rows: Sequence[int]) -> bool:
     """Whether one tokenizer, in a form that need not be understood, is all models': as nothing moves, nothing is read."""
-    signatures = {tokenizer_signature(model.source) for model in models}
+    signatures = {model.record.tokenizer_signature for model in models}
     plain = not wish.tokens and not wish.pad_to_multiple_of
     unread = any("tokenizer.json" not in model.source.files() for model in models)
     return plain and unread and len(signatures) == 1 and None not in signatures and len(set(rows)) == 1
@@ -198,7 +197,7 @@ def _all_the_same(wish: TokenizerPart, models: Sequence[ParentModel], rows: Sequ
 
 def _refuse_union_without_rows(wish: TokenizerPart, models: Sequence[ParentModel], key: str) -> None:
     holders = [model for model in models if has_tokenizer(model)]
-    if wish.source == "union" and len({tokenizer_signature(model.source) for model in holders}) > 1:
+    if wish.source == "union" and len({model.record.tokenizer_signature for model in holders}) > 1:
         raise PlanError(
             "the models have different tokenizers, and no embeddings whose rows could follow a union of them",
             where=f"{key}: union",
