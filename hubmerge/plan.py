@@ -175,8 +175,10 @@ def _open_all(references: Sequence[ModelRef], pins: Mapping[str, str]) -> list[P
 def _planned(recipe: Recipe, model: ParentModel) -> PlannedParent:
     """An input as the plan keeps it; its parameters are told where it stands in the recipe once."""
     own = [parameters for reference, parameters in recipe.own_parameters if reference == model.reference]
-    bases = {recipe.base_model, *(section.base for section in recipe.sections)}
-    role: Literal["base", "parent"] = "base" if model.reference in bases else "parent"
+    of_slices = {section.base for section in recipe.sections}
+    merged = {m for s in recipe.sections for m in s.parents(recipe.method) if m != s.base}
+    is_base = model.reference == recipe.base_model or model.reference in of_slices - merged
+    role: Literal["base", "parent"] = "base" if is_base else "parent"
     parameters = own[0] if own and all(other == own[0] for other in own) else {}
     return PlannedParent(model.reference, role, model.commit, model.adapter_commit, model.headers, parameters)
 

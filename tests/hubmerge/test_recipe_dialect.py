@@ -200,6 +200,39 @@ recipes = st.fixed_dictionaries(
 )
 
 
+parts = st.fixed_dictionaries(
+    {
+        "sources": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "model": st.sampled_from(["org/base", "org/a", "org/b@v1"]),
+                    "layer_range": st.sampled_from([[0, 3], ["2", 5.0]]),
+                },
+                optional={"parameters": st.fixed_dictionaries({}, optional={"weight": settings_of(numbers)})},
+            ),
+            min_size=2,
+            max_size=3,
+            unique_by=lambda row: row["model"],
+        ).filter(lambda rows: {"org/base"} < {row["model"] for row in rows})
+    },
+    optional={
+        "parameters": st.fixed_dictionaries({}, optional={"density": settings_of(shares)}),
+        "base_model": st.just("org/base"),
+    },
+)
+
+
+@given(st.lists(parts, min_size=1, max_size=3), st.booleans())
+def test_slices_and_modules_written_out_and_read_again_are_the_same(slices: list[Any], in_module: bool) -> None:
+    form = {"modules": {"default": {"slices": slices}}} if in_module else {"slices": slices}
+    recipe = Recipe.parse({"merge_method": "ties", "base_model": "org/base", **form})
+    again = Recipe.parse(recipe.to_dict())
+    assert (again, again.to_dict(), again.sections) == (recipe, recipe.to_dict(), recipe.sections)
+    assert [len(section.parents(recipe.method)) for section in recipe.sections] == [
+        len(row["sources"]) - 1 for row in slices
+    ]
+
+
 @given(recipes)
 def test_a_recipe_written_out_and_read_again_is_the_same(raw: dict[str, Any]) -> None:
     unique = {str(Recipe.parse({**raw, "models": [entry]}).models[0].model): entry for entry in raw["models"]}

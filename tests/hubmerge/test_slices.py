@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
 from bad.models import refusal
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from zoo import random_values, read_model, recipe, write_adapter, write_model
 
 import hubmerge
@@ -318,3 +321,56 @@ def test_a_residual_weight_is_told_to_be_without_effect() -> None:
     assert build_plan(raw).warnings == (
         "slices[0].residual_weight is ignored: it has no meaning, in mergekit neither; remove it",
     )
+
+
+ROWS = st.sampled_from([0.5, 1, 2, [1, 3], [2, 1, 4]])
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> list[list[tuple[str, int, int, Any]]]:
+    """Slices of one to three layers from one or two of the models; (model, first, after, weight)."""
+    found = []
+    for _ in range(draw(st.integers(1, 3))):
+        length = draw(st.integers(1, 3))
+        names = draw(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=2, unique=True))
+        firsts = [draw(st.integers(0, (3 if name == "b" else 4) - length)) for name in names]
+        found.append([(name, first, first + length, draw(ROWS)) for name, first in zip(names, firsts, strict=True)])
+    return found
+
+
+def at(weight: Any, depth: float) -> float:
+    """A gradient's value, by numpy."""
+    values = weight if isinstance(weight, list) else [weight]
+    return float(np.interp(depth, np.linspace(0, 1, len(values)), values)) if len(values) > 1 else float(values[0])
+
+
+def average(sources: list[tuple[str, int, int, Any]], names: list[str], depth: float) -> np.ndarray:
+    weights = [at(weight, depth) for *_, weight in sources]
+    rows = [folder(source[0])[name].astype(np.float64) for source, name in zip(sources, names, strict=True)]
+    return sum(w * row for w, row in zip(weights, rows, strict=True)) / sum(weights)  # type: ignore[return-value]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stacks())
+def test_any_stack_is_what_a_slow_and_plain_reading_of_its_slices_gives(
+    parts: list[list[tuple[str, int, int, Any]]],
+) -> None:
+    rows = [[source(name, first, after, weight=weight) for name, first, after, weight in part] for part in parts]
+    with TemporaryDirectory() as place:
+        merge(sliced("linear", *rows), Path(place) / "out", jobs=1)
+        out = read_model(Path(place) / "out")
+    wanted: dict[str, np.ndarray] = {}
+    number = 0
+    for part in parts:
+        length = part[0][2] - part[0][1]
+        for k in range(length):
+            for rest in ("mlp.up.weight", "norm.weight"):
+                names = [f"model.layers.{first + k}.{rest}" for _, first, _, _ in part]
+                wanted[f"model.layers.{number}.{rest}"] = average(part, names, k / (length - 1) if length > 1 else 1.0)
+            number += 1
+    for name, part, depth in (("model.embed_tokens.weight", parts[0], 0.0), ("model.norm.weight", parts[-1], 1.0),
+                              ("lm_head.weight", parts[-1], 1.0)):  # fmt: skip
+        wanted[name] = average(part, [name] * len(part), depth)
+    assert sorted(out) == sorted(wanted)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(out[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
