@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -227,9 +228,13 @@ class TensorMeasure:
         """What `work` finds in every tensor, in the order of the steps."""
         if len(self._steps) == 1:
             return [work(self._reader)]
-        files = self._reader.files
+        files, stop = self._reader.files, threading.Event()
         with ThreadPoolExecutor(self._jobs) as pool:
-            return list(pool.map(lambda step: work(StepReader(step, files, Workspace())), self._steps))
+            try:
+                return list(pool.map(lambda step: work(StepReader(step, files, Workspace(stop))), self._steps))
+            except BaseException:
+                stop.set()
+                raise
 
     def _blocks(
         self, reader: StepReader, *, whole_rows: bool = False, shape: Sequence[int] | None = None

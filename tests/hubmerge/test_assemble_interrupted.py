@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from zoo import PAIR, contents, names, read_model, recipe, run_python, two_models, write_model
+from zoo import PAIR, contents, names, random_values, read_model, recipe, run_python, two_models, write_model
 
-from hubmerge import MergeError, PlanError, build_plan, execute, merge
+from hubmerge import MergeError, PlanError, build_plan, execute, measure, merge
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import MergeInterrupted
 from hubmerge.io.reader import CHUNK
@@ -185,6 +185,35 @@ def test_ctrl_c_stops_within_a_chunk_and_says_what_is_left(tmp_path: Path, monke
         f"interrupted: {tmp_path}/out.partial holds 40 % of the merge; the same command goes on from there"
     )
     assert merge_plan(plan, tmp_path / "out").written.found == 16 * CHUNK * 2  # type: ignore[union-attr]
+
+
+def test_ctrl_c_in_the_passes_over_all_tensors_before_the_first_stops_within_a_chunk_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {f"w{i}": random_values((8,), i) for i in range(50)}
+    folders = [write_model(tmp_path / name, tensors) for name in ("base", "a")]
+    asked = recipe("ties", folders[1:], base=folders[0], density=0.5, trim_scope="model")
+    heard, taken = threading.Event(), []
+    take = measure.Workspace.take
+
+    class Pool(measure.ThreadPoolExecutor):  # type: ignore[misc, name-defined]
+        def __exit__(self, *error: object) -> None:
+            heard.set()
+            super().__exit__(*error)
+
+    def pressed(workspace: Any, *arguments: Any) -> Any:
+        taken.append(1)
+        if len(taken) == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+            heard.wait()
+        return take(workspace, *arguments)
+
+    monkeypatch.setattr(measure, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(measure.Workspace, "take", pressed)
+    with pytest.raises(MergeInterrupted, match=r"^interrupted: nothing was left behind$"):
+        merge(asked, tmp_path / "out", jobs=1)
+    assert len(taken) < 60  # two for each tensor of a pass
+    assert names(tmp_path) == ["a", "base"]
 
 
 INTERRUPTED = """
