@@ -37,7 +37,7 @@ def convert_gguf(file: Path, folder: Path, where: str) -> dict[str, Any]:
         if "split.count" in reader.fields and int(reader.fields["split.count"].parts[-1][0]) > 1:
             raise PlanError("a part of a split GGUF file", where=where, hint="join it with llama-gguf-split --merge")
         parsed = load_gguf_checkpoint(str(file))["config"]
-        config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+        config = AutoConfig.for_model(**parsed)
         model = _empty_model(config)
     except (ValueError, KeyError, NotImplementedError, TypeError, IndexError) as error:
         raise PlanError(f"transformers cannot convert this GGUF file ({error})", where=where, hint=hint) from error
