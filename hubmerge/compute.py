@@ -13,6 +13,7 @@ from hubmerge import kernels, measure_kernels
 from hubmerge.device import brought, on_device, taken_back
 from hubmerge.errors import MergeError
 from hubmerge.io.reader import NUMPY, InputFiles, StepReader, Workspace, singles
+from hubmerge.io.rows import own_entries
 from hubmerge.measure import Known, Staged, TensorMeasure, put_through, row_length, row_units, spans
 from hubmerge.measures import PerGroup
 from hubmerge.method import MergeMethod, get_method
@@ -189,7 +190,15 @@ def _not_finite(reader: StepReader, chunks: tuple[Array, ...], low: int) -> Merg
     """The error for a chunk with a number that is not finite: which parent brought it, or that the merge made it."""
     step = reader.step
     for operand, chunk in zip(step.inputs, chunks, strict=False):
-        _refuse_damaged(reader.files, operand, singles(chunk), low)
+        _refuse_damaged(reader.files, operand, singles(chunk), low, step.output.numel)
+    for operand, chunk in zip(step.inputs, chunks, strict=False):
+        if not np.isfinite(singles(chunk)).all():
+            fills = ", ".join(reader.files.name(fill.operand) for fill in operand.rows.fills) if operand.rows else ""
+            return MergeError(
+                f"tensor {step.output.name!r}: a row that {reader.files.name(operand)} lacks is filled with one that is not finite",
+                where=step.output.name,
+                hint=f"one of these is damaged: {fills}",
+            )
     return MergeError(
         f"tensor {step.output.name!r} overflows when it is merged, though every parent is finite",
         where=step.output.name,
@@ -197,11 +206,16 @@ def _not_finite(reader: StepReader, chunks: tuple[Array, ...], low: int) -> Merg
     )
 
 
-def _refuse_damaged(files: InputFiles, operand: Operand, numbers: Array, low: int) -> None:
+def _refuse_damaged(files: InputFiles, operand: Operand, numbers: Array, low: int, size: int = 0) -> None:
+    """Raise when `numbers`, entries of an operand from `low` on, are not all finite; size: entries of the output."""
     wrong = np.flatnonzero(~np.isfinite(numbers))
+    places = wrong + low
+    if operand.rows is not None:  # a row that fills one that is lacking is for its own model to answer for
+        places = own_entries(operand.rows, size // operand.rows.size, places)
+        wrong, places = wrong[places >= 0], places[places >= 0]
     if wrong.size:
         raise MergeError(
-            f"tensor {operand.tensor.name!r} of {files.name(operand)} is not finite: entry {low + int(wrong[0])} is {numbers[wrong[0]]}",
+            f"tensor {operand.tensor.name!r} of {files.name(operand)} is not finite: entry {places[0]} is {numbers[wrong[0]]}",
             where=str(files.path(operand.parent, operand.tensor.file, operand.in_adapter)),
             hint="this parent is damaged",
         )

@@ -17,7 +17,7 @@ from hubmerge.io.reader import CHUNK, NUMPY, InputFiles, Workspace, to_singles
 from hubmerge.plan_types import Operand, RowMap
 from zoo_index.tensors import DType
 
-__all__ = ["Buffers", "RowReader", "runs"]
+__all__ = ["Buffers", "RowReader", "own_entries", "runs"]
 
 Array = npt.NDArray[Any]
 Factors = Callable[[Operand], tuple[Array, Array]]
@@ -44,6 +44,12 @@ class Buffers:
         """`count` uninitialised rows."""
         own = "<u2" if self.bits == "<u2" else "<f4"
         return self.workspace.take(f"{name}{self.slot}", kind or own, count * columns).reshape(count, columns)
+
+
+def own_entries(rows: RowMap, columns: int, entries: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where entries of the output are stored in the operand's own tensor; -1 for those of rows that it lacks."""
+    own = np.append(rows.own, -1)[np.minimum(entries // columns, rows.own.size)]
+    return np.where(own < 0, -1, own * columns + entries % columns)
 
 
 class RowReader:

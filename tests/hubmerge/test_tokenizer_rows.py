@@ -15,7 +15,7 @@ from vocabularies import EMBED, HEAD, rows_by_token, word_model
 from zoo import numbers, read_model, write_adapter
 
 from hubmerge import build_plan, merge, verify_merge
-from hubmerge.errors import PlanError
+from hubmerge.errors import MergeError, PlanError
 
 
 @pytest.fixture(autouse=True)
@@ -287,6 +287,15 @@ def test_the_plan_and_the_manifest_tell_what_became_of_the_rows() -> None:
     assert all(line in str(plan) for line in told)
     assert plan.to_dict()["vocabulary"]["rows"] == 12
     assert merge(asked, "out", jobs=1).vocabulary == told
+
+
+def test_a_row_that_is_not_finite_is_blamed_on_the_model_that_stores_it() -> None:
+    values = numbers(read_model(Path("q"))[EMBED]).copy()
+    values[2, 1] = np.nan  # z, which base and p lack and q fills
+    word_model(Path("q"), ["<unk>", "b", "z", "y", "x", "w"], 300, special=["<|im_start|>"], tensors={EMBED: values})
+    with pytest.raises(MergeError) as caught:
+        merge(recipe("base", "p", "q", tokenizer_source="union"), "out", jobs=1)
+    assert caught.value.message == f"tensor {EMBED!r} of ./q is not finite: entry 7 is nan"
 
 
 def test_faults_of_tokens_are_told_together() -> None:
