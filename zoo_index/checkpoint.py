@@ -15,7 +15,7 @@ from zoo_index.header import PREFIX_BYTES, Header, header_length, parse_header
 from zoo_index.hub import ModelSource
 from zoo_index.quantised import quantised_fault
 from zoo_index.tensors import TensorTable
-from zoo_index.unread_formats import no_config_fault, no_weights_fault
+from zoo_index.unread_formats import adapter_conversion, no_config_fault, no_weights_fault
 
 __all__ = ["ADAPTER_WEIGHTS", "read_adapter_table", "read_config", "read_json", "read_tensor_table"]
 
@@ -79,7 +79,7 @@ def read_adapter_table(source: ModelSource) -> TensorTable:
             if pickled
             else f"no {ADAPTER_WEIGHTS}",
             where=_where(source),
-            hint="load it with PEFT in an environment you trust and call save_pretrained, which writes safetensors"
+            hint=adapter_conversion(source)
             if pickled
             else "name the folder that PeftModel.from_pretrained would take",
         )

@@ -11,7 +11,7 @@ from typing import Any
 from zoo_index.errors import CheckpointError
 from zoo_index.source import ModelSource
 
-__all__ = ["no_config_fault", "no_weights_fault"]
+__all__ = ["adapter_conversion", "no_config_fault", "no_weights_fault"]
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _BY_TRANSFORMERS = ("pytorch_model.bin", "pytorch_model-*-of-*.bin")
@@ -89,28 +89,45 @@ def no_weights_fault(source: ModelSource, config: Mapping[str, Any] | None) -> C
     )
 
 
+def adapter_conversion(source: ModelSource) -> str:
+    """The command that writes the pickled weights of an adapter as safetensors, beside them."""
+    return _typed(source, _by_torch(_folder(source), "adapter_model.bin", "adapter_model.safetensors"))
+
+
 def _conversion(source: ModelSource, pickles: list[str], config: Mapping[str, Any]) -> str:
     """The command that writes safetensors beside the pickle; torch's weights_only keeps the pickle from running code."""
-    reference = source.pinned.reference
-    folder = reference.name if reference.is_local else f"./{reference.name.rpartition('/')[2]}"
-    fetch = "" if reference.is_local else f"hf download {shlex.quote(reference.name)} --local-dir {folder} && "
-    place = json.dumps(folder, ensure_ascii=False)
+    place = json.dumps(_folder(source), ensure_ascii=False)
     by_transformers = [name for name in pickles if any(fnmatch.fnmatch(name, known) for known in _BY_TRANSFORMERS)]
-    if by_transformers:
-        code = (
-            f"from transformers import {_class(config)} as M; "
-            f'M.from_pretrained({place}, dtype="auto", weights_only=True).save_pretrained({place})'
-        )
-    else:
-        file = json.dumps(f"{folder}/{pickles[0]}", ensure_ascii=False)
-        out = json.dumps(f"{folder}/model.safetensors", ensure_ascii=False)
-        code = (
-            "import torch, safetensors.torch as s; "
-            f'd = torch.load({file}, map_location="cpu", weights_only=True); d = d.get("state_dict", d); '
-            f's.save_file({{k: v.clone().contiguous() for k, v in d.items()}}, {out}, {{"format": "pt"}})'
-        )
-    end = "" if reference.is_local else f", then name {folder}"
-    return f"convert it: {fetch}python -c {shlex.quote(code)}{end}"
+    if not by_transformers:
+        return _typed(source, _by_torch(_folder(source), pickles[0], "model.safetensors"))
+    code = (
+        f"from transformers import {_class(config)} as M; "
+        f'M.from_pretrained({place}, dtype="auto", weights_only=True).save_pretrained({place})'
+    )
+    return _typed(source, code)
+
+
+def _by_torch(folder: str, pickle: str, out: str) -> str:
+    file, written = (json.dumps(f"{folder}/{name}", ensure_ascii=False) for name in (pickle, out))
+    return (
+        "import torch, safetensors.torch as s; "
+        f'd = torch.load({file}, map_location="cpu", weights_only=True); d = d.get("state_dict", d); '
+        f's.save_file({{k: v.clone().contiguous() for k, v in d.items()}}, {written}, {{"format": "pt"}})'
+    )
+
+
+def _folder(source: ModelSource) -> str:
+    """Where the model is, or for one on the Hub where the command puts it."""
+    reference = source.pinned.reference
+    return reference.name if reference.is_local else f"./{reference.name.rpartition('/')[2]}"
+
+
+def _typed(source: ModelSource, code: str) -> str:
+    reference = source.pinned.reference
+    if reference.is_local:
+        return f"convert it: python -c {shlex.quote(code)}"
+    fetch = f"hf download {shlex.quote(reference.name)} --local-dir {_folder(source)}"
+    return f"convert it: {fetch} && python -c {shlex.quote(code)}, then name {_folder(source)}"
 
 
 def _class(config: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from zoo import write_model
 
 from zoo_index import CheckpointError, LocalFolder, ModelRef, PinnedRef
-from zoo_index.checkpoint import read_config, read_tensor_table
+from zoo_index.checkpoint import read_adapter_table, read_config, read_tensor_table
 from zoo_index.metadata import read_record
 
 
@@ -177,3 +177,15 @@ def test_the_command_converts_a_bare_state_dict(tmp_path: Path) -> None:
         "w": shared.tolist(),
         "turned": shared.T.tolist(),
     }
+
+
+@pytest.mark.real
+def test_the_command_converts_a_pickled_adapter(tmp_path: Path) -> None:
+    import torch
+
+    folder = folder_with(tmp_path, "adapter_config.json")
+    torch.save({"l.lora_A.weight": torch.ones(2, 3)}, folder.folder / "adapter_model.bin")
+    with pytest.raises(CheckpointError, match="the adapter has only pickled weights") as caught:
+        read_adapter_table(folder)
+    typed(caught.value.hint)
+    assert [meta.shape for meta in read_adapter_table(folder).values()] == [(2, 3)]
