@@ -28,26 +28,34 @@ _WINDOW = 1 << 28
 def pieces(plan: Plan) -> Iterator[Piece]:
     """Units of work, in the order they are taken: whole tensors, or runs of chunks where a step may be cut anywhere.
 
-    They depend on nothing but the plan.  Files are finished one after the other, so that their digests can follow, and the
-    last tensors are small, so that no worker is left alone with a large one.
+    They depend on nothing but the plan.  Files are finished one after the other, so that their digests can follow.  Large
+    tensors that cannot be cut come first, so that no worker is left alone with one at the end.
     """
     order = sorted(range(len(plan.steps)), key=lambda i: (plan.steps[i].output.file, plan.steps[i].output.start))
+    large = [i for i in order if plan.steps[i].output.nbytes >= _WINDOW and not _can_be_cut(plan, plan.steps[i])]
+    yield from _largest_first(plan, large)
     window: list[int] = []
     size = 0
     for i in order:
+        if i in large:
+            continue
         window.append(i)
         size += plan.steps[i].output.nbytes
         if size >= _WINDOW:
-            yield from _window(plan, window)
+            yield from _largest_first(plan, window)
             window, size = [], 0
-    yield from _window(plan, window)
+    yield from _largest_first(plan, window)
 
 
-def _window(plan: Plan, window: list[int]) -> Iterator[Piece]:
+def _can_be_cut(plan: Plan, step: Step) -> bool:
+    return step.action in {"average", "copy"} or (step.action == "merge" and plan.method.scope == "entry")
+
+
+def _largest_first(plan: Plan, window: list[int]) -> Iterator[Piece]:
     for i in sorted(window, key=lambda i: -plan.steps[i].output.numel * len(plan.steps[i].inputs)):
         step = plan.steps[i]
         size = step.output.numel
-        if step.action in {"average", "copy"} or (step.action == "merge" and plan.method.scope == "entry"):
+        if _can_be_cut(plan, step):
             for start in range(0, size, _PIECE):
                 yield Piece(i, start, min(start + _PIECE, size))
         elif size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,40 @@ def test_every_entry_is_handed_over_once(
 
     execute.execute(plan, sink, jobs=jobs)
     assert all((counts == 1).all() for counts in seen.values())
+
+
+def order(plan: Plan) -> list[str]:
+    return [plan.steps[piece.step].output.name for piece in execute.pieces(plan)]
+
+
+def test_files_are_finished_one_after_the_other_and_within_a_window_the_largest_tensor_is_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {f"w{i}": np.zeros(size, "float32") for i, size in enumerate((1, 30, 2, 3, 40, 4))}
+    folders = [write_model(tmp_path / name, tensors) for name in ("a", "b")]
+    for method, base in (("linear", None), ("ties", folders[1])):
+        plan = build_plan(recipe(method, folders[:1] if base else folders, base=base, output={"shard_size": 200}))
+        assert [step.output.file[:11] for step in plan.steps] == ["model-00001"] * 4 + ["model-00002"] * 2
+        monkeypatch.setattr(execute, "_WINDOW", 1 << 20)
+        assert order(plan) == ["w4", "w1", "w5", "w3", "w2", "w0"]  # all of it is one window
+        monkeypatch.setattr(execute, "_WINDOW", 124)
+        large_first = ["w4", "w1", "w0", "w5", "w3", "w2"]  # ties cannot be cut: w4 is larger than a window
+        in_order = ["w1", "w0", "w4", "w3", "w2", "w5"]
+        assert order(plan) == (large_first if base else in_order)
+
+
+def test_the_units_of_work_are_the_same_for_any_jobs_and_cover_every_entry_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "_PIECE", 10)
+    tensors = {"w": random_values((7, 5), 1), "b": random_values((25,), 2), "none": np.zeros((0, 3), "float32")}
+    plan = a_plan(tmp_path, **tensors)
+    one, many = (tuple(execute.pieces(replace(plan, jobs=jobs))) for jobs in (1, 9))
+    assert one == many
+    spans = sorted(execute.piece_bytes(plan, piece) for piece in one)
+    assert [stop for _, _, stop in spans[:-1]] == [start for _, start, _ in spans[1:]]
+    assert spans[-1][2] == plan.layout.sizes["model.safetensors"]
+    assert spans[0][1] == len(plan.layout.headers["model.safetensors"])
 
 
 def test_progress_adds_up_to_the_bytes_of_all_tensors(tmp_path: Path) -> None:
