@@ -16,6 +16,8 @@ _EVERYTHING = ("", "default")
 _REST = ("default", "shared")
 _TOWERS = {"text_": ("text_config",), "vision_": ("vision_config",), "audio_": ("audio_config",)}
 """mergekit's names of towers (``text_decoder``, ``vision_tower``) begin like the part of the config that counts their layers."""
+_BETWEEN = {"multi_modal_projector": ("multi_modal_projector", "projector", "merger", "connector")}
+"""mergekit's name of what leads from one tower to another, and the words that models have for it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ def module_parts(model: ParentModel, modules: Sequence[str]) -> Mapping[str, Mod
 
     ``default`` alone, and a recipe without modules, mean all of it.  Otherwise a module is named by a word of the prefix
     of its layers (``encoder``), by the beginning of its tensors' names, or as mergekit names towers (``text_decoder``);
-    ``shared`` is what is in no other.  Raises `PlanError` for a module that names nothing, and for tensors in none.
+    ``shared`` is what is in no other; without it, what is in none belongs to the text model.
+
+    Raises `PlanError` for a module that names nothing, and for tensors in none.
     """
     stacks = counted_stacks(model.table, model.config)
     names = list(dict.fromkeys(modules))
@@ -47,7 +51,10 @@ def module_parts(model: ParentModel, modules: Sequence[str]) -> Mapping[str, Mod
         return {names[0]: ModulePart(stacks, ("",), ())}
     stacks = layer_stacks(model.table)
     found = {name: _stacks_named(name, stacks, model) for name in names}
-    roots = {name: tuple(_root(stack, stacks) for stack in found[name]) or _root_named(name, model) for name in names}
+    claimed = {stack for own in found.values() for stack in own}
+    counted = [stack for stack in stacks if stack in claimed or count_keys(model.config, stack.count)]
+    rest = [name for name in names if name in _REST] or [n for n in names if n.startswith("text_") and found[n]]
+    roots = {name: _roots(name, found[name], counted, model, rest) for name in names}
     faults: list[HubmergeError] = [
         PlanError(
             f"{model.reference} has no part of that name",
@@ -78,7 +85,26 @@ def _stacks_named(name: str, stacks: Sequence[LayerStack], model: ParentModel) -
     if named:
         return named
     keys = next((keys for begin, keys in _TOWERS.items() if name.startswith(begin)), ())
-    return tuple(s for s in stacks if any(path[0] in keys for path in count_keys(model.config, s.count)))
+    paths = {stack: count_keys(model.config, stack.count) for stack in stacks}
+    found = tuple(stack for stack in stacks if any(path[0] in keys for path in paths[stack]))
+    if found or not name.startswith("text_"):
+        return found
+    towers = {key for other in _TOWERS.values() for key in other}  # a text model may be counted in the config's frame
+    return tuple(s for s in stacks if paths[s] and not any(path[0] in towers for path in paths[s]))
+
+
+def _roots(
+    name: str, own: Sequence[LayerStack], stacks: Sequence[LayerStack], model: ParentModel, rest: Sequence[str]
+) -> tuple[str, ...]:
+    """What the names of a module's tensors begin with, "" for one of `rest`; empty when it names nothing."""
+    found = [_root(stack, stacks) for stack in own]
+    if not found:
+        words = _BETWEEN.get(name, (name,))
+        parts = [tensor.split(".")[:-1] for tensor in model.table]
+        ends = [(row, i) for row in parts for i, part in enumerate(row, 1) if any(word in part for word in words)]
+        exact = [(row, i) for row, i in ends if name in _BETWEEN or row[i - 1] == name]
+        found = list(dict.fromkeys(".".join(row[:i]) + "." for row, i in exact))
+    return (*found, *(("",) if name in rest else ()))
 
 
 def _root(stack: LayerStack, stacks: Sequence[LayerStack]) -> str:
@@ -87,9 +113,3 @@ def _root(stack: LayerStack, stacks: Sequence[LayerStack]) -> str:
     others = [other.prefix for other in stacks if other != stack]
     beginnings = [".".join(words[:i]) + "." for i in range(1, len(words))]
     return next((start for start in beginnings if not any(other.startswith(start) for other in others)), stack.prefix)
-
-
-def _root_named(name: str, model: ParentModel) -> tuple[str, ...]:
-    if name in _REST:
-        return ("",)
-    return (f"{name}.",) if any(tensor.startswith(f"{name}.") for tensor in model.table) else ()

@@ -138,3 +138,25 @@ def test_a_tower_goes_by_the_name_that_mergekit_has_for_it() -> None:
         "visual.blocks.1.w": "./a", "visual.patch_embed.weight": "./a", "lm_head.weight": "./a",
     }  # fmt: skip
     assert plan.config["text_config"]["num_hidden_layers"] == 2
+
+
+@pytest.mark.parametrize("config", [{"text_config": {"num_hidden_layers": 3}}, {"num_hidden_layers": 3}])
+def test_towers_and_what_lies_between_them_are_told_apart_as_in_mergekit(config: dict[str, Any]) -> None:
+    names = [f"model.language_model.layers.{i}.{part}" for i in range(3) for part in ("a.w", "b.w")]
+    names += [f"model.visual.blocks.{i}.{part}" for i in range(2) for part in ("a.w", "b.w")]
+    names += ["model.language_model.embed_tokens.weight", "model.visual.patch_embed.weight", "lm_head.weight"]
+    names += ["model.visual.merger.fc.weight", "model.visual.merger_list.0.w"]
+    for seed, name in enumerate("abc"):
+        full = {"model_type": "x", **config, "vision_config": {"depth": 2}}
+        write_model(Path(name), {n: random_values((2, 2), 50 * seed + i) for i, n in enumerate(names)}, config=full)
+    plan = build_plan(
+        modules(
+            text_decoder={"models": [{"model": "./a"}]},
+            vision_tower={"models": [{"model": "./b"}]},
+            multi_modal_projector={"models": [{"model": "./c"}]},
+        )
+    )
+    parents = {step.output.name: str(plan.parents[step.operands[0].parent].reference) for step in plan.steps}
+    between = {name for name in names if "merger" in name}
+    vision = {name for name in names if "visual" in name} - between
+    assert parents == {n: "./c" if n in between else "./b" if n in vision else "./a" for n in names}
