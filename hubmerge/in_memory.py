@@ -68,7 +68,7 @@ def merge_state_dicts(
             PlanError("some tensors are torch's, others numpy's", where="parents", hint="convert them to one kind")
         )
     try:
-        recipe = _recipe(name, places, base is not None, parameters or {}, seed, dtype)
+        recipe = _recipe(name, places, _BASE in listed, parameters or {}, seed, dtype)
     except RecipeError as fault:
         faults += fault.faults
     if faults:
@@ -85,34 +85,29 @@ def _listed(
     if not parents:
         raise RecipeError("no parents are given", where="parents", hint="parents=[first, second]")
     own = {f"parents[{i}]": tensors for i, tensors in enumerate(parents)}
+    method = _known(name)
     if base is None:
         return own, tuple(own)
-    if _starts_from_a_parent(name):
-        start = next((place for place, tensors in own.items() if tensors is base), None)
-        start = start or next((place for place, tensors in own.items() if _equal(tensors, base)), None)
-        if start is not None:
-            rest = {place: tensors for place, tensors in own.items() if place != start}
-            return {_BASE: base, **rest}, tuple(_BASE if place == start else place for place in own)
-        return {_BASE: base, **own}, (_BASE, *own)
-    twice = next((place for place, tensors in own.items() if tensors is base), None)
-    if twice is not None:
-        text = f"{twice} is the base itself, and is merged as a parent that learned nothing; leave it out"
+    same = next((place for place, tensors in own.items() if tensors is base), None)
+    if method is not None and method.base == "start":
+        same = same or next((place for place, tensors in own.items() if _equal(tensors, base)), None)
+        if same is None:
+            return {_BASE: base, **own}, (_BASE, *own)
+        rest = {place: tensors for place, tensors in own.items() if place != same}
+        return {_BASE: base, **rest}, tuple(_BASE if place == same else place for place in own)
+    if same is not None and method is not None:
+        if method.base == "none":  # it is merged as what it is, one of the parents
+            return own, tuple(own)
+        text = f"{same} is the base itself, and is merged as a parent that learned nothing; leave it out"
         warnings.warn(text, stacklevel=3)
     return {_BASE: base, **own}, tuple(own)
-
-
-def _starts_from_a_parent(name: str) -> bool:
-    try:
-        return get_method(name).base == "start"
-    except RecipeError:  # told with the other faults
-        return False
 
 
 def _equal(one: Any, other: Any) -> bool:
     if not (isinstance(one, Mapping) and isinstance(other, Mapping)) or one.keys() != other.keys():
         return False
     try:
-        left, right = StateDict("one", one), StateDict("other", other)
+        left, right = StateDict("one", one), StateDict("other", {name: other[name] for name in one})
     except PlanError:
         return False
     return left.read("header") == right.read("header") and all(
@@ -180,9 +175,8 @@ def _known(name: str) -> MergeMethod | None:
 
 
 def _base_fault(method: MergeMethod, has_base: bool) -> HubmergeError | None:
-    if has_base and method.base == "none":
-        hint = "give it as one of the parents, if it is to be merged"
-        return RecipeError(f"{method.name} knows no base model", where="base", hint=hint)
+    if has_base and method.base == "none" and method.parents[1] == 1:
+        return RecipeError(f"{method.name} knows no base model", where="base", hint="leave it out")
     if not has_base and method.base == "start":
         hint = "base=parents[0] starts from the first"
         return RecipeError(f"{method.name} starts from one of its parents, and none is named", where="base", hint=hint)
@@ -232,6 +226,12 @@ def _in_the_words_of_the_call(fault: HubmergeError, places: tuple[str, ...]) -> 
     """A fault of a recipe or a plan, with the places that the caller knows."""
     where = fault.where.removeprefix(": ")
     where = _PLACES.get(where, where)
+    if where == "base" and "is not among" in fault.message:
+        return RecipeError(
+            "the base is not among the parents, and the method averages all it is given",
+            where="base",
+            hint="give it as one of the parents, with a weight of its own, or leave it out",
+        )
     own = _OWN_PARAMETER.fullmatch(where)
     if own:
         where = f"parameters.{own[2]} of {places[int(own[1])]}"

@@ -167,8 +167,15 @@ def test_shapes_and_names_that_do_not_go_together_are_told_for_all_parents() -> 
             "some tensors are torch's, others numpy's · parents · convert them to one kind",
         ),
         (
-            {"parents": [w(1), w(2)], "base": w(0)},
-            "linear knows no base model · base · give it as one of the parents, if it is to be merged",
+            {"parents": [w(1), w(2)], "base": w(0), "parameters": {"weight": [1, 2]}},
+            (
+                "the base is not among the parents, and the method averages all it is given · base · "
+                "give it as one of the parents, with a weight of its own, or leave it out"
+            ),
+        ),
+        (
+            {"parents": [w(1)], "name": "passthrough", "base": w(0)},
+            "passthrough knows no base model · base · leave it out",
         ),
         (
             {"parents": [w(1), w(2)], "name": "slerp", "parameters": {"t": 0.5}},
@@ -213,6 +220,14 @@ def test_what_a_plan_would_warn_of_is_a_warning() -> None:
     with pytest.warns(UserWarning, match=r"^parents\[1\] is the base itself"):
         merged = merge_state_dicts("task_arithmetic", [w(3), base], base=base)
     assert merged["w"].tolist() == [3]
+
+
+def test_the_base_of_a_method_that_knows_none_is_one_more_parent_as_on_disk() -> None:
+    one, other = w(1), w(4)
+    assert merge_state_dicts("linear", [one, other], base=one)["w"].tolist() == [2.5]
+    with pytest.warns(UserWarning, match="averaged in"):
+        merged = merge_state_dicts("linear", [one, other], base=w(-2), parameters={"weight": 1})
+    assert merged["w"].tolist() == [1]
 
 
 def test_arrays_are_merged_without_torch(tmp_path: Path) -> None:
