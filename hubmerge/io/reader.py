@@ -198,15 +198,9 @@ class StepReader:
     def _row_reader(self, slot: int, operand: Operand, rows: RowMap) -> RowReader:
         from hubmerge.io.rows import Buffers, RowReader
 
-        if operand.tensor.scale is not None:
-            raise MergeError(
-                f"tensor {operand.tensor.name!r} is float8 with scales, and its rows cannot be moved",
-                where=self.files.name(operand),
-                hint="take the tokenizer of this model, or its bfloat16 form",
-            )
         columns = self.step.output.numel // max(1, rows.size)
         buffers = Buffers(self.bits, slot, self.workspace)
-        return RowReader(operand, rows, columns, buffers, self.files, self._read_factors)
+        return RowReader(operand, rows, columns, buffers, self.files, self._read_factors, self._read_grid)
 
     def _chunk(self, slot: int, operand: Operand, start: int, stop: int) -> Array:
         if slot in self._in_rows:
@@ -227,12 +221,15 @@ class StepReader:
 
     def _multiply_by_scales(self, slot: int, operand: Operand, scale: Scale, single: Array, start: int) -> None:
         if slot not in self._grids:
-            stored = np.empty(scale.tensor.numel, NUMPY[scale.tensor.dtype])
-            self.files.read_into(stored.view(np.uint8).data, operand.parent, scale.tensor, 0, operand.in_adapter)
-            numbers = np.empty(stored.size, np.float32)
-            to_singles(stored, scale.tensor.dtype, numbers)
-            self._grids[slot] = scale_grid(scale, numbers)
+            self._grids[slot] = self._read_grid(operand, scale)
         multiply_by_scales(single, start, scale, self._grids[slot])
+
+    def _read_grid(self, operand: Operand, scale: Scale) -> Array:
+        stored = np.empty(scale.tensor.numel, NUMPY[scale.tensor.dtype])
+        self.files.read_into(stored.view(np.uint8).data, operand.parent, scale.tensor, 0, operand.in_adapter)
+        numbers = np.empty(stored.size, np.float32)
+        to_singles(stored, scale.tensor.dtype, numbers)
+        return scale_grid(scale, numbers)
 
     def _add_low_rank(self, slot: int, operand: Operand, single: Array, start: int) -> None:
         from hubmerge.kernels import add_low_rank

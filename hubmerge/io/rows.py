@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hubmerge.io.float8 import multiply_by_scales
 from hubmerge.io.reader import CHUNK, NUMPY, InputFiles, Workspace, to_singles
 from hubmerge.plan_types import Operand, RowMap
-from zoo_index.tensors import DType
+from zoo_index.tensors import DType, Scale
 
 __all__ = ["Buffers", "RowReader", "own_entries", "runs"]
 
 Array = npt.NDArray[Any]
 Factors = Callable[[Operand], tuple[Array, Array]]
+Grid = Callable[[Operand, Scale], Array]
 
 
 def runs(numbers: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -55,15 +57,23 @@ def own_entries(rows: RowMap, columns: int, entries: npt.NDArray[np.int64]) -> n
 class RowReader:
     """One operand of a step, read through its `RowMap`.
 
-    columns: entries in a row.  factors: gives an operand's adapter factors, left and right.
+    columns: entries in a row.  factors: gives an operand's adapter factors, left and right; grid: its scales of float8.
     """
 
     def __init__(
-        self, operand: Operand, rows: RowMap, columns: int, buffers: Buffers, files: InputFiles, factors: Factors
+        self,
+        operand: Operand,
+        rows: RowMap,
+        columns: int,
+        buffers: Buffers,
+        files: InputFiles,
+        factors: Factors,
+        grid: Grid,
     ) -> None:
         self._operand, self._rows, self._columns = operand, rows, columns
-        self._buffers, self._files, self._factors = buffers, files, factors
+        self._buffers, self._files, self._factors, self._grid = buffers, files, factors, grid
         self._held: dict[int, tuple[Array, Array]] = {}
+        self._grids: dict[int, Array] = {}
         self._mean: Array | None = None
 
     def read(self, start: int, stop: int) -> Array:
@@ -117,6 +127,13 @@ class RowReader:
             self._files.read_into(buffer, operand.parent, operand.tensor, start, operand.in_adapter)
         if not direct:
             to_singles(stored, dtype, out)
+        scale = operand.tensor.scale
+        if scale is not None:
+            if id(operand) not in self._grids:
+                self._grids[id(operand)] = self._grid(operand, scale)
+            for first, last in runs(numbers):
+                start = int(numbers[first]) * self._columns
+                multiply_by_scales(out[first:last].reshape(-1), start, scale, self._grids[id(operand)])
         if operand.low_rank is not None:
             self._add_low_rank(operand, numbers, out)
 
