@@ -105,7 +105,8 @@ def _prepare(reader: StepReader, method: MergeMethod, known: Known) -> tuple[Sta
     values: dict[str, Any] = dict(reader.step.values)
     staged = None
     if method.before is not None:
-        measure = TensorMeasure(reader, known=known, pooled=known.pools.get(pool_name(reader.step, method)))
+        pool = pool_name(reader.step, method)
+        measure = TensorMeasure(reader, known=known, pooled=None if pool is None else known.pools[pool])
         staged = Staged(method.before, tuple(method.before.measure(measure, values)))
     if method.measure is not None:
         measure = TensorMeasure(reader, staged=staged, known=known)

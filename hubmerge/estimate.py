@@ -54,7 +54,8 @@ def step_memory(step: Step, method: MergeMethod) -> int:
     factors += sum(_row_buffers(step, operand) for operand in step.inputs if operand.rows is not None)
     measures = inputs * (_HISTOGRAMS + 8 * GRAM_BLOCK) if method.scope == "tensor" else 0
     tables = _tables(step, group) if group else 0
-    return entries * 12 * (inputs + 1) + factors + measures + tables
+    states = inputs * method.before.memory(step.output.numel) if method.before else 0
+    return entries * 12 * (inputs + 1) + factors + measures + tables + states
 
 
 def _row_entries(step: Step, group: str | None) -> int:

@@ -84,7 +84,7 @@ def put_through(
         if per == "row":
             measure_kernels.staged_rows_kernel(rule)(values, columns, state, offset)
         else:
-            measure_kernels.staged_kernel(rule)(values, state, offset, values)
+            measure_kernels.staged_kernel(rule)(values, state, offset)
 
 
 class TensorMeasure:
@@ -169,19 +169,20 @@ class TensorMeasure:
         if not callable(ranks) and all(not 1 <= k <= self.entries for wanted in ranks for k in wanted):
             return tuple(np.array([_outside(k) for k in wanted], np.float32) for wanted in ranks)
 
-        def count_high(reader: StepReader) -> tuple[Array, Array]:
+        def count_high(reader: StepReader) -> list[Array]:
             counts, zeros = np.zeros((scores, 1 << 16), np.int64), np.zeros(scores, np.int64)
             run = measure_kernels.high_counts_kernel()
             for values in self._scored(reader, score, arguments):
                 for j, one in enumerate(values):
                     zeros[j] += run(one.view(np.uint32), counts[j])
-            return counts, zeros
+            return [counts, zeros]
 
-        counts, zeros = (sum(parts) for parts in zip(*self._each(count_high), strict=True))
-        wanted = ranks(tuple(int(self.entries - zero) for zero in zeros)) if callable(ranks) else ranks  # type: ignore[union-attr]
+        counts, zeros = self._summed(count_high)
+        wanted = ranks(tuple(int(self.entries - zero) for zero in zeros)) if callable(ranks) else ranks
         places = [
-            [_bin_of(counts[j], k) if 1 <= k <= self.entries else None for k in row] for j, row in enumerate(wanted)
-        ]  # type: ignore[index]
+            [_bin_of(row, k) if 1 <= k <= self.entries else None for k in asked]
+            for row, asked in zip(counts, wanted, strict=True)
+        ]
         bins = [np.array(sorted({place[0] for place in row if place}), np.uint32) for row in places]
 
         def count_low(reader: StepReader) -> list[Array]:
@@ -193,7 +194,7 @@ class TensorMeasure:
                         run(one.view(np.uint32), high, found)
             return low
 
-        lows: list[Array] = [sum(parts) for parts in zip(*self._each(count_low), strict=True)]  # type: ignore[misc]
+        lows = self._summed(count_low)
         return tuple(
             np.array(
                 [
@@ -224,17 +225,20 @@ class TensorMeasure:
             sums[:, 1] += [run(values, lanes) for values in operands]
         return tuple((float(before), float(after)) for before, after in sums)
 
-    def _each(self, work: Callable[[StepReader], Any]) -> list[Any]:
-        """What `work` finds in every tensor, in the order of the steps."""
+    def _summed(self, count: Callable[[StepReader], list[Array]]) -> list[Array]:
+        """The sums over all tensors of the arrays that `count` finds in each; they hold whole numbers, so that no order shows."""
         if len(self._steps) == 1:
-            return [work(self._reader)]
+            return count(self._reader)
         files, stop = self._reader.files, threading.Event()
+        totals: list[Array] = []
         with ThreadPoolExecutor(self._jobs) as pool:
             try:
-                return list(pool.map(lambda step: work(StepReader(step, files, Workspace(stop))), self._steps))
+                for parts in pool.map(lambda step: count(StepReader(step, files, Workspace(stop))), self._steps):
+                    totals = [total + part for total, part in zip(totals, parts, strict=True)] if totals else parts
             except BaseException:
                 stop.set()
                 raise
+        return totals
 
     def _blocks(
         self, reader: StepReader, *, whole_rows: bool = False, shape: Sequence[int] | None = None

@@ -53,12 +53,12 @@ def operands_kernel(minus_base: bool) -> Callable[..., Any]:
 
 @cache
 def staged_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """``run(values, state, offset, out)``: `out` becomes ``rule(value, offset + i, state)``, both float32 arrays."""
+    """``run(values, state, offset)``: every number of float32 `values` becomes ``rule(value, offset + i, state)``."""
     rule_ = njit(rule, error_model="numpy")
 
-    def run(values: Any, state: Any, offset: Any, out: Any) -> None:
-        for i in range(out.size):
-            out[i] = rule_(values[i], offset + i, state)
+    def run(values: Any, state: Any, offset: Any) -> None:
+        for i in range(values.size):
+            values[i] = rule_(values[i], offset + i, state)
 
     return compiled(run)
 

@@ -92,7 +92,8 @@ class Stage:
 
     pool: which tensors are measured together.  Where it is not "tensor", ``pooled(measure, values)``, plain JSON values,
     is found once for all of them before the first is merged, and given to `measure` as ``measure.pooled``.
-    check: raises RecipeError for values that do not go together.
+    check: raises RecipeError for values that do not go together.  memory: the bytes that one parent's state may take, for a
+    tensor of so many entries.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Stage:
     pool: Callable[[Values], Literal["tensor", "layer", "model"]] = lambda _: "tensor"
     pooled: Callable[[Measure, Values], Any] | None = None
     check: Callable[[Values], None] | None = None
+    memory: Callable[[int], int] = lambda _: 0
     paper: str = ""
     revision: int = 1
 

@@ -40,10 +40,6 @@ def _variance(deltas: Sequence[float32]) -> float32:
     return squares / count
 
 
-def _score(deltas: Sequence[float32]) -> float32:
-    return _variance(deltas)
-
-
 def _energies(deltas: Any, threshold: float32) -> Any:
     """Each parent's squared delta, 0 where the entry is not selected."""
     selected = _variance(deltas) >= threshold
@@ -56,7 +52,7 @@ def _selection(measure: Measure, values: Mapping[str, Any]) -> Mapping[str, Any]
     share, ones = values["select_topk"], (1.0,) * measure.parents
     threshold = 0.0
     if share < 1:
-        (found,) = measure.ranked(lambda differing: [[int(count * share) for count in differing]], _score)
+        (found,) = measure.ranked(lambda differing: [[int(count * share) for count in differing]], _variance)
         threshold = float(found[0])
     energies = [total / max(1, measure.entries) for total in measure.sums(_energies, threshold)]
     total = sum(energies)

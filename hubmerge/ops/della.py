@@ -17,9 +17,12 @@ from hubmerge.ops.rescale import NormRescale, norm_factors
 
 __all__ = ["DELLA", "DellaParameters", "keep_by_rank"]
 
-State = tuple[np.uint64, np.float64, np.float64, np.float32]
+State = tuple[np.uint64, np.float64, np.float64, np.float32, np.ndarray[Any, np.dtype[np.uint8]], np.bool_]
 
 _UNIT = 2.0**32
+_LOWER, _NUMBER = np.uint64(0xFFFFFFFF), np.uint64(0x7FFFFFFF)
+MARKED = 1 << 27
+"""Entries of the largest tensor whose kept entries are marked, a bit each, so that they need not be ranked twice."""
 
 
 class DellaParameters(Parameters):
@@ -74,21 +77,29 @@ def _keep_sorted(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) ->
         order[i] = np.uint64(magnitudes[i]) << np.uint64(32) | np.uint64(i)
     order.sort()
     for rank in range(magnitudes.size):
-        i = np.int64(order[rank] & np.uint64(0xFFFFFFFF))
-        kept[i] = np.float64(draws[i]) < low + step * rank
+        place = np.int64(order[rank] & _LOWER)
+        kept[place] = np.float64(draws[place]) < low + step * rank
 
 
 @register_jitable  # type: ignore[untyped-decorator]
-def _count(bins: Any, magnitudes: Any, starts: Any, single: Any) -> None:
-    """Where each bin's entries start among all in ascending order, and which bins hold one value: 1, others 0."""
-    values = np.zeros(single.size, np.uint32)
+def _count(bins: Any, magnitudes: Any, cells: Any) -> None:
+    """Turn bins into ranks: each of `cells` becomes the rank of its bin's first entry, and in its upper half that of the last
+    one where the bin holds different values, else 0.
+
+    While it counts, a cell is the last value of its bin, a bit that tells of different ones, and the number of its entries.
+    """
     for i in range(bins.size):
-        b = bins[i]
-        single[b] &= np.int32((starts[b + 1] == 0) | (values[b] == magnitudes[i]))
-        values[b] = magnitudes[i]
-        starts[b + 1] += 1
-    for b in range(1, starts.size):
-        starts[b] += starts[b - 1]
+        cell = cells[bins[i]]
+        value = np.uint64(magnitudes[i]) << np.uint64(32)
+        other = np.uint64((cell & _NUMBER) != np.uint64(0)) & np.uint64((cell & ~_LOWER) != value)
+        cells[bins[i]] = value | (cell & _LOWER) + np.uint64(1) | other << np.uint64(31)
+    before = np.uint64(0)
+    for b in range(cells.size):
+        cell = cells[b]
+        mixed = cell >> np.uint64(31) & np.uint64(1)
+        last = before + (cell & _NUMBER) - np.uint64(1)
+        cells[b] = before | (last * mixed) << np.uint64(32)
+        before += cell & _NUMBER
 
 
 @register_jitable  # type: ignore[untyped-decorator]
@@ -105,18 +116,17 @@ def _keep_ranked(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) ->
         width += 1
     bins = np.empty(n, np.int32)
     _bins(magnitudes, width, bins)
-    starts, single = np.zeros((1 << width) + 2, np.int32), np.ones((1 << width) + 1, np.int32)
-    _count(bins, magnitudes, starts, single)
-    following = starts.copy()
+    cells = np.zeros((1 << width) + 1, np.uint64)
+    _count(bins, magnitudes, cells)
     doubtful, doubts = np.empty(n + 1, np.int32), 0
     for i in range(n):
-        b = bins[i]
-        draw = np.float64(draws[i])
-        keep = draw < low + step * following[b]
-        following[b] += single[b]
+        cell, draw = cells[bins[i]], np.float64(draws[i])
+        last = np.int64(cell >> np.uint64(32))
+        keep = draw < low + step * np.int64(cell & _LOWER)
         kept[i] = keep
+        cells[bins[i]] = cell + np.uint64(last == 0)
         doubtful[doubts] = i
-        doubts += np.int32(draw < low + step * (starts[b + 1] - 1)) & np.int32(not keep) & (np.int32(1) - single[b])
+        doubts += np.int32(draw < low + step * last) & np.int32(not keep)
     if doubts > 16 + n // 64:
         _keep_sorted(magnitudes, draws, low, step, kept)
         return
@@ -125,20 +135,11 @@ def _keep_ranked(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) ->
         kept[i] = np.float64(draws[i]) < low + step * _rank(magnitudes, i)
 
 
-def keep_by_rank(row: Any, index: int, state: tuple[np.uint64, np.float64, np.float64, float32]) -> None:
-    """Keep every entry with a probability that grows with its rank among the magnitudes of its row.
-
-    row: float32 deltas along the last dimension, changed in place (a tensor of one dimension is one row).  state: the key of the
-    parent's tensor, the probabilities of the smallest and the largest entry times 2^32, the factor of the kept ones.  From
-    density - epsilon for the smallest to density + epsilon for the largest the probability grows by equal steps; of equal
-    magnitudes the earlier one is the smaller; a row of one entry has density.  Differs from the paper, which divides a kept
-    entry by its own probability; here, as in mergekit, one factor keeps the tensor's L1 norm.  mergekit ranks tensors of more
-    than two dimensions along the second one.
-    """
-    key, low, high, factor = state
+@register_jitable  # type: ignore[untyped-decorator]
+def _draw(row: Any, index: Any, state: Any) -> Any:
+    """Which entries of a row are kept."""
+    key, low, high = state[0], state[1], state[2]
     n = row.size
-    if low >= _UNIT or n == 0:
-        return
     draws, magnitudes, kept = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(n, np.bool_)
     for i in range(n):
         draws[i] = uniform_bits(key, index + i)
@@ -147,8 +148,36 @@ def keep_by_rank(row: Any, index: int, state: tuple[np.uint64, np.float64, np.fl
         kept[0] = np.float64(draws[0]) < (low + high) / 2
     else:
         _keep_ranked(magnitudes, draws, low, (high - low) / (n - 1), kept)
+    return kept
+
+
+def keep_by_rank(row: Any, index: int, state: State) -> None:
+    """Keep every entry with a probability that grows with its rank among the magnitudes of its row.
+
+    row: float32 deltas along the last dimension, changed in place (a tensor of one dimension is one row).  state: the key of the
+    parent's tensor, the probabilities of the smallest and the largest entry times 2^32, the factor of the kept ones, a bit for
+    each entry of the tensor or none, and whether these tell already what is kept; else they are set.  From density - epsilon
+    for the smallest to density + epsilon for the largest the probability grows by equal steps; of equal magnitudes the earlier
+    one is the smaller; a row of one entry has density.  Differs from the paper, which divides a kept entry by its own
+    probability; here, as in mergekit, one factor keeps the tensor's L1 norm.  mergekit ranks tensors of more than two
+    dimensions along the second one.
+    """
+    factor, marks, told = state[3], state[4], state[5]
+    n = row.size
+    if state[1] >= _UNIT or n == 0:
+        return
+    if told:
+        for i in range(n):
+            place = index + i
+            row[i] *= factor * np.float32((marks[place >> 3] >> np.uint8(place & 7)) & np.uint8(1))
+        return
+    kept = _draw(row, index, state)
     for i in range(n):
         row[i] = row[i] * factor if kept[i] else float32(0)
+    if marks.size > 0:
+        for i in range(n):
+            place = index + i
+            marks[place >> 3] |= np.uint8(kept[i]) << np.uint8(place & 7)
 
 
 def _refuse_outside(values: Mapping[str, Any]) -> None:
@@ -162,16 +191,21 @@ def _refuse_outside(values: Mapping[str, Any]) -> None:
 
 
 def _state(measure: Measure, values: Mapping[str, Any]) -> Sequence[State]:
-    states = []
+    scaled = values["rescale"] == "l1" and min(values["density"]) < 1
+    states: list[State] = []
     for key, density, epsilon in zip(measure.keys, values["density"], values["epsilon"], strict=True):
         low, high = (
             (2 * _UNIT, 2 * _UNIT) if density >= 1 else ((density - epsilon) * _UNIT, (density + epsilon) * _UNIT)
         )
-        states.append((key, np.float64(low), np.float64(high), np.float32(1)))
-    if values["rescale"] == "none" or min(values["density"]) >= 1:
+        marks = np.zeros((measure.entries + 7) // 8 if scaled and measure.entries <= MARKED else 0, np.uint8)
+        states.append((key, np.float64(low), np.float64(high), np.float32(1), marks, np.bool_(False)))
+    if not scaled:
         return states
     factors = norm_factors(measure.kept(keep_by_rank, states, "row"))
-    return [(*state[:3], factor) for state, factor in zip(states, factors, strict=True)]
+    return [
+        (key, low, high, factor, marks, np.bool_(marks.size > 0))
+        for (key, low, high, _, marks, _), factor in zip(states, factors, strict=True)
+    ]
 
 
 DELLA = Stage(
@@ -182,5 +216,6 @@ DELLA = Stage(
     passes=lambda values: int(values["rescale"] == "l1" and min(values["density"]) < 1),
     per="row",
     check=_refuse_outside,
+    memory=lambda entries: entries // 8 + 1 if entries <= MARKED else 0,
     paper="Deep et al. 2024, DELLA-Merging, arXiv:2406.11617",
 )

@@ -55,8 +55,8 @@ def _scaled(measure: Measure, values: Mapping[str, Any], rule: Any, limits: Sequ
 
 
 def _magnitude_passes(values: Mapping[str, Any]) -> int:
-    ranked = values["trim_scope"] == "tensor" and min(values["density"]) < 1
-    return 2 * ranked + (values["rescale"] == "l1")
+    """Two for the thresholds, also where they are those of a pool, and one for the norms."""
+    return 2 * int(min(values["density"]) < 1) + int(values["rescale"] == "l1")
 
 
 MAGNITUDE = Stage(
@@ -109,6 +109,6 @@ BREADCRUMBS = Stage(
     BreadcrumbsParameters,
     keep_between,
     _breadcrumbs_state,
-    passes=lambda values: 2 * (min(values["density"]) < 1) + (values["rescale"] == "l1"),
+    passes=_magnitude_passes,
     paper="Davari and Belilovsky 2023, Model Breadcrumbs, arXiv:2312.06795",
 )
