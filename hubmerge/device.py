@@ -74,8 +74,8 @@ def brought(bits: npt.NDArray[Any], shape: Sequence[int], device: str) -> torch.
     if device.startswith("cuda"):
         # torch's allocator keeps pinned blocks for reuse, and gives none out again before its copy is done
         stored = torch.empty_like(stored, pin_memory=True).copy_(stored).to(device, non_blocking=True)
-        return stored.float().reshape(*shape)
-    return stored.to(device=device, dtype=torch.float32, copy=True).reshape(*shape)
+        return stored.float().reshape(tuple(shape))
+    return stored.to(device=device, dtype=torch.float32, copy=True).reshape(tuple(shape))
 
 
 def taken_back(merged: torch.Tensor, *, brief: bool) -> npt.NDArray[Any]:

@@ -76,6 +76,10 @@ def test_there_and_back_again_changes_no_bit(values: list[float], brief: bool) -
     assert np.array_equal(there_and_back, bits)
 
 
+def test_a_single_number_has_no_dimensions_there() -> None:
+    assert brought(np.ones(1, np.float32).view(np.uint32), (), "cpu").shape == ()
+
+
 def test_what_is_brought_is_a_copy() -> None:
     bits = np.ones(3, np.float32).view(np.uint32)
     brought(bits, (3,), "cpu").zero_()
