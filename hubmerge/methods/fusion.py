@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,8 @@ from numba.extending import register_jitable
 from numpy import float32, float64
 
 from hubmerge.method import Measure, Parameters, PerGroup, entrywise, merge_method
+from hubmerge.ops.exponential import exponential, logarithm
+from hubmerge.ops.sums import total_of
 
 __all__ = ["FusionParameters", "arcee_fusion", "fusion_threshold"]
 
@@ -21,26 +22,30 @@ class FusionParameters(Parameters):
     pass
 
 
+@register_jitable  # type: ignore[untyped-decorator]
+def _distribution(row: Any, out: Any) -> None:
+    """The softmax distribution of a row of float32 numbers, 1e-8 added to every probability, in float64."""
+    highest = row[0]
+    for value in row:
+        highest = max(highest, value)
+    for i in range(row.size):
+        out[i] = exponential(float64(row[i]) - float64(highest))
+    total = total_of(out)
+    for i in range(row.size):
+        out[i] = out[i] / total + _SMALLEST
+
+
 def _row_divergence(base: Any, parents: Any, line: Any) -> None:  # noqa: ARG001 - the base is the first parent
     """Fill ``line[0]`` with the divergence of a row of the other model from the base's row, in float64.
 
-    The Kullback-Leibler divergence sum(p log(p / q)) of their softmax distributions, 1e-8 added to every probability;
-    0 where rounding makes it negative.
+    The Kullback-Leibler divergence sum(p log(p / q)) of their distributions; 0 where rounding makes it negative.
     """
-    start, other = parents[0], parents[1]
-    highest, other_highest = start[0], other[0]
-    for i in range(start.size):
-        highest, other_highest = max(highest, start[i]), max(other_highest, other[i])
-    total = other_total = 0.0
-    for i in range(start.size):
-        total += math.exp(float64(start[i]) - float64(highest))
-        other_total += math.exp(float64(other[i]) - float64(other_highest))
-    divergence = 0.0
-    for i in range(start.size):
-        q = math.exp(float64(start[i]) - float64(highest)) / total + _SMALLEST
-        p = math.exp(float64(other[i]) - float64(other_highest)) / other_total + _SMALLEST
-        divergence += p * math.log(p / q)
-    line[0] = max(divergence, 0.0)
+    q, p = np.empty(parents.shape[1]), np.empty(parents.shape[1])
+    _distribution(np.ascontiguousarray(parents[0]), q)  # else the loops over it are not vectorised
+    _distribution(np.ascontiguousarray(parents[1]), p)
+    for i in range(p.size):
+        q[i] = p[i] * logarithm(p[i] / q[i])
+    line[0] = max(total_of(q), 0.0)
 
 
 @register_jitable  # type: ignore[untyped-decorator]

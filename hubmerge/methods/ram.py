@@ -82,7 +82,8 @@ def ram(deltas: Sequence[float32], epsilon: float32) -> float32:
     deltas: one float32 per parent.  Returns the mean of the deltas that are larger than `epsilon` in magnitude, 0 without
     any.
     """
-    return _sum_of_changes(deltas, epsilon) / max(_changed(deltas, epsilon), float32(1))
+    merged: float32 = _sum_of_changes(deltas, epsilon) / max(_changed(deltas, epsilon), float32(1))
+    return merged
 
 
 def unique_factors(alone: Sequence[float], together: Sequence[float], r: float, alpha: float) -> tuple[float, ...]:
@@ -111,6 +112,6 @@ def ramplus_tl(deltas: Sequence[float32], factors: Sequence[float32], epsilon: f
     magnitude, times its parent's factor where it is only one.
     """
     count = _changed(deltas, epsilon)
-    if count == float32(1):
-        return _sum_of_scaled(deltas, factors, epsilon)
-    return _sum_of_changes(deltas, epsilon) / max(count, float32(1))
+    alone: float32 = _sum_of_scaled(deltas, factors, epsilon)
+    together: float32 = _sum_of_changes(deltas, epsilon) / max(count, float32(1))
+    return alone if count == float32(1) else together

@@ -99,7 +99,8 @@ def multislerp(entries: Sequence[float32], coefficients: Sequence[float32]) -> f
     mergekit writes the same with a step in the tangent space at m, which is zero whatever the tensors.  Two parents whose
     directions cancel are added, sum(w x); more of them are refused.
     """
-    return weighted_sum(entries, coefficients)
+    merged: float32 = weighted_sum(entries, coefficients)
+    return merged
 
 
 class KarcherParameters(Parameters):
@@ -173,4 +174,5 @@ def karcher(weights: Sequence[float32], coefficients: Sequence[float32]) -> floa
     tensor, which is one flat vector of each parent: up to `max_iter` steps of gradient descent on the sphere, from the
     normalised mean of the directions.  All parents weigh the same.  Of opposite tensors the first gives the direction.
     """
-    return weighted_sum(weights, coefficients)
+    merged: float32 = weighted_sum(weights, coefficients)
+    return merged
