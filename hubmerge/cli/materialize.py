@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hubmerge.cli import output
+from hubmerge.cli.interrupts import interruptible
 from hubmerge.cli.output import Format, FormatOption, JsonOption
 from hubmerge.sizes import size_text
 
@@ -27,7 +28,8 @@ def materialize(
     """Merge a published recipe again, and compare every file with the digests that were published."""
     from hubmerge.materialization import materialize as write
 
-    manifest = write(repo, out, revision=revision, overwrite=overwrite)
+    with interruptible():
+        manifest = write(repo, out, revision=revision, overwrite=overwrite)
     size = size_text(sum(file.size for file in manifest.files.values()))
     output.emit(
         format,

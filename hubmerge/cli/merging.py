@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hubmerge.cli import output
+from hubmerge.cli.interrupts import interruptible
 from hubmerge.cli.output import Format, FormatOption, JsonOption
 from hubmerge.errors import PlanError, RecipeError
 from hubmerge.sizes import parse_size, size_text
 
 if TYPE_CHECKING:
     from hubmerge.assemble import Merged
+    from hubmerge.plan_types import Plan
     from hubmerge.recipe import Recipe
 
 __all__ = ["merge", "plan", "verify"]
@@ -129,26 +128,21 @@ def merge(
     compile_without_blas()
     if overwrite:
         _keep_safe(recipe, out)
-    planned = build_plan(_read(recipe), jobs=jobs, memory=memory, strict=strict)
-    for warning in planned.warnings:
-        output.note(f"warning: {warning}")
-    if device != "cpu" and planned.method.kind == "entrywise":
-        output.note(f"{planned.method.name} merges entry by entry, on the CPU: --device {device} is not used")
-    total = sum(planned.layout.sizes.values())
-    if planned.downloads:
-        output.note(f"to download: {size_text(planned.bytes_to_download)} in {len(planned.downloads)} files")
-        output.calm_downloads()
-    with _interruptible(), output.progress(f"merging {len(planned.steps)} tensors", total) as advance:
-        merged = merge_plan(
-            planned,
-            out,
-            fresh=fresh,
-            overwrite=overwrite,
-            digest=digest,
-            device=device,
-            progress=advance,
-            note=output.note,
-        )
+    with interruptible():
+        planned = build_plan(_read(recipe), jobs=jobs, memory=memory, strict=strict)
+        total = sum(planned.layout.sizes.values())
+        _tell(planned, device)
+        with output.progress(f"merging {len(planned.steps)} tensors", total) as advance:
+            merged = merge_plan(
+                planned,
+                out,
+                fresh=fresh,
+                overwrite=overwrite,
+                digest=digest,
+                device=device,
+                progress=advance,
+                note=output.note,
+            )
     manifest = merged.manifest
     seconds = time.perf_counter() - begun
 
@@ -166,31 +160,23 @@ def merge(
     output.emit(format, json, data=lambda: manifest.model_dump(mode="json"), table=table, quiet=lambda: [out])
 
 
+def _tell(planned: Plan, device: str) -> None:
+    """What a person should know before the work begins."""
+    for warning in planned.warnings:
+        output.note(f"warning: {warning}")
+    if device != "cpu" and planned.method.kind == "entrywise":
+        output.note(f"{planned.method.name} merges entry by entry, on the CPU: --device {device} is not used")
+    if planned.downloads:
+        output.note(f"to download: {size_text(planned.bytes_to_download)} in {len(planned.downloads)} files")
+        output.calm_downloads()
+
+
 def _how_written(merged: Merged) -> str:
     written = merged.written
     if written is None:
         return ""
     digests = f"digests: {written.digest_seconds:.1f} s after the last write" if written.digests else "no digests"
     return f"; {written.found_percent} % was found done; {digests}" if written.found else f"; {digests}"
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """End with one line and the exit code of the signal when the merge is ended by Ctrl-C or by SIGTERM."""
-    received = [signal.SIGINT]
-
-    def terminate(number: int, _frame: Any) -> None:
-        received.append(signal.Signals(number))
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except KeyboardInterrupt as interrupted:
-        output.note(str(interrupted) or "interrupted: nothing was left behind")
-        sys.exit(128 + received[-1])
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def verify(
