@@ -34,7 +34,7 @@ def _token_source(value: Any) -> Any:
     if not isinstance(value, Mapping) or "kind" not in value:
         return {"kind": "model_token", "model": read_reference(value)}
     kind = value["kind"]
-    if kind not in {"model_token", "zero"}:
+    if kind not in ("model_token", "zero"):  # a tuple, since what stands there may be a mapping
         raise ValueError(f"kind must be model_token or zero, got {shown(kind)}")
     known = {"kind", "model", "token", "token_id"} if kind == "model_token" else {"kind"}
     stated = {key: part for key, part in value.items() if part is not None}
