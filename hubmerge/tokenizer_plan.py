@@ -174,7 +174,7 @@ def _asked_for(recipe: Recipe, wish: TokenizerPart, models: Sequence[ParentModel
 def _lead(source: str, models: Sequence[ParentModel], donor: int, key: str) -> int:
     """The model whose tokenizer is the first of the merge, or all of it."""
     if source in {"base", "union"}:
-        holders = [i for i in (donor, *range(len(models))) if has_tokenizer(models[i])]
+        holders: list[int] = [i for i in (donor, *range(len(models))) if has_tokenizer(models[i])]
         if donor in holders or (source == "union" and holders):
             return holders[0]
         hint = "save a tokenizer with it, or name a model that has one"
