@@ -15,7 +15,7 @@ __all__ = ["LayerStack", "comes_before", "count_keys", "counted_stacks", "layer_
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _BEFORE = (
-    "embed", "wte", "wpe", "patch", "project_in", "feature_extractor", "feature_projection", "pre_layrnorm", "ln_pre", "conv1.",
+    "embed", "wte", "wpe", "shared.weight", "patch", "project_in", "feature_extractor", "feature_projection", "pre_layrnorm", "ln_pre", "conv1.",
     "conv2.",
 )  # fmt: skip
 _HEADS = ("embed_out",)

@@ -65,6 +65,13 @@ def test_a_head_with_numbered_parts_is_no_stack_of_layers() -> None:
     assert depths("head.0.weight") == 1.0
 
 
+@pytest.mark.parametrize(
+    "name", ["shared.weight", "model.encoder.conv1.weight", "vision_model.pre_layrnorm.weight", "h.wpe.weight"]
+)
+def test_what_leads_to_the_layers_comes_first_whatever_it_is_called(name: str) -> None:
+    assert LayerDepths([name, "a.layers.0.w", "a.layers.1.w"])(name) == 0.0
+
+
 def test_a_head_called_an_embedding_comes_last() -> None:
     assert LayerDepths(["gpt_neox.embed_in.weight", "embed_out.weight"])("embed_out.weight") == 1.0
 
