@@ -15,7 +15,7 @@ from typing import Any
 
 from hubmerge.errors import PlanError
 from hubmerge.sizes import size_text
-from zoo_index.catalog import default_catalog_path
+from zoo_index.cache_folder import cache_folder
 from zoo_index.hub import ModelSource, open_source
 from zoo_index.reference import ModelRef, PinnedRef
 from zoo_index.source import LocalFolder
@@ -94,7 +94,7 @@ def _converted(file: Path, pinned: PinnedRef) -> ConvertedGguf:
 def _place(key: tuple[object, ...]) -> Path:
     """The folder of a conversion."""
     digest = hashlib.sha256("\n".join(map(str, (_FORMAT, *key))).encode()).hexdigest()
-    return default_catalog_path().parent / "gguf" / digest[:32]
+    return cache_folder() / "gguf" / digest[:32]
 
 
 def _commit_key(name: str, commit: str) -> tuple[object, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from zoo_index.answers import MATCH_COLUMNS, RECORD_COLUMNS, Match, match_models, ranking
+from zoo_index.cache_folder import cache_folder
 from zoo_index.catalog_rows import CatalogRows, Entry, sketch_of
 from zoo_index.compat import Level
 from zoo_index.errors import CatalogError, ModelNotFoundError
@@ -27,9 +27,7 @@ __all__ = ["Catalog", "Entry", "default_catalog_path"]
 
 def default_catalog_path() -> Path:
     """``zoo.duckdb`` under ``HUBMERGE_CACHE``, else under ``hubmerge`` in the user's cache folder."""
-    cache = os.environ.get("HUBMERGE_CACHE")
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return (Path(cache).expanduser() if cache else user_cache / "hubmerge") / "zoo.duckdb"
+    return cache_folder() / "zoo.duckdb"
 
 
 class Catalog(CatalogRows):

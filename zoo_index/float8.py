@@ -2,7 +2,7 @@
 
 A weight is its float8 number times a scale, of the tensor, of its row or of its block (128 by 128 as a rule), which is a
 tensor of its own: ``X.weight_scale_inv`` (DeepSeek-V3's release and transformers' ``fp8``; in spite of its name it is
-multiplied) or ``X.weight_scale`` (compressed-tensors, FBGEMM).  Scales of activations and of the cache mean nothing to the
+multiplied) or ``X.weight_scale`` (compressed-tensors, FBGEMM, ModelOpt).  Scales of activations and of the cache mean nothing to the
 weights.
 """
 
@@ -40,6 +40,8 @@ def float8_scheme(quantisation: Mapping[str, Any]) -> Float8Scheme | None:
         fits = isinstance(block, list | tuple) and len(block) == 2 and all(isinstance(n, int) and n > 0 for n in block)
         return Float8Scheme((block[0], block[1])) if fits else None
     if method == "fbgemm_fp8":
+        return Float8Scheme()
+    if method == "modelopt" and quantisation.get("quant_algo") == "FP8":
         return Float8Scheme()
     if method == "compressed-tensors" and quantisation.get("format") in {"float-quantized", "naive-quantized"}:
         sparse = quantisation.get("sparsity_config")
