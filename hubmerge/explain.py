@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from hubmerge.explain_layers import layer_lines, layer_rows
+from hubmerge.explain_values import values_text
 from hubmerge.plan_types import Operand, Plan, Step
 from hubmerge.sizes import size_text
 
@@ -26,7 +26,7 @@ def plan_text(plan: Plan) -> str:
     """The plan as a page of text: parents, what happens to how many tensors, bytes, memory, files, warnings."""
     lines = [f"{plan.method.name}: {plan.method.summary}", "", "parents"]
     lines += [_parent_line(plan, i) for i in range(len(plan.parents))]
-    lines += [f"  all models: {_values_text(plan.recipe.parameters)}"] if plan.recipe.parameters else []
+    lines += [f"  all models: {values_text(plan.recipe.parameters)}"] if plan.recipe.parameters else []
     layers = layer_lines(plan)
     lines += ["", "layers", *layers] if layers else []
     lines += ["", "tensors"]
@@ -76,26 +76,8 @@ def _parent_line(plan: Plan, index: int) -> str:
     )
     roles += [f"its adapter changes {adapted} tensor{'s' * (adapted > 1)}"] if parent.reference.adapter else []
     pin = f" @ {parent.commit[:12]}" if parent.commit else ""
-    own = f"  {_values_text(parent.parameters)}" if parent.parameters else ""
+    own = f"  {values_text(parent.parameters)}" if parent.parameters else ""
     return f"  {parent.reference}{pin}  ({', '.join(roles)}){own}"
-
-
-def _values_text(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_value_text(value)}" for name, value in parameters.items())
-
-
-def _value_text(value: Any) -> str:
-    """A parameter as one would say it: ``0.5``, ``0.2 to 0.8``, ``1 in mlp; 0.3 elsewhere``."""
-    if isinstance(value, Mapping):
-        pattern = value.get("filter")
-        place = "elsewhere" if pattern in (None, "*") else f"in {pattern}"
-        return f"{_value_text(value.get('value'))} {place}"
-    if isinstance(value, list | tuple):
-        if any(isinstance(item, Mapping) for item in value):
-            rows = [item if isinstance(item, Mapping) else {"value": item} for item in value]
-            return "; ".join(map(_value_text, rows))
-        return " to ".join(map(_value_text, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _groups(plan: Plan) -> dict[tuple[str, str], list[Step]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from hubmerge.explain_values import values_text
 from hubmerge.plan_types import Plan
-from hubmerge.sections import Section
+from hubmerge.sections import Section, Source
 
 __all__ = ["layer_lines", "layer_rows"]
 
@@ -46,15 +48,15 @@ def layer_lines(plan: Plan) -> list[str]:
     """The rows as lines, and whose tensors stand before and after the layers."""
     lines: list[str] = []
     rows = layer_rows(plan)
-    for i, row in enumerate(rows):
-        sources = [(str(plan.parents[source["parent"]].reference), source["layers"]) for source in row["sources"]]
+    for i, (row, section) in enumerate(zip(rows, plan.recipe.sections, strict=False)):
+        own = f"; {values_text(section.parameters)}" if section.parameters else ""
         if row["module"] and (not i or rows[i - 1]["module"] != row["module"]):
             lines.append(f"  module {row['module']}")
         if row["layers"] is None:
-            lines.append(f"  all of it: {', '.join(name for name, _ in sources)}")
+            lines.append(f"  all of it: {_names(plan, row)}{own}")
             continue
-        told = ", ".join(f"{_span(layers)} of {name}" for name, layers in sources)
-        lines.append(f"  {_span(row['layers']):>7}  {told}")
+        told = ", ".join(_source(plan, source) for source in section.sources)
+        lines.append(f"  {_span(row['layers']):>7}  {told}{own}")
         last = i + 1 == len(rows) or rows[i + 1]["module"] != row["module"]
         if last:
             first = next(r for r in rows if r["module"] == row["module"])
@@ -62,10 +64,17 @@ def layer_lines(plan: Plan) -> list[str]:
     return lines
 
 
+def _source(plan: Plan, source: Source) -> str:
+    """``0-3 of org/model``, with its parameters where the model's line among the parents does not have them."""
+    told = any(parent.reference == source.model and parent.parameters for parent in plan.parents)
+    own = f" ({values_text(source.parameters)})" if source.parameters and not told else ""
+    return f"{_span(source.layers or (0, 0))} of {source.model}{own}"
+
+
 def _names(plan: Plan, row: dict[str, Any]) -> str:
     return ", ".join(str(plan.parents[source["parent"]].reference) for source in row["sources"])
 
 
-def _span(layers: list[int]) -> str:
+def _span(layers: Sequence[int]) -> str:
     first, last = layers[0], layers[1] - 1
     return str(first) if first == last else f"{first}-{last}"

@@ -174,12 +174,12 @@ def _open_all(references: Sequence[ModelRef], pins: Mapping[str, str]) -> list[P
 
 def _planned(recipe: Recipe, model: ParentModel) -> PlannedParent:
     """An input as the plan keeps it; its parameters are told where it stands in the recipe once."""
-    own = [parameters for reference, parameters in recipe.own_parameters if reference == model.reference]
+    own = [s.parameters for part in recipe.sections for s in part.sources if s.model == model.reference]
     of_slices = {section.base for section in recipe.sections}
     merged = {m for s in recipe.sections for m in s.parents(recipe.method) if m != s.base}
     is_base = model.reference == recipe.base_model or model.reference in of_slices - merged
     role: Literal["base", "parent"] = "base" if is_base else "parent"
-    parameters = own[0] if own and all(other == own[0] for other in own) else {}
+    parameters = dict(own[0]) if own and all(other == own[0] for other in own) else {}
     return PlannedParent(model.reference, role, model.commit, model.adapter_commit, model.headers, parameters)
 
 

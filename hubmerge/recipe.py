@@ -110,14 +110,6 @@ class Recipe(Part):
         return (*self.slices, *(part for module in self.modules.values() for part in module.slices))
 
     @property
-    def own_parameters(self) -> tuple[tuple[ModelRef, dict[str, Any]], ...]:
-        """The parameters that stand beside a model, as written, for every place where one is listed."""
-        models = (*self.models, *(entry for module in self.modules.values() for entry in module.models))
-        sources = (source for part in self._every_slice for source in part.sources)
-        rows = [(entry.model, entry.parameters) for entry in models]
-        return (*rows, *((source.model, source.parameters) for source in sources))
-
-    @property
     def warnings(self) -> tuple[str, ...]:
         """Everything the recipe says that is not used, though it might have been meant to be."""
         found = [

@@ -20,11 +20,14 @@ __all__ = ["ReadSections", "Section", "Source", "forms_of", "read_sections"]
 
 @dataclass(frozen=True)
 class Source:
-    """One input of a section.  layers: the first and the one after the last, None for all; where: its place in the recipe."""
+    """One input of a section.  layers: the first and the one after the last, None for all; where: its place in the recipe;
+    parameters: what stands beside it, as written.
+    """
 
     model: ModelRef
     layers: tuple[int, int] | None
     where: str
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Section:
     """Layers that follow one another in the output and are merged from the same sources.
 
     module: the part of the model they belong to, "" for a recipe without modules.  where: its place in the recipe.
-    base: the base model here, which may be in no source.  scopes: the parameters.
+    base: the base model here, which may be in no source.  scopes: the parameters.  parameters: those of the slice and of
+    the module, as written.
     """
 
     module: str
@@ -40,6 +44,7 @@ class Section:
     sources: tuple[Source, ...]
     base: ModelRef | None
     scopes: ParameterScopes
+    parameters: Mapping[str, Any]
 
     @property
     def whole(self) -> bool:
@@ -118,14 +123,14 @@ def read_sections(method: MergeMethod, recipe: Any) -> ReadSections:
         sources, scopes = [], []
         for i, raw in enumerate(raw_sources):
             model, where = _get(raw, "model"), f"{place}[{i}]"
-            sources.append(Source(model, _get(raw, "layer_range"), where))
+            sources.append(Source(model, _get(raw, "layer_range"), where, _parameters(raw)))
             scopes.append((model, reader.read(_parameters(raw), f"{where}.parameters", of_one=True)))
         raw_shared = [*(raw for raw, _ in raw_scopes), _parameters(recipe)]
         last.require([_parameters(raw) for raw in raw_sources], raw_shared)
+        read = ParameterScopes(tuple(scopes), shared)
+        own = {name: value for raw, _ in reversed(raw_scopes) for name, value in raw.items()}
         where = place.removesuffix(".sources")
-        sections.append(
-            Section(module, where, tuple(sources), own_base or base, ParameterScopes(tuple(scopes), shared))
-        )
+        sections.append(Section(module, where, tuple(sources), own_base or base, read, own))
     return ReadSections(
         tuple(sections),
         (*reader.faults, *last.faults),

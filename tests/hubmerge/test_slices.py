@@ -179,6 +179,18 @@ def test_the_plan_says_which_layers_come_from_where_and_which_are_in_no_slice() 
     assert build_plan(recipe("linear", ["./a", "./c"])).to_dict()["layers"] == []
 
 
+def test_the_plan_says_the_parameters_of_each_slice_and_of_a_source_that_has_others_elsewhere() -> None:
+    first = {"sources": [source("a", 0, 2, scale=2)], "parameters": {"scale": [1, 2]}}
+    plan = build_plan(sliced("passthrough", first, [source("a", 2, 4, scale=[0.5, 1])], [source("b", 0, 1, scale=3)]))
+    lines = str(plan).splitlines()
+    assert [line for line in lines if " of ./" in line and "slice" not in line] == [
+        "      0-1  0-1 of ./a (scale 2); scale 1 to 2",
+        "      2-3  2-3 of ./a (scale 0.5 to 1)",
+        "        4  0 of ./b",
+    ]
+    assert "  ./b  (parent)  scale 3" in lines
+
+
 ROWS = st.sampled_from([0.5, 1, 2, [1, 3], [2, 1, 4]])
 
 
