@@ -100,7 +100,7 @@ def write_weights(
 
 
 def identity_of(plan: Plan, samples: tuple[str, ...], device: str) -> dict[str, Any]:
-    """What the bytes of a piece depend on beside the plan's own data, as JSON; the plan's hash has the layout and the method's revision in it."""
+    """What the bytes of a piece depend on, as JSON; the plan's hash has the layout and the method's revision in it."""
     versions = {"hubmerge": __version__, **versions_of(plan)}
     return {"plan": plan.hash, "samples": list(samples), "versions": versions, "device": device}
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from zoo import contents, names, random_values, read_model, recipe, write_model
 
-from hubmerge import assemble, build_plan, execute, merge
+from hubmerge import assemble, build_plan, execute, merge, weights
 from hubmerge.assemble import merge_plan
 from hubmerge.io import journal, reader, writer
 from hubmerge.io.journal import JOURNAL_NAME, Piece, read_journal
@@ -146,6 +146,28 @@ def test_a_merge_killed_again_and_again_gets_on_every_time(plan: Plan, tmp_path:
         found.append(len(read_journal(path).pieces))
     assert kills > 5
     assert found == sorted(found)
+    merge_plan(plan, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+@pytest.mark.parametrize("method", ["dare_ties", "ties"])
+def test_random_numbers_and_what_was_measured_of_all_tensors_are_the_same_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    folders = [
+        write_model(tmp_path / name, {k: v * s for k, v in TENSORS.items()})
+        for name, s in (("a", 1), ("b", -2), ("base", 0.5))
+    ]
+    rest = {"trim_scope": "model"} if method == "ties" else {}
+    plan = build_plan(recipe(method, folders[:2], base=folders[2], density=0.4, **rest))
+    merge_plan(plan, tmp_path / "clean")
+
+    def merging() -> None:
+        writer.OutputFolder.write = after(8, writer.OutputFolder.write)  # type: ignore[method-assign]
+        merge_plan(plan, tmp_path / "out")
+
+    killed(merging)
+    monkeypatch.setattr(weights, "pooled_states", lambda *_: pytest.fail("what was measured is in the journal"))
     merge_plan(plan, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "clean")
 
