@@ -71,6 +71,7 @@ def _facts(name: str) -> dict[str, Any]:
         "kind": method.kind,
         "base": "optional" if method.base in {"none", "optional"} else "required",
         "parents": [fewest, most],
+        "sparsify": None if method.before is None else method.before.name,
         "parameters": parameters,
         "explanation": method.explanation,
         "paper": method.paper,
@@ -90,6 +91,10 @@ def _print_method(facts: dict[str, Any]) -> None:
         ],
     )
     output.say()
+    if facts["sparsify"]:
+        output.say(
+            f"a preset: sparsify: {facts['sparsify']} is its stage; in a recipe any stage goes before any rule on deltas"
+        )
     output.say(f"paper: {facts['paper']}")
 
 

@@ -118,7 +118,7 @@ def _keep_ranked(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) ->
     _bins(magnitudes, width, bins)
     cells = np.zeros((1 << width) + 1, np.uint64)
     _count(bins, magnitudes, cells)
-    doubtful, doubts = np.empty(n + 1, np.int32), 0
+    doubtful, doubts = np.empty(n + 1, np.int32), np.int64(0)
     for i in range(n):
         cell, draw = cells[bins[i]], np.float64(draws[i])
         last = np.int64(cell >> np.uint64(32))
@@ -126,7 +126,8 @@ def _keep_ranked(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) ->
         kept[i] = keep
         cells[bins[i]] = cell + np.uint64(last == 0)
         doubtful[doubts] = i
-        doubts += np.int32(draw < low + step * last) & np.int32(not keep)
+        doubtful[doubts] = i
+        doubts += np.int64(draw < low + step * last) & np.int64(not keep)
     if doubts > 16 + n // 64:
         _keep_sorted(magnitudes, draws, low, step, kept)
         return

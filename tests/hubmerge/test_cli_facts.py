@@ -16,11 +16,19 @@ def test_methods_lists_every_method_with_its_parameters(capsys: pytest.CaptureFi
     assert hubmerge("methods", "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert tuple(rows) == method_names()
-    assert {name: row["base"] for name, row in rows.items()} == {
-        "iso_c": "required", "linear": "optional", "passthrough": "optional", "slerp": "required",
-        "task_arithmetic": "required", "ties": "required",
+    bases = {"required": "required", "start": "required", "optional": "optional", "none": "optional"}
+    assert {name: row["base"] for name, row in rows.items()} == {name: bases[get_method(name).base] for name in rows}
+    assert {name: row["sparsify"] for name, row in rows.items() if row["sparsify"]} == {
+        "ties": "magnitude", "dare_linear": "random", "dare_ties": "random", "della": "della", "della_linear": "della",
+        "breadcrumbs": "breadcrumbs", "breadcrumbs_ties": "breadcrumbs",
     }  # fmt: skip
-    assert [p["name"] for p in rows["ties"]["parameters"]] == ["weight", "density", "lambda", "normalize"]
+    assert [p["name"] for p in rows["dare_linear"]["parameters"]] == [
+        "weight",
+        "lambda",
+        "normalize",
+        "density",
+        "rescale",
+    ]
     assert hubmerge("methods", "--format", "quiet") == 0
     assert capsys.readouterr().out.split() == list(method_names())
 
@@ -36,6 +44,7 @@ def test_a_method_is_explained_with_formula_parameters_and_paper(name: str, caps
         assert info.description
         assert info.description in out
     assert out.splitlines()[-1] == f"paper: {method.paper}"
+    assert ("a preset: sparsify:" in out) == (method.before is not None)
 
 
 def test_a_method_nobody_knows_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,3 +85,14 @@ def test_random_tensors_agree_with_the_definition_in_float64(parents: int, norma
         "task_arithmetic", values, base=base, own=weighted(*weight), normalize=normalize, lambda_=0.7
     )
     np.testing.assert_allclose(merged, reference(base, values, weight, 0.7, normalize), rtol=1e-6, atol=1e-6)
+
+
+def test_lambda_may_be_another_one_in_every_layer_and_part() -> None:
+    names = [f"model.layers.{i}.{part}.weight" for i in range(3) for part in ("attn", "mlp")]
+    base = {name: np.zeros(2, "float32") for name in names}
+    parent = {name: np.ones(2, "float32") for name in names}
+    merged = merge_tensors("task_arithmetic", [parent], base=base, lambda_=[0, 1])
+    assert [merged[name].tolist() for name in names] == [[v, v] for v in (0, 0, 0.5, 0.5, 1, 1)]
+    by_part = [{"filter": "mlp", "value": [0, 2]}, {"filter": "layers.1.", "value": -1}, {"value": 3}]
+    merged = merge_tensors("task_arithmetic", [parent], base=base, lambda_=by_part)
+    assert [merged[name].tolist() for name in names] == [[v, v] for v in (3, 0, -1, 1, 3, 2)]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from zoo import bfloat16, merge_entries, merge_tensors, numbers, random_values, recipe, write_model
 
-from hubmerge import RecipeError, build_plan, merge
-from hubmerge.execute import execute
+from hubmerge import RecipeError, VerifyError, build_plan, merge, verify_merge
 from hubmerge.io.reader import InputFiles
 from hubmerge.prologue import pooled_states
+from hubmerge.published import check_weights
 
 NAMES = ("model.layers.0.w", "model.layers.0.b", "model.layers.1.w", "embed")
 SHAPES = {"model.layers.0.w": (8, 6), "model.layers.0.b": (6,), "model.layers.1.w": (5, 7), "embed": (9, 4)}
@@ -111,17 +111,35 @@ def pooled_recipe(place: Path, **parameters: object) -> dict[str, object]:
     return recipe("ties", parents, base=base, density=0.4, trim_scope="model", **parameters)
 
 
-def test_a_model_scope_gives_the_same_bytes_on_any_number_of_threads_and_when_it_is_loaded(tmp_path: Path) -> None:
+def test_a_model_scope_gives_the_same_bytes_on_any_number_of_threads_and_derived_again(tmp_path: Path) -> None:
     plan = build_plan(pooled_recipe(tmp_path))
     with InputFiles(plan.parents) as files:
         one, three = (pooled_states(plan, files, jobs) for jobs in (1, 3))
     assert one == three
     assert list(one) == ["model"]
-    found: dict[str, np.ndarray] = {}
-    execute(plan, lambda step, first, entries: found.__setitem__(f"{step.output.name} {first}", entries.copy()))
     merge(pooled_recipe(tmp_path), tmp_path / "one", jobs=1)
     merge(pooled_recipe(tmp_path), tmp_path / "three", jobs=3)
     assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "three/model.safetensors").read_bytes()
+    assert verify_merge(tmp_path / "three", reload=False).level == "exact"
+
+
+@pytest.mark.parametrize("method", ["ties", "dare_ties"])
+def test_weights_made_again_for_a_published_recipe_are_those_of_the_merge(tmp_path: Path, method: str) -> None:
+    given = {**pooled_recipe(tmp_path), "merge_method": method, "seed": 7}
+    given["parameters"] = {"density": 0.4} | ({"trim_scope": "layer"} if method == "ties" else {})
+    manifest = merge(given, tmp_path / "out")
+    check_weights(build_plan(given), manifest, "here")
+    with pytest.raises(VerifyError):
+        check_weights(build_plan({**given, "parameters": {"density": 0.3}}), manifest, "here")
+
+
+def test_another_seed_drops_other_entries(tmp_path: Path) -> None:
+    given = {**pooled_recipe(tmp_path), "merge_method": "dare_ties", "parameters": {"density": 0.4}}
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        merge({**given, "seed": seed}, tmp_path / name)
+    one, again, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "again", "other"))
+    assert one == again
+    assert one != other
 
 
 def test_tensors_that_are_trimmed_together_need_one_density(tmp_path: Path) -> None:
