@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,21 @@ def test_a_partly_sparse_model_has_numbers_where_it_is_told_and_zeros_elsewhere(
     assert np.count_nonzero(norm) > 60
     assert not head.any()
     assert not entries[: -64 - 300 * 64].any()
+
+
+def test_the_documentation_is_written_from_the_json(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "benchmarks" / "engine" / "results"
+    floor.main(["--size", "toy", "--pairs", "1", "--models", str(cache), "--results", str(results)])
+    generate = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "generate.py"))
+    tables = generate["benchmark_tables"]
+    monkeypatch.setitem(tables.__globals__, "ROOT", tmp_path)
+    text = tables()
+    content = json.loads((results / "floor.json").read_text())
+    assert text.startswith("## The floor: every input read once and one output written, without arithmetic\n\n")
+    assert "| inputs | wall s | CPU s |\n| --- | --- | --- |\n| 2 | " in text
+    assert f"`python -m benchmarks.engine.floor`, {content['date']}, commit {content['commit']}: " in text
 
 
 def _entries(folder: Path) -> np.ndarray:
