@@ -42,7 +42,8 @@ class _Merging:
     faults: list[HubmergeError]
 
     def index(self, source: TokenSource, where: str) -> int | None:
-        found = next((i for i, model in enumerate(self.models) if model.reference == source.model), None)
+        named = [source.model in {model.reference, model.reference.model} for model in self.models]
+        found = named.index(True) if any(named) else None
         if found is None:
             hint = "name one of " + ", ".join(str(model.reference) for model in self.models)
             self.faults.append(PlanError(f"{source.model} is none of the models", where=where, hint=hint))

@@ -73,7 +73,7 @@ def plan_models(
     steps = tuple(Step(placed[d.name], d.action, d.operands, d.base, d.values) for d in drafts)
     refuse_unlike(steps, method)
     carried, left = _carried(models, donor, tokenizer)
-    downloads = tuple(_downloads(models, carried))
+    downloads = tuple(_downloads(models, steps, carried))
     warnings = [*warnings_of(recipe, models, placement, drafts, donor), *tokenizer.warnings]
     if strict and warnings:
         hint = "mend it, or leave out --strict"
@@ -84,7 +84,7 @@ def plan_models(
         parents=tuple(_planned(recipe, model) for model in models),
         steps=steps,
         layout=layout,
-        config=tokenizer.config(_config(models, placement, donor, _main_dtype(drafts)), models),
+        config=tokenizer.config(_config(models, placement, donor, _main_dtype(drafts)), models, donor),
         config_donor=donor,
         tokenizer_donor=tokenizer.donor,
         carried=carried,
@@ -119,14 +119,18 @@ def _carried(
     return tuple(sorted(files, key=lambda file: file.name)), left
 
 
-def _downloads(models: Sequence[ParentModel], carried: Sequence[CarriedFile]) -> Iterator[Download]:
-    """Every file the merge reads that is not on this disk yet."""
+def _downloads(
+    models: Sequence[ParentModel], steps: Sequence[Step], carried: Sequence[CarriedFile]
+) -> Iterator[Download]:
+    """Every file the merge reads that is not on this disk yet; shards of which no slice takes a tensor stay where they are."""
+    needed = {(parent, in_adapter, meta.file) for step in steps for parent, meta, in_adapter in step.stored}
     for i, model in enumerate(models):
-        names = [*model.table.files, *(file.name for file in carried if file.parent == i)]
-        for name, size in model.source.missing(names).items():
+        weights = [name for name in model.table.files if (i, False, name) in needed]
+        for name, size in model.source.missing([*weights, *(f.name for f in carried if f.parent == i)]).items():
             yield Download(i, name, size)
         if model.adapter_source and model.adapter_table:
-            for name, size in model.adapter_source.missing(model.adapter_table.files).items():
+            names = [name for name in model.adapter_table.files if (i, True, name) in needed]
+            for name, size in model.adapter_source.missing(names).items():
                 yield Download(i, name, size, in_adapter=True)
 
 

@@ -50,19 +50,27 @@ class TokenizerPlan:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def config(self, config: Mapping[str, Any], models: Sequence[ParentModel]) -> Mapping[str, Any]:
-        """The config donor's config with the size of the vocabulary and, where its ids have other meanings, with theirs."""
+    def config(self, config: Mapping[str, Any], models: Sequence[ParentModel], donor: int) -> Mapping[str, Any]:
+        """The config of model `donor` with the size of the vocabulary and, where its ids have other meanings, with theirs.
+
+        Parts of the config that are about the same vocabulary (text_config and its like) are written anew as well.
+        """
         if self.rows is None or self.donor is None:
             return config
         source = models[self.donor].config if self.other_ids else config
         merged = _with_ids(config, source)
-        size = self.rows.rows
-        text = merged.get("text_config")
-        if isinstance(text, Mapping) and "vocab_size" in text:
-            inner = source.get("text_config") if isinstance(source.get("text_config"), Mapping) else source
-            merged["text_config"] = {**_with_ids(text, inner if self.other_ids and inner else text), "vocab_size": size}
-            return {**merged, "vocab_size": size} if "vocab_size" in merged else merged
-        return {**merged, "vocab_size": size}
+        size, before = self.rows.rows, self.rows.tensors[donor].rows
+        inner = False
+        for key, part in merged.items():
+            if (
+                isinstance(part, Mapping)
+                and "vocab_size" in part
+                and (key == "text_config" or part["vocab_size"] == before)
+            ):
+                theirs = source.get(key)
+                merged[key] = {**_with_ids(part, theirs if isinstance(theirs, Mapping) else part), "vocab_size": size}
+                inner = True
+        return merged if inner and "vocab_size" not in merged else {**merged, "vocab_size": size}
 
 
 def _with_ids(config: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
