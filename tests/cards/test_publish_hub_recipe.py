@@ -125,6 +125,32 @@ def test_weights_that_come_out_otherwise_are_refused_and_nothing_is_left(ada, ou
     assert not (tmp_path / "dense").exists()
 
 
+def test_a_recipe_of_a_merge_without_digests_is_published_with_them(ada, out):
+    recorded = read_manifest(out)
+    files = {**recorded.model_dump(mode="json")["files"], WEIGHTS: {"size": recorded.files[WEIGHTS].size}}
+    (out / "hubmerge.json").write_text(json.dumps({**recorded.model_dump(mode="json"), "files": files}))
+    assert read_manifest(out).undigested == (WEIGHTS,)
+    publish(out, "ada/zoo", as_="recipe")
+    assert (
+        json.loads(ada.content("ada/zoo", "hubmerge.json"))["files"][WEIGHTS]["sha256"]
+        == recorded.files[WEIGHTS].sha256
+    )
+
+
+def test_a_recipe_whose_manifest_has_no_digest_of_the_weights_is_refused(ada, out, tmp_path):
+    publish(out, "ada/zoo", as_="recipe")
+    _with_manifest(ada, lambda value: value["files"][WEIGHTS].update(sha256=None))
+    commit = ada.repository("ada/zoo").head.id
+    for use in (AutoMergedModel.from_pretrained, lambda name: materialize(name, tmp_path / "dense")):
+        with pytest.raises(VerifyError) as caught:
+            use("ada/zoo")
+        assert str(caught.value) == (
+            f"its manifest records no sha256 of {WEIGHTS} · ada/zoo@{commit} · "
+            "it was merged with --no-digest; `hubmerge publish` adds the digests"
+        )
+    assert not (tmp_path / "dense").exists()
+
+
 @pytest.mark.parametrize("linked", [False, True])
 def test_an_older_folder_stays_when_its_replacement_comes_out_otherwise(ada, out, tmp_path, linked):
     publish(out, "ada/zoo", as_="recipe")
