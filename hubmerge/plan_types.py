@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -122,6 +122,17 @@ class Step:
         """Every tensor that is read: the inputs, and what fills rows that they lack."""
         fills = (fill.operand for operand in self.inputs if operand.rows for fill in operand.rows.fills)
         return (*self.inputs, *fills)
+
+    @property
+    def stored(self) -> Iterator[tuple[int, TensorMeta, bool]]:
+        """What is read from disk for that, scales and adapters' factors too: parent, tensor, whether the adapter has it."""
+        for operand in self.read:
+            yield operand.parent, operand.tensor, operand.in_adapter
+            if operand.tensor.scale is not None:
+                yield operand.parent, operand.tensor.scale.tensor, operand.in_adapter
+            if operand.low_rank is not None:
+                yield operand.parent, operand.low_rank.a, True
+                yield operand.parent, operand.low_rank.b, True
 
 
 @dataclass(frozen=True, slots=True)

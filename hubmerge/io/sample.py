@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from hubmerge.io.reader import InputFiles
 from hubmerge.plan_types import Plan
-from zoo_index.tensors import TensorMeta
 
 __all__ = ["sample_digests"]
 
@@ -23,7 +22,7 @@ def sample_digests(plan: Plan, files: InputFiles) -> tuple[str, ...]:
     """
     digests = [hashlib.sha256() for _ in plan.parents]
     sampled = set()
-    for parent, meta, in_adapter in _tensors_read(plan):
+    for parent, meta, in_adapter in (row for step in plan.steps for row in step.stored):
         if (plan.parents[parent].adapter_commit if in_adapter else plan.parents[parent].commit) is not None:
             continue
         sampled.add(parent)
@@ -32,17 +31,6 @@ def sample_digests(plan: Plan, files: InputFiles) -> tuple[str, ...]:
             files.read_into(memoryview(buffer), parent, meta, start, in_adapter)
             digests[parent].update(buffer)
     return tuple(digest.hexdigest() if i in sampled else "" for i, digest in enumerate(digests))
-
-
-def _tensors_read(plan: Plan) -> Iterator[tuple[int, TensorMeta, bool]]:
-    for step in plan.steps:
-        for operand in step.read:
-            yield operand.parent, operand.tensor, operand.in_adapter
-            if operand.tensor.scale is not None:
-                yield operand.parent, operand.tensor.scale.tensor, operand.in_adapter
-            if operand.low_rank is not None:
-                yield operand.parent, operand.low_rank.a, True
-                yield operand.parent, operand.low_rank.b, True
 
 
 def _places(size: int) -> Iterator[tuple[int, int]]:

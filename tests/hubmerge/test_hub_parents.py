@@ -83,6 +83,24 @@ def test_only_what_is_needed_is_fetched_and_only_once(models: dict[str, Path], h
     assert len(hub.log) == 2 + 2, "one question for each parent and run"
 
 
+def test_shards_of_which_no_slice_takes_a_tensor_are_not_fetched(hub: HubServer, tmp_path: Path) -> None:
+    names = ["model.embed.weight", *(f"model.layers.{i}.up.weight" for i in range(3)), "model.norm.weight"]
+    rows = {name: random_values((8, 8), i) for i, name in enumerate(names)}
+    config = {"model_type": "llama", "num_hidden_layers": 3, "tie_word_embeddings": False}
+    shards = [names[:2], names[2:3], names[3:]]
+    hub.add("ada/cut", write_model(tmp_path / "cut", rows, config=config, shards=shards))
+    slices = [
+        {"sources": [{"model": "ada/cut", "layer_range": [0, 1]}]},
+        {"sources": [{"model": "ada/cut", "layer_range": [2, 3]}]},
+    ]
+    recipe = {"merge_method": "passthrough", "slices": slices}
+    assert [file.name[6:11] for file in build_plan(recipe).downloads] == ["00001", "00003"]
+    merge(recipe, tmp_path / "out")
+    out = read_model(tmp_path / "out")
+    assert np.array_equal(out["model.layers.1.up.weight"], rows["model.layers.2.up.weight"])
+    assert verify_merge(tmp_path / "out", reload=False).level == "exact"
+
+
 def test_a_merge_is_verified_against_the_commits_it_was_made_from(
     models: dict[str, Path], hub: HubServer, tmp_path: Path
 ) -> None:
