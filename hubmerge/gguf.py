@@ -139,9 +139,9 @@ def _convert(file: Path, folder: Path, where: str) -> None:
 
 def _notes(reference: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
     file = facts["file"]
-    kinds = [f"{row['tensors']} tensors in {row['type']} ({row['bits']:g} bits per weight)" for row in facts["types"]]
+    kinds = [f"{row['tensors']} in {row['type']} ({row['bits']:g} bits per weight)" for row in facts["types"]]
     rounded = any(row["bits"] < 16 for row in facts["types"])
-    text = f"{reference}: {file} is converted to {size_text(facts['bytes'])} of safetensors: {', '.join(kinds)}"
+    text = f"{reference}: {file} is converted to {size_text(facts['bytes'])} of safetensors; its tensors: {', '.join(kinds)}"
     notes = [text + ("; the merge starts from rounded weights" if rounded else "")]
     if facts["left"]:
         notes.append(f"{reference}: {', '.join(facts['left'])} of {file} have no place in the model of transformers")

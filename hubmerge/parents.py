@@ -129,12 +129,10 @@ def _float8_notes(reference: ModelRef, table: TensorTable, left: tuple[str, ...]
     small = [meta for meta in table.values() if meta.dtype in FLOAT8]
     if not small:
         return ()
-    text = (
-        f"{reference}: {len(small)} tensors are stored in float8, which keeps 2 or 3 bits of a number after the first"
-    )
+    text = f"{reference}: tensors in float8, which keeps 2 or 3 bits of a number after the first: {len(small)}"
     scaled = sum(meta.scale is not None for meta in small)
     if scaled:
-        text += f"; {scaled} are multiplied by their scales when they are read, and {len(left)} scales are not written"
+        text += f"; multiplied by their scales when they are read: {scaled}; scales that are not written: {len(left)}"
     return (text,)
 
 

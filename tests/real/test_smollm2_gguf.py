@@ -38,7 +38,7 @@ def test_a_gguf_file_is_a_parent_with_the_numbers_of_transformers(
     recipe = {"merge_method": "linear", "models": [{"model": str(folder)}, {"model": str(full)}]}  # x + x is exact
     plan = hubmerge.build_plan(recipe)
     told = next(note for note in plan.warnings if "GGUF" in note or "gguf" in note)
-    assert "210 tensors in Q4_1 (5 bits per weight), 61 tensors in F32 (32 bits per weight), 1 tensors in Q8_0" in told
+    assert "210 in Q4_1 (5 bits per weight), 61 in F32 (32 bits per weight), 1 in Q8_0 (8.5 bits per weight)" in told
     assert told.endswith("the merge starts from rounded weights")
 
     hubmerge.merge(recipe, tmp_path / "out")
