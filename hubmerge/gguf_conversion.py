@@ -106,7 +106,14 @@ def _write_tensors(reader: Any, parsed: dict[str, Any], model: Any, folder: Path
     if layout.index is not None:
         (folder / "model.safetensors.index.json").write_text(layout.index)
     for meta in layout.tensors:
-        _write(folder, meta, _numbers(known[meta.name], meta.name, processor, places))
+        numbers = _numbers(known[meta.name], meta.name, processor, places)
+        if numbers.shape != meta.shape:
+            raise PlanError(
+                f"tensor {meta.name!r} is {list(numbers.shape)} in this GGUF file, and {list(meta.shape)} by transformers' config",
+                where=where,
+                hint="use the safetensors model it was made from",
+            )
+        _write(folder, meta, numbers)
     return left
 
 

@@ -57,7 +57,7 @@ def no_weights_fault(source: ModelSource, config: Mapping[str, Any] | None) -> C
     gguf = [name for name in files if name.endswith(".gguf")]
     if gguf:
         return CheckpointError(
-            f"only GGUF weights ({gguf[0]})", where=where, hint="use the safetensors model it was made from"
+            f"only GGUF weights ({gguf[0]})", where=where, hint="only recipes take it, as a parent that is converted"
         )
     pickles = [name for name in files if name.endswith(_PICKLES) and not name.startswith("training_args")]
     if pickles:
