@@ -64,6 +64,7 @@ def _range_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., A
         base: Any, parents: Any, entry: Any, state: Any, arguments: Any, out: Any, offset: Any, low: Any, high: Any
     ) -> Any:
         worst = np.uint32(0)
+        place = np.uint32(np.int64(offset) + np.int64(low))
         for i in range(low, high):
             origin = float32(0)
             if based:
@@ -73,13 +74,16 @@ def _range_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., A
                 value = load(parents[k][i])
                 worst = max(worst, exponent(value))
                 if minus_base:
-                    value = float32(stage_(float32(value - origin), offset + np.int64(i), state[k]))
+                    value = float32(stage_(float32(value - origin), place, state[k]))
                 entry = replaced(entry, k, value)
             merged = float32(rule_(entry, *arguments))
             if based:
                 merged = float32(origin + merged)
             worst = max(worst, exponent(merged))
             store(out, i, merged)
+            place = np.uint32(
+                place + np.uint32(1)
+            )  # a counter of its own: 64 bits would halve the vectors of random stages
         return worst
 
     return compiled(run)

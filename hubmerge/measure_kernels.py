@@ -57,8 +57,10 @@ def staged_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
     rule_ = njit(rule, error_model="numpy")
 
     def run(values: Any, state: Any, offset: Any) -> None:
+        place = np.uint32(offset)
         for i in range(values.size):
-            values[i] = rule_(values[i], offset + i, state)
+            values[i] = rule_(values[i], place, state)
+            place = np.uint32(place + np.uint32(1))
 
     return compiled(run)
 

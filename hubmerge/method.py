@@ -87,8 +87,8 @@ class Stage:
 
     rule: for ``per="entry"`` ``(delta, index, state) -> delta``, for ``per="row"`` ``(row, index, state) -> None``, which
     changes `row`, a float32 array of deltas along the last dimension, in place; both are compiled.  `index` is the (first)
-    entry's position in its tensor, `state` one parent's part of what `measure` returns, a tuple of numpy numbers of the
-    same types for every parent.  passes: how often `measure` reads the tensor.
+    entry's position in its tensor (a uint32 for an entry: the position modulo 2^32), `state` one parent's part of what
+    `measure` returns, a tuple of numpy numbers of the same types for every parent.  passes: how often `measure` reads the tensor.
 
     pool: which tensors are measured together.  Where it is not "tensor", ``pooled(measure, values)``, plain JSON values,
     is found once for all of them before the first is merged, and given to `measure` as ``measure.pooled``.

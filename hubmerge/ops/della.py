@@ -55,7 +55,7 @@ def _bins(magnitudes: Any, width: Any, bins: Any) -> None:
     last, shift = np.int32((1 << width) - 1), np.int32(26 - width)
     for i in range(magnitudes.size):
         above = max(np.int32(magnitudes[i]) - floor, np.int32(0)) >> shift
-        bins[i] = (np.int32(1) + min(np.int32(above), last)) * np.int32(magnitudes[i] != np.uint32(0))
+        bins[i] = np.uint32((np.int32(1) + min(np.int32(above), last)) * np.int32(magnitudes[i] != np.uint32(0)))
 
 
 @register_jitable  # type: ignore[untyped-decorator]
@@ -114,7 +114,7 @@ def _keep_ranked(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) ->
     width = 8
     while width < 15 and (1 << width) < n // 2:
         width += 1
-    bins = np.empty(n, np.int32)
+    bins = np.empty(n, np.uint32)
     _bins(magnitudes, width, bins)
     cells = np.zeros((1 << width) + 1, np.uint64)
     _count(bins, magnitudes, cells)
@@ -142,8 +142,10 @@ def _draw(row: Any, index: Any, state: Any) -> Any:
     key, low, high = state[0], state[1], state[2]
     n = row.size
     draws, magnitudes, kept = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(n, np.bool_)
+    place = np.uint32(index)
     for i in range(n):
-        draws[i] = uniform_bits(key, index + i)
+        draws[i] = uniform_bits(key, place)
+        place = np.uint32(place + np.uint32(1))
         magnitudes[i] = np.float32(row[i]).view(np.uint32) & np.uint32(0x7FFFFFFF)
     if n == 1:
         kept[0] = np.float64(draws[0]) < (low + high) / 2

@@ -16,11 +16,10 @@ def uniform_bits(key: Any, index: Any) -> Any:
 
     Two rounds of a 32-bit mixer (xor with a shift, multiply by an odd number; constants from C. Wellons' search for mixers of
     low bias), the first after the key's lower half was added to the index, the second after its upper half was added: for one
-    key a permutation of the indices below 2^32, for different keys unrelated ones.  Whole loops of it are vectorised, which 64-bit
-    multiplications are not everywhere.
+    key a permutation of the indices below 2^32, for different keys unrelated ones; in a tensor of more entries the numbers
+    begin again.  A loop over `index`, as a uint32, is vectorised at full width.
     """
     x = np.uint32(np.uint32(index) + np.uint32(key))
-    x = np.uint32(x ^ np.uint32(np.uint32(np.int64(index) >> 32) * np.uint32(0x9E3779B1)))
     x = np.uint32(x ^ (x >> np.uint32(16)))
     x = np.uint32(x * np.uint32(0x7FEB352D))
     x = np.uint32(x ^ (x >> np.uint32(15)))
