@@ -89,7 +89,7 @@ def test_a_folder_that_is_no_model_to_merge_is_refused(kind: str, two_models: Pa
          "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some")),
         ({"vocab_size": 9}, {**SHAPES, "lm_head.weight": (9, 4), "model.embed_tokens.weight": (9, 4)},
          ("./a and ./b have different shapes: vocab_size 6 vs 9, lm_head.weight is [6, 4] vs [9, 4] · 2 tensors · "
-         "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some")),
+         "write tokenizer_source: union, base or one of the models, and rows are merged token by token")),
         ({"num_hidden_layers": 3}, {**SHAPES, "model.layers.2.mlp.up_proj.weight": (8, 4), "model.layers.2.self_attn.q_proj.weight": (4, 4)},
          ("2 tensors (first 'model.layers.2.mlp.up_proj.weight') of ./b are not in ./a: num_hidden_layers 2 vs 3 · models · "
          "every parent must have the same tensors; `hubmerge zoo compatible` finds such models")),
