@@ -25,7 +25,7 @@ FRAME: dict[str, Any] = {
     "base_model": "./hubmerge-demo/models/digits-base",
     "models": [{"model": "./hubmerge-demo/models/digits-low"}, {"model": "./hubmerge-demo/models/digits-high"}],
 }
-"""What a YAML block without `merge_method` is put into."""
+"""What a YAML block without `merge_method` and `combine` is put into."""
 
 
 def _named(page: Path) -> str:
@@ -52,7 +52,7 @@ def _run(block: Block, names: dict[str, Any]) -> str:
     if "tasks" in content:
         Suite.model_validate(content)
         return ""
-    hubmerge.build_plan(content if "merge_method" in content else {**FRAME, **content})
+    hubmerge.build_plan(content if {"merge_method", "combine"} & set(content) else {**FRAME, **content})
     return ""
 
 
