@@ -79,9 +79,7 @@ def read_adapter_table(source: ModelSource) -> TensorTable:
             if pickled
             else f"no {ADAPTER_WEIGHTS}",
             where=_where(source),
-            hint=adapter_conversion(source)
-            if pickled
-            else "name the folder that PeftModel.from_pretrained would take",
+            hint=adapter_conversion(source) if pickled else "name the folder that PeftModel.from_pretrained would take",
         )
     return _table({ADAPTER_WEIGHTS: _header(source, ADAPTER_WEIGHTS, files[ADAPTER_WEIGHTS])})
 
