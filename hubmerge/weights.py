@@ -93,6 +93,8 @@ def write_weights(
             with InputFiles(plan.parents) as files:
                 pools = pooled_states(plan, files, plan.jobs)
             journal.add_pooled(pools)
+        if pools:
+            folder.keep(0, total)
         execute(plan, sink, progress=progress, done=frozenset(done), finished=finished, pools=pools, device=device)
         last_write = time.perf_counter()
         digests = follow.result() if follow is not None else {}

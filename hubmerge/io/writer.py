@@ -37,7 +37,7 @@ def partial_of(out: Path) -> Path:
 
 
 def percent(done: int, total: int) -> int:
-    """A share of some work that is not nothing: never 0, and 100 only for all of it."""
+    """A share of some work of which something is done: never 0, and 100 only for all of it."""
     return max(1, 100 * done // total)
 
 
@@ -54,8 +54,9 @@ class OutputFolder:
     def __init__(self, out: Path, plan_hash: str, *, fresh: bool = False, replace: bool = False) -> None:
         self.out = out
         self.partial = partial_of(out)
+        self._worth_keeping = False
         self._kept = 0
-        self._total = 0
+        self._total = 1
         self._plan_hash = plan_hash
         self._fresh = fresh
         self._replace = replace
@@ -126,7 +127,9 @@ class OutputFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
-        if not (self._published or self._kept):  # published: an OUT.partial that is here now is another merge's
+        if not (
+            self._published or self._worth_keeping
+        ):  # published: an OUT.partial that is here now is another merge's
             self._remove()
         if self._held is not None:
             os.close(self._held)
@@ -143,7 +146,7 @@ class OutputFolder:
         """What there is now, in words."""
         if self._published:
             return f"{self.out} is complete"
-        if not self._kept:
+        if not self._worth_keeping:
             return "nothing was left behind"
         return f"{self.partial} holds {percent(self._kept, self._total)} % of the merge; the same command goes on from there"
 
@@ -155,14 +158,18 @@ class OutputFolder:
                 parent.rmdir()
 
     def keep(self, count: int, total: int) -> None:
-        """Count bytes, of `total`, that the next merge of the same plan can use again; from any thread."""
+        """Count bytes, of `total`, that the next merge of the same plan can use again; from any thread.
+
+        0 stands for something else that is worth keeping.
+        """
         with self._lock:
+            self._worth_keeping = True
             self._kept += count
             self._total = total
 
     def forget(self) -> None:
         """Nothing of this can be used again."""
-        self._kept = 0
+        self._worth_keeping = False
 
     def _close(self) -> None:
         for descriptor in self._descriptors.values():

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from zoo import PAIR, contents, names, random_values, read_model, recipe, run_python, two_models, write_model
 
-from hubmerge import MergeError, PlanError, build_plan, execute, measure, merge
+from hubmerge import MergeError, PlanError, build_plan, execute, measure, merge, weights
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import MergeInterrupted
 from hubmerge.io.reader import CHUNK
@@ -214,6 +214,21 @@ def test_ctrl_c_in_the_passes_over_all_tensors_before_the_first_stops_within_a_c
         merge(asked, tmp_path / "out", jobs=1)
     assert len(taken) < 60  # two for each tensor of a pass
     assert names(tmp_path) == ["a", "base"]
+
+
+def test_what_was_measured_of_all_tensors_is_kept_though_none_is_merged_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {f"w{i}": random_values((8,), i) for i in range(3)}
+    folders = [write_model(tmp_path / name, tensors) for name in ("base", "a")]
+    asked = recipe("ties", folders[1:], base=folders[0], density=0.5, trim_scope="model")
+    fills_up_after(1, monkeypatch)
+    with pytest.raises(MergeError, match=r"the disk is full .* holds 1 % of the merge"):
+        merge(asked, tmp_path / "out", jobs=1)
+    monkeypatch.undo()
+    monkeypatch.setattr(weights, "pooled_states", lambda *_: pytest.fail("what was measured is in the journal"))
+    merge(asked, tmp_path / "out")
+    assert names(tmp_path) == ["a", "base", "out"]
 
 
 INTERRUPTED = """
