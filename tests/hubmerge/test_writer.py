@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hubmerge import MergeError, PlanError
-from hubmerge.io.writer import PARTIAL_MARK, OutputFolder, partial_of
+from hubmerge.errors import MergeInterrupted
+from hubmerge.io.writer import PARTIAL_MARK, OutputFolder, partial_of, percent
 
 HEADERS, SIZES = {"model.safetensors": b"head"}, {"model.safetensors": 12}
 
@@ -53,6 +55,61 @@ def test_an_error_inside_removes_every_trace_and_keeps_the_folders_that_were_the
         raise KeyboardInterrupt
     assert names(tmp_path) == ["there"]
     assert names(tmp_path / "there") == []
+
+
+ENDINGS: dict[str, tuple[Callable[[], BaseException], type[BaseException]]] = {
+    "too large · w · choose another; {left}": (
+        lambda: MergeError("too large", where="w", hint="choose another"),
+        MergeError,
+    ),
+    "one · {left}\ntwo · {left}": (lambda: PlanError.of([PlanError("one"), PlanError("two")]), PlanError),
+    "the disk is full · {out} · free some space and merge again; {left}": (
+        lambda: OSError(errno.ENOSPC, "full"),
+        MergeError,
+    ),
+    "the merge cannot be written (broken) · {out} · {left}": (lambda: OSError(errno.EIO, "broken"), MergeError),
+    "interrupted: {left}": (KeyboardInterrupt, MergeInterrupted),
+}
+
+
+@pytest.mark.parametrize("text", ENDINGS)
+@pytest.mark.parametrize("kept", [0, 7])
+def test_every_error_says_what_is_left(tmp_path: Path, text: str, kept: int) -> None:
+    out, (error, raised) = tmp_path / "out", ENDINGS[text]
+    with pytest.raises(raised) as refused, OutputFolder(out, "hash") as folder:
+        fill(folder)
+        if kept:
+            folder.keep(kept, 8)
+        raise error()
+    left = f"{out}.partial holds 87 % of the merge; the same command goes on from there"
+    assert str(refused.value) == text.format(out=out, left=left if kept else "nothing was left behind")
+    assert names(tmp_path) == (["out.partial"] if kept else [])
+
+
+def test_what_was_kept_is_found_as_it_is_by_the_next_of_the_same_plan(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "out", "hash") as folder:
+        fill(folder)
+        folder.keep(8, 8)
+    before = (tmp_path / "out.partial" / "model.safetensors").read_bytes()
+    with OutputFolder(tmp_path / "out", "hash") as folder:
+        assert folder.open_complete({**SIZES, "another": 5}) == set(SIZES)
+        folder.reserve(HEADERS, SIZES)
+        folder.sync()
+        folder.publish()
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+    assert names(tmp_path / "out") == ["model.safetensors"]
+
+
+def test_what_was_kept_and_then_forgotten_is_removed(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "out", "hash") as folder:
+        fill(folder)
+        folder.keep(8, 8)
+        folder.forget()
+    assert names(tmp_path) == []
+
+
+def test_a_share_of_work_is_never_nothing_and_all_only_at_the_end() -> None:
+    assert [percent(done, 1000) for done in (1, 9, 10, 19, 999, 1000)] == [1, 1, 1, 1, 99, 100]
 
 
 def test_an_older_out_is_replaced_only_when_the_new_one_is_complete(tmp_path: Path) -> None:
