@@ -185,6 +185,7 @@ def test_shapes_and_names_that_do_not_go_together_are_told_for_all_parents() -> 
             {"parents": [w(1), w(2)], "name": "slerp", "base": w(3), "parameters": {"t": 0.5}},
             "slerp takes 2 models, the base among them; there are 3 · parents · given: base, parents[0], parents[1]",
         ),
+        ({"parents": [w(1)], "name": None}, "merge_method is missing · name · see docs/recipe.md"),
         ({"parents": [w(1)], "name": "zzz"}, "unknown merge_method 'zzz' · name · `hubmerge methods` lists them"),
         (
             {"parents": [w(1)], "dtype": "int8"},
