@@ -197,7 +197,7 @@ def _type(field: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
     if field.get("type") == "array":
         return "two whole numbers" if field["items"].get("type") == "integer" else "list, see below"
-    return {"object": "mapping", "string": "text", "integer": "whole number"}.get(str(field.get("type")), "any value")
+    return {"object": "mapping", "string": "text", "integer": "whole number", "number": "number"}[str(field["type"])]
 
 
 def _default(field: Mapping[str, Any]) -> str:

@@ -25,7 +25,8 @@ _LATER = {
 
 _EXPECTED = {
     "dict_type": "a mapping of names to values", "model_type": "a mapping of names to values",
-    "tuple_type": "a list", "string_type": "text", "int_type": "a whole number", "int_parsing": "a whole number",
+    "tuple_type": "a list", "string_type": "text", "float_type": "a number", "float_parsing": "a number",
+    "finite_number": "a number", "int_type": "a whole number", "int_parsing": "a whole number",
     "int_from_float": "a whole number", "int_parsing_size": "a whole number",
 }  # fmt: skip
 """pydantic's kinds of error, by what a person should have written."""
@@ -53,7 +54,7 @@ def read_model(raw: Mapping[Any, Any], schema: type[Model]) -> tuple[Model | Non
     to, so that it does not count as missing too, and what is inside it is looked at as well.
     """
     mended = _without_nulls(_copied(raw), schema)
-    faults: list[HubmergeError] = []
+    faults = _named_by_text(mended)
     while True:
         try:
             return schema.model_validate(mended), mended, faults
@@ -91,6 +92,20 @@ def _without_nulls(raw: Any, schema: type[BaseModel]) -> Any:
             inside = kept[name].items() if named else ()
             kept[name] = {k: _without_nulls(v, part) for k, v in inside} if named else _without_nulls(kept[name], part)
     return kept
+
+
+def _named_by_text(raw: dict[Any, Any]) -> list[HubmergeError]:
+    """A fault for every module whose name is no text; it goes on under the text."""
+    modules = raw.get("modules")
+    odd = [name for name in modules if not isinstance(name, str)] if isinstance(modules, dict) else []
+    if odd:
+        raw["modules"] = {str(name): module for name, module in raw["modules"].items()}
+    return [_no_text(name, "modules") for name in odd]
+
+
+def _no_text(key: Any, where: str) -> HubmergeError:
+    hint = "YAML reads on, off, yes and no as true and false" if isinstance(key, bool) else "put it in quotes"
+    return RecipeError(f"a key is text, got {shown(key)}", where=where, hint=hint)
 
 
 def _part_of(annotation: Any) -> type[BaseModel] | None:
@@ -138,8 +153,7 @@ def _fault(row: dict[str, Any]) -> HubmergeError:
     if kind == "value_error":
         return RecipeError(str(cause), where=where, hint=_DOCS)
     if kind == "invalid_key":
-        hint = "YAML reads on, off, yes and no as true and false" if isinstance(given, bool) else "put it in quotes"
-        return RecipeError(f"a key is text, got {shown(given)}", where=_dotted(place[:-1]), hint=hint)
+        return _no_text(given, _dotted(place[:-1]))
     if place[-1] in _LISTS and kind in {"missing", "too_short", "tuple_type"}:
         what = f"{place[-1]} must be a list, got {shown(given)}" if kind == "tuple_type" else "no sources are listed"
         return RecipeError(what, where=where, hint=f"write one `{_LISTS[str(place[-1])]}` line for each")

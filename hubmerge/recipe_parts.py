@@ -38,7 +38,9 @@ class Slice(Part):
     sources: tuple[SliceSource, ...] = Field(min_length=1, description="whose layers are merged")
     base_model: Reference | None = Field(None, description="the base of this slice; default: that of the recipe")
     parameters: dict[str, Any] = Field(default_factory=dict, description="parameters of this slice")
-    residual_weight: Any = Field(None, description="read as mergekit reads it: without effect")
+    residual_weight: float | None = Field(
+        None, allow_inf_nan=False, description="read as mergekit reads it: without effect"
+    )
 
 
 class Module(Part):

@@ -111,6 +111,8 @@ def test_the_default_module_is_the_whole_model() -> None:
           "write slices: or models: under it")),
         (modules(default={"models": BOTH, "slices": [{"sources": [source("a", 0, 1)]}]}),
          "a module has either slices or models; this one has both · recipe: modules.default · keep one of them"),
+        ({"merge_method": "linear", "modules": {True: {"models": BOTH}}},
+         "a key is text, got True · recipe: modules · YAML reads on, off, yes and no as true and false"),
         (modules(default={"modles": BOTH, "models": BOTH}),
          "unknown key 'modles' · recipe: modules.default.modles · did you mean models?"),
     ],
