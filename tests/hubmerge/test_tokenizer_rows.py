@@ -358,6 +358,41 @@ def test_special_ids_of_the_config_are_those_of_the_vocabulary_that_is_taken() -
     assert json.loads(Path("out/generation_config.json").read_text()) == {"eos_token_id": 2}
 
 
+def test_the_size_is_written_into_the_part_of_the_config_that_has_it() -> None:
+    for folder, tokens in (("one", ["<unk>", "a"]), ("two", ["<unk>", "b"])):
+        word_model(Path(folder), tokens, 0, config={"text_config": {"vocab_size": 2, "eos_token_id": 1}})
+        config = json.loads(Path(folder, "config.json").read_text())
+        del config["vocab_size"]
+        Path(folder, "config.json").write_text(json.dumps(config))
+    config = build_plan(recipe("one", "two", base=None, tokenizer_source="union")).config
+    assert config["text_config"] == {"vocab_size": 3, "eos_token_id": 1}
+    assert "vocab_size" not in config
+
+
+def test_one_sentencepiece_file_in_all_models_needs_not_be_understood_and_two_are_refused() -> None:
+    for folder, pieces in (("one", "same"), ("two", "same"), ("three", "other")):
+        word_model(Path(folder), None, 0, rows=4, files={"tokenizer.model": pieces})
+    plan = build_plan(recipe("one", "two", base=None, tokenizer_source="union"))
+    assert [file.name for file in plan.carried] == ["tokenizer.model"]
+    assert [fault.split(" · ")[0] for fault in faults("one", "three", base=None, tokenizer_source="union")] == [
+        "its tokenizer is only there as tokenizer.model"
+    ] * 2
+
+
+def test_tokens_are_not_added_to_a_tokenizer_without_tokenizer_json() -> None:
+    files = {"vocab.json": json.dumps({"<unk>": 0, "a": 1}), "merges.txt": ""}
+    word_model(Path("old"), None, 0, rows=2, files=files)
+    assert faults("old", "p", base=None, tokenizer_source="union") == [
+        (
+            "tokens cannot be added to a tokenizer without tokenizer.json · ./old · "
+            "AutoTokenizer.from_pretrained('./old').save_pretrained(...) writes one"
+        )
+    ]
+    plan = build_plan(recipe("old", "p", base=None, tokenizer_source="base"))
+    assert [file.name for file in plan.carried] == ["merges.txt", "vocab.json"]
+    assert plan.config["vocab_size"] == 2
+
+
 def test_the_plans_hash_changes_with_the_tokens_of_a_parent() -> None:
     asked = recipe("base", "p", tokenizer_source="base")
     before = build_plan(asked).hash
