@@ -34,11 +34,6 @@ class LayerStack:
     prefix: str
     count: int
 
-    @property
-    def root(self) -> str:
-        """The part of the model that the stack is in, like ``encoder.`` for ``encoder.block.``."""
-        return self.prefix[: self.prefix.rstrip(".").rfind(".") + 1]
-
     def split(self, name: str) -> tuple[int, str] | None:
         """The layer that `name` is in and the rest of it; None for a tensor outside."""
         match = _NUMBER.match(name, len(self.prefix)) if name.startswith(self.prefix) else None
