@@ -22,6 +22,7 @@ __all__ = [
     "GRAM_BLOCK",
     "NOT_FINITE",
     "add_low_rank",
+    "called_inside",
     "columns_kernel",
     "compiled",
     "gram_kernel",
@@ -42,7 +43,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return njit(**options)(function)  # type: ignore[no-any-return]
 
 
-def _called_inside(function: Callable[..., Any]) -> Callable[..., Any]:
+def called_inside(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` for calls from compiled passes alone: without what Python and C would call, a tenth of the time to compile."""
     return njit(function, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[no-any-return]
 
@@ -56,8 +57,8 @@ def _range_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., A
     """`merge_kernel` for entries `low` to `high` of the chunk, both uint64: numba counts signed indices from the end when
     they are negative, and a loop that may have to is not vectorised.
     """
-    rule_ = _called_inside(rule)
-    stage_ = _called_inside(stage or _unstaged)
+    rule_ = called_inside(rule)
+    stage_ = called_inside(stage or _unstaged)
     based, minus_base = operand != "weight", operand == "delta"
 
     def run(
@@ -106,7 +107,7 @@ def merge_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., An
     def run(base: Any, parents: Any, entry: Any, state: Any, arguments: Any, out: Any, offset: Any) -> Any:
         return merge(base, parents, entry, state, arguments, out, offset, np.uint64(0), np.uint64(out.size))
 
-    return compiled(run)
+    return run  # plain Python around what is compiled: once more compiled, it would take a quarter longer to start
 
 
 @cache
@@ -145,7 +146,7 @@ def columns_kernel(rule: Callable[..., Any], operand: str) -> Callable[..., Any]
     The pass is ``run(base, parents, entry, table, values, columns, arguments, out, offset)``: table is float32 (width,
     columns), `values` one float32(0) for each line of it, `columns` the number of entries after which the next row begins.
     """
-    rule_ = _called_inside(rule)
+    rule_ = called_inside(rule)
     minus_base = operand == "delta"
 
     def run_line(

@@ -11,11 +11,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
 from numpy import float32
 
-from hubmerge.kernels import compiled
+from hubmerge.kernels import called_inside, compiled
 from hubmerge.ops.bits import load, replaced
 
 __all__ = [
@@ -54,7 +53,7 @@ def operands_kernel(minus_base: bool) -> Callable[..., Any]:
 @cache
 def staged_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
     """``run(values, state, offset)``: every number of float32 `values` becomes ``rule(value, offset + i, state)``."""
-    rule_ = njit(rule, error_model="numpy")
+    rule_ = called_inside(rule)
 
     def run(values: Any, state: Any, offset: Any) -> None:
         place = np.uint32(offset)
@@ -68,7 +67,7 @@ def staged_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
 @cache
 def staged_rows_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
     """``run(values, columns, state, offset)``: ``rule(row, index, state)`` on every row of float32 `values`, in place."""
-    rule_ = njit(rule, error_model="numpy")
+    rule_ = called_inside(rule)
 
     def run(values: Any, columns: Any, state: Any, offset: Any) -> None:
         for low in range(0, values.size, columns):
@@ -84,7 +83,7 @@ def scores_kernel(rule: Callable[..., Any], outputs: int, by: str) -> Callable[.
     operands: float32 arrays of the parents; outs: as many float32 arrays as `outputs`; with 0 the rule returns one number
     for the only one.  by: "row" or "column" hands the rule `values`, the entry's line of `table`, after the entries.
     """
-    rule_ = njit(rule, error_model="numpy")
+    rule_ = called_inside(rule)
 
     def run(
         operands: Any, entry: Any, table: Any, values: Any, columns: Any, offset: Any, arguments: Any, outs: Any
@@ -222,7 +221,7 @@ def row_lines_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
     weights: float32 (inputs, entries) of whole rows, the base the first; first: index of the first parent; lines: float64
     (rows, width).
     """
-    rule_ = njit(rule, error_model="numpy")
+    rule_ = called_inside(rule)
 
     def run(weights: Any, first: Any, columns: Any, lines: Any) -> None:
         for low in range(0, weights.shape[1], columns):
