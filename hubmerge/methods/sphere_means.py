@@ -33,6 +33,16 @@ _RESOLUTION = 1e-7
 """What inner products in float64 tell of a length, relative to the terms that cancel: the root of their rounding."""
 
 
+def _times(gram: Array, vector: Array) -> Array:
+    """The product of a matrix and a vector, every sum rounded once: the same on every machine, and in any order."""
+    return np.array([math.fsum(row * vector) for row in gram])
+
+
+def _length(vector: Array, gram: Array) -> float:
+    """The length of a combination of vectors that have the inner products `gram`; 0 where rounding makes it negative."""
+    return math.sqrt(max(0.0, math.fsum(vector * _times(gram, vector))))
+
+
 class MultislerpParameters(Parameters):
     weight: PerParent[float] = Field(1.0, description="share of this parent")
     normalize_weights: bool = Field(True, description="divide the weights by their sum")
@@ -60,15 +70,15 @@ def multislerp_coefficients(
     Where m is shorter than `eps` or 1e-7 sum(|w|), two parents are added as sum(w x); more raise MergeError, unless all are
     zero.  A single parent is returned as it is.
     """
-    if len(weight) == 1:
-        return (1.0,)
+    if len(weight) == 1 or not np.isfinite(gram).all():  # the pass that merges refuses what is not finite
+        return (1.0,) * len(weight)
     shares = np.array(weight) / (sum(weight) if normalize_weights else 1.0)
     lengths = np.sqrt(np.diag(gram))
     scaled = shares / (lengths + eps)
-    mean = math.sqrt(max(0.0, float(scaled @ gram @ scaled)))
-    if mean > max(eps, _RESOLUTION * float(np.abs(scaled * lengths).sum())):
-        return tuple((float(shares @ lengths) / mean * scaled).tolist())
-    if len(weight) == 2 or not lengths.any() or not np.isfinite(lengths).all():
+    mean = _length(scaled, gram)
+    if mean > max(eps, _RESOLUTION * math.fsum(np.abs(scaled * lengths))):
+        return tuple((math.fsum(shares * lengths) / mean * scaled).tolist())
+    if len(weight) == 2 or not lengths.any():
         return tuple(shares.tolist())
     raise MergeError(
         "the parents point in directions that cancel, so their mean has none",
@@ -117,29 +127,26 @@ def karcher_coefficients(gram: Array, max_iter: int, tol: float) -> tuple[float,
     mean pulls nowhere: there is no shortest way from it, so that of two opposite tensors the first gives the direction.
     """
     count = len(gram)
-    if count == 1:
-        return (1.0,)
+    if count == 1 or not np.isfinite(gram).all():  # the pass that merges refuses what is not finite
+        return (1.0,) * count
     lengths = np.sqrt(np.diag(gram))
     valid = np.flatnonzero(lengths > tol)
     if not valid.size:
         return (0.0,) * count
     cosines = gram[np.ix_(valid, valid)] / np.outer(lengths[valid], lengths[valid])
 
-    def length(vector: Array) -> float:
-        return math.sqrt(max(0.0, float(vector @ cosines @ vector)))
-
     mean = np.full(valid.size, 1 / valid.size)  # in coordinates of the directions
-    start = length(mean)
+    start = _length(mean, cosines)
     mean = np.eye(valid.size)[0] if start < tol else mean / start
     for _ in range(max_iter):
-        tangent = _tangent(mean, cosines @ mean, tol)
-        step = length(tangent)
+        tangent = _tangent(mean, _times(cosines, mean), tol)
+        step = _length(tangent, cosines)
         if step < tol:
             break
         mean = math.cos(step) * mean + math.sin(step) / step * tangent
-        mean /= length(mean)
+        mean /= _length(mean, cosines)
     coefficients = np.zeros(count)
-    coefficients[valid] = lengths.mean() * mean / lengths[valid]
+    coefficients[valid] = math.fsum(lengths) / count * mean / lengths[valid]
     return tuple(coefficients.tolist())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -93,8 +93,14 @@ def nuslerp_coefficients(gram: Array, weight: Sequence[float]) -> Array:
     lengths = np.maximum(np.sqrt(np.einsum("gii->gi", gram)), _SHORTEST)
     cosines = np.clip(gram[:, 0, 1] / (lengths[:, 0] * lengths[:, 1]), -1, 1)
     on_a_line = 1 - cosines**2 <= _ONE_LINE
-    angles = np.arccos(np.where(on_a_line, 0, cosines))[:, None]
-    return np.where(on_a_line[:, None], shares, np.sin(shares * angles) / np.sin(angles))
+    angles = _each(math.acos, np.where(on_a_line, 0, cosines))[:, None]
+    return np.where(on_a_line[:, None], shares, _each(math.sin, shares * angles) / _each(math.sin, angles))
+
+
+def _each(function: Callable[[float], float], numbers: Array) -> Array:
+    """A function of the C library for every number: numpy's own differ in their last bits between processors."""
+    found: Array = np.frompyfunc(function, 1, 1)(numbers).astype(np.float64)
+    return found
 
 
 def _caution(values: Mapping[str, Any]) -> str:

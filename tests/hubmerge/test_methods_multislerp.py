@@ -49,10 +49,9 @@ def test_weights_turn_the_direction_and_weigh_the_lengths() -> None:
 
 
 def test_weights_that_are_not_normalised_scale_the_result() -> None:
-    twice = multislerp([[2, 0], [0, 4]], (2, 2), normalize_weights=False)
-    np.testing.assert_allclose(
-        twice, 4 * multislerp([[2, 0], [0, 4]], (0.5, 0.5), normalize_weights=False) / 1, rtol=1e-6
-    )
+    # direction (1, 1)/sqrt(2), length 2 * 2 + 2 * 4
+    merged = multislerp([[2, 0], [0, 4]], (2, 2), normalize_weights=False)
+    np.testing.assert_allclose(merged, [12 * HALF, 12 * HALF], rtol=1e-6)
 
 
 def test_with_a_base_the_deltas_are_averaged() -> None:
