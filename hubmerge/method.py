@@ -15,12 +15,13 @@ from copy import copy
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import create_model
 
 from hubmerge.errors import RecipeError
 from hubmerge.measures import Measure, PerGroup
+from hubmerge.method_parameters import Parameters, PerParent, Values, weight_shares
 
 __all__ = [
     "Measure",
@@ -43,38 +44,6 @@ __all__ = [
     "register_combine",
     "weight_shares",
 ]
-
-T = TypeVar("T")
-
-
-class _PerParentMark:
-    """Marks a parameter that every parent has its own value of."""
-
-
-PerParent = Annotated[T, _PerParentMark]
-
-
-class Parameters(BaseModel):
-    """A method's parameters, one tensor's worth: a `PerParent` field holds one parent's value.
-
-    Names are mergekit's; a field that would be a Python keyword carries its mergekit name as alias (``lambda``).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
-
-    @classmethod
-    def per_parent(cls) -> frozenset[str]:
-        """The fields of which every parent has its own value."""
-        return frozenset(name for name, field in cls.model_fields.items() if _PerParentMark in field.metadata)
-
-    @classmethod
-    def alias(cls, field: str) -> str:
-        """The name of `field` in a recipe."""
-        return cls.model_fields[field].alias or field
-
-
-Values = Mapping[str, Any]
-"""One tensor's parameters by field: `PerParent` ones as tuples over the parents."""
 
 
 def _nothing(measure: Measure, values: Values) -> tuple[tuple[Any, ...], ...]:  # noqa: ARG001 - what every stage is given
@@ -113,15 +82,6 @@ class Stage:
     def summary(self) -> str:
         """The first line of the rule's docstring."""
         return (inspect.getdoc(self.rule) or "").partition("\n")[0]
-
-
-def weight_shares(parameters: Values, parents: int) -> tuple[float, ...]:
-    """Coefficients that sum to 1, for averaging running statistics: `weight` normalised; equal when that is no average."""
-    weights = parameters.get("weight", (1.0,) * parents)
-    total = sum(weights)
-    if total <= 0 or min(weights) < 0:
-        return (1.0 / parents,) * parents
-    return tuple(weight / total for weight in weights)
 
 
 @dataclass(frozen=True)
