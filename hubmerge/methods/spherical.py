@@ -99,8 +99,7 @@ def nuslerp_coefficients(gram: Array, weight: Sequence[float]) -> Array:
 
 def _each(function: Callable[[float], float], numbers: Array) -> Array:
     """A function of the C library for every number: numpy's own differ in their last bits between processors."""
-    found: Array = np.frompyfunc(function, 1, 1)(numbers).astype(np.float64)
-    return found
+    return np.asarray(np.frompyfunc(function, 1, 1)(numbers), np.float64)
 
 
 def _caution(values: Mapping[str, Any]) -> str:
