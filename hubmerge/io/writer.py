@@ -54,6 +54,7 @@ class OutputFolder:
     def __init__(self, out: Path, plan_hash: str, *, fresh: bool = False, replace: bool = False) -> None:
         self.out = out
         self.partial = partial_of(out)
+        self._ours = False
         self._worth_keeping = False
         self._kept = 0
         self._total = 1
@@ -75,6 +76,7 @@ class OutputFolder:
                     self._made.append(parent)
                     parent = parent.parent
                 self.partial.mkdir(parents=True)
+                self._ours = True
                 self._held = lock_folder(self.partial)
                 (self.partial / PARTIAL_MARK).write_text(self._plan_hash + "\n")
         except (BlockingIOError, FileExistsError):
@@ -85,6 +87,7 @@ class OutputFolder:
             ) from None
         except OSError as error:
             self._remove()
+            self._unlock()
             raise MergeError(
                 f"{self.partial} cannot be created ({error.strerror})", where=str(self.out), hint="choose another OUT"
             ) from error
@@ -118,7 +121,7 @@ class OutputFolder:
                 _discard(self.partial)
         finally:
             if keep:
-                self._held = held
+                self._held, self._ours = held, True
             elif held is not None:
                 os.close(held)
         return keep
@@ -127,13 +130,9 @@ class OutputFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
-        if not (
-            self._published or self._worth_keeping
-        ):  # published: an OUT.partial that is here now is another merge's
-            self._remove()
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        if not (self._published or self._worth_keeping):
+            self._remove()  # an OUT.partial that is here after publishing is another merge's
+        self._unlock()
         if isinstance(error, OSError):
             raise _failed(error, self.out, self._left()) from error
         if isinstance(error, KeyboardInterrupt):
@@ -141,6 +140,11 @@ class OutputFolder:
         if isinstance(error, HubmergeError):
             for fault in error.faults:
                 fault.hint = "; ".join(part for part in (fault.hint, self._left()) if part)
+
+    def _unlock(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def _left(self) -> str:
         """What there is now, in words."""
@@ -151,8 +155,9 @@ class OutputFolder:
         return f"{self.partial} holds {percent(self._kept, self._total)} % of the merge; the same command goes on from there"
 
     def _remove(self) -> None:
-        with suppress(OSError):  # the error that led here is the one to tell
-            _discard(self.partial)
+        if self._ours:
+            with suppress(OSError):  # the error that led here is the one to tell
+                _discard(self.partial)
         for parent in self._made:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()

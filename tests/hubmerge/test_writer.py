@@ -172,6 +172,24 @@ def test_what_the_same_plan_left_is_taken_over(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("call", ["open", "read_text"])
+def test_what_was_left_survives_a_merge_that_cannot_take_it_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    interrupted(tmp_path / "out", "hash")
+    monkeypatch.setattr(os if call == "open" else Path, call, fails)
+    with pytest.raises(MergeError) as refused:
+        OutputFolder(tmp_path / "out", "hash").__enter__()
+    monkeypatch.undo()
+    assert str(refused.value) == (
+        f"{tmp_path}/out.partial cannot be created (Too many open files) · {tmp_path}/out · choose another OUT"
+    )
+    assert names(tmp_path / "out.partial") == [PARTIAL_MARK, "model.safetensors"]
+
+
 def test_what_another_plan_left_is_refused_and_kept(tmp_path: Path) -> None:
     interrupted(tmp_path / "out", "another")
     with pytest.raises(PlanError) as refused, OutputFolder(tmp_path / "out", "0123456789abcdef"):
