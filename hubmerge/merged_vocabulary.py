@@ -93,7 +93,7 @@ def merge_vocabularies(
     tokens = _by_number(read[lead])
     new = union_tokens(ordered, [rows[i] for i in order], len(tokens)) if wish.source == "union" else []
     tokens += [token.token for token in new]
-    numbers = {token: number for number, token in enumerate(tokens)}
+    numbers = {**read[lead].ids, **{token: number for number, token in enumerate(tokens)}}
     sources: dict[int, tuple[int, int] | None] = {}
     forced: set[int] = set()
     merging = _Merging(models, read, rows, faults)

@@ -13,6 +13,7 @@ from zoo_index.source import ModelSource
 __all__ = ["Vocabulary", "hole", "read_object", "read_vocabulary"]
 
 _SLOW_ONLY = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model", "tekken.json")
+_SPARSEST = 4
 _CONVERT = (
     "save it with transformers: AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL) writes tokenizer.json"
 )
@@ -72,15 +73,17 @@ def read_vocabulary(source: ModelSource, where: str) -> Vocabulary | None:
             added[content] = flags
     if not ids:
         raise PlanError("its tokenizer has no tokens", where=where, hint="fetch or save it again")
-    return Vocabulary(_filled(ids), added, document)
+    return Vocabulary(_filled(ids, where), added, document)
 
 
-def _filled(ids: dict[str, int]) -> dict[str, int]:
+def _filled(ids: dict[str, int], where: str) -> dict[str, int]:
+    """Ids with names for those that no token has; refused when these are most of them, as a row is read for each."""
     taken = set(ids.values())
     size = max(taken) + 1
-    if len(taken) < size <= 4 * len(taken) + 1024:  # an absurd id is no reason to name millions of holes
-        ids |= {hole(number): number for number in range(size) if number not in taken}
-    return ids
+    if size > _SPARSEST * len(taken) + 1024:
+        message = f"its tokenizer has {len(taken):,} tokens with ids up to {size - 1:,}"
+        raise PlanError(message, where=where, hint="fetch or save it again")
+    return ids | {hole(number): number for number in range(size) if number not in taken}
 
 
 def _fast(document: Mapping[str, Any], where: str) -> tuple[dict[str, int], dict[str, Mapping[str, Any]]]:

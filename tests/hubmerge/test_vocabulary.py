@@ -73,6 +73,10 @@ def test_a_folder_without_a_tokenizer_has_no_vocabulary(tmp_path: Path) -> None:
         ({"tokenizer__json": "{"}, "tokenizer.json cannot be read · ./m · fetch or save it again"),
         ({"tokenizer__json": "[1]"}, "tokenizer.json cannot be read · ./m · fetch or save it again"),
         ({"tokenizer__json": "{}"}, "tokenizer.json has no vocabulary that can be read · ./m · fetch or save it again"),
+        (
+            {"vocab__json": {"a": 0, "b": 10**9}},
+            "its tokenizer has 2 tokens with ids up to 1,000,000,000 · ./m · fetch or save it again",
+        ),
         ({"vocab__json": {"a": "b"}}, "its tokenizer has no tokens · ./m · fetch or save it again"),
         (
             {"tokenizer__model": "x"},
