@@ -46,6 +46,19 @@ def test_a_nan_is_refused_with_tensor_parent_and_entry(tmp_path: Path, method: s
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
+@pytest.mark.parametrize("method", ["dare_ties", "della", "breadcrumbs", "sce"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_parent_that_is_not_finite_is_named_by_methods_that_measure_first(
+    tmp_path: Path, method: str, wrong: float
+) -> None:
+    broken = random_values((4, 3), 1)
+    broken[2, 1] = wrong
+    folders = two_models(tmp_path, random_values((4, 3), 2), broken)
+    given_ = {"select_topk": 0.5} if method == "sce" else {"density": 0.5}
+    with pytest.raises(MergeError, match=rf"tensor 'w' of .*/b is not finite: entry 7 is {wrong}"):
+        merge(a_recipe(method, folders, **given_), tmp_path / "out")
+
+
 def test_an_infinity_in_the_base_is_refused_though_no_delta_is_kept(tmp_path: Path) -> None:
     folders = two_models(tmp_path, np.array([1, -np.inf, 0], "float32"), np.zeros(3, "float32"))
     with pytest.raises(MergeError, match=r"tensor 'w' of .*/a is not finite: entry 1 is -inf"):
