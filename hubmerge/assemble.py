@@ -12,9 +12,10 @@ from hubmerge.destination import keep_parents_safe
 from hubmerge.device import check_device
 from hubmerge.errors import ManifestError, PlanError, shown
 from hubmerge.fetching import check_disks, fetch_parents
+from hubmerge.io.partial import MAX_NAME_BYTES, sweep
 from hubmerge.io.reader import InputFiles
 from hubmerge.io.sample import sample_digests
-from hubmerge.io.writer import MAX_NAME_BYTES, OutputFolder, sweep
+from hubmerge.io.writer import OutputFolder
 from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
 from hubmerge.plan import DEFAULT_MEMORY, build_plan
 from hubmerge.plan_types import Plan

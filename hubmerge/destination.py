@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hubmerge.errors import PlanError
-from hubmerge.io.writer import partial_of
+from hubmerge.io.partial import partial_of
 from hubmerge.plan_types import Plan
 from zoo_index.reference import ModelRef
 

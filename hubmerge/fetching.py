@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hubmerge.errors import MergeError, PlanError
 from hubmerge.gguf import reopen_model
-from hubmerge.io.writer import partial_of
+from hubmerge.io.partial import partial_of
 from hubmerge.plan_types import Plan, PlannedParent
 from hubmerge.sizes import size_text
 from zoo_index.errors import CheckpointError

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from hubmerge.execute import execute, piece_bytes, pieces
 from hubmerge.io.digests import FileDigests
 from hubmerge.io.journal import JOURNAL_NAME, Found, Journal, Piece, read_journal
+from hubmerge.io.partial import percent
 from hubmerge.io.reader import InputFiles
-from hubmerge.io.writer import OutputFolder, percent
+from hubmerge.io.writer import OutputFolder
 from hubmerge.plan_types import Plan, Step
 from hubmerge.prologue import pooled_states
 from hubmerge.record import versions_of

@@ -20,25 +20,11 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from hubmerge.errors import HubmergeError, MergeError, MergeInterrupted, PlanError
-from hubmerge.io.journal import JOURNAL_NAME, to_disk
+from hubmerge.io.journal import to_disk
 from hubmerge.io.lock import lock_folder
+from hubmerge.io.partial import PARTIAL_MARK, aside_of, discard, is_empty, partial_of, percent, sweep
 
-__all__ = ["MAX_NAME_BYTES", "PARTIAL_MARK", "OutputFolder", "partial_of", "percent", "sweep"]
-
-PARTIAL_MARK = ".hubmerge-plan"
-"""File in OUT.partial that holds the hash of the plan it belongs to."""
-MAX_NAME_BYTES = 230
-"""Longest name of an OUT: the names made from it stay below the 255 bytes that a folder's name may have."""
-
-
-def partial_of(out: Path) -> Path:
-    """Where work on `out` happens: beside it, on the same disk."""
-    return out.with_name(out.name + ".partial")
-
-
-def percent(done: int, total: int) -> int:
-    """A share of some work of which something is done: never 0, and 100 only for all of it."""
-    return max(1, 100 * done // total)
+__all__ = ["OutputFolder"]
 
 
 class OutputFolder:
@@ -100,7 +86,7 @@ class OutputFolder:
         left but being written.
         """
         mark = self.partial / PARTIAL_MARK
-        if self.partial.is_symlink() or not (mark.is_file() or _is_empty(self.partial)):
+        if self.partial.is_symlink() or not (mark.is_file() or is_empty(self.partial)):
             raise PlanError(
                 f"{self.partial} exists and is not what a merge leaves",
                 where=str(self.out),
@@ -118,7 +104,7 @@ class OutputFolder:
                     hint="--fresh discards it; or choose another OUT",
                 )
             if not keep:
-                _discard(self.partial)
+                discard(self.partial)
         finally:
             if keep:
                 self._held, self._ours = held, True
@@ -157,7 +143,7 @@ class OutputFolder:
     def _remove(self) -> None:
         if self._ours:
             with suppress(OSError):  # the error that led here is the one to tell
-                _discard(self.partial)
+                discard(self.partial)
         for parent in self._made:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
@@ -243,9 +229,9 @@ class OutputFolder:
         Raises `MergeError` when there is an OUT by now and nobody asked to replace one.
         """
         self._close()
-        aside = _aside(self.out)
+        aside = aside_of(self.out)
         if self.out.exists():
-            if not (self._replace or _is_empty(self.out)):
+            if not (self._replace or is_empty(self.out)):
                 raise MergeError(
                     f"{self.out} was made by something else while the merge ran",
                     where=str(self.out),
@@ -275,32 +261,6 @@ def _reserve(descriptor: int, size: int) -> None:
         else:
             return
     os.ftruncate(descriptor, size)
-
-
-def sweep(out: Path) -> None:
-    """Remove what publishing leaves beside and in `out`; a merge that was killed there leaves it to the next."""
-    for name in (PARTIAL_MARK, JOURNAL_NAME):
-        (out / name).unlink(missing_ok=True)
-    if _aside(out).exists():
-        shutil.rmtree(_aside(out))
-
-
-def _aside(out: Path) -> Path:
-    """Where an older OUT waits to be deleted: a name that nobody else gives to anything."""
-    return out.with_name(f".{out.name}.hubmerge-replaced")
-
-
-def _discard(partial: Path) -> None:
-    """Remove an OUT.partial, its mark last: a kill in the middle leaves what the next merge knows for its own."""
-    if partial.is_dir():
-        for path in partial.iterdir():
-            if path.name != PARTIAL_MARK:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        shutil.rmtree(partial)
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _failed(error: OSError, out: Path, left: str) -> MergeError:

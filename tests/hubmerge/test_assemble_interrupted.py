@@ -19,8 +19,8 @@ from zoo import PAIR, contents, names, random_values, read_model, recipe, run_py
 from hubmerge import MergeError, PlanError, build_plan, execute, measure, merge, weights
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import MergeInterrupted
+from hubmerge.io.partial import PARTIAL_MARK
 from hubmerge.io.reader import CHUNK
-from hubmerge.io.writer import PARTIAL_MARK
 from hubmerge.plan_types import Step
 
 

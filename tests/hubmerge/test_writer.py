@@ -14,7 +14,8 @@ import pytest
 
 from hubmerge import MergeError, PlanError
 from hubmerge.errors import MergeInterrupted
-from hubmerge.io.writer import PARTIAL_MARK, OutputFolder, partial_of, percent
+from hubmerge.io.partial import PARTIAL_MARK, partial_of, percent
+from hubmerge.io.writer import OutputFolder
 
 HEADERS, SIZES = {"model.safetensors": b"head"}, {"model.safetensors": 12}
 

@@ -1,0 +1,52 @@
+"""What stands beside OUT while a merge is written, and how it is recognised and removed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from hubmerge.io.journal import JOURNAL_NAME
+
+__all__ = ["MAX_NAME_BYTES", "PARTIAL_MARK", "aside_of", "discard", "is_empty", "partial_of", "percent", "sweep"]
+
+PARTIAL_MARK = ".hubmerge-plan"
+"""File in OUT.partial that holds the hash of the plan it belongs to."""
+MAX_NAME_BYTES = 230
+"""Longest name of an OUT: the names made from it stay below the 255 bytes that a folder's name may have."""
+
+
+def partial_of(out: Path) -> Path:
+    """Where work on `out` happens: beside it, on the same disk."""
+    return out.with_name(out.name + ".partial")
+
+
+def percent(done: int, total: int) -> int:
+    """A share of some work of which something is done: never 0, and 100 only for all of it."""
+    return max(1, 100 * done // total)
+
+
+def sweep(out: Path) -> None:
+    """Remove what publishing leaves beside and in `out`; a merge that was killed there leaves it to the next."""
+    for name in (PARTIAL_MARK, JOURNAL_NAME):
+        (out / name).unlink(missing_ok=True)
+    if aside_of(out).exists():
+        shutil.rmtree(aside_of(out))
+
+
+def aside_of(out: Path) -> Path:
+    """Where an older OUT waits to be deleted: a name that nobody else gives to anything."""
+    return out.with_name(f".{out.name}.hubmerge-replaced")
+
+
+def discard(partial: Path) -> None:
+    """Remove an OUT.partial, its mark last: a kill in the middle leaves what the next merge knows for its own."""
+    if partial.is_dir():
+        for path in partial.iterdir():
+            if path.name != PARTIAL_MARK:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        shutil.rmtree(partial)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether this is a folder with nothing in it."""
+    return folder.is_dir() and not any(folder.iterdir())
