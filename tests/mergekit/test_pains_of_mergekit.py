@@ -101,6 +101,14 @@ def test_another_vocabulary_is_named_and_the_key_that_aligns_it(place: Path) -> 
     assert "26 tokens" in json.dumps(manifest.to_json())
 
 
+def test_the_new_tokens_of_a_union_have_the_same_ids_every_time(place: Path) -> None:
+    """mergekit numbers them in the order of a hash map, another one with every run."""
+    models = ("./llama-base", "./llama-other", "./llama-more")
+    hubmerge.merge(linear(*models, base_model="./llama-base", tokenizer_source="union"), place / "out")
+    ids = parity_records.vocabulary(place / "out")
+    assert sorted(ids, key=ids.__getitem__) == [*parity_models.WORDS, "fh", "ik", "<end>", "<tool>"]
+
+
 def test_a_token_that_one_model_of_a_stack_lacks_is_no_row_of_zeros(place: Path) -> None:
     """mergekit looks for a token's row only in the models that bring the tensor: head rows of a stack become zeros."""
     rows = [{"sources": [{"model": f"./llama-{name}", "layer_range": [0, 2]}]} for name in ("math", "other")]

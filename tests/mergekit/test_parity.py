@@ -155,3 +155,24 @@ def test_the_files_beside_the_weights_say_what_mergekits_say(merge: tuple[str, R
     manifest = hubmerge.read_manifest(out)
     assert manifest.recipe == recipe.to_dict()
     assert sum(manifest.tensors.values()) == len(ours["tensors"])
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert-ties", "chat-template-llama3", "franken-bert", "franken-gpt2", "franken-merged-middle", "franken-tied",
+        "lora-in-slices", "slices-with-union", "tied-into-untied", "tokenizer-padded", "tokenizer-tokens", "tokenizer-union-gpt2",
+    ],
+)  # fmt: skip
+def test_what_was_merged_is_derived_again_and_runs_in_transformers(name: str, parity_place: Path) -> None:
+    out = parity_place / "out" / name
+    hubmerge.merge(HERE / "recipes" / f"{name}.yaml", out, jobs=1)
+    found = hubmerge.verify_merge(out)
+    assert (found.level, [check.passed for check in found.checks]) == ("exact", [True, True, True]), found
+    model = hubmerge.AutoMergedModel.from_pretrained(HERE / "recipes" / f"{name}.yaml")
+    stored = zoo.read_model(out)
+    loaded = {key: values for key, values in model.state_dict().items() if key in stored}
+    assert len(loaded) == len(stored)
+    for key, values in loaded.items():
+        assert np.array_equal(values.float().numpy(), zoo.numbers(stored[key]).astype(np.float32)), key
