@@ -2,7 +2,8 @@
 
 `hubmerge merge`, with digests and without, and `mergekit-yaml` 0.1.5 of another virtual environment carry out the same
 recipe, one after the other in turn; the models have no tokenizer, and mergekit is told not to look for one.  Counted is
-everything between typing the command and its end, of all its processes: start, imports, compiling, merging.
+everything between typing the command and its end, of all its processes: start, imports, compiling, merging.  A run of some of the methods
+has a result file of its own: all five take an hour.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     peer = _version(options.mergekit)
     models = make_models(options, given.size)
     report = Report(
-        "peers",
+        "_".join(["peers", *(given.methods if len(given.methods) < len(TARGETS) else ())]),
         f"The whole command against mergekit {peer['mergekit']}",
         f"Models of {models.size.parameters:,} bfloat16 parameters, from the page cache; CPU (user and system) of the whole "
         f"command. Medians of {given.pairs} runs of each, in turn; mergekit with OMP_NUM_THREADS={given.peer_threads} "
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ("method", "digests", "hubmerge CPU s", "wall s", "peak MB", "mergekit CPU s", "wall s", "peak MB", "CPU ratio",
          "wall ratio", "to reach", ""),
         {"size": given.size, "pairs": given.pairs, "peer_threads": given.peer_threads, "peer": peer},
+        command="peers",
     )  # fmt: skip
     with options.scratch() as scratch:
         for method in given.methods:
