@@ -255,13 +255,14 @@ def _first_sentence(path: Path) -> str:
 
 # --- benchmarks --------------------------------------------------------------------------------------------------
 
-_BENCHMARKS = ("methods", "peers", "start", "memory", "digests", "growth", "accuracy", "accuracy_random", "floor")
+_BENCHMARKS = ("methods", "peers*", "start", "memory", "digests", "growth", "accuracy", "accuracy_random", "floor")
 
 
 def benchmark_tables() -> str:
     """A section for each benchmark of the engine that has a result: what it shows, its table, and where it was measured."""
-    files = (ROOT / "benchmarks" / "engine" / "results" / f"{name}.json" for name in _BENCHMARKS)
-    return "\n\n".join(_benchmark(json.loads(path.read_text(encoding="utf-8"))) for path in files if path.exists())
+    folder = ROOT / "benchmarks" / "engine" / "results"
+    files = [path for name in _BENCHMARKS for path in sorted(folder.glob(f"{name}.json"))]
+    return "\n\n".join(_benchmark(json.loads(path.read_text(encoding="utf-8"))) for path in files)
 
 
 def _benchmark(result: Mapping[str, Any]) -> str:
