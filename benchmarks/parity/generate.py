@@ -1,6 +1,6 @@
 """Writes down what mergekit makes of the recipes in tests/mergekit/recipes: the numbers that hubmerge is held to.
 
-    .venv/bin/python benchmarks/parity/generate.py --mergekit OTHER_VENV/bin/python [NAME ...]
+    .venv/bin/python benchmarks/parity/generate.py --mergekit OTHER_VENV [NAME ...]
 
 mergekit computes in `dtype` and rounds at every step; it is asked for float32 and for the type that the recipe wants written,
 which is what hubmerge does.  The ends of gradients are spelled out by hubmerge's rule (final norm and head take the last value),
@@ -36,13 +36,16 @@ RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mergekit", required=True, help="the Python of an environment that has mergekit 0.1.5")
+    known = os.environ.get("HUBMERGE_BENCH_MERGEKIT")
+    parser.add_argument(
+        "--mergekit", default=known, required=known is None, help="a virtual environment with mergekit 0.1.5"
+    )
     parser.add_argument("names", nargs="*", help="recipes without .yaml; default: all")
     chosen = parser.parse_args()
     names = chosen.names or sorted(path.stem for path in RECIPES.glob("*.yaml"))
     EXPECTED.mkdir(exist_ok=True)
     with TemporaryDirectory() as place:
-        faults = generate(names, Path(place), chosen.mergekit)
+        faults = generate(names, Path(place), str(Path(chosen.mergekit).absolute() / "bin" / "python"))
     for name, fault in faults.items():
         print(f"{name}: {fault}")
     print(f"{len(names) - len(faults)} written, {len(faults)} failed")
@@ -50,7 +53,7 @@ def main() -> None:
 
 
 def generate(names: list[str], place: Path, mergekit: str) -> dict[str, str]:
-    """Write the records of `names`; the errors of those that mergekit does not merge."""
+    """Write the records of `names`; the errors of those that mergekit does not merge.  mergekit: its environment's Python."""
     write_models(place)
     asked = [yaml.safe_load((RECIPES / f"{name}.yaml").read_text()) for name in names]
     jobs = [
