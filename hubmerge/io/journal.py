@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 __all__ = ["JOURNAL_NAME", "SYNC_SECONDS", "Found", "Journal", "Piece", "read_journal", "to_disk"]
 
@@ -24,6 +24,8 @@ JOURNAL_NAME = ".hubmerge-journal"
 """File in OUT.partial."""
 SYNC_SECONDS = 15.0
 """How much work a power loss can cost.  Bringing 2.2 GB to the disk takes about a second of its time and none of ours."""
+_LONGEST_LINE = 1 << 26
+"""What is longer was not written here; a damaged journal of any size is read in bounded memory."""
 
 
 class Piece(NamedTuple):
@@ -47,34 +49,47 @@ class Found:
 
 
 def read_journal(path: Path) -> Found:
-    """What the journal at `path` says, up to the first line that is damaged or was never finished."""
+    """What the journal at `path` says, up to the first line that is damaged, foreign, or was never finished."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            lines = list(_lines(file))
     except FileNotFoundError:
         return Found()
-    lines = list(_lines(raw))
-    if not lines or not isinstance(lines[0][1], dict):
+    head = lines[0][1] if lines else None
+    if not isinstance(head, dict) or not isinstance(head.get("identity"), dict):
         return Found()
-    head = lines[0][1]
     boot = _boot_id()
-    believed = len(raw)
+    believed = lines[-1][0]
     if boot is None or head.get("boot") != boot:
         believed = max((line["synced"] for _, line in lines if isinstance(line, dict) and "synced" in line), default=0)
     counted = [line for end, line in lines[1:] if end <= believed]
     pieces = tuple(Piece(*line) for line in counted if isinstance(line, list))
     pooled = next((line["pooled"] for line in counted if isinstance(line, dict) and "pooled" in line), None)
-    return Found(head.get("identity"), pieces, pooled)
+    return Found(head["identity"], pieces, pooled)
 
 
-def _lines(raw: bytes) -> Iterator[tuple[int, Any]]:
+def _lines(file: BinaryIO) -> Iterator[tuple[int, Any]]:
     """The whole lines of a journal, each with the offset of its end."""
     end = 0
-    while (stop := raw.find(b"\n", end)) >= 0:
-        check, _, text = raw[end:stop].partition(b" ")
+    while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
+        check, _, text = line[:-1].partition(b" ")
         if check != b"%08x" % zlib.crc32(text):
             return
-        end = stop + 1
-        yield end, json.loads(text)
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        if not _is_ours(content):
+            return
+        end += len(line)
+        yield end, content
+
+
+def _is_ours(content: Any) -> bool:
+    """Whether a line has the form of those that are written here; another version's may not."""
+    if isinstance(content, list):
+        return len(content) == len(Piece._fields) and all(isinstance(number, int) for number in content)
+    return isinstance(content, dict) and isinstance(content.get("synced", 0), int)
 
 
 def _line(content: Any) -> bytes:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from hubmerge.io.journal import Found, Journal, Piece, read_journal
 
 IDENTITY = {"plan": "0123", "samples": ["a", ""], "versions": {"numpy": "2.4"}}
 PIECES = (Piece(0, 0, 48), Piece(0, 48, 70), Piece(3, 0, 5))
+FOREIGN = journal._line({"identity": ["of", "another", "form"]})
 
 
 def nothing() -> None:
@@ -61,10 +65,42 @@ def test_nothing_after_a_damaged_line_is_believed(tmp_path: Path) -> None:
     assert read_journal(path).pieces == PIECES[:1]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"\0" * 500, b"00000000 {}\n", b"notes\nof mine\n"])
+@pytest.mark.parametrize("content", [b"", b"\n", b"\0" * 500, b"00000000 {}\n", b"notes\nof mine\n", FOREIGN])
 def test_a_file_that_is_no_journal_says_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "journal").write_bytes(content)
     assert read_journal(tmp_path / "journal") == Found()
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        [1, 2],
+        [1, 2, 3, 4],
+        [[1], 2, 3],
+        ["0", 0, 5],
+        {"synced": "all"},
+        "text",
+        None,
+        b"{",
+        b"\xff",
+        b"[" * 100_000,
+    ],
+)
+def test_a_line_of_another_form_ends_what_is_believed_of_a_journal(tmp_path: Path, foreign: object) -> None:
+    path = tmp_path / "journal"
+    a_journal(path)
+    text = foreign if isinstance(foreign, bytes) else json.dumps(foreign).encode()
+    with path.open("ab") as file:
+        file.write(b"%08x %s\n" % (zlib.crc32(text), text))
+        file.write(journal._line([9, 0, 5]))
+    assert read_journal(path) == Found(IDENTITY, PIECES, {"model": [0.5]})
+
+
+def test_a_journal_of_any_size_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    a_journal(path)
+    os.truncate(path, 1 << 40)
+    assert read_journal(path) == Found(IDENTITY, PIECES, {"model": [0.5]})
 
 
 @pytest.mark.parametrize("boot", ["another", None])
