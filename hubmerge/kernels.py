@@ -2,7 +2,6 @@
 
 Every kernel takes its parents as a tuple of equally typed one-dimensional chunks of bit patterns (`hubmerge.ops.bits`).
 numba unrolls a loop over a tuple; the same loop over a two-dimensional array is more than ten times slower.
-Nothing is cached on disk: numba does not notice edits in a rule's other modules.
 """
 
 from __future__ import annotations
@@ -12,19 +11,17 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
-from numba.extending import register_jitable
 from numpy import float32
 
+from hubmerge.compiled_passes import compiled_pass
+from hubmerge.jit import called_inside, compiled, jitable
 from hubmerge.ops.bits import EXPONENT, exponent, load, replaced, store
 
 __all__ = [
     "GRAM_BLOCK",
     "NOT_FINITE",
     "add_low_rank",
-    "called_inside",
     "columns_kernel",
-    "compiled",
     "gram_kernel",
     "merge_kernel",
     "rows_kernel",
@@ -37,23 +34,11 @@ GRAM_BLOCK = 1 << 16
 _LANES = 256
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as the engine compiles its passes: without the interpreter's lock, without checks of bounds or of division."""
-    options = {"nogil": True, "boundscheck": False, "error_model": "numpy", "no_cfunc_wrapper": True}
-    return njit(**options)(function)  # type: ignore[no-any-return]
-
-
-def called_inside(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` for calls from compiled passes alone: without what Python and C would call, a tenth of the time to compile."""
-    return njit(function, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[no-any-return]
-
-
 def _unstaged(delta: Any, index: Any, state: Any) -> Any:  # noqa: ARG001 - every stage is given these
     return delta
 
 
-@cache
-def _range_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
+def _range_pass(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
     """`merge_kernel` for entries `low` to `high` of the chunk, both uint64: numba counts signed indices from the end when
     they are negative, and a loop that may have to is not vectorised.
     """
@@ -87,7 +72,10 @@ def _range_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., A
             )  # a counter of its own: 64 bits would halve the vectors of random stages
         return worst
 
-    return compiled(run)
+    return run
+
+
+_range_kernel = compiled_pass(_range_pass)
 
 
 @cache
@@ -117,7 +105,7 @@ def rows_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., Any
     The pass is ``run(base, parents, entry, state, table, values, columns, arguments, out, offset)``: table is float32
     (rows, width), `values` one float32(0) for each of its columns, `columns` the length of a row.
     """
-    merge = _range_kernel(rule, operand, stage)
+    merge = compiled(_range_pass(rule, operand, stage))
 
     def run(
         base: Any, parents: Any, entry: Any, state: Any, table: Any, values: Any, columns: Any, arguments: Any, out: Any,
@@ -196,7 +184,7 @@ def columns_kernel(rule: Callable[..., Any], operand: str) -> Callable[..., Any]
     return compiled(run)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _add_products(operands: Any, lanes: Any, sums: Any) -> None:
     """Add the products of `lanes` entries of every two operands to the sums of that pair, lane by lane."""
     pair = 0
@@ -208,7 +196,7 @@ def _add_products(operands: Any, lanes: Any, sums: Any) -> None:
             pair += 1
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _add_lanes(sums: Any, gram: Any) -> None:
     """Add every pair's lanes, one after the other, and the result to `gram`."""
     pair = 0
@@ -223,19 +211,13 @@ def _add_lanes(sums: Any, gram: Any) -> None:
             pair += 1
 
 
-@cache
-def gram_kernel(operand: str) -> Callable[..., Any]:
-    """``run(base, parents, gram)``: add the inner products of one block's operands to `gram` (float64, symmetric).
-
-    The order of additions is fixed: 256 interleaved sums over the block, added one after the other.  So many, because a
-    sum that was just stored cannot be added to at once: with 16 the pass took three times as long.
-    """
+@compiled_pass
+def _gram_pass(operand: str) -> Callable[..., Any]:
+    """`gram_kernel` with its scratch: operands, float64 (parents, 256), and sums, zeros for each pair."""
     minus_base = operand == "delta"
 
-    def run(base: Any, parents: Any, gram: Any) -> None:
-        size, count = parents[0].size, len(parents)
-        operands = np.empty((count, _LANES))
-        sums = np.zeros((count * (count + 1) // 2, _LANES))
+    def run(base: Any, parents: Any, operands: Any, sums: Any, gram: Any) -> None:
+        size = parents[0].size
         for low in range(0, size, _LANES):
             lanes = min(_LANES, size - low)
             for k in range(len(parents)):
@@ -249,7 +231,23 @@ def gram_kernel(operand: str) -> Callable[..., Any]:
             _add_products(operands, lanes, sums)
         _add_lanes(sums, gram)
 
-    return compiled(run)
+    return run
+
+
+@cache
+def gram_kernel(operand: str) -> Callable[..., Any]:
+    """``run(base, parents, gram)``: add the inner products of one block's operands to `gram` (float64, symmetric).
+
+    The order of additions is fixed: 256 interleaved sums over the block, added one after the other.  So many, because a
+    sum that was just stored cannot be added to at once: with 16 the pass took three times as long.
+    """
+    add = _gram_pass(operand)
+
+    def run(base: Any, parents: Any, gram: Any) -> None:
+        count = len(parents)
+        add(base, parents, np.empty((count, _LANES)), np.zeros((count * (count + 1) // 2, _LANES)), gram)
+
+    return run
 
 
 @cache

@@ -11,10 +11,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 from numpy import float32
 
-from hubmerge.kernels import called_inside, compiled
+from hubmerge.compiled_passes import compiled_pass
+from hubmerge.jit import called_inside, compiled, jitable
 from hubmerge.ops.bits import load, replaced
 
 __all__ = [
@@ -34,7 +34,7 @@ LANES = 64
 """Interleaved sums of a block, added one after the other in the end: a fixed order that fills the vector registers."""
 
 
-@cache
+@compiled_pass
 def operands_kernel(minus_base: bool) -> Callable[..., Any]:
     """``run(base, parents, outs)``: each parent's weights, or their differences from the base's, as float32 bits."""
 
@@ -47,10 +47,10 @@ def operands_kernel(minus_base: bool) -> Callable[..., Any]:
                     value = float32(value - load(base[i]))
                 out[i] = np.float32(value).view(np.uint32)
 
-    return compiled(run)
+    return run
 
 
-@cache
+@compiled_pass
 def staged_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
     """``run(values, state, offset)``: every number of float32 `values` becomes ``rule(value, offset + i, state)``."""
     rule_ = called_inside(rule)
@@ -61,7 +61,7 @@ def staged_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
             values[i] = rule_(values[i], place, state)
             place = np.uint32(place + np.uint32(1))
 
-    return compiled(run)
+    return run
 
 
 @cache
@@ -76,7 +76,7 @@ def staged_rows_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
     return compiled(run)
 
 
-@cache
+@compiled_pass
 def scores_kernel(rule: Callable[..., Any], outputs: int, by: str) -> Callable[..., Any]:
     """``run(operands, entry, table, values, columns, offset, arguments, outs)``: a rule's numbers for every entry.
 
@@ -108,10 +108,10 @@ def scores_kernel(rule: Callable[..., Any], outputs: int, by: str) -> Callable[.
                 for k in range(len(outs)):
                     outs[k][i] = scored[k]
 
-    return compiled(run)
+    return run
 
 
-@cache
+@compiled_pass
 def high_counts_kernel() -> Callable[..., Any]:
     """``run(bits, counts) -> zeros``: count magnitudes by the upper 16 of their 31 bits; how many are zero.
 
@@ -126,10 +126,10 @@ def high_counts_kernel() -> Callable[..., Any]:
             zeros += magnitude == np.uint32(0)
         return zeros
 
-    return compiled(run)
+    return run
 
 
-@cache
+@compiled_pass
 def low_counts_kernel() -> Callable[..., Any]:
     """``run(bits, high, counts)``: count the lower 15 bits of the magnitudes whose upper 16 are ``high[j]``, in ``counts[j]``.
 
@@ -144,10 +144,10 @@ def low_counts_kernel() -> Callable[..., Any]:
                 if magnitude >> np.uint32(15) == wanted:
                     counts[j, magnitude & np.uint32(0x7FFF)] += 1
 
-    return compiled(run)
+    return run
 
 
-@cache
+@compiled_pass
 def total_kernel(magnitudes: bool) -> Callable[..., Any]:
     """``run(values, lanes) -> float64``: the sum of a block's float32 numbers, or of their magnitudes, in a fixed order.
 
@@ -169,10 +169,10 @@ def total_kernel(magnitudes: bool) -> Callable[..., Any]:
             total += lanes[j]
         return total
 
-    return compiled(run)
+    return run
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _inner(a: Any, b: Any, lanes: Any) -> Any:
     """The inner product of two float32 rows in float64, in a fixed order."""
     lanes[:] = 0.0

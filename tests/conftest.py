@@ -6,6 +6,14 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # huggingface_hub reads it once, when it is imported
 
 sys.path.insert(0, str(Path(__file__).parent / "hubmerge"))  # tests/laws imports the builders (zoo.py) from there
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What commands keep for the next one, compiled passes above all, is this run's own."""
+    os.environ["HUBMERGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -1,4 +1,4 @@
-"""Where hubmerge keeps what it makes for itself: the catalog, and models that it had to convert."""
+"""Where hubmerge keeps what it makes for itself: the catalog, models that it had to convert, passes that it compiled."""
 
 from __future__ import annotations
 

@@ -120,12 +120,14 @@ def merge(
     json: JsonOption = False,
 ) -> None:
     """Merge the models of a recipe into the folder OUT.  A merge that was interrupted is gone on with."""
-    from hubmerge.assemble import merge_plan
-    from hubmerge.cli.quick_start import compile_without_blas
-    from hubmerge.plan import build_plan
+    from hubmerge.cli.quick_start import start_quickly
 
     begun = time.perf_counter()
-    compile_without_blas()
+    start_quickly()
+
+    from hubmerge.assemble import merge_plan
+    from hubmerge.plan import build_plan
+
     if overwrite:
         _keep_safe(recipe, out)
     with interruptible():
@@ -192,10 +194,12 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Check a merged folder: its files' digests, derivation from its parents, reload with finite outputs."""
-    from hubmerge.cli.quick_start import compile_without_blas
+    from hubmerge.cli.quick_start import start_quickly
+
+    start_quickly()
+
     from hubmerge.verify import verify_merge
 
-    compile_without_blas()
     if reload:
         output.quiet_transformers()
     result = verify_merge(out, reload=reload, fetch=fetch, jobs=jobs)

@@ -5,15 +5,25 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["compile_without_blas"]
+__all__ = ["start_quickly"]
 
 
-def compile_without_blas() -> None:
-    """Let numba not look for a BLAS, which no compiled pass of hubmerge uses.
+def start_quickly() -> None:
+    """Let compiled passes come from the disk, and numba, where it is needed still, not look for a BLAS.
 
-    At the first compilation it imports scipy.linalg, only to know whether there is one: 0.2 s of processor time.  After
-    this, `np.dot` cannot be compiled any more in this process: it is for the command line alone, never for a library.
+    For the command line alone, never for a library: code that changes while the process runs would be stored as it was, and
+    `np.dot` cannot be compiled any more.  Called before anything that is compiled is imported.
     """
+    from hubmerge.jit import when_compiling
+    from hubmerge.pass_store import open_store
+    from zoo_index.cache_folder import cache_folder
+
+    when_compiling(_compile_without_blas)
+    open_store(cache_folder() / "passes")
+
+
+def _compile_without_blas() -> None:
+    """Spare numba the import of scipy.linalg, only to know whether there is a BLAS: 0.2 s of processor time."""
     if "scipy.linalg" in sys.modules or "numba.np.arraymath" in sys.modules:
         return
     hidden: dict[str, Any] = sys.modules

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 from numpy import float32, float64
 
+from hubmerge.jit import jitable
 from hubmerge.method import Measure, Parameters, PerGroup, entrywise, merge_method
 from hubmerge.ops.exponential import exponential, logarithm
 from hubmerge.ops.sums import total_of
@@ -22,7 +22,7 @@ class FusionParameters(Parameters):
     pass
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _distribution(row: Any, out: Any) -> None:
     """The softmax distribution of a row of float32 numbers, 1e-8 added to every probability, in float64."""
     highest = row[0]
@@ -48,7 +48,7 @@ def _row_divergence(base: Any, parents: Any, line: Any) -> None:  # noqa: ARG001
     line[0] = max(total_of(q), 0.0)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _importance(weights: Sequence[float32], divergence: Sequence[float32]) -> float32:
     return abs(weights[1] - weights[0]) * divergence[0]
 

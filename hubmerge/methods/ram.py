@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from numba.extending import register_jitable
 from numpy import float32
 from pydantic import Field
 
+from hubmerge.jit import jitable
 from hubmerge.method import Measure, Parameters, entrywise, merge_method
 from hubmerge.ops.bits import replaced
 
@@ -28,7 +28,7 @@ class RamplusParameters(RamParameters):
     alpha: float = Field(0.2, ge=0, description="most that shared changes count, as a multiple of the parent's own")
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _changed(deltas: Sequence[float32], epsilon: float32) -> float32:
     """How many parents changed the entry."""
     count = float32(0)
@@ -38,7 +38,7 @@ def _changed(deltas: Sequence[float32], epsilon: float32) -> float32:
     return count
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _sum_of_changes(deltas: Sequence[float32], epsilon: float32) -> float32:
     total = float32(0)
     for delta in deltas:
@@ -47,7 +47,7 @@ def _sum_of_changes(deltas: Sequence[float32], epsilon: float32) -> float32:
     return total
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _sum_of_scaled(deltas: Sequence[float32], factors: Sequence[float32], epsilon: float32) -> float32:
     total = float32(0)
     for delta, factor in zip(deltas, factors):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from numba.extending import register_jitable
 from numpy import float32
 from pydantic import Field
 
+from hubmerge.jit import jitable
 from hubmerge.method import Measure, Parameters, entrywise, merge_method
 from hubmerge.ops.bits import replaced
 from hubmerge.ops.signs import elected_sign
@@ -27,7 +27,7 @@ class SceParameters(Parameters):
     )
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _variance(deltas: Sequence[float32]) -> float32:
     """The population variance of one entry's deltas over the parents."""
     total = count = float32(0)

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.cpython.unsafe.tuple import tuple_setitem
-from numba.extending import overload, register_jitable
+
+from hubmerge.jit import jitable, when_compiling
 
 __all__ = ["EXPONENT", "exponent", "load", "replaced", "store"]
 
@@ -25,47 +24,58 @@ def load(bits: Any) -> Any:
     raise NotImplementedError("only inside compiled kernels")
 
 
-@overload(load)  # type: ignore[untyped-decorator]
-def _load(bits: Any) -> Callable[[Any], Any] | None:
-    # numba demands that these have this function's argument names and annotations
-    def load_bfloat16(bits: Any) -> Any:
-        return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
-
-    def load_float32(bits: Any) -> Any:
-        return np.uint32(bits).view(np.float32)
-
-    return {types.uint16: load_bfloat16, types.uint32: load_float32}.get(bits)
-
-
 def store(out: Any, i: Any, value: Any) -> None:
     """Write float32 `value` to ``out[i]``, rounded to nearest even where `out` holds bfloat16."""
     raise NotImplementedError("only inside compiled kernels")
 
 
-@overload(store)  # type: ignore[untyped-decorator]
-def _store(out: Any, i: Any, value: Any) -> Callable[[Any, Any, Any], None]:  # noqa: ARG001 - numba matches on names
-    if out.dtype == types.uint16:
-
-        def store_bfloat16(out: Any, i: Any, value: Any) -> None:
-            bits = np.float32(value).view(np.uint32)
-            odd = (bits >> np.uint32(16)) & np.uint32(1)
-            out[i] = np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
-
-        return store_bfloat16
-
-    def store_float32(out: Any, i: Any, value: Any) -> None:
-        out[i] = np.float32(value).view(np.uint32)
-
-    return store_float32
+def replaced(entry: Any, k: Any, value: Any) -> Any:
+    """The tuple `entry` with its k-th element replaced, for a k known only in a loop that the compiler unrolls."""
+    raise NotImplementedError("only inside compiled kernels")
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def exponent(value: Any) -> Any:
     """The exponent bits of a float32, as uint32: equal to `EXPONENT` when the number is not finite."""
     return np.float32(value).view(np.uint32) & EXPONENT
 
 
-@register_jitable  # type: ignore[untyped-decorator]
-def replaced(entry: Any, k: Any, value: Any) -> Any:
-    """The tuple `entry` with its k-th element replaced, for a k known only in a loop that the compiler unrolls."""
-    return tuple_setitem(entry, k, value)
+@when_compiling
+def _tell_numba() -> None:
+    # numba demands that the functions below have the argument names and annotations of those above
+    from numba import types
+    from numba.cpython.unsafe.tuple import tuple_setitem
+    from numba.extending import overload
+
+    @overload(load)  # type: ignore[untyped-decorator]
+    def _load(bits: Any) -> Callable[[Any], Any] | None:
+        def load_bfloat16(bits: Any) -> Any:
+            return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+
+        def load_float32(bits: Any) -> Any:
+            return np.uint32(bits).view(np.float32)
+
+        return {types.uint16: load_bfloat16, types.uint32: load_float32}.get(bits)
+
+    @overload(store)  # type: ignore[untyped-decorator]
+    def _store(out: Any, i: Any, value: Any) -> Callable[[Any, Any, Any], None]:  # noqa: ARG001 - numba matches on names
+        if out.dtype == types.uint16:
+
+            def store_bfloat16(out: Any, i: Any, value: Any) -> None:
+                bits = np.float32(value).view(np.uint32)
+                odd = (bits >> np.uint32(16)) & np.uint32(1)
+                out[i] = np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+            return store_bfloat16
+
+        def store_float32(out: Any, i: Any, value: Any) -> None:
+            out[i] = np.float32(value).view(np.uint32)
+
+        return store_float32
+
+    @overload(replaced)  # type: ignore[untyped-decorator]
+    def _replaced(entry: Any, k: Any, value: Any) -> Callable[[Any, Any, Any], Any]:  # noqa: ARG001 - as above
+        def replaced_element(entry: Any, k: Any, value: Any) -> Any:
+            return tuple_setitem(entry, k, value)
+
+        return replaced_element

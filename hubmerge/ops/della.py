@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 from numpy import float32
 from pydantic import Field
 
 from hubmerge.errors import RecipeError
+from hubmerge.jit import jitable
 from hubmerge.method import Measure, Parameters, PerParent, Stage
 from hubmerge.ops.random import uniform_bits
 from hubmerge.ops.rescale import NormRescale, norm_factors
@@ -40,7 +40,7 @@ class DellaParameters(Parameters):
     )
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _bins(magnitudes: Any, width: Any, bins: Any) -> None:
     """Sort magnitudes' bits into bins of ascending value: 0 for zero, then 2^width even ones over eight octaves.
 
@@ -58,7 +58,7 @@ def _bins(magnitudes: Any, width: Any, bins: Any) -> None:
         bins[i] = np.uint32((np.int32(1) + min(np.int32(above), last)) * np.int32(magnitudes[i] != np.uint32(0)))
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _rank(magnitudes: Any, i: Any) -> Any:
     """How many entries of a row come before entry i: smaller ones, and equal ones that stand before it."""
     before = 0
@@ -69,7 +69,7 @@ def _rank(magnitudes: Any, i: Any) -> Any:
     return before
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _keep_sorted(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) -> None:
     """`kept` of a whole row by sorting its places, digit by digit: numba's own sort takes seconds to compile."""
     n = magnitudes.size
@@ -91,7 +91,7 @@ def _keep_sorted(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) ->
         kept[place] = np.float64(draws[place]) < low + step * rank
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _count(bins: Any, magnitudes: Any, cells: Any) -> None:
     """Turn bins into ranks: each of `cells` becomes the rank of its bin's first entry, and in its upper half that of the last
     one where the bin holds different values, else 0.
@@ -112,7 +112,7 @@ def _count(bins: Any, magnitudes: Any, cells: Any) -> None:
         before += cell & _NUMBER
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _keep_ranked(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) -> None:
     """``kept[i] = draws[i] < low + step * rank of entry i``, without sorting.
 
@@ -146,7 +146,7 @@ def _keep_ranked(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) ->
         kept[i] = np.float64(draws[i]) < low + step * _rank(magnitudes, i)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def _draw(row: Any, index: Any, state: Any) -> Any:
     """Which entries of a row are kept."""
     key, low, high = state[0], state[1], state[2]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
+
+from hubmerge.jit import jitable
 
 __all__ = ["exponential", "logarithm"]
 
@@ -19,7 +20,7 @@ _LN2_LOW = 1.9082149292705877e-10
 _ROOT_HALF = 0.7071067811865476
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def exponential(x: Any) -> Any:
     """The exponential of `x`, for `x` at most 700; below -700 that of -700.
 
@@ -34,7 +35,7 @@ def exponential(x: Any) -> Any:
     return series * np.int64((np.int64(k) + np.int64(1023)) << np.int64(52)).view(np.float64)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def logarithm(x: Any) -> Any:
     """The natural logarithm of a normal number `x` above 0.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
+
+from hubmerge.jit import jitable
 
 __all__ = ["uniform_bits"]
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def uniform_bits(key: Any, index: Any) -> Any:
     """32 random bits for entry `index` of the tensor that `key`, 64 bits, stands for.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from numba.extending import register_jitable
 from numpy import float32
+
+from hubmerge.jit import jitable
 
 __all__ = ["elected_sign"]
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def elected_sign(deltas: Sequence[float32], votes: Sequence[float32], undecided: float32) -> float32:
     """+1 or -1: the sign of the sum of one entry's deltas, each times its parent's votes; `undecided` for a sum of exactly 0.
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 from numpy import float32
+
+from hubmerge.jit import jitable
 
 __all__ = ["total_of", "weighted_sum"]
 
 _LANES = 64
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def weighted_sum(entries: Sequence[float32], coefficients: Sequence[float32]) -> float32:
     """The sum of ``coefficient * entry`` over the parents, in their order, in float32."""
     total = float32(0)
@@ -23,7 +24,7 @@ def weighted_sum(entries: Sequence[float32], coefficients: Sequence[float32]) ->
     return total
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@jitable
 def total_of(values: Any) -> Any:
     """The sum of float64 numbers in a fixed order: 64 interleaved sums, added one after the other."""
     lanes = np.zeros(_LANES)

@@ -10,6 +10,7 @@ import pytest
 from zoo import random_values, recipe, run_python, write_adapter, write_model
 
 from hubmerge import merge
+from hubmerge.compiled_passes import called_by_address
 
 HEAVY = {"torch", "transformers", "peft", "datasets", "evaluate", "accelerate", "duckdb", "sklearn", "pandas"}
 HEAVY |= {"scipy.linalg"}  # numba looks for a BLAS in it, which nothing here needs
@@ -66,11 +67,16 @@ def test_help_loads_not_even_numba(tmp_path: Path, arguments: tuple[str, ...]) -
     assert loaded_by_command(*arguments, cwd=tmp_path) == set()
 
 
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBMERGE_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.mark.parametrize("method", ["ties", "iso_c"])
-def test_a_plan_loads_neither_torch_nor_transformers(tmp_path: Path, method: str) -> None:
+def test_a_plan_loads_not_even_numba(tmp_path: Path, method: str) -> None:
     models(tmp_path)
     write_recipe(tmp_path, recipe(method, ["./a", "./b"], base="./base"))
-    assert loaded_by_command("plan", "recipe.yaml", cwd=tmp_path) == {"numba"}
+    assert loaded_by_command("plan", "recipe.yaml", cwd=tmp_path) == set()
 
 
 def test_an_entrywise_merge_loads_neither_torch_nor_transformers(tmp_path: Path) -> None:
@@ -78,6 +84,19 @@ def test_an_entrywise_merge_loads_neither_torch_nor_transformers(tmp_path: Path)
     write_recipe(tmp_path, recipe("ties", ["./a", "./b+./lora"], base="./base", density=0.5))
     assert loaded_by_command("merge", "recipe.yaml", "out", cwd=tmp_path) == {"numba"}
     assert (tmp_path / "out" / "hubmerge.json").is_file()
+
+
+@pytest.mark.skipif(not called_by_address(), reason="passes are stored only where they are called by address")
+@pytest.mark.parametrize("method", ["linear", "slerp", "ties", "dare_ties"])
+def test_a_merge_whose_passes_were_compiled_before_loads_not_even_numba(tmp_path: Path, method: str) -> None:
+    models(tmp_path)
+    with_base = None if method == "linear" else "./a" if method == "slerp" else "./base"
+    parameters = {"slerp": {"t": 0.5}, "linear": {}}.get(method, {"density": 0.5})
+    write_recipe(tmp_path, recipe(method, ["./a", "./b"], base=with_base, **parameters))
+    assert loaded_by_command("merge", "recipe.yaml", "out1", cwd=tmp_path) == {"numba"}
+    assert loaded_by_command("merge", "recipe.yaml", "out2", cwd=tmp_path) == set()
+    merged = [(tmp_path / out / "model.safetensors").read_bytes() for out in ("out1", "out2")]
+    assert merged[0] == merged[1]
 
 
 def test_verifying_without_reloading_loads_neither_torch_nor_transformers(tmp_path: Path) -> None:

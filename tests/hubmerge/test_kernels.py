@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
 from zoo import bfloat16, random_values
 
 from hubmerge import kernels
+from hubmerge.jit import compiled
 from hubmerge.method import MergeMethod, get_method, method_names
 from hubmerge.ops.bits import EXPONENT, exponent, load, store
 
@@ -152,7 +152,7 @@ def test_storing_bfloat16_rounds_as_torch_does_around_every_bfloat16_number() ->
     bits = neighbourhood()
     out = np.empty(bits.size, np.uint16)
 
-    @njit
+    @compiled
     def write(values: Any, out: Any) -> None:
         for i in range(values.size):
             store(out, i, load(values[i]))
@@ -167,7 +167,7 @@ def test_loading_gives_the_number_behind_every_bfloat16_pattern() -> None:
     patterns = np.arange(1 << 16, dtype=np.uint16)
     out = np.empty(patterns.size, np.uint32)
 
-    @njit
+    @compiled
     def read(values: Any, out: Any) -> None:
         for i in range(values.size):
             out[i] = np.float32(load(values[i])).view(np.uint32)
@@ -184,7 +184,7 @@ def test_the_exponent_tells_what_is_not_finite(value: float) -> None:
     assert (_exponent(np.float32(value)) == kernels.NOT_FINITE) == (not np.isfinite(value))
 
 
-@njit
+@compiled
 def _exponent(value: Any) -> Any:
     return exponent(value)
 

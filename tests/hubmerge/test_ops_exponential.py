@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
 
+from hubmerge.jit import compiled
 from hubmerge.ops.exponential import exponential, logarithm
 from hubmerge.ops.sums import total_of
 
 
-@njit
+@compiled
 def _powers(x: Any, out: Any) -> None:
     for i in range(x.size):
         out[i] = exponential(x[i])
 
 
-@njit
+@compiled
 def _logarithms(x: Any, out: Any) -> None:
     for i in range(x.size):
         out[i] = logarithm(x[i])
 
 
-@njit
+@compiled
 def _total(x: Any) -> Any:
     return total_of(x)
 
