@@ -50,7 +50,7 @@ def plan_text(plan: Plan) -> str:
     ]
     lines += [f"made anew    {', '.join(plan.written)}"] if plan.written else []
     lines += [f"left behind  {', '.join(plan.left)}"] if plan.left else []
-    lines += [f"warning      {warning}" for warning in plan.warnings]
+    lines += [f"{'note' if text in plan.notes else 'warning':<13}{text}" for text in plan.warnings]
     lines += [f"plan         {plan.hash[:12]}"]
     return "\n".join(lines)
 
@@ -124,6 +124,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         ],
         "left": list(plan.left),
         "warnings": list(plan.warnings),
+        "notes": list(plan.notes),
         "dtype": plan.dtype,
         "parameters": plan.parameters,
         "jobs": plan.jobs,

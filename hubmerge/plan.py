@@ -78,6 +78,7 @@ def plan_models(
     if strict and warnings:
         hint = "mend it, or leave out --strict"
         raise PlanError.of([PlanError(warning, where="--strict", hint=hint) for warning in warnings])
+    notes = (*notes_of(recipe, models, placement, drafts, donor), *tokenizer.notes)
     workers, peak = peak_memory(steps, method, jobs or _cores(), memory)
     plan = Plan(
         recipe=recipe,
@@ -90,7 +91,7 @@ def plan_models(
         carried=carried,
         downloads=downloads,
         left=left,
-        warnings=(*warnings, *notes_of(recipe, models, placement, drafts, donor), *tokenizer.notes),
+        warnings=(*warnings, *notes),
         jobs=workers,
         bytes_read=sum(step_reads(step, method) for step in steps),
         bytes_written=sum(layout.sizes.values())
@@ -100,6 +101,7 @@ def plan_models(
         hash="",
         written=tokenizer.texts,
         vocabulary=tokenizer.vocabulary,
+        notes=notes,
     )
     return replace(plan, hash=_hash(plan))
 

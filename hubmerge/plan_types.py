@@ -183,7 +183,8 @@ class Plan:
     """Everything a merge will do.  bytes_read counts a tensor once for each pass over it; peak_memory is an upper
     estimate in bytes above the interpreter and its libraries; `hash` identifies recipe, parents and method.  written: files
     of the tokenizer that are made, not copied, by name.  vocabulary: what became of the rows of embeddings and heads,
-    where the recipe asks for one vocabulary.
+    where the recipe asks for one vocabulary.  warnings: what a person should know before the merge; notes: those of them
+    that are facts and no mistakes to mend, which `strict` lets pass.
     """
 
     recipe: Recipe
@@ -204,6 +205,7 @@ class Plan:
     hash: str
     written: Mapping[str, str] = field(default_factory=dict)
     vocabulary: VocabularyRows | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def method(self) -> MergeMethod:

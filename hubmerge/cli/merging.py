@@ -164,8 +164,8 @@ def merge(
 
 def _tell(planned: Plan, device: str) -> None:
     """What a person should know before the work begins."""
-    for warning in planned.warnings:
-        output.note(f"warning: {warning}")
+    for text in planned.warnings:
+        output.note(f"{'note' if text in planned.notes else 'warning'}: {text}")
     if device != "cpu" and planned.method.kind == "entrywise":
         output.note(f"{planned.method.name} merges entry by entry, on the CPU: --device {device} is not used")
     if planned.downloads:

@@ -81,6 +81,18 @@ def test_a_merge_that_goes_on_says_how_much_was_found(
     assert "; 100 % was found done; digests: " in out
 
 
+def test_a_note_is_no_warning_and_is_let_pass_by_strict(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("r.yaml").write_text(RECIPE + "parameters: {int8_mask: true, density: 0.5}\n")
+    told = "parameters.int8_mask is ignored: masks are not stored, so that their type is without meaning"
+    assert hubmerge("plan", "r.yaml", "--json") == 0
+    plan = json.loads(printed(capsys)[0])
+    assert plan["warnings"] == ["parameters.density is ignored: linear does not use it", told]
+    assert plan["notes"] == [told]
+    Path("r.yaml").write_text(RECIPE + "parameters: {int8_mask: true}\n")
+    assert hubmerge("merge", "r.yaml", "out", "--strict") == 0
+    assert printed(capsys)[1] == f"note: {told}\nnext: hubmerge verify out\n"
+
+
 def test_warnings_go_to_the_person_and_not_into_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     Path("r.yaml").write_text(RECIPE + "parameters: {density: 0.5}\n")
     assert hubmerge("merge", "r.yaml", "out", "--json") == 0

@@ -58,9 +58,9 @@ def test_a_plan_reads_from_top_to_bottom() -> None:
         f"memory       at most {plan.peak_memory / 1e6:.2f} MB of buffers, 2 workers",
         "carried over config.json, tokenizer.json",
         "left behind  README.md",
-        "warning      parameters.int8_mask is ignored: masks are not stored, so that their type is without meaning",
+        "note         parameters.int8_mask is ignored: masks are not stored, so that their type is without meaning",
         (
-            "warning      gradients run from the first layer to the last; embeddings take the first value, "
+            "note         gradients run from the first layer to the last; embeddings take the first value, "
             "final norm and head the last (mergekit: the first)"
         ),
         f"plan         {plan.hash[:12]}",

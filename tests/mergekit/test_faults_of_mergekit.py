@@ -148,7 +148,7 @@ def test_the_head_is_not_merged_with_the_first_layers_value() -> None:
         " final norm and head the last (mergekit: the first)"
     )
     assert note in plan.warnings
-    assert f"warning      {note}" in str(plan).splitlines()
+    assert f"note         {note}" in str(plan).splitlines()
 
 
 def test_a_key_of_a_slice_is_not_read_for_nothing() -> None:
