@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,17 @@ from hubmerge.destination import keep_parents_safe
 from hubmerge.device import check_device
 from hubmerge.errors import ManifestError, PlanError, shown
 from hubmerge.fetching import check_disks, fetch_parents
-from hubmerge.io.partial import MAX_NAME_BYTES, sweep
+from hubmerge.io.partial import MAX_NAME_BYTES, put_back, sweep
 from hubmerge.io.reader import InputFiles
 from hubmerge.io.sample import sample_digests
+from hubmerge.io.unchanged import check_planned, check_unchanged, file_states
 from hubmerge.io.writer import OutputFolder
 from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
 from hubmerge.plan import DEFAULT_MEMORY, build_plan
 from hubmerge.plan_types import Plan
 from hubmerge.recipe import Recipe
-from hubmerge.record import file_digests, manifest_of
-from hubmerge.weights import Written, write_weights
+from hubmerge.record import file_digest, file_digests, manifest_of
+from hubmerge.weights import Written, identity_of, write_weights
 
 __all__ = ["Merged", "merge", "merge_plan"]
 
@@ -84,12 +86,13 @@ def merge_plan(
     interrupted merge.  accept: is shown the manifest of the complete merge before it becomes `out`; when it raises, `out`
     stays as it was.
     """
-    target = Path(out).resolve() if Path(out).is_symlink() else Path(out)  # a link stays, what it leads to is replaced
+    target = _target(Path(out))
     if plan.method.kind == "entrywise":
         device = "cpu"
     check_device(device)
     _check_name(target)
     keep_parents_safe(plan, target)
+    put_back(target)
     with InputFiles(plan.parents) as files:
         finished = _finished(plan, files, target, overwrite=overwrite)
         if finished is not None:
@@ -98,27 +101,45 @@ def merge_plan(
             return Merged(finished, already_done=True)
         check_disks(plan, target)
         fetch_parents(plan)
-        samples = sample_digests(plan, files)
+        check_planned(plan, files)
+        states, samples = file_states(plan, files), sample_digests(plan, files)
         with OutputFolder(target, plan.hash, fresh=fresh, replace=overwrite) as folder:
-            written = write_weights(plan, folder, samples, digest=digest, device=device, progress=progress, note=note)
+            identity = identity_of(plan, samples, states, device)
+            written = write_weights(plan, folder, identity, digest=digest, device=device, progress=progress, note=note)
+            with _not_worth_keeping(folder):
+                check_unchanged(states, plan, files)
             for name, text in plan.texts.items():
                 folder.write_file(name, text.encode())
             for file in plan.carried:
                 folder.copy_file(file.name, files.path(file.parent, file.name))
             manifest = manifest_of(plan, samples, file_digests(plan, folder.partial, written.digests))
-            _accept(manifest, accept, folder)
+            with _not_worth_keeping(folder):
+                accept(manifest)
             folder.write_file(MANIFEST_NAME, manifest.to_json().encode())
             folder.publish()
     return Merged(manifest, already_done=False, written=written)
 
 
-def _accept(manifest: Manifest, accept: Callable[[Manifest], None], folder: OutputFolder) -> None:
-    """Doing a merge again that was not accepted would end in the same way: nothing of it is kept."""
+@contextmanager
+def _not_worth_keeping(folder: OutputFolder) -> Iterator[None]:
+    """What is done is of no use to the next merge when this raises: nothing of it is kept."""
     try:
-        accept(manifest)
+        yield
     except BaseException:
         folder.forget()
         raise
+
+
+def _target(out: Path) -> Path:
+    """What is written: a link stays, what it leads to is replaced.  `PlanError` when the system refuses the very path."""
+    try:
+        out.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # links in a circle, a name that is too long or holds a zero
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise PlanError(f"OUT cannot be there ({reason})", where=shown(str(out)), hint="choose another OUT") from error
+    return out.resolve() if out.is_symlink() else out
 
 
 def _check_name(out: Path) -> None:
@@ -153,13 +174,22 @@ def _finished(plan: Plan, files: InputFiles, out: Path, *, overwrite: bool) -> M
             f"{out} exists and is {what}", where=str(out), hint="choose another OUT; only a merge can be overwritten"
         ) from None
     same_plan, complete = manifest.plan_hash == plan.hash, _all_there(manifest, out)
-    if same_plan and complete and tuple(parent.sample for parent in manifest.parents) == sample_digests(plan, files):
+    samples = tuple(parent.sample for parent in manifest.parents)
+    if same_plan and complete and samples == sample_digests(plan, files) and _same_carried(plan, files, manifest):
         return manifest
     if not overwrite:
         changed = "of parents that have changed since" if complete else "but some of its files were removed or changed"
         what = f"this merge, {changed}" if same_plan else "a merge of another plan"
         raise PlanError(f"{out} exists and is {what}", where=str(out), hint="--overwrite replaces it")
     return None
+
+
+def _same_carried(plan: Plan, files: InputFiles, manifest: Manifest) -> bool:
+    return all(
+        manifest.files.get(file.name) == file_digest(files.path(file.parent, file.name))
+        for file in plan.carried
+        if plan.parents[file.parent].commit is None
+    )
 
 
 def _all_there(manifest: Manifest, out: Path) -> bool:

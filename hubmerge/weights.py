@@ -15,6 +15,7 @@ from hubmerge.io.digests import FileDigests
 from hubmerge.io.journal import JOURNAL_NAME, Found, Journal, Piece, read_journal
 from hubmerge.io.partial import percent
 from hubmerge.io.reader import InputFiles
+from hubmerge.io.unchanged import FileState
 from hubmerge.io.writer import OutputFolder
 from hubmerge.plan_types import Plan, Step
 from hubmerge.prologue import pooled_states
@@ -44,7 +45,7 @@ class Written:
 def write_weights(
     plan: Plan,
     folder: OutputFolder,
-    samples: tuple[str, ...],
+    identity: Mapping[str, Any],
     *,
     digest: bool = True,
     device: str = "cpu",
@@ -53,11 +54,10 @@ def write_weights(
 ) -> Written:
     """Write every tensor of `plan` into `folder`, but for the pieces that its journal has.
 
-    samples: digests of the parents' weights, which the journal must agree with, as with the versions of what computes the
-    numbers.  device: of matrix methods.  note: is told, in a sentence, what was found.
+    identity: what `identity_of` gives; the journal must agree with it.  device: of matrix methods.  note: is told, in a
+    sentence, what was found.
     """
     layout, journal_path = plan.layout, folder.partial / JOURNAL_NAME
-    identity = identity_of(plan, samples, device)
     left = _agreeing(read_journal(journal_path), identity, folder, note)
     complete = folder.open_complete(layout.sizes)
     all_pieces = list(pieces(plan))
@@ -70,6 +70,10 @@ def write_weights(
         folder.keep(found, total)
         progress(found)
         note(f"{folder.partial} holds {percent(found, total)} % of this merge: going on from there")
+    elif left.pooled:
+        folder.keep(0, total)
+    else:
+        folder.forget()
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(journal_path, Found(identity, tuple(done), left.pooled), folder.sync))
         folder.reserve(layout.headers, layout.sizes)
@@ -102,14 +106,20 @@ def write_weights(
     return Written(found, total, digests, time.perf_counter() - last_write if digest else 0.0)
 
 
-def identity_of(plan: Plan, samples: tuple[str, ...], device: str) -> dict[str, Any]:
-    """What the bytes of a piece depend on, as JSON; the plan's hash has the layout and the method's revision in it."""
+def identity_of(plan: Plan, samples: tuple[str, ...], states: tuple[FileState, ...], device: str) -> dict[str, Any]:
+    """What the bytes of a piece depend on, as JSON; the plan's hash has the layout and the method's revision in it.
+
+    samples, states: what `sample_digests` and `file_states` say of the parents' weights.
+    """
     versions = {"hubmerge": __version__, **versions_of(plan)}
-    return {"plan": plan.hash, "samples": list(samples), "versions": versions, "device": device}
+    parents = {"samples": list(samples), "states": [list(state) for state in states]}
+    return {"plan": plan.hash, **parents, "versions": versions, "device": device}
 
 
 _CHANGED = {
+    "plan": "the plan has changed",
     "samples": "a parent has changed",
+    "states": "a parent has changed",
     "versions": "hubmerge, Python, numpy, numba or torch has changed",
     "device": "the device has changed",
 }
@@ -119,6 +129,6 @@ def _agreeing(left: Found, identity: Mapping[str, Any], folder: OutputFolder, no
     if left.identity == identity:
         return left
     if left.identity is not None and left.pieces:
-        changed = [_CHANGED[key] for key in _CHANGED if left.identity.get(key) != identity[key]]
+        changed = dict.fromkeys(_CHANGED[key] for key in _CHANGED if left.identity.get(key) != identity[key])
         note(f"what is in {folder.partial} is not used: {' and '.join(changed)} since it was made")
     return Found()

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from hubmerge.io.journal import JOURNAL_NAME
+from hubmerge.io.lock import lock_folder
 
-__all__ = ["MAX_NAME_BYTES", "PARTIAL_MARK", "aside_of", "discard", "is_empty", "partial_of", "percent", "sweep"]
+__all__ = [
+    "MAX_NAME_BYTES",
+    "PARTIAL_MARK",
+    "aside_of",
+    "discard",
+    "is_empty",
+    "partial_of",
+    "percent",
+    "put_back",
+    "sweep",
+]
 
 PARTIAL_MARK = ".hubmerge-plan"
 """File in OUT.partial that holds the hash of the plan it belongs to."""
@@ -36,6 +49,21 @@ def sweep(out: Path) -> None:
 def aside_of(out: Path) -> Path:
     """Where an older OUT waits to be deleted: a name that nobody else gives to anything."""
     return out.with_name(f".{out.name}.hubmerge-replaced")
+
+
+def put_back(out: Path) -> None:
+    """Make an older OUT, which a merge that was killed while it published left aside, OUT again; else do nothing."""
+    aside, partial = aside_of(out), partial_of(out)
+    if not aside.exists() or os.path.lexists(out):
+        return
+    with suppress(OSError):  # locked: a merge is publishing at this moment
+        held = lock_folder(partial) if partial.is_dir() else None
+        try:
+            if not os.path.lexists(out):
+                aside.rename(out)
+        finally:
+            if held is not None:
+                os.close(held)
 
 
 def discard(partial: Path) -> None:

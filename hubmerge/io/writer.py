@@ -43,7 +43,7 @@ class OutputFolder:
         self._ours = False
         self._worth_keeping = False
         self._kept = 0
-        self._total = 1
+        self._total = 0
         self._plan_hash = plan_hash
         self._fresh = fresh
         self._replace = replace
@@ -71,9 +71,11 @@ class OutputFolder:
                 where=str(self.out),
                 hint="wait until it has ended, or choose another OUT",
             ) from None
+        except KeyboardInterrupt as error:
+            self._leave()
+            raise MergeInterrupted(f"interrupted: {self._left()}") from error
         except OSError as error:
-            self._remove()
-            self._unlock()
+            self._leave()
             raise MergeError(
                 f"{self.partial} cannot be created ({error.strerror})", where=str(self.out), hint="choose another OUT"
             ) from error
@@ -107,7 +109,7 @@ class OutputFolder:
                 discard(self.partial)
         finally:
             if keep:
-                self._held, self._ours = held, True
+                self._held, self._ours, self._worth_keeping = held, True, True
             elif held is not None:
                 os.close(held)
         return keep
@@ -116,9 +118,7 @@ class OutputFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
-        if not (self._published or self._worth_keeping):
-            self._remove()  # an OUT.partial that is here after publishing is another merge's
-        self._unlock()
+        self._leave()
         if isinstance(error, OSError):
             raise _failed(error, self.out, self._left()) from error
         if isinstance(error, KeyboardInterrupt):
@@ -127,7 +127,9 @@ class OutputFolder:
             for fault in error.faults:
                 fault.hint = "; ".join(part for part in (fault.hint, self._left()) if part)
 
-    def _unlock(self) -> None:
+    def _leave(self) -> None:
+        if not (self._published or self._worth_keeping):
+            self._remove()  # an OUT.partial that is here after publishing is another merge's
         if self._held is not None:
             os.close(self._held)
             self._held = None
@@ -137,7 +139,10 @@ class OutputFolder:
         if self._published:
             return f"{self.out} is complete"
         if not self._worth_keeping:
-            return "nothing was left behind"
+            gone = not os.path.lexists(self.partial)
+            return "nothing was left behind" if gone else f"{self.partial} is still there"
+        if not self._total:
+            return f"{self.partial} is as it was; the same command goes on from there"
         return f"{self.partial} holds {percent(self._kept, self._total)} % of the merge; the same command goes on from there"
 
     def _remove(self) -> None:
@@ -159,7 +164,7 @@ class OutputFolder:
             self._total = total
 
     def forget(self) -> None:
-        """Nothing of this can be used again."""
+        """Nothing of this can be used again, or of what an interrupted merge left."""
         self._worth_keeping = False
 
     def _close(self) -> None:
@@ -242,8 +247,8 @@ class OutputFolder:
             self.out.rename(aside)
         try:
             self.partial.rename(self.out)
-        except OSError:
-            if aside.exists():
+        except BaseException:
+            if not os.path.lexists(self.out) and aside.exists():
                 aside.rename(self.out)
             raise
         self._published = True

@@ -105,6 +105,16 @@ def test_a_merge_of_parents_that_were_trained_again_is_not_done(tmp_path: Path) 
     )
 
 
+def test_a_merge_whose_carried_files_are_others_by_now_is_not_done(tmp_path: Path) -> None:
+    asked = recipe("linear", two_models(tmp_path))
+    merge(asked, tmp_path / "out")
+    (tmp_path / "a" / "generation_config.json").write_text('{"eos_token_id": 3}')
+    with pytest.raises(PlanError, match="is this merge, of parents that have changed since"):
+        merge(asked, tmp_path / "out")
+    merge(asked, tmp_path / "out", overwrite=True)
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text()) == {"eos_token_id": 3}
+
+
 def _config(folder: Path) -> str:
     return (folder / "config.json").read_text()
 
@@ -134,6 +144,22 @@ def test_a_folder_that_holds_others_is_no_out(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path / "work")
     with pytest.raises(PlanError, match="which cannot be replaced"):
         merge(recipe("linear", folders), out)
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("circle", "Too many levels of symbolic links"),
+        ("circle/out", "Too many levels of symbolic links"),
+        ("n" * 300 + "/out", "File name too long"),
+        ("o\0ut", "embedded null byte"),
+    ],
+)
+def test_an_out_that_the_system_refuses_is_told(tmp_path: Path, out: str, why: str) -> None:
+    (tmp_path / "circle").symlink_to("elcric")
+    (tmp_path / "elcric").symlink_to("circle")
+    with pytest.raises(PlanError, match=rf"^OUT cannot be there \({why}\) · .* · choose another OUT$"):
+        merge(recipe("linear", two_models(tmp_path)), tmp_path / out)
 
 
 def test_an_empty_folder_becomes_the_merge(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_device_reaches_the_matrix_method_and_no_other(tmp_path: Path, monke
 def test_what_another_device_computed_is_not_gone_on_with(tmp_path: Path) -> None:
     folders = two_models(tmp_path)
     plan = build_plan(recipe("iso_c", folders[1:], base=folders[0]))
-    assert identity_of(plan, (), "cpu") != identity_of(plan, (), "cuda")
+    assert identity_of(plan, (), (), "cpu") != identity_of(plan, (), (), "cuda")
 
 
 def test_the_command_line_says_that_an_entrywise_method_stays_on_the_cpu(tmp_path: Path) -> None:

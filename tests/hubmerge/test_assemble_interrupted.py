@@ -125,7 +125,7 @@ def test_a_parent_that_shrinks_is_named_and_the_merge_goes_on_when_it_is_back(
 ) -> None:
     folders = two_models(tmp_path)
     path = folders[1] / "model.safetensors"
-    whole, plan = path.read_bytes(), build_plan(recipe("linear", folders), jobs=1)
+    whole, state, plan = path.read_bytes(), path.stat(), build_plan(recipe("linear", folders), jobs=1)
     with pytest.raises(MergeError) as refused:  # after tensor w
         merge_plan(plan, tmp_path / "out", progress=lambda _: os.truncate(path, len(whole) - 100))
     assert str(refused.value) == (
@@ -133,6 +133,7 @@ def test_a_parent_that_shrinks_is_named_and_the_merge_goes_on_when_it_is_back(
         f"{tmp_path}/out.partial holds 71 % of the merge; the same command goes on from there"
     )
     path.write_bytes(whole)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     written, notes = computed(monkeypatch), []
     merged = merge_plan(plan, tmp_path / "out", note=notes.append)
     assert sorted(written) == ["b", "n"]
@@ -157,6 +158,41 @@ def test_a_parent_that_was_mended_is_another_one_and_nothing_done_before_is_used
     assert notes == [f"what is in {tmp_path}/out.partial is not used: a parent has changed since it was made"]
     merge(asked, tmp_path / "clean")
     assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+def test_a_parent_that_is_written_to_while_it_is_merged_is_named_and_nothing_is_kept(tmp_path: Path) -> None:
+    folders = two_models(tmp_path)
+    path, plan = folders[1] / "model.safetensors", build_plan(recipe("linear", folders), jobs=1)
+    merge_plan(plan, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    other = build_plan(recipe("linear", folders, own=[{"weight": 2}, {"weight": 1}]), jobs=1)
+    with pytest.raises(MergeError) as refused:
+        merge_plan(other, tmp_path / "out", overwrite=True, progress=lambda _: path.write_bytes(path.read_bytes()))
+    assert str(refused.value) == (
+        f"model.safetensors changed while it was merged · {path} · merge again when nothing writes to it any more; "
+        "nothing was left behind"
+    )
+    assert contents(tmp_path / "out") == before
+    assert names(tmp_path) == ["a", "b", "out"]
+
+
+@pytest.mark.parametrize("now", ["another layout", "gone"])
+def test_a_parent_that_is_not_the_one_planned_with_is_refused_before_anything_is_read(tmp_path: Path, now: str) -> None:
+    folders = two_models(tmp_path)
+    path, plan = folders[1] / "model.safetensors", build_plan(recipe("linear", folders))
+    if now == "gone":
+        path.unlink()
+    else:
+        tensors = read_model(folders[1])
+        write_model(folders[1], {name: tensors[name] for name in reversed(tensors)})
+    with pytest.raises(MergeError) as refused:
+        merge_plan(plan, tmp_path / "out")
+    assert str(refused.value) == (
+        f"model.safetensors cannot be read (No such file or directory) · {path} · put it back"
+        if now == "gone"
+        else f"model.safetensors is not the file that was planned with · {folders[1]} · merge again"
+    )
+    assert names(tmp_path) == ["a", "b"]
 
 
 def test_ctrl_c_stops_within_a_chunk_and_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,6 +300,39 @@ def test_the_command_line_ends_a_merge_with_one_line_and_the_signals_code(tmp_pa
     told = r"interrupted: out\.partial holds \d+ % of the merge; the same command goes on from there\n"
     assert re.fullmatch(told, ended.stderr), ended.stderr
     assert names(tmp_path) == ["a", "b", "out.partial", "recipe.yaml"]
+
+
+AGAIN = INTERRUPTED.replace(
+    "    heard.wait()\n", "    heard.wait()\n    os.kill(os.getpid(), signal.{name})\n    heard.clear(); heard.wait()\n"
+)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_second_signal_ends_a_merge_where_it_is(tmp_path: Path, name: str, code: int) -> None:
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe("linear", two_models(tmp_path))))
+    ended = run_python(AGAIN.format(name=name), cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
+    assert ended.stderr == "interrupted again: ended at once; the same command goes on from what is left\n"
+    assert names(tmp_path) == ["a", "b", "out.partial", "recipe.yaml"]
+    merge(tmp_path / "recipe.yaml", tmp_path / "out")
+    assert names(tmp_path) == ["a", "b", "out", "recipe.yaml"]
+
+
+EARLY = """
+import os, signal, sys
+import hubmerge.plan
+from hubmerge.cli.app import main
+
+hubmerge.plan.build_plan = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
+sys.argv[1:] = ["merge", "recipe.yaml", "out"]
+main()
+"""
+
+
+def test_a_signal_before_the_merge_says_nothing_of_what_an_earlier_one_left(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe("linear", two_models(tmp_path))))
+    ended = run_python(EARLY, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted before anything was written\n")
 
 
 def test_what_another_recipe_left_is_refused_unless_it_may_be_discarded(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from zoo import contents, names, random_values, read_model, recipe, write_model
 
-from hubmerge import assemble, build_plan, execute, merge, weights
+from hubmerge import PlanError, assemble, build_plan, execute, merge, weights
 from hubmerge.assemble import merge_plan
+from hubmerge.errors import MergeInterrupted
 from hubmerge.io import journal, reader, writer
 from hubmerge.io.journal import JOURNAL_NAME, Piece, read_journal
 from hubmerge.plan_types import Plan, Step
@@ -223,6 +224,62 @@ def test_what_other_versions_or_other_parents_made_is_not_used(
     merge_plan(plan, tmp_path / "out", note=notes.append)
     assert len(computed) == len(list(execute.pieces(plan)))
     assert notes == [f"what is in {half_done} is not used: {why} since it was made"]
+
+
+def test_what_a_merge_left_stays_when_the_next_ends_before_it_can_go_on(
+    plan: Plan, half_done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(half_done)
+    monkeypatch.setattr(weights, "read_journal", die_softly)
+    with pytest.raises(MergeInterrupted) as ended:
+        merge_plan(plan, tmp_path / "out")
+    assert str(ended.value) == f"interrupted: {half_done} is as it was; the same command goes on from there"
+    assert contents(half_done) == before
+
+
+def die_softly(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_change_of_one_number_is_seen_though_no_sample_of_the_parent_has_it(tmp_path: Path) -> None:
+    folders = [write_model(tmp_path / name, {"w": random_values((2000,), i)}) for i, name in enumerate("ab")]
+    asked = recipe("linear", folders)
+    plan, path = build_plan(asked, jobs=1), folders[1] / "model.safetensors"
+
+    def merging() -> None:
+        writer.OutputFolder.write = after(5, writer.OutputFolder.write)  # type: ignore[method-assign]
+        merge_plan(plan, tmp_path / "out")
+
+    killed(merging)
+    raw = bytearray(path.read_bytes())
+    raw[-4 * 1900 + 1] ^= 1  # entry 100, which is merged already; the samples are entries 0 to 63, 645 to 708, ...
+    path.write_bytes(raw)
+    notes: list[str] = []
+    merge_plan(build_plan(asked), tmp_path / "out", note=notes.append)
+    merge(asked, tmp_path / "clean")
+    assert notes == [f"what is in {tmp_path}/out.partial is not used: a parent has changed since it was made"]
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+def test_an_older_merge_that_a_kill_left_aside_is_out_again(plan: Plan, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    older = recipe("passthrough", [tmp_path / "models" / "a"])
+    merge(older, out, jobs=1)
+    before = contents(out)
+
+    def merging() -> None:
+        Path.rename = after(1, Path.rename)  # type: ignore[method-assign]
+        merge_plan(plan, out, overwrite=True)
+
+    killed(merging)
+    assert not out.exists()
+    with pytest.raises(PlanError, match="is a merge of another plan"):
+        merge_plan(plan, out)
+    assert contents(out) == before
+    assert merge_plan(build_plan(older), out).already_done
+    merge_plan(plan, out, overwrite=True)
+    assert contents(out) == contents(tmp_path / "clean")
+    assert names(tmp_path) == ["clean", "models", "out"]
 
 
 def test_fresh_discards_what_the_same_merge_left(plan: Plan, half_done: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from hubmerge import MergeError, PlanError
 from hubmerge.errors import MergeInterrupted
-from hubmerge.io.partial import PARTIAL_MARK, partial_of, percent
+from hubmerge.io.partial import PARTIAL_MARK, aside_of, partial_of, percent, put_back
 from hubmerge.io.writer import OutputFolder
 
 HEADERS, SIZES = {"model.safetensors": b"head"}, {"model.safetensors": 12}
@@ -189,6 +189,55 @@ def test_what_was_left_survives_a_merge_that_cannot_take_it_over(
         f"{tmp_path}/out.partial cannot be created (Too many open files) · {tmp_path}/out · choose another OUT"
     )
     assert names(tmp_path / "out.partial") == [PARTIAL_MARK, "model.safetensors"]
+
+
+def test_ctrl_c_while_the_folder_is_made_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    interrupted(tmp_path / "out", "another")
+    monkeypatch.setattr("hubmerge.io.writer.discard", pressed)
+    with pytest.raises(MergeInterrupted) as ended:
+        OutputFolder(tmp_path / "out", "hash", fresh=True).__enter__()
+    assert str(ended.value) == f"interrupted: {tmp_path}/out.partial is still there"
+    monkeypatch.undo()
+    monkeypatch.setattr(Path, "write_text", pressed)
+    with pytest.raises(MergeInterrupted) as ended:
+        OutputFolder(tmp_path / "new" / "out", "hash").__enter__()
+    assert str(ended.value) == "interrupted: nothing was left behind"
+    assert names(tmp_path) == ["out.partial"]
+
+
+def test_ctrl_c_between_the_two_renames_leaves_the_older_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, rename = tmp_path / "out", Path.rename
+    out.mkdir()
+    (out / "old").touch()
+
+    def pressed(path: Path, target: Path) -> None:
+        if path.suffix == ".partial":
+            raise KeyboardInterrupt
+        rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", pressed)
+    with (
+        pytest.raises(MergeInterrupted, match=r"^interrupted: nothing was left behind$"),
+        OutputFolder(out, "hash", replace=True) as folder,
+    ):
+        fill(folder)
+        folder.publish()
+    assert names(tmp_path) == ["out"]
+    assert names(out) == ["old"]
+
+
+def test_an_older_out_is_left_aside_while_another_merge_publishes(tmp_path: Path) -> None:
+    out, aside = tmp_path / "out", aside_of(tmp_path / "out")
+    aside.mkdir()
+    with OutputFolder(out, "hash") as folder:
+        fill(folder)
+        put_back(out)
+        assert names(tmp_path) == [aside.name, "out.partial"]
+        folder.publish()
+    assert names(tmp_path) == ["out"]
 
 
 def test_what_another_plan_left_is_refused_and_kept(tmp_path: Path) -> None:
