@@ -82,13 +82,13 @@ def _stream(reader: StepReader, method: MergeMethod, emit: Emit, start: int, sto
     by_row = staged is not None and staged.stage.per == "row"
     operand = "staged" if by_row else "delta" if step.base else "weight"
     run = _pass(step, method, operand, staged, arguments)
-    bits = "<u2" if step.output.dtype is DType.BF16 else "<u4"
+    bits, width = ("<u2", 2) if step.output.dtype is DType.BF16 else ("<u4", 4)
     for low, high in row_units(step.output.shape) if by_row else spans(start, stop):
         chunks = reader.read(low, high)
         parents = chunks[1:] if step.base else chunks
         if staged is not None and by_row:
             parents = _staged_rows(reader, staged, chunks, low)
-        out = reader.workspace.take("out", bits, high - low)
+        out = reader.workspace.take("out", bits, high - low, step.output.start + low * width)
         worst = run(chunks[0], parents, out, low)
         if worst == kernels.NOT_FINITE:
             raise _not_finite(reader, chunks, low)

@@ -42,6 +42,12 @@ NUMPY = {
     DType.C64: "<c8", DType.F8_E4M3: "u1", DType.F8_E5M2: "u1", DType.F8_E8M0: "u1",
 }  # fmt: skip
 """How numpy sees a stored element; bfloat16 and float8 as their bits."""
+_LINE = 64
+"""Bytes of a line of the processor's cache.  Where a buffer begins at the same byte of a line as its place in the file, the
+kernel copies 1 GB in 0.06 s of processor time when it reads and in 0.09 s when it writes; where the copy begins 8 bytes later
+in a line than the original, in 0.33 and 0.36 s (Xeon with fast short `rep movsb`)."""
+_WIDEST = 8
+"""Bytes of the widest element: arrays begin at a multiple of it, whatever the file."""
 _EIGHT_BITS = frozenset({DType.F8_E4M3, DType.F8_E5M2, DType.F8_E8M0})
 
 Array = npt.NDArray[Any]
@@ -147,15 +153,20 @@ class Workspace:
         self._buffers: dict[str, Array] = {}
         self._stop = stop
 
-    def take(self, name: str, dtype: str, size: int) -> Array:
-        """An uninitialised array of `size` elements; the next call with this name overwrites it."""
+    def take(self, name: str, dtype: str, size: int, place: int = 0) -> Array:
+        """An uninitialised array of `size` elements; the next call with this name overwrites it.
+
+        place: the byte of a file that the array's first byte comes from or goes to.
+        """
         if self._stop is not None and self._stop.is_set():
             raise StoppedError
         needed = size * np.dtype(dtype).itemsize
         held = self._buffers.get(name)
-        if held is None or held.nbytes < needed:
-            held = self._buffers[name] = np.empty(needed, np.uint8)
-        return held[:needed].view(dtype)
+        if held is None or held.nbytes < needed + _LINE:
+            held = np.empty(needed + 2 * _LINE, np.uint8)
+            held = self._buffers[name] = held[-held.ctypes.data % _LINE :]
+        first = place % _LINE // _WIDEST * _WIDEST
+        return held[first : first + needed].view(dtype)
 
 
 def _is_plain(operand: Operand) -> bool:
@@ -190,7 +201,8 @@ class StepReader:
     def raw(self, operand: Operand, start: int, stop: int, slot: int = 0) -> Array:
         """Entries `start` to `stop` of one input as stored."""
         meta = operand.tensor
-        stored = self.workspace.take(f"raw{slot}", NUMPY[meta.dtype], stop - start)
+        kind = np.dtype(NUMPY[meta.dtype])
+        stored = self.workspace.take(f"raw{slot}", kind.str, stop - start, meta.start + start * kind.itemsize)
         view = stored.view(np.uint8).data
         self.files.read_into(view, operand.parent, meta, start * stored.itemsize, operand.in_adapter)
         return stored
