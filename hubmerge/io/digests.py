@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hubmerge.io.reader import read_at
+from hubmerge.io.reader import Workspace, read_at
 
 __all__ = ["FileDigests", "file_sha256"]
 
@@ -98,7 +98,7 @@ class FileDigests:
 
     def _follow(self, name: str) -> None:
         digest, done, size = hashlib.sha256(), 0, self._sizes[name]
-        block = memoryview(bytearray(min(_BLOCK, size)))
+        workspace = Workspace()
         descriptor = os.open(self._folder / name, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             while done < size:
@@ -106,7 +106,8 @@ class FileDigests:
                 if self._stopped:
                     return
                 while done < ready and not self._stopped:
-                    count = read_at(descriptor, block[: min(_BLOCK, ready - done)], done)
+                    block = workspace.take("block", "u1", min(_BLOCK, ready - done), done).data
+                    count = read_at(descriptor, block, done)
                     if count == 0:
                         raise OSError(f"{name} became shorter while it was written")
                     digest.update(block[:count])
