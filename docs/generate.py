@@ -94,19 +94,9 @@ def _parents(method: MergeMethod) -> str:
     return f"{count} beside the base" if method.base == "required" else count
 
 
-def methods_table() -> str:
-    """One row for each method: the README's table."""
-    rows = [
-        (
-            f"[`{method.name}`](docs/methods.md#{method.name})",
-            _parents(method),
-            _BASE[method.base],
-            ", ".join(f"`{method.parameters.alias(field)}`" for field in method.parameters.model_fields),
-            method.summary,
-        )
-        for method in _methods()
-    ]
-    return _table(("method", "parents", "`base_model`", "parameters", "what it does"), rows)
+def method_names_line() -> str:
+    """Every method by name, as links: the README's list."""
+    return " · ".join(f"[`{name}`](docs/methods.md#{name})" for name in sorted(method_names()))
 
 
 def methods_page() -> str:
@@ -277,7 +267,7 @@ def _benchmark(result: Mapping[str, Any]) -> str:
 
 
 REGIONS: Mapping[str, Callable[[], str]] = {
-    "methods-table": methods_table,
+    "method-names": method_names_line,
     "methods": methods_page,
     "recipe-keys": recipe_keys,
     "commands": commands_page,

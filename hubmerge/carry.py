@@ -2,8 +2,9 @@
 
 The rule: config.json and generation_config.json come from the base model, else from the first model of the recipe;
 tokenizer files from the model that `tokenizer_source` names, else from the same one; processor files, custom code and the
-modules of sentence-transformers likewise from the donor of the config.  Only dtype is changed.  Everything else stays
-behind and is listed in the plan.
+modules of sentence-transformers likewise from the donor of the config.  In the config dtype and quantisation are brought
+in step with the weights here, layers and vocabulary by the modules that decide on them.  Everything else stays behind and is
+listed in the plan.
 """
 
 from __future__ import annotations

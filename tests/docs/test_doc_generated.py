@@ -33,11 +33,11 @@ def test_no_generated_page_is_stale(generate: ModuleType) -> None:
 
 
 def test_a_stale_region_is_written_anew_and_the_rest_of_the_page_kept(generate: ModuleType) -> None:
-    page = "By hand.\n<!-- generated: methods-table -->\n| old |\n<!-- end -->\nBy hand, too.\n"
+    page = "By hand.\n<!-- generated: method-names -->\n| old |\n<!-- end -->\nBy hand, too.\n"
     fresh = generate.refreshed(page)
     assert "| old |" not in fresh
     assert "[`ties`](docs/methods.md#ties)" in fresh
-    assert fresh.startswith("By hand.\n<!-- generated: methods-table -->\n")
+    assert fresh.startswith("By hand.\n<!-- generated: method-names -->\n")
     assert fresh.endswith("\n<!-- end -->\nBy hand, too.\n")
     assert generate.refreshed(fresh) == fresh
 
@@ -46,11 +46,11 @@ def test_a_check_names_the_stale_page_and_writes_nothing(
     generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "README.md"
-    page.write_text("<!-- generated: methods-table -->\n<!-- end -->\n")
+    page.write_text("<!-- generated: method-names -->\n<!-- end -->\n")
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     monkeypatch.setattr(generate, "pages", lambda: (page,))
     assert generate.main(["--check"]) == 1
-    assert page.read_text() == "<!-- generated: methods-table -->\n<!-- end -->\n"
+    assert page.read_text() == "<!-- generated: method-names -->\n<!-- end -->\n"
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
     assert capsys.readouterr().out == "README.md is stale: run `make docs`\nREADME.md written\n"
