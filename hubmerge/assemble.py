@@ -185,11 +185,12 @@ def _finished(plan: Plan, files: InputFiles, out: Path, *, overwrite: bool) -> M
 
 
 def _same_carried(plan: Plan, files: InputFiles, manifest: Manifest) -> bool:
-    return all(
-        manifest.files.get(file.name) == file_digest(files.path(file.parent, file.name))
-        for file in plan.carried
-        if plan.parents[file.parent].commit is None
-    )
+    local = [file for file in plan.carried if plan.parents[file.parent].commit is None]
+    try:
+        return all(manifest.files.get(f.name) == file_digest(files.path(f.parent, f.name)) for f in local)
+    except OSError as error:
+        where = str(error.filename)
+        raise PlanError(f"it cannot be read ({error.strerror})", where=where, hint="check its permissions") from error
 
 
 def _all_there(manifest: Manifest, out: Path) -> bool:

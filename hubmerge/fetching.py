@@ -55,7 +55,10 @@ def _taken(folder: Path) -> int:
     """Bytes of the disk that the files of `folder` take up; files that are not all there take less than their size."""
     if not folder.is_dir() or folder.is_symlink():
         return 0
-    return sum(getattr(state, "st_blocks", 0) * 512 for state in (path.lstat() for path in folder.iterdir()))
+    try:
+        return sum(getattr(state, "st_blocks", 0) * 512 for state in (path.lstat() for path in folder.iterdir()))
+    except OSError:  # whoever takes it over says what is wrong with it
+        return 0
 
 
 def fetch_parents(plan: Plan) -> None:

@@ -95,10 +95,13 @@ def _check_files(manifest: Manifest, folder: Path) -> Check:
     wrong = [] if any(name.endswith(".safetensors") for name in manifest.files) else ["the manifest records no weights"]
     for name, recorded in manifest.files.items():
         path = folder / name
-        if not path.is_file():
-            wrong.append(f"{name} is missing")
-        elif path.stat().st_size != recorded.size or (recorded.sha256 and file_sha256(path) != recorded.sha256):
-            wrong.append(f"{name} was changed")
+        try:
+            if not path.is_file():
+                wrong.append(f"{name} is missing")
+            elif path.stat().st_size != recorded.size or (recorded.sha256 and file_sha256(path) != recorded.sha256):
+                wrong.append(f"{name} was changed")
+        except OSError as error:
+            wrong.append(f"{name} cannot be read ({error.strerror})")
     known = set(manifest.files) | {"hubmerge.json", "README.md", ".gitattributes", "LICENSE", "NOTICE"}
     stray = sorted(
         p.relative_to(folder).as_posix()
@@ -149,6 +152,8 @@ def _check_derivation(manifest: Manifest, folder: Path, jobs: int | None, *, fet
         worst = _rederive(plan, folder, exact=exact)
     except HubmergeError as fault:
         return Check("derivation", False, str(fault)), "recorded"
+    except OSError as error:
+        return Check("derivation", None, f"not tried: {error.filename} cannot be read ({error.strerror})"), "recorded"
     if exact:
         return Check(
             "derivation",
@@ -208,7 +213,12 @@ def _comparer(
     def compare(step: Step, first: int, entries: npt.NDArray[Any]) -> None:
         output = step.output
         stored = np.empty(entries.size, NUMPY[output.dtype])
-        read_at(descriptors[output.file], stored.view(np.uint8).data, output.start + first * entries.itemsize)
+        view, done = stored.view(np.uint8).data, 0
+        while done < len(view):  # the system reads at most 2 GiB at a time
+            place = output.start + first * entries.itemsize + done
+            if (count := read_at(descriptors[output.file], view[done:], place)) == 0:
+                raise VerifyError(f"{output.file} became shorter", where=output.name, hint="verify again")
+            done += count
         if np.array_equal(stored.view(np.uint8), entries.view(np.uint8)):
             return
         if exact or not output.dtype.is_float:
@@ -218,7 +228,7 @@ def _comparer(
         a, b = (_as_float(values, output.dtype) for values in (stored, entries))
         difference = float(np.abs(a - b).max() / max(float(np.abs(b).max()), 1e-30))
         worst[0] = max(worst[0], difference)
-        if difference > _TOLERANCE[output.dtype]:
+        if not difference <= _TOLERANCE[output.dtype]:  # a number that is not finite is beyond it, too
             raise VerifyError(
                 f"tensor {output.name!r} differs by {difference:.1e} from what its parents give",
                 where=output.file,

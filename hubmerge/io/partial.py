@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from hubmerge.errors import MergeError
 from hubmerge.io.journal import JOURNAL_NAME
 from hubmerge.io.lock import lock_folder
 
@@ -19,6 +20,7 @@ __all__ = [
     "partial_of",
     "percent",
     "put_back",
+    "remove_aside",
     "sweep",
 ]
 
@@ -42,8 +44,21 @@ def sweep(out: Path) -> None:
     """Remove what publishing leaves beside and in `out`; a merge that was killed there leaves it to the next."""
     for name in (PARTIAL_MARK, JOURNAL_NAME):
         (out / name).unlink(missing_ok=True)
-    if aside_of(out).exists():
-        shutil.rmtree(aside_of(out))
+    remove_aside(out)
+
+
+def remove_aside(out: Path) -> None:
+    """Delete an older OUT that was put aside, if there is one; `MergeError` when the system does not let it be deleted."""
+    aside = aside_of(out)
+    try:
+        if aside.exists():
+            shutil.rmtree(aside)
+    except OSError as error:
+        raise MergeError(
+            f"what {out.name} was before cannot be deleted ({error.strerror})",
+            where=str(aside),
+            hint="delete it yourself",
+        ) from error
 
 
 def aside_of(out: Path) -> Path:

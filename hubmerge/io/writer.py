@@ -22,7 +22,7 @@ import numpy.typing as npt
 from hubmerge.errors import HubmergeError, MergeError, MergeInterrupted, PlanError
 from hubmerge.io.journal import to_disk
 from hubmerge.io.lock import lock_folder
-from hubmerge.io.partial import PARTIAL_MARK, aside_of, discard, is_empty, partial_of, percent, sweep
+from hubmerge.io.partial import PARTIAL_MARK, aside_of, discard, is_empty, partial_of, percent, remove_aside, sweep
 
 __all__ = ["OutputFolder"]
 
@@ -242,8 +242,7 @@ class OutputFolder:
                     where=str(self.out),
                     hint="move it away",
                 )
-            if aside.exists():
-                shutil.rmtree(aside)
+            remove_aside(self.out)
             self.out.rename(aside)
         try:
             self.partial.rename(self.out)

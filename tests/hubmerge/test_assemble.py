@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from zoo import PAIR, contents, names, random_values, read_model, recipe, run_hubmerge, two_models, write_model
 
-from hubmerge import ManifestError, PlanError, merge, read_manifest
+from hubmerge import ManifestError, PlanError, assemble, merge, read_manifest
 
 
 def write_recipe(place: Path, **rest: Any) -> Path:
@@ -113,6 +114,20 @@ def test_a_merge_whose_carried_files_are_others_by_now_is_not_done(tmp_path: Pat
         merge(asked, tmp_path / "out")
     merge(asked, tmp_path / "out", overwrite=True)
     assert json.loads((tmp_path / "out" / "generation_config.json").read_text()) == {"eos_token_id": 3}
+
+
+def test_a_carried_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = recipe("linear", two_models(tmp_path))
+    merge(asked, tmp_path / "out")
+
+    def refused(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(assemble, "file_digest", refused)
+    with pytest.raises(PlanError) as fault:
+        merge(asked, tmp_path / "out")
+    where = f"{tmp_path}/a/generation_config.json"
+    assert str(fault.value) == f"it cannot be read (Permission denied) · {where} · check its permissions"
 
 
 def _config(folder: Path) -> str:

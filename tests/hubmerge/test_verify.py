@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from zoo import random_values, recipe, run_hubmerge, write_model
 
-from hubmerge import ManifestError, merge, verify_merge
+from hubmerge import ManifestError, merge, verify, verify_merge
+from hubmerge.io.digests import file_sha256
 from hubmerge.record import file_digest
 from hubmerge.verify import Verification
 
@@ -93,6 +95,40 @@ def test_a_difference_beyond_the_tolerance_fails(tmp_path: Path) -> None:
     assert passed is False
     assert detail.startswith("tensor 'b' differs by ")
     assert detail.endswith(" from what its parents give · model.safetensors · merge again")
+
+
+@pytest.mark.parametrize("digest", [True, False])
+def test_a_number_that_is_not_finite_is_within_no_tolerance(tmp_path: Path, digest: bool) -> None:
+    out = a_merge(tmp_path, "iso_c")
+    merge(json.loads((out / "hubmerge.json").read_text())["recipe"], tmp_path / "again", digest=digest)
+    change_weights(tmp_path / "again", 12, np.nan)
+    result = check(tmp_path / "again")
+    assert told(result)["derivation"][0] is False
+    assert "differs by nan from what its parents give" in told(result)["derivation"][1]
+
+
+@pytest.mark.parametrize("whose", ["out", "a"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
+    out = a_merge(tmp_path)
+
+    def refused(path: Path) -> str:
+        if path == tmp_path / whose / "tokenizer.json":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return file_sha256(path)
+
+    monkeypatch.setattr(verify, "file_sha256", refused)
+    result = told(check(out))
+    if whose == "out":
+        assert result["files"] == (False, "tokenizer.json cannot be read (Permission denied)")
+    else:
+        what = f"not tried: {tmp_path}/a/tokenizer.json cannot be read (Permission denied)"
+        assert result == {"files": (True, AS_THEY_WERE), "derivation": (None, what)}
+
+
+def test_a_read_that_the_system_cuts_short_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, preadv = a_merge(tmp_path), os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, buffers, place: preadv(file, [buffers[0][:7]], place))
+    assert check(out).level == "exact"
 
 
 def test_an_entrywise_merge_tolerates_no_difference_at_all(tmp_path: Path) -> None:

@@ -229,6 +229,25 @@ def test_ctrl_c_between_the_two_renames_leaves_the_older_out(tmp_path: Path, mon
     assert names(out) == ["old"]
 
 
+def test_an_older_out_that_cannot_be_deleted_is_named_and_the_new_one_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "old")
+
+    out, aside = tmp_path / "out", aside_of(tmp_path / "out")
+    out.mkdir()
+    (out / "old").touch()
+    monkeypatch.setattr("shutil.rmtree", refused)
+    with pytest.raises(MergeError) as fault, OutputFolder(out, "hash", replace=True) as folder:
+        fill(folder)
+        folder.publish()
+    assert str(fault.value) == (
+        f"what out was before cannot be deleted (Permission denied) · {aside} · delete it yourself; {out} is complete"
+    )
+    assert names(out) == ["model.safetensors"]
+
+
 def test_an_older_out_is_left_aside_while_another_merge_publishes(tmp_path: Path) -> None:
     out, aside = tmp_path / "out", aside_of(tmp_path / "out")
     aside.mkdir()
