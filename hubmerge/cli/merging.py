@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -68,7 +69,7 @@ def _read(recipe: Path) -> Recipe:
 
 
 def _keep_safe(recipe: Path, out: Path) -> None:
-    if out.resolve() in recipe.resolve().parents:
+    if Path(os.path.realpath(out)) in Path(os.path.realpath(recipe)).parents:  # of links in a circle, resolve() raises
         raise PlanError(
             f"the recipe lies in {out}, which is to be replaced",
             where=str(recipe),

@@ -156,3 +156,17 @@ def test_the_recipe_survives_the_merge_it_lies_in(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == (
         "error: the recipe lies in out, which is to be replaced · out/recipe.yaml · move it out, or choose another OUT\n"
     )
+
+
+def test_links_in_a_circle_are_told_when_an_older_out_may_be_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one").symlink_to("two")
+    Path("two").symlink_to("one")
+    assert hubmerge("merge", "one", "out", "--overwrite") == 1
+    assert capsys.readouterr().err == (
+        "error: the recipe cannot be read (Too many levels of symbolic links) · one · name a YAML file\n"
+    )
+    Path("recipe.yaml").write_text("merge_method: linear\nmodels: [{model: ./a}, {model: ./b}]\n")
+    assert hubmerge("merge", "recipe.yaml", "one", "--overwrite") == 1
+    assert capsys.readouterr().err == (
+        "error: OUT cannot be there (Too many levels of symbolic links) · 'one' · choose another OUT\n"
+    )
