@@ -45,6 +45,8 @@ RESULTS: dict[str, Any] = {
 _FLAGS = 0x0001 | 0x0002 | 0x0100 | 0x0400
 """numpy's flags that are part of an array's type: both orders, aligned, writeable."""
 
+_REMEMBERED = 64
+
 
 def called_by_address() -> bool:
     """Whether compiled passes are called by address here: where that has been tested; elsewhere numba calls them."""
@@ -71,6 +73,7 @@ class CompiledPass:
         self._factory = factory
         self._arguments = arguments
         self._ready: dict[Key, tuple[Any, Any]] = {}
+        self._numbers: dict[int, tuple[Any, Key, Key]] = {}
         self._kept: list[Any] = []
         self._lock = threading.Lock()
 
@@ -78,7 +81,12 @@ class CompiledPass:
         key: list[Any] = []
         fields: list[Any] = []
         for value in values:
-            _take_apart(value, key, fields)
+            known = self._numbers.get(id(value))
+            if known is None:
+                self._take_apart(value, key, fields)
+            else:
+                key += known[1]
+                fields += known[2]
         found = self._ready.get(tuple(key)) or self._prepared(tuple(key), values)
         run, result_type = found
         result = ctypes.c_uint64() if result_type is None else result_type()
@@ -87,6 +95,19 @@ class CompiledPass:
         if status not in {0, -2}:  # numba's words for a result, and for None
             raise RuntimeError(f"the compiled pass {self._factory.__qualname__} ended with status {status}")
         return None if result_type is None else result.value
+
+    def _take_apart(self, value: Any, key: list[Any], fields: list[Any]) -> None:
+        """As `_take_apart`; a tuple that holds no array, which comes again with every chunk, is remembered."""
+        keys, before = len(key), len(fields)
+        _take_apart(value, key, fields)
+        if type(value) is tuple and all(type(part) is str for part in key[keys:]):
+            if len(self._numbers) >= _REMEMBERED:
+                self._numbers = {}
+            self._numbers[id(value)] = (
+                value,
+                tuple(key[keys:]),
+                tuple(fields[before:]),
+            )  # it lives, so its id is its own
 
     def _prepared(self, key: Key, values: tuple[Any, ...]) -> tuple[Any, Any]:
         with self._lock:
