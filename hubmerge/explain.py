@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from hubmerge.differences import differences
 from hubmerge.explain_layers import layer_lines, layer_rows
 from hubmerge.explain_values import values_text
 from hubmerge.plan_types import Operand, Plan, Step
@@ -23,7 +24,7 @@ _DOING = {
 
 
 def plan_text(plan: Plan) -> str:
-    """The plan as a page of text: parents, what happens to how many tensors, bytes, memory, files, warnings."""
+    """The plan as a page of text: parents, what happens to how many tensors, bytes, memory, files, warnings, differences."""
     lines = [f"{plan.method.name}: {plan.method.summary}", "", "parents"]
     lines += [_parent_line(plan, i) for i in range(len(plan.parents))]
     lines += [f"  all models: {values_text(plan.recipe.parameters)}"] if plan.recipe.parameters else []
@@ -51,6 +52,7 @@ def plan_text(plan: Plan) -> str:
     lines += [f"made anew    {', '.join(plan.written)}"] if plan.written else []
     lines += [f"left behind  {', '.join(plan.left)}"] if plan.left else []
     lines += [f"{'note' if text in plan.notes else 'warning':<13}{text}" for text in plan.warnings]
+    lines += [f"differs      {text}" for text in differences(plan)]
     lines += [f"plan         {plan.hash[:12]}"]
     return "\n".join(lines)
 
@@ -125,6 +127,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "left": list(plan.left),
         "warnings": list(plan.warnings),
         "notes": list(plan.notes),
+        "differences": list(differences(plan)),
         "dtype": plan.dtype,
         "parameters": plan.parameters,
         "jobs": plan.jobs,

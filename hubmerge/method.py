@@ -12,16 +12,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import create_model
 
 from hubmerge.errors import RecipeError
 from hubmerge.measures import Measure, PerGroup
 from hubmerge.method_parameters import Parameters, PerParent, Values, weight_shares
+from hubmerge.method_record import MergeMethod, Stage
 
 __all__ = [
     "Measure",
@@ -44,112 +45,6 @@ __all__ = [
     "register_combine",
     "weight_shares",
 ]
-
-
-def _nothing(measure: Measure, values: Values) -> tuple[tuple[Any, ...], ...]:  # noqa: ARG001 - what every stage is given
-    return ((),) * measure.parents
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A step between delta and rule: which entries of a delta survive, and how they are scaled.
-
-    rule: for ``per="entry"`` ``(delta, index, state) -> delta``, for ``per="row"`` ``(row, index, state) -> None``, which
-    changes `row`, a float32 array of deltas along the last dimension, in place; both are compiled.  `index` is the (first)
-    entry's position in its tensor (a uint32 for an entry: the position modulo 2^32), `state` one parent's part of what
-    `measure` returns, a tuple of numpy numbers of the same types for every parent.  passes: how often `measure` reads the tensor.
-
-    pool: which tensors are measured together.  Where it is not "tensor", ``pooled(measure, values)``, plain JSON values,
-    is found once for all of them before the first is merged, and given to `measure` as ``measure.pooled``.
-    check: raises RecipeError for values that do not go together.  memory: the bytes that one parent's state may take, for a
-    tensor of so many entries.
-    """
-
-    name: str
-    parameters: type[Parameters]
-    rule: Callable[..., Any]
-    measure: Callable[[Measure, Values], Sequence[tuple[Any, ...]]] = _nothing
-    passes: int | Callable[[Values], int] = 0
-    per: Literal["entry", "row"] = "entry"
-    pool: Callable[[Values], Literal["tensor", "layer", "model"]] = lambda _: "tensor"
-    pooled: Callable[[Measure, Values], Any] | None = None
-    check: Callable[[Values], None] | None = None
-    memory: Callable[[int], int] = lambda _: 0
-    paper: str = ""
-    revision: int = 1
-
-    @property
-    def summary(self) -> str:
-        """The first line of the rule's docstring."""
-        return (inspect.getdoc(self.rule) or "").partition("\n")[0]
-
-
-@dataclass(frozen=True)
-class MergeMethod:
-    """One method, complete: everything the recipe, the planner, the engine and the documentation need.
-
-    operand: "weight" hands the rule the parents' entries, "delta" their differences from the base model's.
-    base: "required"; "optional": with one the operands are deltas, without one weights (operand says "weight");
-    "start": the base is one of the parents and comes first; "none": without meaning to the method.
-    parents: fewest and most parents (the base not counted unless it is one).  shares: coefficients for running
-    statistics.  check: raises RecipeError for values that do not go together in one tensor.  caution: what the plan warns of
-    for values that are likely a mistake; empty if nothing.
-
-    before: a stage that the deltas go through first; its parameters become the method's.  measure: ``(Measure, values) ->
-    the rule's arguments`` that are not parameters, by name; what it is told is told of the deltas after `before`.  One of
-    them may be a `PerGroup`: a tuple of numbers for every row or column; it is then the rule's first argument.  groups:
-    what it asks about each of, "row" or "column", if anything. passes: how often `measure` reads the tensor. about:
-    what there is to say beside the docstrings of stage and rule. revision: raised whenever the method's numbers change.
-    """
-
-    name: str
-    kind: Literal["entrywise", "matrix"]
-    rule: Callable[..., Any]
-    parameters: type[Parameters]
-    operand: Literal["weight", "delta"]
-    base: Literal["required", "optional", "start", "none"]
-    parents: tuple[int, int | None] = (1, None)
-    before: Stage | None = None
-    measure: Callable[[Measure, Values], Mapping[str, Any]] | None = None
-    groups: Callable[[Values], Literal["row", "column"] | None] = lambda _: None
-    passes: int | Callable[[Values], int] = 1
-    shares: Callable[[Values, int], tuple[float, ...]] = weight_shares
-    check: Callable[[Values], None] | None = None
-    caution: Callable[[Values], str] = lambda _: ""
-    paper: str = ""
-    about: str = ""
-    revision: int = 1
-
-    @property
-    def scope(self) -> Literal["entry", "tensor"]:
-        """How a tensor may be cut: "entry" anywhere, "tensor" not before the whole of it was seen."""
-        return "entry" if self.kind == "entrywise" and self.before is None and self.measure is None else "tensor"
-
-    @property
-    def summary(self) -> str:
-        """One line that says what the method does."""
-        return self.explanation.splitlines()[0]
-
-    @property
-    def explanation(self) -> str:
-        """All that the method says of itself: `about`, then the stage's docstring, then the rule's."""
-        texts = [self.about, (inspect.getdoc(self.before.rule) or "") if self.before else "", inspect.getdoc(self.rule)]
-        return "\n\n".join(text for text in texts if text)
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """Names of the rule's arguments after its operands, in order."""
-        skip = 1 if self.kind == "entrywise" else 2
-        return tuple(inspect.signature(self.rule).parameters)[skip:]
-
-    def reads(self, values: Values) -> int:
-        """How often each entry is read to merge a tensor: once, and as often as stage and rule measure it."""
-        measured = 0 if self.measure is None else _count(self.passes, values)
-        return 1 + measured + (0 if self.before is None else _count(self.before.passes, values))
-
-
-def _count(passes: int | Callable[[Values], int], values: Values) -> int:
-    return passes if isinstance(passes, int) else passes(values)
 
 
 def compose(combine: MergeMethod, stage: Stage, *, name: str = "", about: str = "", **defaults: Any) -> MergeMethod:
