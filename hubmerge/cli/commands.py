@@ -11,7 +11,7 @@ def register(app: typer.Typer) -> None:
     """Attach every command to `app`, in the order in which ``--help`` shows them; once, however often it is called."""
     if app.registered_commands:
         return
-    from hubmerge.cli import card, demo, evaluate, facts, materialize, merging, publish, zoo
+    from hubmerge.cli import card, demo, evaluate, facts, materialize, merging, publish, symmetry, zoo
 
     app.command(short_help="The whole job on real data: train, merge, measure, publish.")(demo.demo)
     app.command(short_help="Show what a merge would do; reads headers only.")(merging.plan)
@@ -24,3 +24,4 @@ def register(app: typer.Typer) -> None:
     app.command(short_help="List the merge methods, or explain one.")(facts.methods)
     app.command(short_help="Print versions, machine and folders.")(facts.env)
     app.add_typer(zoo.app, name="zoo", short_help="Find models, and which can be merged with which.")
+    app.add_typer(symmetry.app, name="symmetry", short_help="See which axes of a model share an index.")

@@ -1,0 +1,20 @@
+"""Symmetry tables of architectures, as pure data: one file a family, read by `hubmerge.symmetry`."""
+
+from __future__ import annotations
+
+from zoo_index.families import bert, clip, distilbert, gpt2, llama, resnet, roberta, t5, vit
+from zoo_index.families.family import Family
+
+__all__ = ["FAMILIES", "Family"]
+
+FAMILIES: tuple[Family, ...] = (
+    *bert.FAMILIES,
+    *clip.FAMILIES,
+    *distilbert.FAMILIES,
+    *gpt2.FAMILIES,
+    *llama.FAMILIES,
+    *resnet.FAMILIES,
+    *roberta.FAMILIES,
+    *t5.FAMILIES,
+    *vit.FAMILIES,
+)
