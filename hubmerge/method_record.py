@@ -29,8 +29,7 @@ class Stage:
     pool: which tensors are measured together.  Where it is not "tensor", ``pooled(measure, values)``, plain JSON values,
     is found once for all of them before the first is merged, and given to `measure` as ``measure.pooled``.
     check: raises RecipeError for values that do not go together.  memory: the bytes that one parent's state may take, for a
-    tensor of so many entries.  unlike: what mergekit does otherwise for these values, a sentence without its subject; empty
-    if nothing.
+    tensor of so many entries.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Stage:
     pooled: Callable[[Measure, Values], Any] | None = None
     check: Callable[[Values], None] | None = None
     memory: Callable[[int], int] = lambda _: 0
-    unlike: Callable[[Values], str] = lambda _: ""
     paper: str = ""
     revision: int = 1
 
@@ -69,7 +67,6 @@ class MergeMethod:
     them may be a `PerGroup`: a tuple of numbers for every row or column; it is then the rule's first argument.  groups:
     what it asks about each of, "row" or "column", if anything. passes: how often `measure` reads the tensor. about:
     what there is to say beside the docstrings of stage and rule. revision: raised whenever the method's numbers change.
-    unlike: as a stage's.
     """
 
     name: str
@@ -86,7 +83,6 @@ class MergeMethod:
     shares: Callable[[Values, int], tuple[float, ...]] = weight_shares
     check: Callable[[Values], None] | None = None
     caution: Callable[[Values], str] = lambda _: ""
-    unlike: Callable[[Values], str] = lambda _: ""
     paper: str = ""
     about: str = ""
     revision: int = 1
@@ -112,11 +108,6 @@ class MergeMethod:
         """Names of the rule's arguments after its operands, in order."""
         skip = 1 if self.kind == "entrywise" else 2
         return tuple(inspect.signature(self.rule).parameters)[skip:]
-
-    def differences(self, values: Values) -> tuple[str, ...]:
-        """What mergekit does otherwise for these values, in stage and rule."""
-        told = (self.before.unlike(values) if self.before else "", self.unlike(values))
-        return tuple(text for text in told if text)
 
     def reads(self, values: Values) -> int:
         """How often each entry is read to merge a tensor: once, and as often as stage and rule measure it."""
