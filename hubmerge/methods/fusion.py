@@ -75,9 +75,6 @@ def _fusion_arguments(measure: Measure, values: Mapping[str, Any]) -> Mapping[st
     measure=_fusion_arguments,
     groups=lambda _: "row",
     passes=3,
-    unlike=lambda _: (
-        "takes the divergence of rows in float32, and quartiles of a sample above a million entries; here both are exact"
-    ),
     paper="Arcee Fusion, as in mergekit, https://github.com/arcee-ai/mergekit",
 )
 @entrywise

@@ -66,9 +66,6 @@ def _selection(measure: Measure, values: Mapping[str, Any]) -> Mapping[str, Any]
     operand="delta",
     measure=_selection,
     passes=lambda values: 1 + 2 * (values["select_topk"] < 1),
-    unlike=lambda values: (
-        "selects some of the entries that tie with the threshold; here all are" if values["select_topk"] < 1 else ""
-    ),
     shares=lambda values, parents: (1.0 / parents,) * parents,  # noqa: ARG005 - the weights are measured, tensor by tensor
     paper="Wan et al. 2024, FuseChat (SCE), arXiv:2408.07990",
 )

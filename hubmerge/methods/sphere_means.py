@@ -98,7 +98,6 @@ def _multislerp_arguments(measure: Measure, values: Mapping[str, Any]) -> Mappin
     base="optional",
     measure=_multislerp_arguments,
     check=_weights_have_a_sum,
-    unlike=lambda _: "takes a step in the tangent space, whose length is rounding; here there is none",
     paper="Goddard 2025, Multi-SLERP, https://goddard.blog/posts/multislerp-wow-what-a-cool-idea",
 )
 @entrywise

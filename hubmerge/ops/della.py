@@ -12,7 +12,7 @@ from pydantic import Field
 from hubmerge.errors import RecipeError
 from hubmerge.jit import jitable
 from hubmerge.method import Measure, Parameters, PerParent, Stage
-from hubmerge.ops.random import OTHER_DRAWS, uniform_bits
+from hubmerge.ops.random import uniform_bits
 from hubmerge.ops.rescale import NormRescale, norm_factors
 
 __all__ = ["DELLA", "DellaParameters", "keep_by_rank"]
@@ -227,7 +227,6 @@ DELLA = Stage(
     keep_by_rank,
     _state,
     passes=lambda values: int(values["rescale"] == "l1" and min(values["density"]) < 1),
-    unlike=lambda values: OTHER_DRAWS if min(values["density"]) < 1 else "",
     per="row",
     check=_refuse_outside,
     memory=lambda entries: entries // 8 + 1 if entries <= MARKED else 0,

@@ -10,7 +10,7 @@ from numpy import float32
 from pydantic import Field
 
 from hubmerge.method import Measure, Parameters, PerParent, Stage
-from hubmerge.ops.random import OTHER_DRAWS, uniform_bits
+from hubmerge.ops.random import uniform_bits
 from hubmerge.ops.rescale import InverseRescale, norm_factors
 
 __all__ = ["RANDOM", "RandomParameters", "keep_at_random"]
@@ -51,6 +51,5 @@ RANDOM = Stage(
     keep_at_random,
     _state,
     passes=lambda values: int(values["rescale"] == "l1" and min(values["density"]) < 1),
-    unlike=lambda values: OTHER_DRAWS if min(values["density"]) < 1 else "",
     paper="Yu et al. 2024, Language models are super Mario (DARE), arXiv:2311.03099",
 )

@@ -8,10 +8,7 @@ import numpy as np
 
 from hubmerge.jit import jitable
 
-__all__ = ["OTHER_DRAWS", "uniform_bits"]
-
-OTHER_DRAWS = "drops other entries with every seed and order of tensors; here seed, parent, tensor and entry decide"
-"""What random stages do unlike mergekit."""
+__all__ = ["uniform_bits"]
 
 
 @jitable

@@ -54,11 +54,6 @@ def _scaled(measure: Measure, values: Mapping[str, Any], rule: Any, limits: Sequ
     return [(*limit, factor) for limit, factor in zip(limits, factors, strict=True)]
 
 
-def _other_ties(values: Mapping[str, Any]) -> str:
-    trims = min(values["density"]) < 1
-    return "keeps some of the entries that tie with a threshold, by the order of a sort; here all stay" if trims else ""
-
-
 def _magnitude_passes(values: Mapping[str, Any]) -> int:
     """Two for the thresholds, also where they are those of a pool, and one for the norms."""
     return 2 * int(min(values["density"]) < 1) + int(values["rescale"] == "l1")
@@ -70,7 +65,6 @@ MAGNITUDE = Stage(
     keep_large,
     _magnitude_state,
     passes=_magnitude_passes,
-    unlike=_other_ties,
     pool=lambda values: values["trim_scope"],
     pooled=_thresholds,
 )
@@ -116,6 +110,5 @@ BREADCRUMBS = Stage(
     keep_between,
     _breadcrumbs_state,
     passes=_magnitude_passes,
-    unlike=_other_ties,
     paper="Davari and Belilovsky 2023, Model Breadcrumbs, arXiv:2312.06795",
 )
