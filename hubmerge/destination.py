@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hubmerge.errors import PlanError
-from hubmerge.io.partial import partial_of
+from hubmerge.io.partial import aside_of, partial_of
 from hubmerge.plan_types import Plan
 from zoo_index.reference import ModelRef
 
@@ -16,9 +16,10 @@ __all__ = ["keep_parents_safe"]
 def keep_parents_safe(plan: Plan, out: Path) -> None:
     """Refuse an `out` whose writing or replacing would touch a folder that the plan reads.
 
-    Raises `PlanError` when OUT or OUT.partial is a parent's folder, lies inside one or holds one; links are followed.
+    Raises `PlanError` when OUT, OUT.partial or the place where an older OUT is put aside is a parent's folder, lies inside
+    one or holds one; links are followed.
     """
-    for target in (out, partial_of(out)):
+    for target in (out, partial_of(out), aside_of(out)):
         place = target.resolve()
         for reference, folder in _folders(plan):
             if place == folder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from typing import Annotated, TypeGuard
 
@@ -45,6 +46,7 @@ def _root(
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 it failed, 2 wrong usage."""
+    _open_streams()
     from hubmerge.cli import commands
 
     commands.register(app)
@@ -75,6 +77,14 @@ def main() -> None:
                 f"internal error: {what} · this is a fault of hubmerge · run again with --traceback and report it"
             )
         sys.exit(1)
+
+
+def _open_streams() -> None:
+    """Lead streams that are closed to nowhere: else the numbers of their descriptors go to the first files of a merge."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, this one
+            setattr(sys, name, os.fdopen(nowhere, "w" if number else "r", encoding="utf-8"))
 
 
 def _is_full(error: Exception) -> TypeGuard[OSError]:

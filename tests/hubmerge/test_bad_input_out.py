@@ -70,6 +70,13 @@ def test_a_parent_inside_a_merge_is_not_overwritten_with_it() -> None:
     )
 
 
+def test_a_parent_where_an_older_out_would_be_put_aside_is_safe() -> None:
+    aside = Path(".out.hubmerge-replaced")
+    Path("b").rename(aside)
+    recipe = {"merge_method": "linear", "models": [{"model": "./a"}, {"model": f"./{aside}"}]}
+    assert refusal("out", recipe) == f"{aside} is the parent ./{aside}, {TOUCH} · out · choose another OUT"
+
+
 def test_an_adapter_is_as_safe_as_a_model() -> None:
     lora(Path("l"))
     recipe = {"merge_method": "passthrough", "models": [{"model": "./a+./l"}]}

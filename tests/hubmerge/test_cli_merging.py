@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -159,6 +160,14 @@ def test_in_a_process_of_its_own_a_fault_is_exit_1_without_traceback(tmp_path: P
     told = run_hubmerge("merge", "r.yaml", "out", "--traceback", cwd=tmp_path)
     assert told.returncode == 1
     assert "Traceback" in told.stderr
+
+
+def test_without_standard_streams_no_file_of_a_merge_takes_their_place(tmp_path: Path) -> None:
+    assert run_hubmerge("merge", "r.yaml", "clean", cwd=tmp_path).returncode == 0
+    closed = "import os, sys; os.closerange(0, 3); os.execv(sys.executable, [sys.executable, '-m', 'hubmerge', *sys.argv[1:]])"
+    ended = subprocess.run([sys.executable, "-c", closed, "merge", "r.yaml", "out"], cwd=tmp_path, check=False)
+    assert ended.returncode == 0
+    assert state_of(tmp_path / "out") == state_of(tmp_path / "clean")
 
 
 def test_a_terminal_of_ascii_gets_every_word(tmp_path: Path) -> None:
