@@ -11,7 +11,7 @@ from hubmerge.cli import output
 from hubmerge.cli.output import Format, FormatOption, JsonOption
 
 if TYPE_CHECKING:
-    from hubmerge.symmetry import SymmetrySpec
+    from hubmerge.symmetry import Group, SymmetrySpec
 
 __all__ = ["app"]
 
@@ -71,28 +71,20 @@ def _facts(spec: SymmetrySpec) -> dict[str, Any]:
 def _print_spec(spec: SymmetrySpec) -> None:
     output.say(f"{spec.family}: {len(spec.tensors)} tensors, {len(spec.groups)} groups")
     output.say()
-    alike = Counter(
-        (
-            group.row,
-            group.kind.value,
-            group.size,
-            spec.groups[group.outer].row if group.outer else None,
-            group.norm,
-            group.note or None,
-        )
-        for group in spec.groups.values()
-    )
-    names = {(group.row, group.size): group.name for group in spec.groups.values()}
+    alike: dict[tuple[Any, ...], list[Group]] = {}
+    for group in spec.groups.values():
+        outer = spec.groups[group.outer].row if group.outer else None
+        alike.setdefault((group.row, group.kind.value, group.size, outer, group.norm), []).append(group)
     output.print_table(
-        ("group", "groups", "kind", "size", "in each", "norm", "note"),
-        [
-            (row if count > 1 else names[row, size], count, kind, size, *rest)
-            for (row, kind, size, *rest), count in alike.items()
-        ],
+        ("group", "groups", "kind", "size", "in each", "norm"),
+        [(row if len(groups) > 1 else groups[0].name, len(groups), *rest) for (row, *rest), groups in alike.items()],
     )
     output.say()
     rows = Counter((tensor.row, tensor.written) for tensor in spec.tensors.values())
     output.print_table(("tensor", "tensors", "axes"), [(name, count, axes) for (name, axes), count in rows.items()])
-    for name, other in (*spec.tied, *spec.same):
+    notes = [f"{name} is {other}" for name, other in (*spec.tied, *spec.same)]
+    notes += [f"{group.name} stays as it is: {group.note}" for group in spec.groups.values() if group.note]
+    if notes:
         output.say()
-        output.say(f"{name} is {other}")
+    for note in notes:
+        output.say(note)

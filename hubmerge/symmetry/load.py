@@ -124,9 +124,7 @@ def _factor(factor: MarkedFactor, groups: GroupTable, stored: int) -> Factor:
 
 def _shape_faults(tensor: TensorSymmetry, shape: tuple[int, ...], where: str) -> list[SymmetryError]:
     if len(shape) != len(tensor.axes):
-        message = (
-            f"tensor {tensor.name!r} has shape {list(shape)}, the symmetry table says {len(tensor.axes)} axes: {tensor}"
-        )
+        message = f"tensor {tensor.name!r} has shape {list(shape)}, the symmetry table gives it the axes {tensor}"
         return [SymmetryError(message, where=where, hint=_OTHER)]
     return [
         SymmetryError(

@@ -74,11 +74,11 @@ class MarkedFactor:
 
 @lru_cache(maxsize=64)
 def _parsed(groups: str, tensors: str) -> Table:
-    group_rows, same = [], []
-    for line in filter(None, map(str.strip, groups.splitlines())):
-        row = _group_row(line)
-        (same if isinstance(row, PairRow) else group_rows).append(row)  # type: ignore[arg-type]
-    tensor_rows, tied, block = [], [], None
+    lines = [line for line in map(str.strip, groups.splitlines()) if line]
+    group_rows = [_group_row(line) for line in lines if not line.startswith("same  ")]
+    same = [_pair(line) for line in lines if line.startswith("same  ")]
+    tensor_rows: list[TensorRow] = []
+    tied, block = [], None
     for line in map(str.strip, tensors.splitlines()):
         if not line:
             block = None
@@ -107,9 +107,7 @@ def _pair(line: str) -> PairRow:
     return PairRow(first, second, condition)
 
 
-def _group_row(line: str) -> GroupRow | PairRow:
-    if line.startswith("same  "):
-        return _pair(line)
+def _group_row(line: str) -> GroupRow:
     (name, kind, size, *rest), condition = _split(line)
     told = dict(column.split(" ", 1) for column in rest)
     return GroupRow(name, Kind(kind), size, told.get("in"), told.get("norm"), condition)

@@ -6,6 +6,7 @@ A table is believed when `prove` holds for a model of its family, and not before
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def _drawn(name: str, noise: Tensor) -> Tensor:
         return (0.3 * noise).exp()
     if noise.dim() == 1:
         return 0.3 * noise + (1.0 if name.endswith("weight") else 0.0)
-    return noise / (noise.numel() / noise.shape[0]) ** 0.5
+    return noise / math.sqrt(noise.numel() / noise.shape[0])
 
 
 def example_inputs(model: Any, seed: int) -> dict[str, Tensor]:
