@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from zoo import packed, random_values, read_model, write_model
 
 from hubmerge import build_plan, merge, verify_merge
 from hubmerge.assemble import merge_plan
-from hubmerge.errors import MergeError
+from hubmerge.errors import MergeError, MergeInterrupted, PlanError
 from zoo_index import hub_calls
 from zoo_index.errors import HubError, HubmergeError
 
@@ -128,6 +129,42 @@ def test_a_config_with_other_bytes_is_refused_and_not_kept(models: dict[str, Pat
     with pytest.raises(HubError, match=r"^config\.json does not have the digest that the Hub tells · ada/one@"):
         build_plan(LINEAR)
     build_plan(LINEAR)
+
+
+def interrupting() -> Callable[[int], None]:
+    """A progress that is Ctrl-C when the second tensor is done."""
+    done: list[int] = []
+
+    def progress(count: int) -> None:
+        done.append(count)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_a_merge_of_hub_models_that_was_interrupted_goes_on_and_fetches_nothing_again(
+    models: dict[str, Path], hub: HubServer, tmp_path: Path
+) -> None:
+    with pytest.raises(MergeInterrupted, match="the same command goes on from there"):
+        merge_plan(build_plan(LINEAR, jobs=1), tmp_path / "out", progress=interrupting())
+    hub.log.clear()
+    merged = merge_plan(build_plan(LINEAR), tmp_path / "out")
+    assert hub.log.weight_bytes_sent() == 0
+    assert merged.written is not None
+    assert merged.written.found == 200 * 32 * 4
+    assert merged.manifest == merge(LINEAR, tmp_path / "at once")
+
+
+def test_what_is_left_of_a_merge_is_kept_when_a_hub_model_has_a_new_commit(
+    models: dict[str, Path], hub: HubServer, tmp_path: Path
+) -> None:
+    with pytest.raises(MergeInterrupted):
+        merge_plan(build_plan(LINEAR, jobs=1), tmp_path / "out", progress=interrupting())
+    hub.add("ada/two", write_model(tmp_path / "two", tensors(77)))
+    with pytest.raises(PlanError, match=r"is left from another merge \(plan .*--fresh discards it"):
+        merge(LINEAR, tmp_path / "out")
+    assert merge(LINEAR, tmp_path / "out", fresh=True) == merge(LINEAR, tmp_path / "at once")
 
 
 def test_a_file_that_was_exchanged_between_plan_and_merge_is_refused(
