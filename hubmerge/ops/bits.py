@@ -37,7 +37,8 @@ def replaced(entry: Any, k: Any, value: Any) -> Any:
 @jitable
 def exponent(value: Any) -> Any:
     """The exponent bits of a float32, as uint32: equal to `EXPONENT` when the number is not finite."""
-    return np.float32(value).view(np.uint32) & EXPONENT
+    # numba's & of two 32-bit numbers has 64 bits, which halve the vectors: a linear merge took half as long again
+    return np.uint32(np.float32(value).view(np.uint32) & EXPONENT)
 
 
 @when_compiling
