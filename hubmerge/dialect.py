@@ -7,6 +7,8 @@ are read; a few lines of them can stand for billions of values, so the values ar
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,11 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(text: str, where: str) -> Any:
+def read_yaml(text: str, where: str, keys: Collection[str] = ()) -> Any:
     """The value of one YAML (or JSON) document, None when it is empty.
+
+    keys: what may stand at the top.  Another key there, whose value an alias further down repeats, is a place for the anchor
+    (``defaults: &small {weight: 0.1}``) and is left out, unless it is near to one of `keys` and so may be a slip.
 
     Raises `RecipeError` with line and column when it is not one document of YAML, when a key occurs twice in a mapping,
     and beyond `MAX_CHARACTERS` or `MAX_VALUES`.
@@ -60,6 +65,8 @@ def read_yaml(text: str, where: str) -> Any:
         if node is None:
             return None
         _Census(where).count(node)
+        if keys and isinstance(node, yaml.MappingNode):
+            node.value = _without_places_of_anchors(node.value, keys)
         return loader.construct_document(node)
     except yaml.YAMLError as error:
         raise _syntax_fault(error, where) from None
@@ -126,6 +133,29 @@ class _Census:
         return RecipeError(message, where=f"{self._where}:{mark.line + 1}:{mark.column + 1}", hint=hint)
 
 
+def _without_places_of_anchors(
+    rows: list[tuple[yaml.Node, yaml.Node]], keys: Collection[str]
+) -> list[tuple[yaml.Node, yaml.Node]]:
+    """`rows` of the document without the unknown keys that are there for what aliases in other rows repeat."""
+    nodes = [{id(node) for node in _nodes_in(value)} for _, value in rows]
+
+    def is_a_place(i: int) -> bool:
+        key = rows[i][0].value
+        if key in keys or get_close_matches(key, keys, n=1, cutoff=0.8):
+            return False
+        return any(nodes[i] & others for j, others in enumerate(nodes) if j != i)
+
+    return [row for i, row in enumerate(rows) if not is_a_place(i)]
+
+
+def _nodes_in(node: yaml.Node) -> Iterator[yaml.Node]:
+    """A node, and all that is in it; an alias is the very node of its anchor."""
+    yield node
+    for child in node.value if isinstance(node, yaml.SequenceNode | yaml.MappingNode) else ():
+        for part in child if isinstance(child, tuple) else (child,):
+            yield from _nodes_in(part)
+
+
 def _syntax_fault(error: yaml.YAMLError, where: str) -> RecipeError:
     mark = getattr(error, "problem_mark", None)
     place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
@@ -141,7 +171,7 @@ def _syntax_fault(error: yaml.YAMLError, where: str) -> RecipeError:
     return RecipeError(f"not valid YAML: {problem}", where=place, hint="check indentation, colons and quotes")
 
 
-def read_yaml_file(path: Path) -> Any:
+def read_yaml_file(path: Path, keys: Collection[str] = ()) -> Any:
     """`read_yaml` of a file; `RecipeError` when it cannot be read."""
     try:
         with path.open(encoding="utf-8") as file:
@@ -155,4 +185,4 @@ def read_yaml_file(path: Path) -> Any:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RecipeError(f"the recipe cannot be read ({reason})", where=str(path), hint="name a YAML file") from None
-    return read_yaml(text, str(path))
+    return read_yaml(text, str(path), keys)

@@ -85,7 +85,9 @@ def _base_fault(method: MergeMethod, has_base: bool) -> HubmergeError | None:
 
 def _spread(method: MergeMethod, key: str, own: list[dict[str, Any]], shared: dict[str, Any]) -> None:
     """Take parameter `key` from `shared` and give each parent its value, where there is a list of them."""
-    value = shared[key].tolist() if isinstance(shared[key], np.ndarray) else shared[key]
+    if hasattr(shared[key], "tolist"):  # numbers of numpy or torch
+        shared[key] = shared[key].tolist()
+    value = shared[key]
     fields = {method.parameters.alias(field): field for field in method.parameters.model_fields}
     if not isinstance(value, list | tuple) or any(isinstance(item, Mapping) for item in value) or key not in fields:
         return

@@ -155,7 +155,7 @@ def load_recipe(recipe: Recipe | Mapping[str, Any] | str | Path) -> Recipe:
         return recipe
     if isinstance(recipe, Mapping):
         return Recipe.parse(recipe)
-    return Recipe.parse(read_yaml_file(Path(recipe)), where=str(recipe))
+    return Recipe.parse(read_yaml_file(Path(recipe), Recipe.model_fields), where=str(recipe))
 
 
 def _at(fault: HubmergeError, where: str) -> HubmergeError:

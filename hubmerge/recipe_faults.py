@@ -37,8 +37,10 @@ _ELSEWHERE = {
     "revision": "write model: org/name@revision",
     "layer_range": "layers are chosen in slices: - sources: [{model: org/name, layer_range: [0, 8]}]",
     "sources": "sources stand in an entry of slices",
+    "experts": "mixtures of experts (mergekit-moe) are not made from recipes",
+    "gate_mode": "mixtures of experts (mergekit-moe) are not made from recipes",
 }
-"""Keys at home in one place, by what to write where another has them."""
+"""Keys at home in one place, or in another program's files, by what to say where they stand elsewhere."""
 
 _LISTS = {
     "models": "- model: org/name", "sources": "- {model: org/name, layer_range: [0, 8]}",

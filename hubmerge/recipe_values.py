@@ -92,8 +92,11 @@ _WRITTEN = (DType.F32, DType.F16, DType.BF16, DType.F64)
 
 def _dtype(value: Any) -> str:
     dtype = DType.from_torch_name(value) if isinstance(value, str) else None
+    expected = f"expected float32, float16, bfloat16 or float64, got {shown(value)}"
     if dtype not in _WRITTEN:
-        raise ValueError(f"expected float32, float16, bfloat16 or float64, got {shown(value)}")
+        raise ValueError(expected)
+    if value.removeprefix("torch.") != dtype.torch_name:  # bf16, half: mergekit would not read such a recipe
+        raise _Refused(expected, hint=f"write {dtype.torch_name}")
     return dtype.torch_name
 
 

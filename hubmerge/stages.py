@@ -52,7 +52,7 @@ def method_of(merge_method: str | None, sparsify: str | None, combine: str | Non
     """
     if merge_method is None and combine is None:
         hint = (
-            "see docs/recipe.md"
+            "`hubmerge methods` lists them"
             if sparsify is None
             else "sparsify needs it, or combine: weighted_sum or sign_consensus"
         )

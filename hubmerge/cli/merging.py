@@ -65,7 +65,7 @@ def _read(recipe: Path) -> Recipe:
         text = sys.stdin.read()
     except UnicodeDecodeError:
         raise RecipeError("this is not UTF-8 text", where="standard input", hint="pipe in a recipe in YAML") from None
-    return Recipe.parse(read_yaml(text, "standard input"), where="standard input")
+    return Recipe.parse(read_yaml(text, "standard input", Recipe.model_fields), where="standard input")
 
 
 def _keep_safe(recipe: Path, out: Path) -> None:

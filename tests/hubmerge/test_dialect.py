@@ -80,6 +80,29 @@ def test_a_number_of_five_thousand_digits_is_refused() -> None:
     assert refusal("a: " + "9" * 5000).startswith("not valid YAML: Exceeds the limit (4300 digits)")
 
 
+@pytest.mark.parametrize("place", ["defaults", ".shared", "x-weights", "anchors"])
+@pytest.mark.parametrize("used", ["<<: *small", "weight: *number"])
+def test_a_key_that_is_there_for_its_anchors_is_left_out(place: str, used: str) -> None:
+    text = f"{place}: &small {{weight: &number 0.1}}\nmodels: [{{model: a, parameters: {{{used}}}}}]\n"
+    models = [{"model": "a", "parameters": {"weight": 0.1}}]
+    assert read_yaml(text, "r.yaml", {"models", "parameters"}) == {"models": models}
+    assert read_yaml(text, "r.yaml") == {place: {"weight": 0.1}, "models": models}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: &a {weight: 0.1}\nmodels: []",  # no alias repeats it
+        "x: {weight: 0.1}\nmodels: [0.1, {weight: 0.1}]",  # nor are equal values repetitions
+        "x: [&a 0.1, *a]\nmodels: []",  # none elsewhere
+        "paramters: &a {weight: 0.1}\nmodels: [*a]",  # a slip
+        "parameters: &a {weight: 0.1}\nmodels: [*a]",  # it has a meaning
+    ],
+)
+def test_any_other_key_stays(text: str) -> None:
+    assert list(read_yaml(text, "r.yaml", {"models", "parameters"})) == [text.split(":", maxsplit=1)[0], "models"]
+
+
 @pytest.mark.parametrize("line", ["x{i}: &x{i} [{ten}]", "x{i}: &x{i} {{<<: [{ten}]}}"])
 def test_ten_lines_of_anchors_that_stand_for_billions_of_values_are_refused_at_once(line: str) -> None:
     text = "x0: &x0 {a: 1}\n"

@@ -44,6 +44,18 @@ def test_a_number_is_for_all_parents_and_a_list_has_one_for_each_in_their_order(
     assert deltas["w"].tolist() == [1 + 2 * (0 + 0.5 * 4), 1 + 2 * (1 + 0.5 * -3)]
 
 
+@pytest.mark.parametrize("numbers", [np.array, torch.tensor, tuple])
+def test_parameters_may_be_arrays_with_a_number_for_each_parent(numbers: Any) -> None:
+    parameters = {"weight": numbers([3.0, 1.0])}
+    assert merge_state_dicts("linear", [w(1, 2), w(5, -2)], parameters=parameters)["w"].tolist() == [2, 1]
+    assert list(parameters) == ["weight"]
+
+
+def test_a_parameter_may_be_a_scalar_of_torch() -> None:
+    merged = merge_state_dicts("passthrough", [w(1, 2)], parameters={"scale": torch.tensor(3.0)})
+    assert merged["w"].tolist() == [3, 6]
+
+
 def test_a_list_of_mappings_chooses_by_tensor_name_as_in_a_recipe() -> None:
     parent = {"mlp.w": np.array([1.0], np.float32), "attn.w": np.array([1.0], np.float32)}
     scales = [{"filter": "mlp", "value": 3}, {"value": 2}]
@@ -185,7 +197,7 @@ def test_shapes_and_names_that_do_not_go_together_are_told_for_all_parents() -> 
             {"parents": [w(1), w(2)], "name": "slerp", "base": w(3), "parameters": {"t": 0.5}},
             "slerp takes 2 models, the base among them; there are 3 · parents · given: base, parents[0], parents[1]",
         ),
-        ({"parents": [w(1)], "name": None}, "merge_method is missing · name · see docs/recipe.md"),
+        ({"parents": [w(1)], "name": None}, "merge_method is missing · name · `hubmerge methods` lists them"),
         ({"parents": [w(1)], "name": "zzz"}, "unknown merge_method 'zzz' · name · `hubmerge methods` lists them"),
         (
             {"parents": [w(1)], "dtype": "int8"},

@@ -59,8 +59,8 @@ def test_all_mistakes_are_told_at_once_each_with_its_place() -> None:
         (None, [f"the recipe is empty · recipe · {DOCS}"]),
         (["./a"], [f"a recipe is a mapping of keys to values, got ['./a'] · recipe · {DOCS}"]),
         ("hello", [f"a recipe is a mapping of keys to values, got 'hello' · recipe · {DOCS}"]),
-        ({"models": TWO}, [f"merge_method is missing · merge_method · {DOCS}"]),
-        (linear(merge_method=None), [f"merge_method is missing · merge_method · {DOCS}"]),
+        ({"models": TWO}, ["merge_method is missing · merge_method · `hubmerge methods` lists them"]),
+        (linear(merge_method=None), ["merge_method is missing · merge_method · `hubmerge methods` lists them"]),
         (linear(merge_method=["linear"]), [f"merge_method must be text, got ['linear'] · merge_method · {DOCS}"]),
         ({"merge_metod": "linear", "modles": TWO}, [
             "unknown key 'merge_metod' · merge_metod · did you mean merge_method?",
@@ -74,12 +74,18 @@ def test_all_mistakes_are_told_at_once_each_with_its_place() -> None:
             ("unknown key 'zzz' · zzz · known here: merge_method, sparsify, combine, models, slices, modules, base_model, parameters, dtype, out_dtype, "
             "tokenizer_source, tokenizer, chat_template, output, seed, name")
         ]),
+        (linear(gate_mode="hidden", experts=[]), [
+            "unknown key 'gate_mode' · gate_mode · mixtures of experts (mergekit-moe) are not made from recipes",
+            "unknown key 'experts' · experts · mixtures of experts (mergekit-moe) are not made from recipes",
+        ]),
         (linear(density=0.5), ["unknown key 'density' · density · density goes under parameters:"]),
         (linear(basis="knots"), ["basis (adapter spaces) is not read by this version · basis · leave it out, or use a newer hubmerge"]),
         ({"merge_method": "linear", "slices": [{"sources": []}]}, [
             "no sources are listed · slices[0].sources · write one `- {model: org/name, layer_range: [0, 8]}` line for each"
         ]),
         (linear(dtype="auto"), [f"expected float32, float16, bfloat16 or float64, got 'auto' · dtype · {DOCS}"]),
+        (linear(dtype="bf16"), ["expected float32, float16, bfloat16 or float64, got 'bf16' · dtype · write bfloat16"]),
+        (linear(out_dtype="torch.half"), ["expected float32, float16, bfloat16 or float64, got 'torch.half' · out_dtype · write float16"]),
         (linear(out_dtype="int64"), [f"expected float32, float16, bfloat16 or float64, got 'int64' · out_dtype · {DOCS}"]),
         (linear(seed=-1), [f"seed must be greater than or equal to 0, got -1 · seed · {DOCS}"]),
         (linear(seed=True), [f"seed must be a whole number, got True · seed · {DOCS}"]),
