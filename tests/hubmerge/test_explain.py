@@ -63,6 +63,8 @@ def test_a_plan_reads_from_top_to_bottom() -> None:
             "note         gradients run from the first layer to the last; embeddings take the first value, "
             "final norm and head the last (mergekit: the first)"
         ),
+        "differs      entries that tie with a threshold are all kept (mergekit: some, by the order of a sort)",
+        "differs      numbers are computed in float32 and rounded once (mergekit: every step in bfloat16)",
         f"plan         {plan.hash[:12]}",
     ]
 
