@@ -35,6 +35,8 @@ def differences(plan: Plan) -> tuple[str, ...]:
             f"numbers are computed in float32 and rounded once (mergekit: every step in {kind})"
             for kind in sorted(computed & _HALVES)
         ]
+    if any(o.low_rank and o.tensor.dtype.torch_name in _HALVES for step in merged for o in step.inputs):
+        found.append("adapters are added in float32 (mergekit: rounded to the model's type before it is merged)")
     if recipe.base_model is None and len(plan.parents) > 1:
         found.append("config.json is that of the first model listed (mergekit: of any, another from run to run)")
     if recipe.slices and len(recipe.slices[-1].sources) > len(recipe.slices[0].sources):

@@ -5,6 +5,7 @@ Each reader raises ValueError (`ReferenceFormatError` is one), which the recipe 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import PurePath, PurePosixPath
 from typing import Annotated, Any
@@ -29,13 +30,23 @@ def read_reference(value: Any) -> ModelRef:
     if isinstance(value, ModelRef):
         return _one_spelling(value)
     if isinstance(value, str):
-        return _one_spelling(ModelRef.parse(value))
+        return _one_spelling(_from_text(value))
     if isinstance(value, PurePath):
         path = value.as_posix()
         return _one_spelling(ModelRef.of(path if is_local_name(path) else f"./{path}"))
     if isinstance(value, Mapping):
         return _one_spelling(_from_mapping(value))
     raise ValueError(f"expected a model's name, got {shown(value)}")
+
+
+def _from_text(text: str) -> ModelRef:
+    """A name that no Hub model can have (``my models/a``) is a folder's, as in mergekit, where there is one."""
+    try:
+        return ModelRef.parse(text)
+    except ReferenceFormatError:
+        if text.strip() and os.path.isdir(text):  # noqa: PTH112 - pathlib's raises for names that are too long
+            return ModelRef(f"./{text}")
+        raise
 
 
 def _from_mapping(value: Mapping[Any, Any]) -> ModelRef:

@@ -13,6 +13,8 @@ DRAWN = "the random entries are others than mergekit's: seed, parent, tensor and
 EXACT = "quartiles and divergences of rows are exact (mergekit: of a sample, and rounded to float32)"
 HALF = "numbers are computed in float32 and rounded once (mergekit: every step in bfloat16)"
 DONOR = "config.json is that of the first model listed (mergekit: of any, another from run to run)"
+ADAPTED = "adapters are added in float32 (mergekit: rounded to the model's type before it is merged)"
+SIDES = {"A": (2, 4), "B": (4, 2)}
 LAST = "after the layers all sources of the last slice count (mergekit: as many as the first slice has)"
 
 
@@ -20,7 +22,7 @@ LAST = "after the layers all sources of the last slice count (mergekit: as many 
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = {**zoo.CONFIG, "num_hidden_layers": 2}
-    names = ("model.embed_tokens.weight", "model.layers.0.w", "model.layers.1.w", "lm_head.weight")
+    names = ("model.embed_tokens.weight", "model.layers.0.weight", "model.layers.1.weight", "lm_head.weight")
     for seed, name in enumerate(("base", "a", "b")):
         values = {tensor: zoo.random_values((4, 4), seed) for tensor in names}
         zoo.write_model(tmp_path / name, values, config=config)
@@ -90,6 +92,15 @@ def test_a_last_slice_with_more_sources_than_the_first_merges_the_head_of_all() 
     assert told("linear", base_model=None, models=None, slices=fewer) == (DONOR,)
 
 
+@pytest.mark.parametrize("kind", ["", "half-"])
+def test_adapters_on_halves_are_told(kind: str, tmp_path: Path) -> None:
+    low_rank = {f"model.layers.0.lora_{side}.weight": zoo.random_values(shape, 1) for side, shape in SIDES.items()}
+    zoo.write_adapter(tmp_path / "lora", low_rank, target_modules=["0"])
+    two = [{"model": f"./{kind}a+./lora"}, {"model": f"./{kind}b"}]
+    found = told("linear", base_model=None, models=two)
+    assert found == ((ADAPTED, DONOR) if kind else (DONOR,))
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -104,7 +115,7 @@ def test_built_in_chat_templates_that_read_otherwise_are_told(name: str, text: s
 
     def of_template(template: str) -> list[str]:
         recipe = {"merge_method": "passthrough", "models": [{"model": "./words"}], "chat_template": template}
-        return build_plan(recipe).to_dict()["differences"]
+        return list(build_plan(recipe).to_dict()["differences"])
 
     assert of_template(name) == [f"chat template {name}: {text}"]
     assert of_template("chatml") == of_template("{{ messages }}") == []

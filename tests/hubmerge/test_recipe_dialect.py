@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hubmerge.dialect import read_yaml
+from hubmerge.errors import RecipeError
 from hubmerge.recipe import Recipe
 from zoo_index import ModelRef
 
@@ -83,6 +84,28 @@ def test_a_model_is_named_by_text_or_mapping_and_a_folder_has_one_spelling(writt
     recipe = parsed(f"merge_method: linear\nmodels:\n- model: {written}")
     assert str(recipe.models[0].model) == reference
     assert Recipe.parse(recipe.to_dict()).models == recipe.models
+
+
+@pytest.mark.parametrize("name", ["my models/a", ".hidden", "org/model-", "a+b+c"])
+def test_a_name_that_no_hub_model_can_have_is_a_folders_where_there_is_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw = {"merge_method": "linear", "models": [{"model": name}]}
+    with pytest.raises(RecipeError) as refused:
+        Recipe.parse(raw)
+    assert refused.value.where == "recipe: models[0].model"
+    Path(name).mkdir(parents=True)
+    recipe = Recipe.parse(raw)
+    assert recipe.references == (ModelRef(f"./{name}"),)
+    assert Recipe.parse(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize("name", ["a b" * 2000, "a\0b c", "\ud800"])
+def test_a_name_that_no_folder_can_have_is_a_fault_like_any_other(name: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        Recipe.parse({"merge_method": "linear", "models": [{"model": name}]})
+    assert refused.value.hint == "start a folder with ./, ../, ~ or /"
 
 
 def test_a_folder_can_be_given_as_a_path() -> None:
