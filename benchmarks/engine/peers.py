@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "_".join(["peers", *(given.methods if len(given.methods) < len(TARGETS) else ())]),
         f"The whole command against mergekit {peer['mergekit']}",
         f"Models of {models.size.parameters:,} bfloat16 parameters, from the page cache; CPU (user and system) of the whole "
-        f"command. Medians of {given.pairs} runs of each, in turn; mergekit with OMP_NUM_THREADS={given.peer_threads} "
+        "command, its passes compiled by an earlier one unless it says so. "
+        f"Medians of {given.pairs} runs of each, in turn; mergekit with OMP_NUM_THREADS={given.peer_threads} "
         f"and torch {peer['torch']}. The ratios are medians over the turns.",
         ("method", "digests", "hubmerge CPU s", "wall s", "peak MB", "mergekit CPU s", "wall s", "peak MB", "CPU ratio",
          "wall ratio", "to reach", ""),
@@ -90,8 +91,11 @@ def _measure(
 
     environment = {} if threads == "0" else {"OMP_NUM_THREADS": threads}
     hubmerge = (sys.executable, "-m", "hubmerge", "merge")
+    # An installed package has its modules compiled; a working tree may be forbidden to.
+    modules = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(scratch / "modules")}
+    own = {**modules, "HUBMERGE_CACHE": str(scratch / "cache")}
     for flags in _FLAGS.values():  # bring inputs and programs into the page cache
-        run([*hubmerge, *flags])
+        run([*hubmerge, *flags], **own)
     cost_of_command([mergekit / "bin" / "mergekit-yaml", "--help"], log)
     turns: list[dict[str, Cost]] = []
     for number in range(pairs):
@@ -100,7 +104,7 @@ def _measure(
             if which == "peer":
                 costs[which] = run([mergekit / "bin" / "mergekit-yaml", "--no-copy-tokenizer"], **environment)
             else:
-                costs[which] = run([*hubmerge, *_FLAGS[which]])
+                costs[which] = run([*hubmerge, *_FLAGS[which]], **own)
         turns.append(costs)
     for which, target in zip(_FLAGS, TARGETS[method], strict=True):
         measured = [Pair(turn[which], turn["peer"]) for turn in turns]
@@ -115,6 +119,12 @@ def _measure(
             *verdict(less, target, at_least=True),
         )
         report.add(row, method=method, digests=which, turns=measured)
+    anew = []
+    for number in range(pairs):
+        anew.append(run([*hubmerge, "--no-digest"], **modules, HUBMERGE_CACHE=str(scratch / f"cache{number}")))
+        remove(scratch / f"cache{number}")
+    row = (f"`{method}`", "without; passes compiled anew", *_cells(anew), "", "", "", "", "", "", "")
+    report.add(row, method=method, digests="without", anew=anew)
 
 
 def _cells(costs: Sequence[Cost]) -> tuple[str, str, str]:

@@ -157,7 +157,7 @@ def test_accuracy_without_mergekit_leaves_its_columns_empty(
 @pytest.mark.real
 def test_mergekit_takes_its_turns(run: Callable[..., dict[str, Any]]) -> None:
     content = run(peers.main, "peers_linear", "--size", "toy", "--pairs", "1", "--methods", "linear")
-    assert [row[1] for row in content["rows"]] == ["with", "without"]
+    assert [row[1] for row in content["rows"]] == ["with", "without", "without; passes compiled anew"]
     assert content["options"]["peer"]["mergekit"] == "0.1.5"
 
 
