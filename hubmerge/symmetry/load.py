@@ -45,14 +45,14 @@ def load_spec(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], 
     tensors = {stored[name]: tensors[stored[name]] for name in instances if name in stored}
     factors = [factor for tensor in tensors.values() for factor in tensor.factors]
     output = groups.canonical(fields.filled(family.output, {})) if _is_headless(family, fields, shapes) else None
-    read = {factor.group for factor in factors if factor.role is Role.READS}
+    ends = {(factor.group, factor.role) for factor in factors}
     names = [name for name in dict.fromkeys(factor.group for factor in factors) if name is not None]
     return SymmetrySpec(
         family.name,
-        {name: _seen(groups.group(name), output, read) for name in names},
+        {name: _seen(groups.group(name), output, ends) for name in names},
         tensors,
         _tied(family, fields, stored),
-        tuple((name, group) for name, group in groups.same.items() if group in names),
+        tuple((name, group) for name, group in groups.same.items() if name in _written(stored, instances)),
     )
 
 
@@ -86,6 +86,12 @@ def _table_name(name: str, instances: Mapping[str, TensorInstance], family: Fami
         name = re.sub(pattern, replacement, name)
     whole = family.prefix + name
     return whole if name not in instances and whole in instances else name
+
+
+def _written(stored: Iterable[str], instances: Mapping[str, TensorInstance]) -> set[str]:
+    """The groups' names on the stored tensors' axes as the table writes them."""
+    axes = (axis for name in stored for axis in parse_axes(instances[name].axes))
+    return {factor.name for axis in axes for segment in axis for factor in segment}
 
 
 def _missing(stored: Iterable[str], instances: Mapping[str, TensorInstance], where: str) -> list[SymmetryError]:
@@ -170,12 +176,14 @@ def _is_headless(family: Family, fields: Fields, names: Iterable[str]) -> bool:
     return not any(name.startswith(family.prefix) for name in names)
 
 
-def _seen(group: Group, output: str | None, read: set[str | None]) -> Group:
-    """The group, fixed when the model's caller sees it: nothing in the checkpoint could undo a change of it."""
+def _seen(group: Group, output: str | None, ends: Collection[tuple[str | None, Role]]) -> Group:
+    """The group, fixed when nothing in the checkpoint could undo a change of it.  ends: groups with roles that axes have in them."""
     if not group.kind.is_symmetry:
         return group
     if group.name == output:
         return replace(group, kind=Kind.FIXED, note="it is the model's output")
-    if group.name not in read:
+    if (group.name, Role.READS) not in ends:
         return replace(group, kind=Kind.FIXED, note="nothing reads it but the model's caller")
+    if (group.name, Role.WRITES) not in ends:
+        return replace(group, kind=Kind.FIXED, note="the tensors that write it are not stored")
     return group

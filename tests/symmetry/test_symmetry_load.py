@@ -203,6 +203,12 @@ def test_what_the_caller_sees_stays_as_it_is() -> None:
     ]  # fmt: skip
 
 
+def test_a_group_whose_writers_are_not_stored_stays_as_it_is() -> None:
+    shapes = {name: shape for name, shape in shapes_of("bert classifier").items() if "pooler" not in name}
+    spec = load_spec(config_of("bert classifier"), shapes)
+    assert kinds(spec, "pool") == [(Kind.FIXED, "the tensors that write it are not stored")]
+
+
 def test_without_an_architecture_in_the_config_a_body_is_known_by_its_names() -> None:
     config = {key: value for key, value in LLAMA.items() if key != "architectures"}
     shapes = llama_shapes()
@@ -269,6 +275,7 @@ def test_tied_heads_are_one_with_the_embeddings_and_so_are_their_groups() -> Non
     spec = spec_of(symmetry_models.model("bert"))
     assert spec.tied == (("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),)
     assert spec.same == (("mlm", "res"),)
+    assert spec_of(symmetry_models.model("bert classifier")).same == ()  # it has no such head
     untied = spec_of(symmetry_models.model("bert untied"))
     assert (untied.tied, untied.same) == ((), ())
     assert untied.groups["mlm"].kind is Kind.PERMUTATION
