@@ -85,6 +85,9 @@ MODELS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "resnet gelu": (
         "ResNetForImageClassification", "ResNetConfig", {**RESNET, "embedding_size": 8, "hidden_act": "gelu"},
     ),
+    "resnet basic gelu": (
+        "ResNetForImageClassification", "ResNetConfig", {**RESNET, "layer_type": "basic", "hidden_act": "gelu"},
+    ),
     "resnet body": ("ResNetModel", "ResNetConfig", RESNET),
     "t5": ("T5ForConditionalGeneration", "T5Config", T5),
     "t5 gated": ("T5ForConditionalGeneration", "T5Config", {**T5, "feed_forward_proj": "gated-gelu", "num_layers": 1}),

@@ -48,11 +48,12 @@ __all__ = ["Family"]
 class Family:
     """One architecture's symmetry table.
 
-    name: of the table.  model_types: the configs' ``model_type`` it is for.  when: an expression over the config that must
-    hold, too.  loops: variable -> how often, an expression over the config and the variables before it.
+    name: of the table.  model_types: the configs' ``model_type`` it is for.  loops: variable -> how often, an expression over
+    the config and the variables before it.
     prefix: what names of the body begin with when the model has a head; bodies saved alone go without it.
     bodies: architectures without a head; output: the group that is then the model's output and stays as it is.
-    defaults: config field -> its value when the config does not state it; text is an expression.
+    defaults: config field -> its value when the config does not state it, text is an expression; also words of the table's
+    own for what it asks of the config more than once.
     aliases: (regular expression, replacement) pairs from other names on disk or in memory to the table's.
     config_key: the field that a nested config would have this one in.
     """
@@ -62,7 +63,6 @@ class Family:
     groups: str
     tensors: str
     loops: Mapping[str, str]
-    when: str = "True"
     prefix: str = ""
     bodies: tuple[str, ...] = ()
     output: str = ""
