@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from hubmerge.fetching import check_disks, fetch_parents
 from hubmerge.io.partial import MAX_NAME_BYTES, put_back, sweep
 from hubmerge.io.reader import InputFiles
 from hubmerge.io.sample import sample_digests
-from hubmerge.io.unchanged import check_planned, check_unchanged, file_states
+from hubmerge.io.unchanged import check_planned, check_unchanged, file_states, written_since
 from hubmerge.io.writer import OutputFolder
 from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
 from hubmerge.plan import DEFAULT_MEMORY, build_plan
@@ -94,7 +94,7 @@ def merge_plan(
     keep_parents_safe(plan, target)
     put_back(target)
     with InputFiles(plan.parents) as files:
-        finished = _finished(plan, files, target, overwrite=overwrite)
+        finished = _finished(plan, files, target, overwrite=overwrite, note=note)
         if finished is not None:
             sweep(target)
             accept(finished)
@@ -159,7 +159,9 @@ def _check_name(out: Path) -> None:
         )
 
 
-def _finished(plan: Plan, files: InputFiles, out: Path, *, overwrite: bool) -> Manifest | None:
+def _finished(
+    plan: Plan, files: InputFiles, out: Path, *, overwrite: bool, note: Callable[[str], None]
+) -> Manifest | None:
     """The manifest of a finished `out` of the same plan and parents; None when nothing is in the way.
 
     Raises `PlanError` when `out` is something else and may not be replaced.
@@ -176,12 +178,28 @@ def _finished(plan: Plan, files: InputFiles, out: Path, *, overwrite: bool) -> M
     same_plan, complete = manifest.plan_hash == plan.hash, _all_there(manifest, out)
     samples = tuple(parent.sample for parent in manifest.parents)
     if same_plan and complete and samples == sample_digests(plan, files) and _same_carried(plan, files, manifest):
-        return manifest
+        if not written_since((out / MANIFEST_NAME).stat().st_mtime_ns, plan, files):
+            return manifest
+        note(f"a parent was written after {out}: it is derived again, to see whether it is the same")
+        if _derived_again(plan, out):
+            return manifest
     if not overwrite:
         changed = "of parents that have changed since" if complete else "but some of its files were removed or changed"
         what = f"this merge, {changed}" if same_plan else "a merge of another plan"
         raise PlanError(f"{out} exists and is {what}", where=str(out), hint="--overwrite replaces it")
     return None
+
+
+def _derived_again(plan: Plan, out: Path) -> bool:
+    """Whether the weights in `out` are not shown to differ from what the parents give; then it need not be asked again."""
+    from hubmerge.verify import verify_merge
+
+    checks = verify_merge(out, reload=False, jobs=plan.jobs).checks
+    same = all(check.passed is not False for check in checks if check.name == "derivation")
+    if same:
+        with suppress(OSError):
+            os.utime(out / MANIFEST_NAME)
+    return same
 
 
 def _same_carried(plan: Plan, files: InputFiles, manifest: Manifest) -> bool:

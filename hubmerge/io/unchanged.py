@@ -11,7 +11,7 @@ from hubmerge.errors import MergeError
 from hubmerge.io.reader import InputFiles
 from hubmerge.plan_types import Plan
 
-__all__ = ["FileState", "check_planned", "check_unchanged", "file_states"]
+__all__ = ["FileState", "check_planned", "check_unchanged", "file_states", "written_since"]
 
 
 class FileState(NamedTuple):
@@ -53,6 +53,11 @@ def check_unchanged(before: tuple[FileState, ...], plan: Plan, files: InputFiles
                 where=old.path,
                 hint="merge again when nothing writes to it any more",
             )
+
+
+def written_since(moment: int, plan: Plan, files: InputFiles) -> bool:
+    """Whether a weight file was written, or put where it is, at `moment` (nanoseconds) or later."""
+    return any(max(path.stat().st_mtime_ns, path.stat().st_ctime_ns) >= moment for path, _, _ in _local(plan, files))
 
 
 def _local(plan: Plan, files: InputFiles) -> Iterator[tuple[Path, str, str]]:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from zoo import PAIR, contents, names, random_values, read_model, recipe, run_hubmerge, two_models, write_model
 
-from hubmerge import ManifestError, PlanError, assemble, merge, read_manifest
+from hubmerge import ManifestError, PlanError, assemble, build_plan, merge, read_manifest
+from hubmerge.assemble import merge_plan
 
 
 def write_recipe(place: Path, **rest: Any) -> Path:
@@ -104,6 +105,25 @@ def test_a_merge_of_parents_that_were_trained_again_is_not_done(tmp_path: Path) 
         f"{tmp_path}/out exists and is this merge, of parents that have changed since · {tmp_path}/out · "
         "--overwrite replaces it"
     )
+
+
+def test_a_change_of_one_number_that_no_sample_has_is_seen_in_a_parent_written_since(tmp_path: Path) -> None:
+    folders = [write_model(tmp_path / name, {"w": random_values((2000,), i)}) for i, name in enumerate("ab")]
+    asked, path, notes = recipe("linear", folders), folders[1] / "model.safetensors", []
+    first = merge(asked, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    path.write_bytes(path.read_bytes())
+    assert merge_plan(build_plan(asked), tmp_path / "out", note=notes.append).manifest == first
+    assert merge_plan(build_plan(asked), tmp_path / "out", note=notes.append).already_done
+    told = f"a parent was written after {tmp_path}/out: it is derived again, to see whether it is the same"
+    assert notes == [told], "once, since it is the same"
+    raw = bytearray(path.read_bytes())
+    raw[-4 * 1900 + 1] ^= 1  # entry 100; the samples are entries 0 to 63, 645 to 708, ...
+    path.write_bytes(raw)
+    with pytest.raises(PlanError, match="exists and is this merge, of parents that have changed since"):
+        merge(asked, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+    assert merge(asked, tmp_path / "out", overwrite=True).files != first.files
 
 
 def test_a_merge_whose_carried_files_are_others_by_now_is_not_done(tmp_path: Path) -> None:
