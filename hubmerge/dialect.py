@@ -136,14 +136,15 @@ class _Census:
 def _without_places_of_anchors(
     rows: list[tuple[yaml.Node, yaml.Node]], keys: Collection[str]
 ) -> list[tuple[yaml.Node, yaml.Node]]:
-    """`rows` of the document without the unknown keys that are there for what aliases in other rows repeat."""
+    """`rows` of the document without the unknown keys that are there for what aliases in later rows repeat."""
     nodes = [{id(node) for node in _nodes_in(value)} for _, value in rows]
 
     def is_a_place(i: int) -> bool:
         key = rows[i][0].value
         if key in keys or get_close_matches(key, keys, n=1, cutoff=0.8):
             return False
-        return any(nodes[i] & others for j, others in enumerate(nodes) if j != i)
+        own = nodes[i].difference(*nodes[:i])  # not what is itself an alias
+        return any(own & later for later in nodes[i + 1 :])
 
     return [row for i, row in enumerate(rows) if not is_a_place(i)]
 
