@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +30,7 @@ _TOKEN_HEADS = ("LM", "PreTraining", "ConditionalGeneration")
 """What the names of architectures have in them whose head gives a number for every token."""
 
 _BRACES = re.compile(r"\{([^}]+)\}")
+_MOST_LAYERS = 10_000
 _HINT = "config.json is not that of this architecture, or damaged; fetch it again"
 
 
@@ -69,7 +70,7 @@ class Fields:
         """What the expression `text` is; `SymmetryError` for a field that is not stated or not of a fitting type."""
         try:
             return self._value(_parsed(text), variables or {})
-        except (TypeError, IndexError, ZeroDivisionError) as error:
+        except (TypeError, LookupError, ZeroDivisionError) as error:
             raise SymmetryError(f"config.json does not give {text} ({error})", where=self._where, hint=_HINT) from error
 
     def size(self, text: str, variables: Mapping[str, int] | None = None) -> int:
@@ -80,6 +81,17 @@ class Fields:
                 f"config.json gives {text} as {shown(value)}, not a whole number", where=self._where, hint=_HINT
             )
         return value
+
+    def counts(self, text: str, turns: Sequence[Mapping[str, int]]) -> tuple[int, ...]:
+        """How often a loop runs in each turn of the loops around it; together not more often than any model has layers."""
+        counts = tuple(self.size(text, variables) for variables in turns)
+        if sum(counts) > _MOST_LAYERS:
+            raise SymmetryError(
+                f"config.json gives {text} as {shown(sum(counts))} layers, more than {_MOST_LAYERS}",
+                where=self._where,
+                hint=_HINT,
+            )
+        return counts
 
     def filled(self, text: str, variables: Mapping[str, int]) -> str:
         """`text` with every expression in braces replaced by its value."""
@@ -117,9 +129,15 @@ class Fields:
         if isinstance(node, ast.Compare):
             compare = _OPERATIONS[type(node.ops[0])]
             return int(compare(self._value(node.left, variables), self._value(node.comparators[0], variables)))
-        if isinstance(node, ast.BinOp):
-            return _OPERATIONS[type(node.op)](self._value(node.left, variables), self._value(node.right, variables))
+        if isinstance(node, ast.BinOp):  # of numbers only: a text times a number can fill the memory
+            return _OPERATIONS[type(node.op)](*(self._number(part, variables) for part in (node.left, node.right)))
         raise AssertionError(f"a table has an expression that is not read: {ast.unparse(node)}")
+
+    def _number(self, node: ast.expr, variables: Mapping[str, int]) -> int:
+        value = self._value(node, variables)
+        if not isinstance(value, int):
+            raise TypeError(f"{ast.unparse(node)} is {shown(value)}, not a whole number")
+        return value
 
 
 def _label_count(config: Mapping[str, Any], architecture: str) -> int:

@@ -68,7 +68,8 @@ def _turns(family: Family, fields: Fields, text: str) -> Iterator[dict[str, int]
     ]
     turns: list[dict[str, int]] = [{}]
     for variable in wanted:
-        turns = [{**turn, variable: i} for turn in turns for i in range(fields.size(family.loops[variable], turn))]
+        counts = fields.counts(family.loops[variable], turns)
+        turns = [{**turn, variable: i} for turn, count in zip(turns, counts, strict=True) for i in range(count)]
     yield from turns
 
 

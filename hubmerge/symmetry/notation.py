@@ -35,8 +35,8 @@ class GroupRow:
 class TensorRow:
     """One tensor of every turn of the loops.
 
-    axes: None for a scalar.  block: the number of its optional block.  together: what must be stored entirely or not at all;
-    None for a row that must be there.
+    axes: None for a scalar.  together: the name of what must be stored entirely or not at all (an optional block, or this row
+    in all layers); None for a row that must be there.
     """
 
     name: str

@@ -170,6 +170,14 @@ def test_two_names_for_one_tensor_are_refused() -> None:
         ({"hidden_size": None}, "config.json does not state hidden_size"),
         ({"hidden_size": "12"}, "config.json gives hidden_size as '12', not a whole number"),
         ({"num_hidden_layers": -1}, "config.json gives num_hidden_layers as -1, not a whole number"),
+        ({"num_hidden_layers": 10**12}, "config.json gives num_hidden_layers as 1000000000000 layers, more than 10000"),
+        (
+            {"num_attention_heads": "6"},
+            (
+                "config.json does not give num_attention_heads // num_key_value_heads (num_attention_heads is '6', not a whole "
+                "number)"
+            ),
+        ),
         (
             {"num_key_value_heads": 0},
             "config.json does not give num_attention_heads // num_key_value_heads (integer division or modulo by zero)",
@@ -179,6 +187,13 @@ def test_two_names_for_one_tensor_are_refused() -> None:
 def test_a_config_that_does_not_say_a_size_is_refused(change: dict[str, Any], what: str) -> None:
     told = refusal(LLAMA | change, llama_shapes())
     assert told == [f"{what} · org/model · config.json is not that of this architecture, or damaged; fetch it again"]
+
+
+@pytest.mark.parametrize("depths", [{"0": 2}, "22", [2, None], [2, [2]], [9000, 9000], 2])
+def test_a_list_of_sizes_that_is_none_is_refused(depths: Any) -> None:
+    (told,) = refusal(config_of("resnet basic") | {"depths": depths}, shapes_of("resnet basic"))
+    assert told.startswith(("config.json does not give ", "config.json gives "))
+    assert told.endswith(" · org/model · config.json is not that of this architecture, or damaged; fetch it again")
 
 
 def test_what_a_config_leaves_out_has_the_value_that_transformers_gives_it() -> None:
