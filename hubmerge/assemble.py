@@ -125,7 +125,7 @@ def _not_worth_keeping(folder: OutputFolder) -> Iterator[None]:
     """What is done is of no use to the next merge when this raises: nothing of it is kept."""
     try:
         yield
-    except BaseException:
+    except Exception:
         folder.forget()
         raise
 
