@@ -55,11 +55,13 @@ MODELS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "bert classifier": ("BertForSequenceClassification", "BertConfig", {**ENCODER, "hidden_act": "relu"}),
     "bert token classifier": ("BertForTokenClassification", "BertConfig", ENCODER),
     "bert answers": ("BertForQuestionAnswering", "BertConfig", SIZES),
+    "bert choices": ("BertForMultipleChoice", "BertConfig", SIZES),
     "roberta": ("RobertaForMaskedLM", "RobertaConfig", ENCODER),
     "roberta body": ("RobertaModel", "RobertaConfig", ENCODER),
     "roberta classifier": ("RobertaForSequenceClassification", "RobertaConfig", {**ENCODER, "hidden_act": "relu"}),
     "roberta token classifier": ("RobertaForTokenClassification", "RobertaConfig", ENCODER),
     "roberta answers": ("RobertaForQuestionAnswering", "RobertaConfig", SIZES),
+    "roberta choices": ("RobertaForMultipleChoice", "RobertaConfig", SIZES),
     "xlm-roberta": ("XLMRobertaForMaskedLM", "XLMRobertaConfig", {**ENCODER, "tie_word_embeddings": False}),
     "distilbert": ("DistilBertForMaskedLM", "DistilBertConfig", DISTILBERT),
     "distilbert untied": ("DistilBertForMaskedLM", "DistilBertConfig", {**DISTILBERT, "tie_word_embeddings": False}),
@@ -68,6 +70,7 @@ MODELS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     ),
     "distilbert token classifier": ("DistilBertForTokenClassification", "DistilBertConfig", DISTILBERT),
     "distilbert answers": ("DistilBertForQuestionAnswering", "DistilBertConfig", DISTILBERT),
+    "distilbert choices": ("DistilBertForMultipleChoice", "DistilBertConfig", DISTILBERT),
     "vit": ("ViTForImageClassification", "ViTConfig", VIT),
     "vit relu": ("ViTForImageClassification", "ViTConfig", {**VIT, "hidden_act": "relu", "qkv_bias": False}),
     "vit body": ("ViTModel", "ViTConfig", VIT),
@@ -131,4 +134,9 @@ def inputs(name: str) -> dict[str, Any] | None:
     """The inputs that a model's answers are compared for, where the ordinary ones do not fit it."""
     import torch
 
-    return {"input_ids": torch.tensor([[5, 9, 4, 17, 3, 8, 1]])} if name == "t5 classifier" else None
+    if name == "t5 classifier":
+        return {"input_ids": torch.tensor([[5, 9, 4, 17, 3, 8, 1]])}
+    if name.endswith("choices"):
+        texts = torch.tensor([[[5, 9, 4, 17, 3], [5, 9, 4, 11, 6]]])
+        return {"input_ids": texts, "attention_mask": torch.ones_like(texts)}
+    return None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import symmetry_models
 
 from hubmerge.symmetry import Kind, Role, SymmetryError, SymmetrySpec, load_spec, spec_of
+from zoo_index import LocalFolder, ModelRef, PinnedRef
+from zoo_index.checkpoint import read_config, read_tensor_table
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 12, "intermediate_size": 20,
@@ -300,3 +303,30 @@ def test_the_space_between_texts_and_pictures_is_an_output() -> None:
     spec = spec_of(symmetry_models.model("clip"))
     assert spec.groups["shared"].kind is Kind.FIXED
     assert {name for name, group in spec.groups.items() if group.norm} == {"text", "image"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llama",
+        "qwen2",
+        "gpt2",
+        "bert pretraining",
+        "roberta",
+        "distilbert",
+        "vit",
+        "resnet basic",
+        "t5 gated",
+        "clip",
+        "clip texts' body",
+    ],
+)
+def test_what_transformers_writes_is_covered_from_headers(name: str, tmp_path: Path) -> None:
+    model = symmetry_models.model(name)
+    model.save_pretrained(tmp_path)
+    source = LocalFolder(tmp_path, PinnedRef(ModelRef.of(str(tmp_path))))
+    table = read_tensor_table(source)
+    spec = load_spec(read_config(source), {key: meta.shape for key, meta in table.items()})
+    assert set(spec.tensors) == set(table)
+    assert spec.groups == {key: group for key, group in spec_of(model).groups.items() if key in spec.groups}
+    assert all(first not in table for first, _ in spec.tied)  # a tied tensor is written once
