@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from hubmerge import brackets
 from hubmerge.compute import passes
 from hubmerge.errors import PlanError
 from hubmerge.io.reader import CHUNK
@@ -53,6 +54,7 @@ def step_memory(step: Step, method: MergeMethod) -> int:
     factors += sum(8 * o.tensor.scale.tensor.numel for o in step.read if o.tensor.scale is not None)
     factors += sum(_row_buffers(step, operand) for operand in step.inputs if operand.rows is not None)
     measures = inputs * (_HISTOGRAMS + 8 * GRAM_BLOCK) if method.scope == "tensor" else 0
+    measures += brackets.BYTES if method.before is not None and step.output.numel >= brackets.FEWEST else 0
     tables = _tables(step, group) if group else 0
     states = inputs * method.before.memory(step.output.numel) if method.before else 0
     return entries * 12 * (inputs + 1) + factors + measures + tables + states

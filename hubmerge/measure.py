@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hubmerge import kernels, measure_kernels
+from hubmerge import brackets, kernels, measure_kernels
 from hubmerge.io.reader import CHUNK, InputFiles, StepReader, Workspace
 from hubmerge.measures import Array, PerGroup, Ranks
 from hubmerge.method import Stage
@@ -168,6 +168,8 @@ class TensorMeasure:
         scores = self.parents if score is None else 1
         if not callable(ranks) and all(not 1 <= k <= self.entries for wanted in ranks for k in wanted):
             return tuple(np.array([_outside(k) for k in wanted], np.float32) for wanted in ranks)
+        if not callable(ranks) and score is None and (answer := self._bracketed(ranks)) is not None:
+            return answer
 
         def count_high(reader: StepReader) -> list[Array]:
             counts, zeros = np.zeros((scores, 1 << 16), np.int64), np.zeros(scores, np.int64)
@@ -205,6 +207,34 @@ class TensorMeasure:
             )
             for row, found, high, low in zip(wanted, places, bins, lows, strict=True)
         )
+
+    def _bracketed(self, ranks: Sequence[Sequence[int]]) -> tuple[Array, ...] | None:
+        """`ranked` of the operands by one pass, where a sample shows where to look; else None."""
+        if self._staged is not None or len(self._steps) > 1 or self.entries < brackets.FEWEST:
+            return None
+        sample = self._sample()
+        wanted = [(j, k) for j, row in enumerate(ranks) for k in row if 1 <= k <= self.entries]
+        places = [brackets.bracket_of(sample[j], j, k, self.entries) for j, k in wanted]
+        found = brackets.count_brackets(places, lambda: (operands for _, _, operands in self._blocks(self._reader)))
+        if found is None:
+            return None
+        at = dict(zip(wanted, found, strict=True))
+        return tuple(
+            np.array([at[j, k] if (j, k) in at else _outside(k) for k in row], np.float32)
+            for j, row in enumerate(ranks)
+        )
+
+    def _sample(self) -> list[Array]:
+        """Magnitudes of every operand in the sample's runs, as bits: uint32 (SPANS, SPAN)."""
+        reader, step = self._reader, self._reader.step
+        gathered = [np.empty((brackets.SPANS, brackets.SPAN), reader.bits) for _ in step.inputs]
+        for i, (first, last) in enumerate(brackets.sample_spans(self.entries)):
+            for into, chunk in zip(gathered, reader.read(first, last), strict=True):
+                into[i] = chunk
+        flat = tuple(each.reshape(-1) for each in gathered)
+        bits = tuple(np.empty(flat[0].size, np.uint32) for _ in range(self.parents))
+        measure_kernels.operands_kernel(step.base is not None)(flat[0], flat[1:] if step.base else flat, bits)
+        return [(each & np.uint32(0x7FFFFFFF)).reshape(brackets.SPANS, brackets.SPAN) for each in bits]
 
     def sums(self, rule: Callable[..., Any], *arguments: Any) -> tuple[float, ...]:
         lanes, totals = np.empty(measure_kernels.LANES), [0.0] * self.parents

@@ -19,6 +19,7 @@ from hubmerge.ops.bits import load, replaced
 
 __all__ = [
     "LANES",
+    "bracket_counts_kernel",
     "high_counts_kernel",
     "low_counts_kernel",
     "operands_kernel",
@@ -143,6 +144,27 @@ def low_counts_kernel() -> Callable[..., Any]:
                 magnitude = bits[i] & np.uint32(0x7FFFFFFF)
                 if magnitude >> np.uint32(15) == wanted:
                     counts[j, magnitude & np.uint32(0x7FFF)] += 1
+
+    return run
+
+
+@compiled_pass
+def bracket_counts_kernel() -> Callable[..., Any]:
+    """``run(bits, low, high, counts) -> above``: how many magnitudes are above `high`; those from `low` to `high` one by one.
+
+    bits: uint32, of float32 numbers.  low, high: uint32.  counts: int32 (high - low + 1), added to.
+    """
+
+    def run(bits: Any, low: Any, high: Any, counts: Any) -> Any:
+        above = 0
+        width = np.uint32(high - low)
+        for i in range(bits.size):
+            magnitude = bits[i] & np.uint32(0x7FFFFFFF)
+            above += magnitude > high
+            place = np.uint32(magnitude - low)  # what is below `low` becomes larger than every place
+            if place <= width:
+                counts[np.uint64(place)] += 1
+        return above
 
     return run
 

@@ -55,7 +55,10 @@ def _scaled(measure: Measure, values: Mapping[str, Any], rule: Any, limits: Sequ
 
 
 def _magnitude_passes(values: Mapping[str, Any]) -> int:
-    """Two for the thresholds, also where they are those of a pool, and one for the norms."""
+    """Two for the thresholds, also where they are those of a pool, and one for the norms.
+
+    A large tensor's thresholds take one, unless a sample of it misleads: the plan counts with the most there can be.
+    """
     return 2 * int(min(values["density"]) < 1) + int(values["rescale"] == "l1")
 
 

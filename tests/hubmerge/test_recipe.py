@@ -71,8 +71,8 @@ def test_all_mistakes_are_told_at_once_each_with_its_place() -> None:
         (linear(merge_method="qwerty"), ["unknown merge_method 'qwerty' · merge_method · `hubmerge methods` lists them"]),
         (linear(**{"base-model": "./a"}), ["unknown key 'base-model' · base-model · did you mean base_model?"]),
         (linear(zzz=1), [
-            ("unknown key 'zzz' · zzz · known here: merge_method, sparsify, combine, models, slices, modules, base_model, parameters, dtype, out_dtype, "
-            "tokenizer_source, tokenizer, chat_template, output, seed, name")
+            ("unknown key 'zzz' · zzz · known here: merge_method, sparsify, combine, models, slices, modules, base_model, parameters, "
+            "dtype, out_dtype, tokenizer_source, tokenizer, chat_template, output, seed, name")
         ]),
         (linear(gate_mode="hidden", experts=[]), [
             "unknown key 'gate_mode' · gate_mode · mixtures of experts (mergekit-moe) are not made from recipes",
@@ -237,7 +237,10 @@ def test_what_a_method_ignores_is_a_warning_and_what_no_method_knows_a_fault() -
         "models[0].parameters.t is ignored: ties does not use it",
     )
     assert recipe_faults(ties(parameters={"dropout": 0.1})) == [
-        "unknown parameter 'dropout' · parameters.dropout · ties knows weight, lambda, normalize, elect, divide, undecided, density, rescale, trim_scope"
+        (
+            "unknown parameter 'dropout' · parameters.dropout · "
+            "ties knows weight, lambda, normalize, elect, divide, undecided, density, rescale, trim_scope"
+        )
     ]
 
 
