@@ -6,7 +6,7 @@ The sample only saves work.  Where it misleads, nothing is found here, and who a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ __all__ = ["BYTES", "FEWEST", "SPAN", "SPANS", "Bracket", "bracket_of", "count_b
 
 FEWEST = 1 << 20
 """Entries from which on a sample is worth its time."""
-SPANS, SPAN = 128, 512
+SPANS, SPAN = 64, 512
 """The sample: so many runs of so many neighbouring entries."""
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _SAFETY = 5.0
@@ -67,23 +67,24 @@ def bracket_of(sample: Array, operand: int, rank: int, entries: int) -> Bracket:
 
 
 def count_brackets(
-    brackets: Sequence[Bracket], blocks: Callable[[], Iterable[tuple[Array, ...]]]
+    brackets: Sequence[Bracket], chunks: Iterable[tuple[Array, ...]], *, minus_base: bool
 ) -> list[np.float32] | None:
     """The magnitude of each bracket's rank, or None where one of them is not in its bracket, or the brackets are too wide.
 
-    blocks: the operands of the whole tensor, block by block, float32.
+    chunks: the bits of all inputs, chunk by chunk.  minus_base: the first of them is the base, and the operands are the others'
+    differences from it.
     """
     widths = [bracket.high - bracket.low + 1 for bracket in brackets]
     if sum(widths) > _MOST_NUMBERS or max(widths, default=0) > _WIDEST:
         return None
-    counts = [np.zeros(width, np.int32) for width in widths]
-    above = [0] * len(brackets)
-    run = measure_kernels.bracket_counts_kernel()
-    for operands in blocks():
-        for i, bracket in enumerate(brackets):
-            bits = operands[bracket.operand].view(np.uint32)
-            above[i] += run(bits, np.uint32(bracket.low), np.uint32(bracket.high), counts[i])
-    found = [_in_bracket(*rows) for rows in zip(brackets, above, counts, strict=True)]
+    counts = tuple(np.zeros(width, np.int32) for width in widths)
+    which = np.array([bracket.operand for bracket in brackets], np.int64)
+    low, high = (np.array([getattr(bracket, end) for bracket in brackets], np.uint32) for end in ("low", "high"))
+    above = np.zeros(len(brackets), np.int64)
+    run = measure_kernels.bracket_counts_kernel(minus_base)
+    for base, *parents in chunks:
+        run(base, tuple(parents) if minus_base else (base, *parents), which, low, high, counts, above)
+    found = [_in_bracket(*rows) for rows in zip(brackets, above.tolist(), counts, strict=True)]
     return None if None in found else found  # type: ignore[return-value]
 
 

@@ -215,7 +215,9 @@ class TensorMeasure:
         sample = self._sample()
         wanted = [(j, k) for j, row in enumerate(ranks) for k in row if 1 <= k <= self.entries]
         places = [brackets.bracket_of(sample[j], j, k, self.entries) for j, k in wanted]
-        found = brackets.count_brackets(places, lambda: (operands for _, _, operands in self._blocks(self._reader)))
+        reader = self._reader
+        chunks = (reader.read(low, high) for low, high in spans(0, self.entries))
+        found = brackets.count_brackets(places, chunks, minus_base=reader.step.base is not None)
         if found is None:
             return None
         at = dict(zip(wanted, found, strict=True))

@@ -149,22 +149,29 @@ def low_counts_kernel() -> Callable[..., Any]:
 
 
 @compiled_pass
-def bracket_counts_kernel() -> Callable[..., Any]:
-    """``run(bits, low, high, counts) -> above``: how many magnitudes are above `high`; those from `low` to `high` one by one.
+def bracket_counts_kernel(minus_base: bool) -> Callable[..., Any]:
+    """``run(base, parents, which, low, high, counts, above)``: count magnitudes in and above the j-th bracket, for every j.
 
-    bits: uint32, of float32 numbers.  low, high: uint32.  counts: int32 (high - low + 1), added to.
+    base, parents: bits of one chunk; the operands are the parents, or their differences from the base.  which: int64, the parent
+    that a bracket is of; low, high: uint32, its ends as bits; counts: for each bracket int32 (high - low + 1); above: int64.
+    Both are added to.
     """
 
-    def run(bits: Any, low: Any, high: Any, counts: Any) -> Any:
-        above = 0
-        width = np.uint32(high - low)
-        for i in range(bits.size):
-            magnitude = bits[i] & np.uint32(0x7FFFFFFF)
-            above += magnitude > high
-            place = np.uint32(magnitude - low)  # what is below `low` becomes larger than every place
-            if place <= width:
-                counts[np.uint64(place)] += 1
-        return above
+    def run(base: Any, parents: Any, which: Any, low: Any, high: Any, counts: Any, above: Any) -> None:
+        for j in range(len(counts)):
+            parent, found, start, end = parents[which[j]], counts[j], low[j], high[j]
+            width = np.uint32(end - start)
+            larger = 0
+            for i in range(parent.size):
+                value = load(parent[i])
+                if minus_base:
+                    value = float32(value - load(base[i]))
+                magnitude = np.float32(value).view(np.uint32) & np.uint32(0x7FFFFFFF)
+                larger += magnitude > end
+                place = np.uint32(magnitude - start)  # what is below the bracket becomes larger than every place
+                if place <= width:
+                    found[np.uint64(place)] += 1
+            above[j] += larger
 
     return run
 

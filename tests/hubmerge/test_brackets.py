@@ -24,8 +24,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     outcomes: list[bool] = []
     count = brackets.count_brackets
 
-    def watched(*given: object) -> list[np.float32] | None:
-        found = count(*given)  # type: ignore[arg-type]
+    def watched(*given: object, **named: object) -> list[np.float32] | None:
+        found = count(*given, **named)  # type: ignore[arg-type]
         outcomes.append(found is not None)
         return found
 
