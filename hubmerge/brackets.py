@@ -29,6 +29,8 @@ _WIDEST = 1 << 21
 """Numbers that one bracket may span: a quarter of the magnitudes between a power of two and the next."""
 BYTES = 4 * (_MOST_NUMBERS + _WIDEST)
 """Most that is held while a tensor is counted."""
+_BLOCK = 4096
+"""Entries whose places in a bracket are noted before they are counted: few enough for the nearest cache."""
 _LARGEST = 0x7F800000
 """The bits of infinity: no finite magnitude has more."""
 
@@ -81,9 +83,10 @@ def count_brackets(
     which = np.array([bracket.operand for bracket in brackets], np.int64)
     low, high = (np.array([getattr(bracket, end) for bracket in brackets], np.uint32) for end in ("low", "high"))
     above = np.zeros(len(brackets), np.int64)
+    places, inside = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK + 1, np.uint32)
     run = measure_kernels.bracket_counts_kernel(minus_base)
     for base, *parents in chunks:
-        run(base, tuple(parents) if minus_base else (base, *parents), which, low, high, counts, above)
+        run(base, tuple(parents) if minus_base else (base, *parents), which, low, high, counts, above, places, inside)
     found = [_in_bracket(*rows) for rows in zip(brackets, above.tolist(), counts, strict=True)]
     return None if None in found else found  # type: ignore[return-value]
 
