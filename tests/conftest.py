@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # huggingface_hub reads it once, when it is imported
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so it is where a shell started the tests in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 sys.path.insert(0, str(Path(__file__).parent / "hubmerge"))  # tests/laws imports the builders (zoo.py) from there
 
