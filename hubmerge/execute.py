@@ -118,8 +118,9 @@ def execute(
                 raise
 
         with ThreadPoolExecutor(jobs or plan.jobs, thread_name_prefix="merge") as pool:
-            futures: list[Future[None]] = [pool.submit(work, piece) for piece in pieces(plan) if piece not in done]
+            futures: list[Future[None]] = []
             try:
+                futures += [pool.submit(work, piece) for piece in pieces(plan) if piece not in done]
                 wait(futures, return_when=FIRST_EXCEPTION)
             except BaseException:
                 stop.set()
