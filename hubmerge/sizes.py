@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from hubmerge.errors import shown
 
@@ -23,10 +24,10 @@ def parse_size(value: object) -> int:
     if match is None:
         raise ValueError(f"expected a size like 500MB or 5GB, got {shown(value)}")
     power = " KMGT".index(match["prefix"] or " ")
-    size: float = float(match["number"]) * (1024 if match["binary"] else 1000) ** power
-    if not 1 <= size <= _LARGEST or abs(size - round(size)) > 0.001:
+    size = Fraction(match["number"]) * (1024 if match["binary"] else 1000) ** power
+    if not 1 <= size <= _LARGEST or size.denominator != 1:
         raise ValueError(f"expected a whole number of bytes from 1 to {_LARGEST:,}, got {shown(value)}")
-    return round(size)
+    return int(size)
 
 
 def size_text(count: float) -> str:
