@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hubmerge import kernels, measure_kernels
 from hubmerge.device import brought, on_device, taken_back
-from hubmerge.errors import MergeError
+from hubmerge.errors import NumbersError
 from hubmerge.io.reader import NUMPY, InputFiles, StepReader, Workspace, singles
 from hubmerge.io.rows import own_entries
 from hubmerge.measure import Known, Staged, TensorMeasure, put_through, row_length, row_units, spans
@@ -56,7 +56,7 @@ def compute(
 
     known: the recipe's seed and what was found for pools of tensors (`hubmerge.prologue.known_of`).
     device: the torch device of matrix methods (`hubmerge.device`).
-    Raises `MergeError` for a number that is not finite, naming tensor and parent, and for buffers that differ.
+    Raises `NumbersError` for a number that is not finite, naming tensor and parent, and for buffers that differ.
     """
     end = step.output.numel if stop is None else stop
     if start == end:
@@ -113,8 +113,8 @@ def _prepare(reader: StepReader, method: MergeMethod, known: Known) -> tuple[Sta
         try:
             with np.errstate(all="ignore"):  # of what is not finite: the pass that merges says where it is
                 values |= method.measure(measure, values)
-        except MergeError as error:
-            raise MergeError(error.message, where=reader.step.output.name, hint=error.hint) from error
+        except NumbersError as error:
+            raise NumbersError(error.message, where=reader.step.output.name, hint=error.hint) from error
     return staged, tuple(_typed(values[name]) for name in method.arguments)
 
 
@@ -175,7 +175,7 @@ def _refuse_overflow(stored: Array, step: Step, low: int) -> None:
     dtype = step.output.dtype
     wrong = np.flatnonzero(~np.isfinite(_numbers(stored, dtype)))
     if wrong.size:
-        raise MergeError(
+        raise NumbersError(
             f"entry {low + int(wrong[0])} of tensor {step.output.name!r} does not fit into {dtype.torch_name}",
             where=step.output.name,
             hint=f"choose dtype: {'float32' if dtype is DType.BF16 else 'bfloat16 or float32'}",
@@ -187,7 +187,7 @@ def _numbers(stored: Array, dtype: DType) -> Array:
     return singles(stored) if dtype is DType.BF16 else stored
 
 
-def _not_finite(reader: StepReader, chunks: tuple[Array, ...], low: int) -> MergeError:
+def _not_finite(reader: StepReader, chunks: tuple[Array, ...], low: int) -> NumbersError:
     """The error for a chunk with a number that is not finite: which parent brought it, or that the merge made it."""
     step = reader.step
     for operand, chunk in zip(step.inputs, chunks, strict=False):
@@ -195,12 +195,12 @@ def _not_finite(reader: StepReader, chunks: tuple[Array, ...], low: int) -> Merg
     for operand, chunk in zip(step.inputs, chunks, strict=False):
         if not np.isfinite(singles(chunk)).all():
             fills = ", ".join(reader.files.name(fill.operand) for fill in operand.rows.fills) if operand.rows else ""
-            return MergeError(
+            return NumbersError(
                 f"tensor {step.output.name!r}: a row that {reader.files.name(operand)} lacks is filled with one that is not finite",
                 where=step.output.name,
                 hint=f"one of these is damaged: {fills}",
             )
-    return MergeError(
+    return NumbersError(
         f"tensor {step.output.name!r} overflows when it is merged, though every parent is finite",
         where=step.output.name,
         hint="the coefficients are too large; `hubmerge plan` shows them",
@@ -215,7 +215,7 @@ def _refuse_damaged(files: InputFiles, operand: Operand, numbers: Array, low: in
         places = own_entries(operand.rows, size // operand.rows.size, places)
         wrong, places = wrong[places >= 0], places[places >= 0]
     if wrong.size:
-        raise MergeError(
+        raise NumbersError(
             f"tensor {operand.tensor.name!r} of {files.name(operand)} is not finite: entry {places[0]} is {numbers[wrong[0]]}",
             where=str(files.path(operand.parent, operand.tensor.file, operand.in_adapter)),
             hint="this parent is damaged",
@@ -238,7 +238,7 @@ def _copy(reader: StepReader, emit: Emit, start: int, stop: int) -> None:
             _refuse_damaged(files, first, _numbers(chunk, dtype), low)
         for other in others:
             if not np.array_equal(chunk.view(np.uint8), reader.raw(other, low, high, slot=1).view(np.uint8)):
-                raise MergeError(
+                raise NumbersError(
                     f"tensor {step.output.name!r} holds {dtype.value} numbers that differ between {files.name(first)} and {files.name(other)}",
                     where=step.output.name,
                     hint="such tensors cannot be averaged; make them equal, or leave one of the models out",

@@ -11,6 +11,7 @@ __all__ = [
     "ManifestError",
     "MergeError",
     "MergeInterrupted",
+    "NumbersError",
     "PlanError",
     "RecipeError",
     "VerifyError",
@@ -30,6 +31,13 @@ class PlanError(HubmergeError):
 
 class MergeError(HubmergeError):
     """The merge failed while it ran: a number that is not finite, a full disk, a file that changed."""
+
+
+class NumbersError(MergeError):
+    """The parents' numbers stop the merge, and will whenever it is tried: damaged, too large, or in contradiction.
+
+    What has been merged is of no use then, since a parent or the recipe has to change.
+    """
 
 
 class MergeInterrupted(KeyboardInterrupt):

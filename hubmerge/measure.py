@@ -182,7 +182,7 @@ class TensorMeasure:
         counts, zeros = self._summed(count_high)
         wanted = ranks(tuple(int(self.entries - zero) for zero in zeros)) if callable(ranks) else ranks
         places = [
-            [_bin_of(row, k) if 1 <= k <= self.entries else None for k in asked]
+            [brackets.cell_of_rank(row, k) if 1 <= k <= self.entries else None for k in asked]
             for row, asked in zip(counts, wanted, strict=True)
         ]
         bins = [np.array(sorted({place[0] for place in row if place}), np.uint32) for row in places]
@@ -212,31 +212,14 @@ class TensorMeasure:
         """`ranked` of the operands by one pass, where a sample shows where to look; else None."""
         if self._staged is not None or len(self._steps) > 1 or self.entries < brackets.FEWEST:
             return None
-        sample = self._sample()
         wanted = [(j, k) for j, row in enumerate(ranks) for k in row if 1 <= k <= self.entries]
-        places = [brackets.bracket_of(sample[j], j, k, self.entries) for j, k in wanted]
-        reader = self._reader
-        chunks = (reader.read(low, high) for low, high in spans(0, self.entries))
-        found = brackets.count_brackets(places, chunks, minus_base=reader.step.base is not None)
-        if found is None:
+        at = brackets.ranked_where_sampled(self._reader, wanted, spans(0, self.entries))
+        if at is None:
             return None
-        at = dict(zip(wanted, found, strict=True))
         return tuple(
             np.array([at[j, k] if (j, k) in at else _outside(k) for k in row], np.float32)
             for j, row in enumerate(ranks)
         )
-
-    def _sample(self) -> list[Array]:
-        """Magnitudes of every operand in the sample's runs, as bits: uint32 (SPANS, SPAN)."""
-        reader, step = self._reader, self._reader.step
-        gathered = [np.empty((brackets.SPANS, brackets.SPAN), reader.bits) for _ in step.inputs]
-        for i, (first, last) in enumerate(brackets.sample_spans(self.entries)):
-            for into, chunk in zip(gathered, reader.read(first, last), strict=True):
-                into[i] = chunk
-        flat = tuple(each.reshape(-1) for each in gathered)
-        bits = tuple(np.empty(flat[0].size, np.uint32) for _ in range(self.parents))
-        measure_kernels.operands_kernel(step.base is not None)(flat[0], flat[1:] if step.base else flat, bits)
-        return [(each & np.uint32(0x7FFFFFFF)).reshape(brackets.SPANS, brackets.SPAN) for each in bits]
 
     def sums(self, rule: Callable[..., Any], *arguments: Any) -> tuple[float, ...]:
         lanes, totals = np.empty(measure_kernels.LANES), [0.0] * self.parents
@@ -249,13 +232,26 @@ class TensorMeasure:
     def kept(
         self, rule: Callable[..., Any], states: Sequence[tuple[Any, ...]], per: Literal["entry", "row"] = "entry"
     ) -> tuple[tuple[float, float], ...]:
-        lanes, run = np.empty(measure_kernels.LANES), measure_kernels.total_kernel(True)
-        columns, sums = row_length(self.shape), np.zeros((self.parents, 2))
-        for offset, _, operands in self._blocks(self._reader, whole_rows=per == "row"):
-            sums[:, 0] += [run(values, lanes) for values in operands]
-            put_through(rule, per, operands, tuple(states), offset, columns)
-            sums[:, 1] += [run(values, lanes) for values in operands]
+        sums = np.zeros((self.parents, 2))
+        if per == "entry":
+            self._add_kept(rule, tuple(states), sums)
+        else:
+            self._add_kept_of_rows(rule, tuple(states), sums)
         return tuple((float(before), float(after)) for before, after in sums)
+
+    def _add_kept(self, rule: Callable[..., Any], states: tuple[tuple[Any, ...], ...], sums: Array) -> None:
+        reader, based, lanes = self._reader, self._reader.step.base is not None, np.empty((2, measure_kernels.LANES))
+        run = measure_kernels.kept_kernel(rule, based, kernels.GRAM_BLOCK)
+        for first, last in _reads(self.entries):
+            chunks = reader.read(first, last)
+            run(chunks[0], chunks[1:] if based else chunks, states, first, lanes, sums)
+
+    def _add_kept_of_rows(self, rule: Callable[..., Any], states: tuple[tuple[Any, ...], ...], sums: Array) -> None:
+        lanes, run = np.empty(measure_kernels.LANES), measure_kernels.total_kernel(True)
+        for offset, _, operands in self._blocks(self._reader, whole_rows=True):
+            sums[:, 0] += [run(values, lanes) for values in operands]
+            put_through(rule, "row", operands, states, offset, row_length(self.shape))
+            sums[:, 1] += [run(values, lanes) for values in operands]
 
     def _summed(self, count: Callable[[StepReader], list[Array]]) -> list[Array]:
         """The sums over all tensors of the arrays that `count` finds in each; they hold whole numbers, so that no order shows."""
@@ -318,16 +314,8 @@ def _outside(k: int) -> float:
     return math.inf if k < 1 else 0.0
 
 
-def _bin_of(counts: Array, k: int) -> tuple[int, int]:
-    """The bin that holds the k-th largest, and which of that bin's members it is, counted from the largest."""
-    above = np.cumsum(counts[::-1])
-    position = int(np.searchsorted(above, k))
-    before = int(above[position - 1]) if position else 0
-    return len(counts) - 1 - position, k - before
-
-
 def _number(place: tuple[int, int], high: Array, low: Array) -> np.float32:
     """The number behind a place in the upper bits, from the counts of the lower ones."""
     upper, rest = place
-    lower, _ = _bin_of(low[int(np.searchsorted(high, upper))], rest)
+    lower, _ = brackets.cell_of_rank(low[int(np.searchsorted(high, upper))], rest)
     return np.float32(np.uint32(upper << 15 | lower).view(np.float32))

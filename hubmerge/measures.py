@@ -90,4 +90,7 @@ class Measure(Protocol):
     def kept(
         self, rule: Callable[..., Any], states: Sequence[tuple[Any, ...]], per: Literal["entry", "row"] = "entry"
     ) -> tuple[tuple[float, float], ...]:
-        """For every parent the sum of its magnitudes before and after a stage's rule, float64.  One pass."""
+        """For every parent the sum of its magnitudes before and after a stage's rule, float64.  One pass.
+
+        For stages: the measure of what comes behind one is not asked this.
+        """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from hubmerge.errors import MergeError
+from hubmerge.errors import MergeError, NumbersError
 from hubmerge.fetching import open_planned
 from hubmerge.io.float8 import float8_table, multiply_by_scales, scale_grid
 from hubmerge.plan_types import Operand, PlannedParent, RowMap, Step
@@ -268,7 +268,7 @@ class StepReader:
         self.files.read_into(stored.view(np.uint8).data, parent, meta, 0, in_adapter=True)
         single = singles(stored) if meta.dtype is DType.BF16 else stored.astype(np.float32)
         if not np.isfinite(single).all():
-            raise MergeError(
+            raise NumbersError(
                 f"adapter tensor {meta.name!r} holds a number that is not finite",
                 where=str(self.files.path(parent, meta.file, True)),
                 hint="the adapter is damaged",

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from hubmerge.errors import HubmergeError, MergeError, MergeInterrupted, PlanError
+from hubmerge.errors import HubmergeError, MergeError, MergeInterrupted, NumbersError, PlanError
 from hubmerge.io.journal import to_disk
 from hubmerge.io.lock import lock_folder
 from hubmerge.io.partial import PARTIAL_MARK, aside_of, discard, is_empty, partial_of, percent, remove_aside, sweep
@@ -31,8 +31,9 @@ class OutputFolder:
     """A context in which OUT.partial is filled; `publish` makes it OUT.
 
     Leaving without it removes every trace, unless some of the work was counted by `keep`: then OUT.partial stays, and the next
-    merge of the same plan finds it.  Which of the two it was is added to the error: a `HubmergeError` says so in its hint,
-    an `OSError` becomes a `MergeError`, a KeyboardInterrupt a `MergeInterrupted`.
+    merge of the same plan finds it; a `NumbersError` would come again, and leaves nothing.  Which of the two it was is added to
+    the error: a `HubmergeError` says so in its hint, an `OSError` becomes a `MergeError`, a KeyboardInterrupt a
+    `MergeInterrupted`.
 
     fresh: discard what an interrupted merge left in OUT.partial.  replace: an OUT that is there gives way.
     """
@@ -118,6 +119,8 @@ class OutputFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+        if isinstance(error, NumbersError):
+            self.forget()
         self._leave()
         if isinstance(error, OSError):
             raise _failed(error, self.out, self._left()) from error

@@ -14,7 +14,7 @@ import numpy as np
 from numpy import float32
 from pydantic import Field
 
-from hubmerge.errors import MergeError, RecipeError
+from hubmerge.errors import NumbersError, RecipeError
 from hubmerge.method import Measure, Parameters, PerParent, entrywise, merge_method
 from hubmerge.ops.sums import weighted_sum
 
@@ -67,7 +67,7 @@ def multislerp_coefficients(
     gram: inner products, float64 (parents, parents).  With lengths n, directions u = x / (n + eps) and m = sum(w u), the
     result is sum(w n) m / |m|, so parent i has the coefficient sum(w n) w_i / ((n_i + eps) |m|).  mergekit besides takes a
     step along the weighted sum of the directions' tangents at m, which is zero whatever the tensors: sum(w u) is m itself.
-    Where m is shorter than `eps` or 1e-7 sum(|w|), two parents are added as sum(w x); more raise MergeError, unless all are
+    Where m is shorter than `eps` or 1e-7 sum(|w|), two parents are added as sum(w x); more raise NumbersError, unless all are
     zero.  A single parent is returned as it is.
     """
     if len(weight) == 1 or not np.isfinite(gram).all():  # the pass that merges refuses what is not finite
@@ -80,7 +80,7 @@ def multislerp_coefficients(
         return tuple((math.fsum(shares * lengths) / mean * scaled).tolist())
     if len(weight) == 2 or not lengths.any():
         return tuple(shares.tolist())
-    raise MergeError(
+    raise NumbersError(
         "the parents point in directions that cancel, so their mean has none",
         hint="change the weights a little, or leave one of the parents out",
     )
