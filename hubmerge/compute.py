@@ -14,7 +14,7 @@ from hubmerge.device import brought, on_device, taken_back
 from hubmerge.errors import NumbersError
 from hubmerge.io.reader import NUMPY, InputFiles, StepReader, Workspace, singles
 from hubmerge.io.rows import own_entries
-from hubmerge.measure import Known, Staged, TensorMeasure, put_through, row_length, row_units, spans
+from hubmerge.measure import Known, Staged, TensorMeasure, row_length, row_units, spans
 from hubmerge.measures import PerGroup
 from hubmerge.method import MergeMethod, get_method
 from hubmerge.plan_types import Operand, Step
@@ -146,14 +146,11 @@ def _pass(
 def _staged_rows(reader: StepReader, staged: Staged, chunks: tuple[Array, ...], low: int) -> tuple[Array, ...]:
     """The deltas of whole rows behind a stage that works on rows, as float32 bits."""
     size, (base, *parents) = chunks[0].size, chunks
-    deltas = tuple(reader.workspace.take(f"operand{k}", "<u4", size) for k in range(len(parents)))
-    measure_kernels.operands_kernel(True)(base, tuple(parents), deltas)
-    for delta in deltas:
-        if not np.isfinite(delta.view(np.float32)).all():
-            raise _not_finite(reader, chunks, low)
-    singles_ = tuple(delta.view(np.float32) for delta in deltas)
-    put_through(staged.stage.rule, staged.stage.per, singles_, staged.states, low, row_length(reader.step.output.shape))
-    return deltas
+    deltas = tuple(reader.workspace.take(f"operand{k}", "<f4", size) for k in range(len(parents)))
+    run, columns = measure_kernels.staged_deltas_kernel(staged.stage.rule), row_length(reader.step.output.shape)
+    if run(base, tuple(parents), columns, staged.states, low, deltas) == kernels.NOT_FINITE:
+        raise _not_finite(reader, chunks, low)
+    return tuple(delta.view(np.uint32) for delta in deltas)
 
 
 def _typed(value: Any) -> Any:

@@ -223,7 +223,7 @@ class TensorMeasure:
 
     def sums(self, rule: Callable[..., Any], *arguments: Any) -> tuple[float, ...]:
         lanes, totals = np.empty(measure_kernels.LANES), [0.0] * self.parents
-        run = measure_kernels.total_kernel(False)
+        run = measure_kernels.total_kernel()
         for numbers in self._scored(self._reader, rule, arguments, outputs=self.parents):
             for j, one in enumerate(numbers):
                 totals[j] += run(one, lanes)
@@ -247,11 +247,11 @@ class TensorMeasure:
             run(chunks[0], chunks[1:] if based else chunks, states, first, lanes, sums)
 
     def _add_kept_of_rows(self, rule: Callable[..., Any], states: tuple[tuple[Any, ...], ...], sums: Array) -> None:
-        lanes, run = np.empty(measure_kernels.LANES), measure_kernels.total_kernel(True)
-        for offset, _, operands in self._blocks(self._reader, whole_rows=True):
-            sums[:, 0] += [run(values, lanes) for values in operands]
-            put_through(rule, "row", operands, states, offset, row_length(self.shape))
-            sums[:, 1] += [run(values, lanes) for values in operands]
+        columns, lanes = row_length(self.shape), np.empty(measure_kernels.LANES)
+        row, run = np.empty(columns, np.float32), measure_kernels.kept_rows_kernel(rule)
+        for first, last in row_units(self.shape):
+            base, *parents = self._reader.read(first, last)
+            run(base, tuple(parents), columns, states, first, row, lanes, sums)
 
     def _summed(self, count: Callable[[StepReader], list[Array]]) -> list[Array]:
         """The sums over all tensors of the arrays that `count` finds in each; they hold whole numbers, so that no order shows."""

@@ -15,7 +15,7 @@ from numpy import float32
 
 from hubmerge.compiled_passes import compiled_pass
 from hubmerge.jit import called_inside, compiled, jitable
-from hubmerge.ops.bits import load, replaced
+from hubmerge.ops.bits import exponent, load, replaced
 
 __all__ = [
     "LANES",
@@ -23,11 +23,13 @@ __all__ = [
     "bracket_kernel",
     "high_counts_kernel",
     "kept_kernel",
+    "kept_rows_kernel",
     "low_counts_kernel",
     "operands_kernel",
     "row_grams_kernel",
     "row_lines_kernel",
     "scores_kernel",
+    "staged_deltas_kernel",
     "staged_kernel",
     "staged_rows_kernel",
     "total_kernel",
@@ -235,8 +237,8 @@ def upper_counts_kernel() -> Callable[..., Any]:
 
 
 @compiled_pass
-def total_kernel(magnitudes: bool) -> Callable[..., Any]:
-    """``run(values, lanes) -> float64``: the sum of a block's float32 numbers, or of their magnitudes, in a fixed order.
+def total_kernel() -> Callable[..., Any]:
+    """``run(values, lanes) -> float64``: the sum of a block's float32 numbers in a fixed order.
 
     lanes: float64 scratch of `LANES`.
     """
@@ -246,17 +248,84 @@ def total_kernel(magnitudes: bool) -> Callable[..., Any]:
         whole = values.size // LANES * LANES
         for low in range(0, whole, LANES):
             for j in range(LANES):
-                value = np.float64(values[low + j])
-                lanes[j] += abs(value) if magnitudes else value
+                lanes[j] += np.float64(values[low + j])
         for j in range(values.size - whole):
-            value = np.float64(values[whole + j])
-            lanes[j] += abs(value) if magnitudes else value
+            lanes[j] += np.float64(values[whole + j])
         total = 0.0
         for j in range(LANES):
             total += lanes[j]
         return total
 
     return run
+
+
+@jitable
+def _norm(values: Any, lanes: Any) -> Any:
+    """The sum of the magnitudes of float32 numbers in float64, in a fixed order."""
+    used = min(values.size, LANES)
+    lanes[:used] = 0.0
+    whole = values.size // LANES * LANES
+    for low in range(0, whole, LANES):
+        for j in range(LANES):
+            lanes[j] += np.float64(abs(values[low + j]))
+    for j in range(values.size - whole):
+        lanes[j] += np.float64(abs(values[whole + j]))
+    total = 0.0
+    for j in range(used):
+        total += lanes[j]
+    return total
+
+
+@cache
+def kept_rows_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """``run(base, parents, columns, states, offset, row, lanes, sums)``: `kept_kernel` for a rule on whole rows of deltas.
+
+    columns: entries of a row; row: float32 scratch of so many.  The order of the sums is that of the rows.
+    """
+    rule_ = called_inside(rule)
+
+    def run(
+        base: Any, parents: Any, columns: Any, states: Any, offset: Any, row: Any, lanes: Any, sums: Any
+    ) -> None:
+        for low in range(0, base.size, columns):
+            for k in range(len(parents)):
+                _put_delta(base[low : low + columns], parents[k][low : low + columns], row)
+                sums[k, 0] += _norm(row, lanes)
+                rule_(row, offset + low, states[k])
+                sums[k, 1] += _norm(row, lanes)
+
+    return compiled(run)
+
+
+@cache
+def staged_deltas_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """``run(base, parents, columns, states, offset, outs) -> exponent bits``: deltas behind a rule on whole rows.
+
+    outs: float32 arrays, one for each parent.  The largest exponent bits of the deltas before the rule, as `merge_kernel`'s.
+    """
+    rule_ = called_inside(rule)
+
+    def run(base: Any, parents: Any, columns: Any, states: Any, offset: Any, outs: Any) -> Any:
+        worst = np.uint32(0)
+        for low in range(0, base.size, columns):
+            for k in range(len(parents)):
+                row = outs[k][low : low + columns]
+                worst = max(worst, _put_delta(base[low : low + columns], parents[k][low : low + columns], row))
+                rule_(row, offset + low, states[k])
+        return worst
+
+    return compiled(run)
+
+
+@jitable
+def _put_delta(base: Any, parent: Any, row: Any) -> Any:
+    """Write float32 differences of bit patterns to `row`; returns their largest exponent bits."""
+    worst = np.uint32(0)
+    for i in range(row.size):
+        value = float32(load(parent[i]) - load(base[i]))
+        worst = max(worst, exponent(value))
+        row[i] = value
+    return worst
 
 
 @compiled_pass

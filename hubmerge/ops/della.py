@@ -20,7 +20,10 @@ __all__ = ["DELLA", "DellaParameters", "keep_by_rank"]
 State = tuple[np.uint64, np.float64, np.float64, np.float32, np.ndarray[Any, np.dtype[np.uint8]], np.bool_]
 
 _UNIT = 2.0**32
-_LOWER, _NUMBER = np.uint64(0xFFFFFFFF), np.uint64(0x7FFFFFFF)
+_PACKS = np.uint64(0x0102040810204080)
+"""Eight bytes that are 0 or 1, as one number, times this: the upper eight bits are theirs, the first the lowest."""
+_SPREADS, _EACH = np.uint64(0x0101010101010101), np.uint64(0x8040201008040201)
+"""A byte times the first has eight copies; the second leaves one of its bits in each."""
 MARKED = 1 << 27
 """Entries of the largest tensor whose kept entries are marked, a bit each, so that they need not be ranked twice."""
 
@@ -59,14 +62,19 @@ def _bins(magnitudes: Any, width: Any, bins: Any) -> None:
 
 
 @jitable
-def _rank(magnitudes: Any, i: Any) -> Any:
-    """How many entries of a row come before entry i: smaller ones, and equal ones that stand before it."""
-    before = 0
-    for j in range(i):
-        before += magnitudes[j] <= magnitudes[i]
-    for j in range(i + 1, magnitudes.size):
-        before += magnitudes[j] < magnitudes[i]
-    return before
+def _limit(low: Any, step: Any, rank: Any) -> Any:
+    """What a draw must be below to keep an entry of this rank, which can lie halfway between two."""
+    return np.uint32(min(np.ceil(low + step * rank), _UNIT - 1))
+
+
+@jitable
+def _rank(magnitudes: Any, value: Any) -> Any:
+    """The rank, from 0, of a value in its row: the mean of the ranks that all entries of this value take up."""
+    smaller, equal = np.int32(0), np.int32(0)
+    for i in range(magnitudes.size):
+        smaller += np.int32(magnitudes[i] < value)
+        equal += np.int32(magnitudes[i] == value)
+    return smaller + (equal - 1) / 2
 
 
 @jitable
@@ -86,39 +94,40 @@ def _keep_sorted(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) ->
             following[starts[value]] = order[j]
             starts[value] += 1
         order, following = following, order
-    for rank in range(n):
-        place = order[rank]
-        kept[place] = np.float64(draws[place]) < low + step * rank
+    first = 0
+    while first < n:
+        last = first
+        while last + 1 < n and magnitudes[order[last + 1]] == magnitudes[order[first]]:
+            last += 1
+        limit = _limit(low, step, (first + last) / 2)
+        for j in range(first, last + 1):
+            kept[order[j]] = draws[order[j]] < limit
+        first = last + 1
 
 
 @jitable
-def _count(bins: Any, magnitudes: Any, cells: Any) -> None:
-    """Turn bins into ranks: each of `cells` becomes the rank of its bin's first entry, and in its upper half that of the last
-    one where the bin holds different values, else 0.
-
-    While it counts, a cell is the last value of its bin, a bit that tells of different ones, and the number of its entries.
-    """
+def _limits(bins: Any, low: Any, step: Any, least: Any, most: Any) -> None:
+    """The limits of each bin's first rank and of its last one; 0 for the last zero, since zeros are the same kept or not."""
+    ends = np.zeros(least.size + 1, np.int32)
     for i in range(bins.size):
-        cell = cells[bins[i]]
-        value = np.uint64(magnitudes[i]) << np.uint64(32)
-        other = np.uint64((cell & _NUMBER) != np.uint64(0)) & np.uint64((cell & ~_LOWER) != value)
-        cells[bins[i]] = value | (cell & _LOWER) + np.uint64(1) | other << np.uint64(31)
-    before = np.uint64(0)
-    for b in range(cells.size):
-        cell = cells[b]
-        mixed = cell >> np.uint64(31) & np.uint64(1)
-        last = before + (cell & _NUMBER) - np.uint64(1)
-        cells[b] = before | (last * mixed) << np.uint64(32)
-        before += cell & _NUMBER
+        ends[np.int64(bins[i]) + 1] += 1
+    before = np.int32(0)
+    for b in range(ends.size):
+        before += ends[b]
+        ends[b] = before
+    for b in range(least.size):
+        least[b] = _limit(low, step, ends[b])
+        most[b] = _limit(low, step, ends[b + 1] - 1)
+    most[0] = 0
 
 
 @jitable
 def _keep_ranked(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) -> None:
-    """``kept[i] = draws[i] < low + step * rank of entry i``, without sorting.
+    """``kept[i] = draws[i] < limit of the rank of entry i``, without sorting.
 
-    Entries are counted in bins of ascending magnitude.  In a bin of one value the rank is the number of entries counted
-    before; of another entry it is known to lie within its bin, which decides nearly always.  The rest is compared with
-    the whole row, and a row of which too much is left is sorted.  The loops have no branch that is hard to predict.
+    Entries are counted in bins of ascending magnitude, so that a rank is known to lie between two, which decides nearly
+    always.  The values of the other entries are compared with the whole row, each value once; a row of which too much is
+    left is sorted.  The loops have no branch that is hard to predict.
     """
     n = magnitudes.size
     width = 8
@@ -126,24 +135,30 @@ def _keep_ranked(magnitudes: Any, draws: Any, low: Any, step: Any, kept: Any) ->
         width += 1
     bins = np.empty(n, np.uint32)
     _bins(magnitudes, width, bins)
-    cells = np.zeros((1 << width) + 1, np.uint64)
-    _count(bins, magnitudes, cells)
-    doubtful, doubts = np.empty(n + 1, np.int32), np.int64(0)
+    least, most = np.empty((1 << width) + 1, np.uint32), np.empty((1 << width) + 1, np.uint32)
+    _limits(bins, low, step, least, most)
+    doubts = np.zeros((n + 7) // 8, np.uint64)
+    doubtful = doubts.view(np.uint8)
     for i in range(n):
-        cell, draw = cells[bins[i]], np.float64(draws[i])
-        last = np.int64(cell >> np.uint64(32))
-        keep = draw < low + step * np.int64(cell & _LOWER)
+        keep = draws[i] < least[bins[i]]
         kept[i] = keep
-        cells[bins[i]] = cell + np.uint64(last == 0)
-        doubtful[doubts] = i
-        doubtful[doubts] = i
-        doubts += np.int64(draw < low + step * last) & np.int64(not keep)
-    if doubts > 16 + n // 64:
-        _keep_sorted(magnitudes, draws, low, step, kept)
-        return
-    for j in range(doubts):
-        i = doubtful[j]
-        kept[i] = np.float64(draws[i]) < low + step * _rank(magnitudes, i)
+        doubtful[i] = np.uint8(draws[i] < most[bins[i]]) & np.uint8(not keep)
+    limits, known, left = least, most, 64 + n // 32
+    known[:] = np.uint32(0xFFFFFFFF)  # no magnitude
+    for eight in range(doubts.size):
+        if doubts[eight] == 0:
+            continue
+        for i in range(8 * eight, min(8 * eight + 8, n)):
+            if doubtful[i] == 0:
+                continue
+            value = magnitudes[i]
+            if known[bins[i]] != value:
+                if left == 0:
+                    _keep_sorted(magnitudes, draws, low, step, kept)
+                    return
+                left -= 1
+                known[bins[i]], limits[bins[i]] = value, _limit(low, step, _rank(magnitudes, value))
+            kept[i] = draws[i] < limits[bins[i]]
 
 
 @jitable
@@ -158,10 +173,35 @@ def _draw(row: Any, index: Any, state: Any) -> Any:
         place = np.uint32(place + np.uint32(1))
         magnitudes[i] = np.float32(row[i]).view(np.uint32) & np.uint32(0x7FFFFFFF)
     if n == 1:
-        kept[0] = np.float64(draws[0]) < (low + high) / 2
+        kept[0] = draws[0] < _limit((low + high) / 2, 0.0, 0)
     else:
         _keep_ranked(magnitudes, draws, low, (high - low) / (n - 1), kept)
     return kept
+
+
+@jitable
+def _apply_marks(row: Any, index: Any, factor: Any, marks: Any) -> None:
+    """Multiply the entries that are marked, bit by bit, by `factor`, and the others by 0."""
+    whole = 0 if index & 7 else row.size // 8
+    words = np.empty(whole + 1, np.uint64)
+    marked = words.view(np.uint8)
+    for e in range(whole):
+        words[e] = np.uint64(np.uint64(marks[(index >> 3) + e]) * _SPREADS) & _EACH
+    for i in range(8 * whole):
+        row[i] = row[i] * factor if marked[i] != 0 else float32(0)
+    for i in range(8 * whole, row.size):
+        row[i] *= factor * float32((marks[(index + i) >> 3] >> np.uint8((index + i) & 7)) & np.uint8(1))
+
+
+@jitable
+def _set_marks(kept: Any, index: Any, marks: Any) -> None:
+    """Mark the entries that are kept; the marks were 0."""
+    whole = 0 if index & 7 else kept.size // 8
+    words = kept[: 8 * whole].view(np.uint64)
+    for e in range(whole):
+        marks[(index >> 3) + e] = np.uint8(np.uint64(words[e] * _PACKS) >> np.uint64(56))
+    for i in range(8 * whole, kept.size):
+        marks[(index + i) >> 3] |= np.uint8(kept[i]) << np.uint8((index + i) & 7)
 
 
 def keep_by_rank(row: Any, index: int, state: State) -> None:
@@ -170,8 +210,8 @@ def keep_by_rank(row: Any, index: int, state: State) -> None:
     row: float32 deltas along the last dimension, changed in place (a tensor of one dimension is one row).  state: the key of the
     parent's tensor, the probabilities of the smallest and the largest entry times 2^32, the factor of the kept ones, a bit for
     each entry of the tensor or none, and whether these tell already what is kept; else they are set.  From density - epsilon
-    for the smallest to density + epsilon for the largest the probability grows by equal steps; of equal magnitudes the earlier
-    one is the smaller; a row of one entry has density.  Differs from the paper, which divides a kept entry by its own
+    for the smallest to density + epsilon for the largest the probability grows by equal steps; equal magnitudes share the mean
+    of their ranks; a row of one entry has density.  Differs from the paper, which divides a kept entry by its own
     probability; here, as in mergekit, one factor keeps the tensor's L1 norm.  mergekit ranks tensors of more than two
     dimensions along the second one.
     """
@@ -180,17 +220,13 @@ def keep_by_rank(row: Any, index: int, state: State) -> None:
     if state[1] >= _UNIT or n == 0:
         return
     if told:
-        for i in range(n):
-            place = index + i
-            row[i] *= factor * np.float32((marks[place >> 3] >> np.uint8(place & 7)) & np.uint8(1))
+        _apply_marks(row, index, factor, marks)
         return
     kept = _draw(row, index, state)
     for i in range(n):
         row[i] = row[i] * factor if kept[i] else float32(0)
     if marks.size > 0:
-        for i in range(n):
-            place = index + i
-            marks[place >> 3] |= np.uint8(kept[i]) << np.uint8(place & 7)
+        _set_marks(kept, index, marks)
 
 
 def _refuse_outside(values: Mapping[str, Any]) -> None:
