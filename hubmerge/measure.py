@@ -128,9 +128,7 @@ class TensorMeasure:
         run = kernels.gram_kernel("delta" if step.base else "weight")
         for first, last in _reads(self.entries):
             chunks = reader.read(first, last)
-            for low, high in spans(0, last - first, kernels.GRAM_BLOCK):
-                block = tuple(chunk[low:high] for chunk in chunks)
-                run(block[0], block[1:] if step.base else block, gram)
+            run(chunks[0], chunks[1:] if step.base else chunks, gram)
         return gram
 
     def gram_rows(self) -> Array:
