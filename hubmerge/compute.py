@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hubmerge import kernels, measure_kernels
+from hubmerge import kernels
+from hubmerge.compiled_files import Target
 from hubmerge.device import brought, on_device, taken_back
 from hubmerge.errors import NumbersError
-from hubmerge.io.reader import NUMPY, InputFiles, StepReader, Workspace, singles
+from hubmerge.io.reader import CHUNK, NUMPY, InputFiles, StepReader, Workspace, singles
 from hubmerge.io.rows import own_entries
-from hubmerge.measure import Known, Staged, TensorMeasure, row_length, row_units, spans
-from hubmerge.measures import PerGroup
+from hubmerge.measure import Known, Staged, TensorMeasure, spans
+from hubmerge.merge_pass import MergePass, merge_pass
 from hubmerge.method import MergeMethod, get_method
 from hubmerge.plan_types import Operand, Step
 from hubmerge.pools import pool_name
 from hubmerge.torch_threads import one_torch_thread
 from zoo_index.tensors import DType
 
-__all__ = ["Emit", "compute", "passes"]
+__all__ = ["Emit", "Output", "compute", "passes"]
 
 Array = npt.NDArray[Any]
 Emit = Callable[[int, Array], None]
 """Takes the index of the first entry and the entries as stored (`hubmerge.io.reader.NUMPY`); must use them at once."""
 
 _NOTHING_KNOWN = Known()
+_AT_ONCE = 8 * CHUNK
+"""Entries that are written by one call: between two calls the work can be stopped."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a step's entries may be written into, and who is told of the bytes that were."""
+
+    target: Target
+    written: Callable[[int], None]
+
 
 _CAN_OVERFLOW = {DType.F16: 0x47000000, DType.BF16: 0x7F000000}
 """Exponent bits of float32 from which on rounding to a narrower type can give infinity (2^15 and 2^127)."""
@@ -51,11 +63,13 @@ def compute(
     stop: int | None = None,
     known: Known = _NOTHING_KNOWN,
     device: str = "cpu",
+    output: Output | None = None,
 ) -> None:
     """Compute entries `start` to `stop` of a step's output and hand them to `emit`, in order.
 
     known: the recipe's seed and what was found for pools of tensors (`hubmerge.prologue.known_of`).
     device: the torch device of matrix methods (`hubmerge.device`).
+    output: where entries may be written without being handed over.
     Raises `NumbersError` for a number that is not finite, naming tensor and parent, and for buffers that differ.
     """
     end = step.output.numel if stop is None else stop
@@ -67,33 +81,42 @@ def compute(
     elif step.action == "copy":
         _copy(reader, emit, start, end)
     elif step.action == "average":
-        _stream(reader, get_method("linear"), emit, start, end, known)
+        _stream(reader, get_method("linear"), emit, start, end, known, output)
     elif method.kind == "matrix":
         with one_torch_thread():
             _whole(reader, method, emit, device)
     else:
-        _stream(reader, method, emit, start, end, known)
+        _stream(reader, method, emit, start, end, known, output)
 
 
-def _stream(reader: StepReader, method: MergeMethod, emit: Emit, start: int, stop: int, known: Known) -> None:
-    """Run an entrywise method's compiled kernel over the chunks."""
-    step = reader.step
+def _stream(
+    reader: StepReader, method: MergeMethod, emit: Emit, start: int, stop: int, known: Known, output: Output | None
+) -> None:
+    """Run an entrywise method's compiled pass over the entries."""
     staged, arguments = _prepare(reader, method, known)
-    by_row = staged is not None and staged.stage.per == "row"
-    operand = "staged" if by_row else "delta" if step.base else "weight"
-    run = _pass(step, method, operand, staged, arguments)
+    merge = merge_pass(reader, method, staged, arguments)
+    if output is None or merge.write is None:
+        _emit_merged(reader, merge, emit, start, stop)
+        return
+    dtype = reader.step.output.dtype
+    for low, high in spans(start, stop, _AT_ONCE):
+        worst = merge.write(output.target, low, high)
+        if worst < _CAN_OVERFLOW.get(dtype, kernels.NOT_FINITE):
+            output.written((high - low) * dtype.bits // 8)
+        else:
+            _emit_merged(reader, merge, emit, low, high)  # which says what is wrong, if anything is
+
+
+def _emit_merged(reader: StepReader, merge: MergePass, emit: Emit, start: int, stop: int) -> None:
+    step = reader.step
     bits, width = ("<u2", 2) if step.output.dtype is DType.BF16 else ("<u4", 4)
-    for low, high in row_units(step.output.shape) if by_row else spans(start, stop):
-        chunks = reader.read(low, high)
-        parents = chunks[1:] if step.base else chunks
-        if staged is not None and by_row:
-            parents = _staged_rows(reader, staged, chunks, low)
+    for low, high in merge.ranges(start, stop):
         out = reader.workspace.take("out", bits, high - low, step.output.start + low * width)
-        worst = run(chunks[0], parents, out, low)
+        worst = merge.run(out, low)
         if worst == kernels.NOT_FINITE:
-            raise _not_finite(reader, chunks, low)
+            raise _not_finite_between(reader, low, high)
         first, last = max(low, start), min(high, stop)
-        if first < last:  # units of whole rows reach beyond the range that was asked for
+        if first < last:
             stored = _stored(out, step.output.dtype)[first - low : last - low]
             if worst >= _CAN_OVERFLOW.get(step.output.dtype, kernels.NOT_FINITE):
                 _refuse_overflow(stored, step, first)
@@ -116,41 +139,6 @@ def _prepare(reader: StepReader, method: MergeMethod, known: Known) -> tuple[Sta
         except NumbersError as error:
             raise NumbersError(error.message, where=reader.step.output.name, hint=error.hint) from error
     return staged, tuple(_typed(values[name]) for name in method.arguments)
-
-
-def _pass(
-    step: Step, method: MergeMethod, operand: str, staged: Staged | None, arguments: tuple[Any, ...]
-) -> Callable[[Array, tuple[Array, ...], Array, int], int]:
-    """The compiled pass over one chunk: ``(base, parents, out, offset) -> exponent bits``."""
-    entry = (np.float32(0),) * len(step.operands)
-    rule = staged.stage.rule if staged is not None and operand == "delta" else None
-    state = staged.states if staged is not None and rule is not None else ((),) * len(step.operands)
-    if arguments and isinstance(arguments[0], PerGroup):
-        group, *rest = arguments
-        shape = step.output.shape
-        columns = max(1, row_length(shape) if group.by == "row" else math.prod(shape[1:]))
-        values = (np.float32(0),) * group.table.shape[1]
-        if group.by == "column":  # of methods that take no stage
-            table, by_column = np.ascontiguousarray(group.table.T), kernels.columns_kernel(method.rule, operand)
-            return lambda base, parents, out, low: by_column(
-                base, parents, entry, table, values, columns, tuple(rest), out, low
-            )
-        by_row = kernels.rows_kernel(method.rule, operand, rule)
-        return lambda base, parents, out, low: by_row(
-            base, parents, entry, state, group.table, values, columns, tuple(rest), out, low
-        )
-    run = kernels.merge_kernel(method.rule, operand, rule)
-    return lambda base, parents, out, low: run(base, parents, entry, state, arguments, out, low)
-
-
-def _staged_rows(reader: StepReader, staged: Staged, chunks: tuple[Array, ...], low: int) -> tuple[Array, ...]:
-    """The deltas of whole rows behind a stage that works on rows, as float32 bits."""
-    size, (base, *parents) = chunks[0].size, chunks
-    deltas = tuple(reader.workspace.take(f"operand{k}", "<f4", size) for k in range(len(parents)))
-    run, columns = measure_kernels.staged_deltas_kernel(staged.stage.rule), row_length(reader.step.output.shape)
-    if run(base, tuple(parents), columns, staged.states, low, deltas) == kernels.NOT_FINITE:
-        raise _not_finite(reader, chunks, low)
-    return tuple(delta.view(np.uint32) for delta in deltas)
 
 
 def _typed(value: Any) -> Any:
@@ -182,6 +170,15 @@ def _refuse_overflow(stored: Array, step: Step, low: int) -> None:
 def _numbers(stored: Array, dtype: DType) -> Array:
     """Stored entries as numbers numpy can test."""
     return singles(stored) if dtype is DType.BF16 else stored
+
+
+def _not_finite_between(reader: StepReader, low: int, high: int) -> NumbersError:
+    """The error for entries `low` to `high` of a step, of which one is not finite: what was read is read once more."""
+    for first, last in spans(low, high):
+        chunks = reader.read(first, last)
+        if not all(np.isfinite(singles(chunk)).all() for chunk in chunks):
+            return _not_finite(reader, chunks, first)
+    return _not_finite(reader, (), low)
 
 
 def _not_finite(reader: StepReader, chunks: tuple[Array, ...], low: int) -> NumbersError:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy.typing as npt
 
-from hubmerge.compute import compute
+from hubmerge.compiled_files import Target
+from hubmerge.compute import Output, compute
 from hubmerge.io.journal import Piece
 from hubmerge.io.reader import CHUNK, InputFiles, StoppedError, Workspace
 from hubmerge.plan_types import Plan, Step
 from hubmerge.prologue import known_of, pooled_states
+from zoo_index.tensors import TensorMeta
 
 __all__ = ["Sink", "execute", "piece_bytes", "pieces"]
 
@@ -80,6 +82,7 @@ def execute(
     finished: Callable[[Piece], None] | None = None,
     pools: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    target: Callable[[TensorMeta], Target] | None = None,
 ) -> None:
     """Compute every tensor of the plan and hand it to `sink`.
 
@@ -87,7 +90,7 @@ def execute(
     last call.  inputs: where the parents' numbers are, default the files that the plan names.  done: pieces that are left
     out; finished is called, by the thread that computed it, when the whole of a piece was handed over.
     pools: what `pooled_states` gives for the plan, found here when it is not given.
-    device: the torch device of matrix methods.
+    device: the torch device of matrix methods.  target: where a tensor may be written instead of being handed to `sink`.
 
     An error stops the others within a chunk; the first of the plan's order is raised.  So does an interruption.
     """
@@ -110,7 +113,8 @@ def execute(
                     progress(entries.nbytes)
 
             try:
-                compute(step, plan.method, files, local.workspace, emit, piece.start, piece.stop, known, device)
+                output = None if target is None else Output(target(step.output), progress or _unheard)
+                compute(step, plan.method, files, local.workspace, emit, piece.start, piece.stop, known, device, output)
                 if finished is not None:
                     finished(piece)
             except BaseException:
@@ -126,6 +130,10 @@ def execute(
                 stop.set()
                 raise
     _raise_first(futures)
+
+
+def _unheard(count: int) -> None:
+    """Progress that nobody asked for."""
 
 
 def _raise_first(futures: list[Future[None]]) -> None:

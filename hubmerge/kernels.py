@@ -13,21 +13,26 @@ from typing import Any
 import numpy as np
 from numpy import float32
 
-from hubmerge.compiled_passes import compiled_pass
+from hubmerge.compiled_files import fill, put
+from hubmerge.compiled_passes import called_by_address, compiled_pass
 from hubmerge.jit import called_inside, compiled, jitable
 from hubmerge.ops.bits import EXPONENT, exponent, load, replaced, store
 
 __all__ = [
     "GRAM_BLOCK",
     "NOT_FINITE",
+    "NO_FILE",
     "add_low_rank",
     "columns_kernel",
+    "file_kernel",
     "gram_kernel",
     "merge_kernel",
     "rows_kernel",
 ]
 
 NOT_FINITE = int(EXPONENT)
+NO_FILE = 0xFFFFFFFF
+"""Instead of exponent bits: a file did not give or take what it should."""
 GRAM_BLOCK = 1 << 16
 """Entries whose products are summed before the sum is added to the total: fixed, so that sums never depend on chunks."""
 
@@ -98,6 +103,48 @@ def merge_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., An
         return merge(base, parents, entry, state, arguments, out, offset, np.uint64(0), np.uint64(out.size))
 
     return run  # plain Python around what is compiled: once more compiled, it would take a quarter longer to start
+
+
+@compiled_pass
+def _file_pass(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
+    merge = called_inside(_range_pass(rule, operand, stage))
+    ahead = 0 if operand == "weight" else 1
+
+    def run(
+        descriptors: Any, places: Any, target: Any, target_place: Any, turn: Any, base: Any, parents: Any, entry: Any,
+        state: Any, arguments: Any, out: Any, offset: Any, size: Any,
+    ) -> Any:  # fmt: skip
+        worst = np.uint32(0)
+        for low in range(np.uint64(0), np.uint64(size), np.uint64(out.size)):
+            count = min(np.uint64(out.size), np.uint64(np.uint64(size) - low))
+            done = np.int64(low)
+            complete = True
+            if ahead:
+                complete &= fill(base[:count], descriptors[0], places[0] + done * base.itemsize)
+            for k in range(len(parents)):
+                chunk = parents[k][:count]
+                complete &= fill(chunk, descriptors[k + ahead], places[k + ahead] + done * chunk.itemsize)
+            if not complete:
+                return np.uint32(NO_FILE)
+            found = merge(base, parents, entry, state, arguments, out, np.int64(offset) + done, np.uint64(0), count)
+            worst = max(worst, found)
+            if not put(out[:count], target, target_place + done * out.itemsize, turn):
+                return np.uint32(NO_FILE)
+        return worst
+
+    return run
+
+
+@cache
+def file_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """`merge_kernel` that reads its inputs and writes its output block by block; None where that is not to be had.
+
+    The pass is ``run(descriptors, places, target, target_place, turn, base, parents, entry, state, arguments, out, offset,
+    size) -> exponent bits, or NO_FILE``.  descriptors, places: int64, the open file of every input and the byte where its first
+    entry is, the base's first where it is read; target, target_place, turn: those of the output (`hubmerge.compiled_files`);
+    base, parents, out: buffers for a block; size: how many entries; the rest as for `merge_kernel`.
+    """
+    return _file_pass(rule, operand, stage) if called_by_address() else None
 
 
 @cache

@@ -284,9 +284,7 @@ def kept_rows_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
     """
     rule_ = called_inside(rule)
 
-    def run(
-        base: Any, parents: Any, columns: Any, states: Any, offset: Any, row: Any, lanes: Any, sums: Any
-    ) -> None:
+    def run(base: Any, parents: Any, columns: Any, states: Any, offset: Any, row: Any, lanes: Any, sums: Any) -> None:
         for low in range(0, base.size, columns):
             for k in range(len(parents)):
                 _put_delta(base[low : low + columns], parents[k][low : low + columns], row)

@@ -19,11 +19,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hubmerge.compiled_files import FOREIGN
+
 __all__ = ["load", "name_of", "open_store", "save", "source_digest"]
 
 _KEPT = 256
 """Files; the oldest are deleted when there are more.  One has some ten thousand bytes."""
-_KNOWN_OUTSIDE = {"", "memset", "memcpy", "memmove"}
+_KNOWN_OUTSIDE = {"", "memset", "memcpy", "memmove", *FOREIGN}
 """What stored code may call: the C library's, which every process has."""
 _SOURCE = Path(__file__).parent
 

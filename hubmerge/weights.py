@@ -100,7 +100,16 @@ def write_weights(
             journal.add_pooled(pools)
         if pools:
             folder.keep(0, total)
-        execute(plan, sink, progress=progress, done=frozenset(done), finished=finished, pools=pools, device=device)
+        execute(
+            plan,
+            sink,
+            progress=progress,
+            done=frozenset(done),
+            finished=finished,
+            pools=pools,
+            device=device,
+            target=folder.target,
+        )
         last_write = time.perf_counter()
         digests = follow.result() if follow is not None else {}
     return Written(found, total, digests, time.perf_counter() - last_write if digest else 0.0)

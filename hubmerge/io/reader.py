@@ -107,10 +107,7 @@ class InputFiles:
         """Fill `buffer` from byte `start` of a tensor; `MergeError` when the file does not have these bytes any more."""
         path = self.path(parent, meta.file, in_adapter)
         try:
-            with self._lock:
-                if path not in self._descriptors:
-                    self._descriptors[path] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-                descriptor = self._descriptors[path]
+            descriptor = self._opened(path)
             done = 0
             while done < len(buffer):
                 count = read_at(descriptor, buffer[done:], meta.start + start + done)
@@ -122,7 +119,25 @@ class InputFiles:
                     )
                 done += count
         except OSError as error:
-            raise MergeError(f"{path.name} cannot be read ({error.strerror})", where=str(path)) from error
+            raise _unreadable(path, error) from error
+
+    def descriptor(self, parent: int, file: str) -> int | None:
+        """A parent's weight file, open for reading at any place, or None where there is none; `MergeError` when it cannot be."""
+        path = self.path(parent, file)
+        try:
+            return self._opened(path)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+    def _opened(self, path: Path) -> int:
+        with self._lock:
+            if path not in self._descriptors:
+                self._descriptors[path] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            return self._descriptors[path]
+
+
+def _unreadable(path: Path, error: OSError) -> MergeError:
+    return MergeError(f"{path.name} cannot be read ({error.strerror})", where=str(path))
 
 
 _SEEK_LOCK = threading.Lock()
@@ -206,6 +221,20 @@ class StepReader:
         view = stored.view(np.uint8).data
         self.files.read_into(view, operand.parent, meta, start * stored.itemsize, operand.in_adapter)
         return stored
+
+    def places(self) -> tuple[Array, Array] | None:
+        """The open file of every input, and the byte where its first entry is, int64 each, the base first.
+
+        None where some input is no file, or `read` gives other bytes than are in it.
+        """
+        stored = DType.BF16 if self.bits == "<u2" else DType.F32
+        inputs = self.step.inputs
+        if self._in_rows or any(each.tensor.dtype is not stored or each.low_rank is not None for each in inputs):
+            return None
+        descriptors = [self.files.descriptor(each.parent, each.tensor.file) for each in inputs]
+        return (
+            None if None in descriptors else (np.array(descriptors), np.array([each.tensor.start for each in inputs]))
+        )
 
     def _row_reader(self, slot: int, operand: Operand, rows: RowMap) -> RowReader:
         from hubmerge.io.rows import Buffers, RowReader

@@ -17,12 +17,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import numpy.typing as npt
 
+from hubmerge.compiled_files import TURN_BYTES, Target
 from hubmerge.errors import HubmergeError, MergeError, MergeInterrupted, NumbersError, PlanError
 from hubmerge.io.journal import to_disk
 from hubmerge.io.lock import lock_folder
 from hubmerge.io.partial import PARTIAL_MARK, aside_of, discard, is_empty, partial_of, percent, remove_aside, sweep
+from zoo_index.tensors import TensorMeta
 
 __all__ = ["OutputFolder"]
 
@@ -53,6 +56,7 @@ class OutputFolder:
         self._descriptors: dict[str, int] = {}
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
+        self._compiled_turns: dict[str, npt.NDArray[np.uint8]] = {}
         self._made: list[Path] = []
 
     def __enter__(self) -> Self:
@@ -194,6 +198,7 @@ class OutputFolder:
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
                 self._descriptors[name] = os.open(self.partial / name, flags, 0o644)
             self._turns[name] = threading.Lock()
+            self._compiled_turns[name] = np.zeros(TURN_BYTES, np.uint8)
             descriptor = self._descriptors[name]
             _reserve(descriptor, sizes[name])
             self._write_at(descriptor, memoryview(header), 0)
@@ -208,6 +213,10 @@ class OutputFolder:
         # The system lets one writer at a time into a file, and lets the others spin: here they sleep.
         with self._turns[name]:
             self._write_at(self._descriptors[name], entries.data.cast("B"), offset)
+
+    def target(self, output: TensorMeta) -> Target:
+        """Where a compiled pass may write a tensor of a reserved file."""
+        return Target(self._descriptors[output.file], output.start, self._compiled_turns[output.file])
 
     def _write_at(self, descriptor: int, data: memoryview, offset: int) -> None:
         done = 0
