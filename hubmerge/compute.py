@@ -23,14 +23,14 @@ from hubmerge.pools import pool_name
 from hubmerge.torch_threads import one_torch_thread
 from zoo_index.tensors import DType
 
-__all__ = ["Emit", "Output", "compute", "passes"]
+__all__ = ["AT_ONCE", "Emit", "Output", "compute", "passes"]
 
 Array = npt.NDArray[Any]
 Emit = Callable[[int, Array], None]
 """Takes the index of the first entry and the entries as stored (`hubmerge.io.reader.NUMPY`); must use them at once."""
 
 _NOTHING_KNOWN = Known()
-_AT_ONCE = 8 * CHUNK
+AT_ONCE = 8 * CHUNK
 """Entries that are written by one call: between two calls the work can be stopped."""
 
 
@@ -99,7 +99,7 @@ def _stream(
         _emit_merged(reader, merge, emit, start, stop)
         return
     dtype = reader.step.output.dtype
-    for low, high in spans(start, stop, _AT_ONCE):
+    for low, high in spans(start, stop, AT_ONCE):
         worst = merge.write(output.target, low, high)
         if worst < _CAN_OVERFLOW.get(dtype, kernels.NOT_FINITE):
             output.written((high - low) * dtype.bits // 8)

@@ -159,7 +159,7 @@ class MemoryInputs(InputFiles):
     def path(self, parent: int, file: str, in_adapter: bool = False) -> Path:  # noqa: ARG002 - there are no files
         return Path(str(self._models[parent].pinned))
 
-    def descriptor(self, parent: int, file: str) -> int | None:  # noqa: ARG002 - as above
+    def descriptor(self, parent: int, file: str, in_adapter: bool = False) -> int | None:  # noqa: ARG002 - as above
         return None
 
     def read_into(

@@ -18,7 +18,7 @@ from hubmerge.method import MergeMethod
 from hubmerge.plan_types import Step
 from zoo_index.tensors import DType
 
-__all__ = ["MergePass", "merge_pass"]
+__all__ = ["MergePass", "merge_pass", "pass_of_files"]
 
 Merge = Callable[[Array, int], int]
 """``(out, low) -> exponent bits``: merges as many entries as `out` has, from entry `low` on (`hubmerge.kernels.merge_kernel`)."""
@@ -58,7 +58,7 @@ def merge_pass(reader: StepReader, method: MergeMethod, staged: Staged | None, a
         chunks = reader.read(low, low + out.size)
         return merge(chunks[0], chunks[1:] if step.base else chunks, out, low)
 
-    return MergePass(run, spans, _of_files(reader, method, operand, staged, arguments))
+    return MergePass(run, spans, pass_of_files(reader, method, operand, staged, arguments))
 
 
 def _of_chunks(
@@ -105,7 +105,7 @@ def _of_rows(reader: StepReader, staged: Staged, merge: OfChunks) -> Merge:
     return run
 
 
-def _of_files(
+def pass_of_files(
     reader: StepReader, method: MergeMethod, operand: str, staged: Staged | None, arguments: tuple[Any, ...]
 ) -> Callable[[Target, int, int], int] | None:
     """A pass from file to file, where the inputs' bytes are merged as they are, and the output's written as they come."""

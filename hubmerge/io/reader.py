@@ -121,9 +121,9 @@ class InputFiles:
         except OSError as error:
             raise _unreadable(path, error) from error
 
-    def descriptor(self, parent: int, file: str) -> int | None:
+    def descriptor(self, parent: int, file: str, in_adapter: bool = False) -> int | None:
         """A parent's weight file, open for reading at any place, or None where there is none; `MergeError` when it cannot be."""
-        path = self.path(parent, file)
+        path = self.path(parent, file, in_adapter)
         try:
             return self._opened(path)
         except OSError as error:
@@ -231,7 +231,7 @@ class StepReader:
         inputs = self.step.inputs
         if self._in_rows or any(each.tensor.dtype is not stored or each.low_rank is not None for each in inputs):
             return None
-        descriptors = [self.files.descriptor(each.parent, each.tensor.file) for each in inputs]
+        descriptors = [self.files.descriptor(each.parent, each.tensor.file, each.in_adapter) for each in inputs]
         return (
             None if None in descriptors else (np.array(descriptors), np.array([each.tensor.start for each in inputs]))
         )

@@ -26,8 +26,8 @@ def test_the_device_reaches_the_matrix_method_and_no_other(tmp_path: Path, monke
     devices, compute = [], execute.compute
 
     def watched(*arguments: object) -> None:
-        devices.append(arguments[-1])
-        compute(*arguments[:-1])  # type: ignore[arg-type]
+        devices.append(arguments[8])
+        compute(*arguments[:8])  # type: ignore[arg-type]
 
     monkeypatch.setattr(execute, "compute", watched)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

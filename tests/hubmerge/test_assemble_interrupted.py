@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from zoo import PAIR, contents, names, random_values, read_model, recipe, run_python, two_models, write_model
 
-from hubmerge import MergeError, PlanError, build_plan, execute, measure, merge, weights
+from hubmerge import MergeError, PlanError, build_plan, compute, execute, kernels, measure, merge, merge_pass, weights
 from hubmerge.assemble import merge_plan
+from hubmerge.compiled_files import Target
 from hubmerge.errors import MergeInterrupted
 from hubmerge.io.partial import PARTIAL_MARK
 from hubmerge.io.reader import CHUNK
@@ -39,8 +40,9 @@ def test_a_disk_that_is_full_before_is_refused_before_anything_is_made(
 
 
 def fills_up_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk takes `count` more writes of weights and headers."""
-    pwrite, calls = os.pwrite, []
+    """The disk takes `count` more writes of weights and headers, whichever way they are written."""
+    pwrite, of_files = os.pwrite, merge_pass.pass_of_files
+    calls: list[int] = []
 
     def write(descriptor: int, data: memoryview, offset: int) -> int:
         calls.append(offset)
@@ -48,7 +50,19 @@ def fills_up_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
         return pwrite(descriptor, data, offset)
 
+    def watched(*arguments: Any) -> Any:
+        through = of_files(*arguments)
+
+        def one(target: Target, low: int, high: int) -> int:
+            if len(calls) >= count or through is None:
+                return kernels.NO_FILE
+            calls.append(low)
+            return through(target, low, high)
+
+        return one
+
     monkeypatch.setattr(os, "pwrite", write)
+    monkeypatch.setattr(merge_pass, "pass_of_files", watched)
 
 
 def test_a_disk_that_fills_up_before_anything_is_done_leaves_nothing(
@@ -86,11 +100,11 @@ def test_a_disk_that_fills_up_later_leaves_what_the_same_merge_goes_on_from(
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the tensors that are computed from now on."""
     seen: list[str] = []
-    compute = execute.compute
+    computing = execute.compute
 
     def watched(step: Step, *arguments: Any) -> None:
         seen.append(step.output.name)
-        compute(step, *arguments)
+        computing(step, *arguments)
 
     monkeypatch.setattr(execute, "compute", watched)
     return seen
@@ -149,9 +163,14 @@ def test_a_parent_that_was_mended_is_another_one_and_nothing_done_before_is_used
     healthy, asked = read_model(folders[1]), recipe("linear", folders)
     broken = {**healthy, "b": np.full(6, np.nan, "float32")}
     write_model(folders[1], broken, config=json.loads(_config(folders[1])))
-    with pytest.raises(MergeError, match=r"this parent is damaged; .* holds 71 % of the merge"):
+    with pytest.raises(MergeError, match=r"this parent is damaged; nothing was left behind$"):
         merge(asked, tmp_path / "out", jobs=1)
     write_model(folders[1], healthy, config=json.loads(_config(folders[1])))
+    fills_up_after(2, monkeypatch)
+    with pytest.raises(MergeError, match=r"holds 71 % of the merge"):
+        merge(asked, tmp_path / "out", jobs=1)
+    monkeypatch.undo()
+    write_model(folders[1], {**healthy, "b": healthy["b"] + 1}, config=json.loads(_config(folders[1])))
     written, notes = computed(monkeypatch), []
     merge_plan(build_plan(asked), tmp_path / "out", note=notes.append)
     assert sorted(written) == ["b", "n", "w"]
@@ -198,6 +217,7 @@ def test_a_parent_that_is_not_the_one_planned_with_is_refused_before_anything_is
 def test_ctrl_c_stops_within_a_chunk_and_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = {"w": np.zeros(40 * CHUNK, np.uint16)}
     folders = [write_model(tmp_path / name, tensors) for name in ("a", "b")]
+    monkeypatch.setattr(compute, "AT_ONCE", CHUNK)
     plan, chunks = build_plan(recipe("linear", folders), jobs=1), []
     waiting, heard, wait = threading.Event(), threading.Event(), execute.wait
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from zoo import contents, names, random_values, read_model, recipe, write_model
 
-from hubmerge import PlanError, assemble, build_plan, execute, merge, weights
+from hubmerge import PlanError, assemble, build_plan, compute, execute, kernels, merge, merge_pass, weights
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import MergeInterrupted
 from hubmerge.io import journal, reader, writer
@@ -25,18 +25,23 @@ TENSORS = {f"layer.{i}.w": random_values((5 + i, 7), i) for i in range(9)} | {"n
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Units of work of at most 48 entries in chunks of 16, so that there are many."""
+    """Units of work of at most 48 entries in chunks of 16, so that there are many; read and written 5 at a time."""
     monkeypatch.setattr(execute, "_PIECE", 48)
+    monkeypatch.setattr(compute, "AT_ONCE", 16)
+    monkeypatch.setattr(merge_pass, "_BLOCK", 5)
     monkeypatch.setattr("hubmerge.measure.spans.__defaults__", (16,))
 
 
-@pytest.fixture(params=["linear", "ties"])
-def plan(tmp_path: Path, request: pytest.FixtureRequest) -> Plan:
+@pytest.fixture(params=["linear", "ties", "linear, written by Python", "ties, written by Python"])
+def plan(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """A merge of three files whose kernels are compiled, since it was done once, into clean."""
+    method, _, by = request.param.partition(", ")
+    if by:
+        monkeypatch.setattr(kernels, "file_kernel", lambda *_: None)
     folders = [write_model(tmp_path / "models" / name, {k: v * s for k, v in TENSORS.items()}, files={"tokenizer.json": "{}"})
                for name, s in (("a", 1), ("b", -2), ("base", 0.5))]  # fmt: skip
-    base = folders[2] if request.param == "ties" else None
-    asked = recipe(request.param, folders[:2], base=base, output={"shard_size": 1000})
+    base = folders[2] if method == "ties" else None
+    asked = recipe(method, folders[:2], base=base, output={"shard_size": 1000})
     merge(asked, tmp_path / "clean", jobs=1)
     return build_plan(asked, jobs=1)
 
@@ -64,21 +69,42 @@ def after(count: int, function: Callable[..., Any], then: Callable[..., Any] = d
     return counted
 
 
+def at_write(count: int) -> None:
+    """Die at write number `count` + 1 of merged numbers, whichever way they go into the file."""
+    calls: list[int] = []
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def one(*arguments: Any) -> Any:
+            calls.append(1)
+            return function(*arguments) if len(calls) <= count else die()
+
+        return one
+
+    of_files = merge_pass.pass_of_files
+
+    def watched(*arguments: Any) -> Any:
+        write = of_files(*arguments)
+        return write and counted(write)
+
+    merge_pass.pass_of_files = watched
+    writer.OutputFolder.write = counted(writer.OutputFolder.write)  # type: ignore[method-assign]
+
+
 def torn(self: journal.Journal, content: Any) -> None:
     """Half a line of the journal, and the end."""
     os.write(self._descriptor, journal._line(content)[:9])
     die()
 
 
-MOMENTS: dict[str, tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = {
+MOMENTS: dict[str, int | tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = {
     "before the journal": (journal.Journal, "__init__", lambda _: die),
     "before the headers": (writer.OutputFolder, "reserve", lambda _: die),
     "between two files' headers": (writer, "_reserve", lambda f: after(1, f)),
-    "before the first number": (writer.OutputFolder, "write", lambda _: die),
-    "in the middle of a piece": (writer.OutputFolder, "write", lambda f: after(5, f)),
+    "before the first number": 0,
+    "in the middle of a piece": 5,
     "after a piece, before its line": (journal.Journal, "add", lambda f: after(3, f)),
     "in the middle of a line": (journal.Journal, "_note", lambda f: after(4, f, torn)),
-    "after many pieces": (writer.OutputFolder, "write", lambda f: after(25, f)),
+    "after many pieces": 25,
     "before the small files": (writer.OutputFolder, "write_file", lambda _: die),
     "before the carried files": (writer.OutputFolder, "copy_file", lambda _: die),
     "before the manifest": (assemble, "manifest_of", lambda _: die),
@@ -91,12 +117,12 @@ MOMENTS: dict[str, tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., 
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[Piece]:
     """The pieces that are computed from now on."""
     seen: list[Piece] = []
-    compute = execute.compute
+    computing = execute.compute
 
     def watched(step: Step, *arguments: Any) -> None:
         start, stop = (each for each in arguments if isinstance(each, int))
         seen.append((step.output.name, start, stop))  # type: ignore[arg-type]
-        compute(step, *arguments)
+        computing(step, *arguments)
 
     monkeypatch.setattr(execute, "compute", watched)
     return seen
@@ -113,10 +139,14 @@ def test_a_merge_killed_at_any_stage_goes_on_with_any_jobs_and_ends_with_the_sam
     jobs = 1 if plan.method.name == "linear" else 3
     out = tmp_path / "out"
     merge(recipe("passthrough", [tmp_path / "models" / "a"]), out, jobs=1)
-    place, name, change = MOMENTS[moment]
+    when = MOMENTS[moment]
 
     def merging() -> None:
-        setattr(place, name, change(getattr(place, name)))
+        if isinstance(when, int):
+            at_write(when)
+        else:
+            place, name, change = when
+            setattr(place, name, change(getattr(place, name)))
         merge_plan(plan, out, overwrite=True)
 
     killed(merging)
@@ -138,7 +168,7 @@ def test_a_merge_killed_again_and_again_gets_on_every_time(plan: Plan, tmp_path:
         count = chance.randrange(1, 9)
 
         def merging(count: int = count) -> None:
-            writer.OutputFolder.write = after(count, writer.OutputFolder.write)  # type: ignore[method-assign]
+            at_write(count)
             writer.OutputFolder.publish = die  # type: ignore[method-assign]
             merge_plan(plan, tmp_path / "out")
 
@@ -164,7 +194,7 @@ def test_random_numbers_and_what_was_measured_of_all_tensors_are_the_same_after_
     merge_plan(plan, tmp_path / "clean")
 
     def merging() -> None:
-        writer.OutputFolder.write = after(8, writer.OutputFolder.write)  # type: ignore[method-assign]
+        at_write(8)
         merge_plan(plan, tmp_path / "out")
 
     killed(merging)
@@ -178,7 +208,7 @@ def half_done(plan: Plan, tmp_path: Path) -> Path:
     """OUT.partial of a merge that was killed in its third file."""
 
     def merging() -> None:
-        writer.OutputFolder.write = after(25, writer.OutputFolder.write)  # type: ignore[method-assign]
+        at_write(25)
         merge_plan(plan, tmp_path / "out")
 
     killed(merging)
@@ -247,7 +277,7 @@ def test_a_change_of_one_number_is_seen_though_no_sample_of_the_parent_has_it(tm
     plan, path = build_plan(asked, jobs=1), folders[1] / "model.safetensors"
 
     def merging() -> None:
-        writer.OutputFolder.write = after(5, writer.OutputFolder.write)  # type: ignore[method-assign]
+        at_write(5)
         merge_plan(plan, tmp_path / "out")
 
     killed(merging)

@@ -9,7 +9,7 @@ import pytest
 from registry import METHODS, TELLING, a_model, fewest_of, has_base, parents_of, run
 from zoo import bfloat16, numbers, random_values, read_model, recipe, stored_as, write_adapter, write_model
 
-from hubmerge import execute, kernels, measure, merge
+from hubmerge import compute, execute, kernels, measure, merge, merge_pass
 from hubmerge.io.reader import CHUNK
 
 DTYPES = ("float32", "float16", "bfloat16", "mixed")
@@ -36,6 +36,8 @@ def test_threads_chunks_and_files_change_no_byte(method: str, dtype: str, monkey
     for jobs, chunk, pieces, shard_size in ((2, 32, 1, 400), (5, 96, 3, 1), (3, 160, 1, 10**9)):
         monkeypatch.setattr(measure.spans, "__defaults__", (chunk,))
         monkeypatch.setattr(execute, "_PIECE", pieces * chunk)
+        monkeypatch.setattr(compute, "AT_ONCE", chunk)
+        monkeypatch.setattr(merge_pass, "_BLOCK", chunk // 3)
         assert raw(run(method, base, parents, jobs=jobs, output={"shard_size": shard_size}, **rest)) == expected
 
 
@@ -46,7 +48,20 @@ def test_chunks_that_divide_nothing_change_no_byte_either(method: str, monkeypat
     for chunk in (1, 7, 13):
         monkeypatch.setattr(measure.spans, "__defaults__", (chunk,))
         monkeypatch.setattr(execute, "_PIECE", chunk)
+        monkeypatch.setattr(merge_pass, "_BLOCK", chunk)
         assert raw(run(method, base, parents, **TELLING.get(method, {}))) == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", METHODS)
+def test_where_no_pass_goes_from_file_to_file_the_bytes_are_the_same(
+    method: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, parents = models(method, dtype)
+    rest = {**TELLING.get(method, {}), "dtype": "bfloat16" if dtype == "mixed" else None}
+    expected = raw(run(method, base, parents, **rest))
+    monkeypatch.setattr(kernels, "file_kernel", lambda *_: None)
+    assert raw(run(method, base, parents, **rest)) == expected
 
 
 @pytest.mark.parametrize("method", METHODS)
