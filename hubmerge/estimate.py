@@ -91,7 +91,7 @@ def peak_memory(steps: Sequence[Step], method: MergeMethod, jobs: int, memory: i
         whole = "a matrix method holds whole tensors; " if method.kind == "matrix" else ""
         raise PlanError(
             f"tensor {largest.output.name!r} needs {size_text(need)} of buffers, --memory allows {size_text(memory)}",
-            where=method.name,
+            where="--memory",
             hint=f"{whole}give more --memory",
         )
     workers = max(1, min(jobs, memory // need, len(steps)))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from hubmerge.errors import PlanError
+
 __all__ = ["called_inside", "compiled", "jitable", "when_compiling"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -34,7 +36,15 @@ def jitable(function: Function) -> Function:
 
 
 def _prepare() -> None:
-    """Bring to numba what waited for it, in order."""
+    """Bring to numba what waited for it, in order; `PlanError` where it is told not to compile."""
+    from numba import config
+
+    if config.DISABLE_JIT:
+        raise PlanError(
+            "numba's compiler is switched off, and nothing can be merged without it",
+            where="NUMBA_DISABLE_JIT",
+            hint="unset it",
+        )
     while _waiting:
         _waiting.pop(0)()
 

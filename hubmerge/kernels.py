@@ -26,6 +26,7 @@ __all__ = [
     "columns_kernel",
     "file_kernel",
     "gram_kernel",
+    "gram_of_files_kernel",
     "merge_kernel",
     "rows_kernel",
 ]
@@ -105,6 +106,17 @@ def merge_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., An
     return run  # plain Python around what is compiled: once more compiled, it would take a quarter longer to start
 
 
+@jitable
+def _filled(descriptors: Any, places: Any, base: Any, parents: Any, first: Any, count: Any, ahead: Any) -> Any:
+    """Read `count` entries of every input, from entry `first` after its place on, the base's where `ahead` is 1."""
+    complete = True
+    if ahead:
+        complete &= fill(base[:count], descriptors[0], places[0] + first * base.itemsize)
+    for k in range(len(parents)):
+        complete &= fill(parents[k][:count], descriptors[k + ahead], places[k + ahead] + first * parents[k].itemsize)
+    return complete
+
+
 @compiled_pass
 def _file_pass(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
     merge = called_inside(_range_pass(rule, operand, stage))
@@ -118,13 +130,7 @@ def _file_pass(rule: Callable[..., Any], operand: str, stage: Callable[..., Any]
         for low in range(np.uint64(0), np.uint64(size), np.uint64(out.size)):
             count = min(np.uint64(out.size), np.uint64(np.uint64(size) - low))
             done = np.int64(low)
-            complete = True
-            if ahead:
-                complete &= fill(base[:count], descriptors[0], places[0] + done * base.itemsize)
-            for k in range(len(parents)):
-                chunk = parents[k][:count]
-                complete &= fill(chunk, descriptors[k + ahead], places[k + ahead] + done * chunk.itemsize)
-            if not complete:
+            if not _filled(descriptors, places, base, parents, done, np.int64(count), ahead):
                 return np.uint32(NO_FILE)
             found = merge(base, parents, entry, state, arguments, out, np.int64(offset) + done, np.uint64(0), count)
             worst = max(worst, found)
@@ -260,19 +266,18 @@ def _add_lanes(sums: Any, gram: Any) -> None:
             pair += 1
 
 
-@compiled_pass
-def _gram_of_few_pass(operand: str) -> Callable[..., Any]:
-    """`gram_kernel` with its scratch, as `_gram_pass`: up to `_FEW` operands, whose products stay in registers, in half the time.
+def _products_of_few(operand: str) -> Callable[..., Any]:
+    """`gram_kernel` for the first `size` entries and up to `_FEW` operands, whose products stay in registers: half the time.
 
-    entry: one float64(0) per parent.
+    With its scratch: entry, one float64(0) per parent; sums, float64 (pairs * 256); and the size of a block.
     """
     minus_base = operand == "delta"
 
-    def run(base: Any, parents: Any, entry: Any, sums: Any, gram: Any, block: Any) -> None:
-        size, lanes = np.uint64(parents[0].size), np.uint64(_LANES)
-        for start in range(np.uint64(0), size, np.uint64(block)):
+    def run(base: Any, parents: Any, size: Any, entry: Any, sums: Any, gram: Any, block: Any) -> None:
+        stop, lanes = np.uint64(size), np.uint64(_LANES)
+        for start in range(np.uint64(0), stop, np.uint64(block)):
             sums[:] = 0.0
-            end = min(np.uint64(start + np.uint64(block)), size)
+            end = min(np.uint64(start + np.uint64(block)), stop)
             for low in range(start, end, lanes):
                 for i in range(min(lanes, np.uint64(end - low))):
                     origin = load(base[low + i]) if minus_base else float32(0)
@@ -282,6 +287,27 @@ def _gram_of_few_pass(operand: str) -> Callable[..., Any]:
                         for m in range(k + 1):
                             sums[np.uint64((k * (k + 1) // 2 + m) * _LANES) + i] += entry[k] * entry[m]
             _add_lanes(sums, gram)
+
+    return run
+
+
+@compiled_pass
+def _gram_of_few_pass(operand: str) -> Callable[..., Any]:
+    return _products_of_few(operand)
+
+
+@compiled_pass
+def _gram_of_files_pass(operand: str) -> Callable[..., Any]:
+    add = called_inside(_products_of_few(operand))
+    ahead = 0 if operand == "weight" else 1
+
+    def run(descriptors: Any, places: Any, base: Any, parents: Any, size: Any, entry: Any, sums: Any, gram: Any) -> Any:
+        block = np.int64(base.size)
+        for low in range(np.int64(0), np.int64(size), block):
+            if not _filled(descriptors, places, base, parents, low, min(block, np.int64(size) - low), ahead):
+                return np.int64(0)
+            add(base, parents, min(block, np.int64(size) - low), entry, sums, gram, block)
+        return np.int64(1)
 
     return run
 
@@ -323,9 +349,27 @@ def gram_kernel(operand: str) -> Callable[..., Any]:
         count = len(parents)
         sums = np.empty(count * (count + 1) // 2 * _LANES)
         if count <= _FEW:
-            _gram_of_few_pass(operand)(base, parents, (0.0,) * count, sums, gram, GRAM_BLOCK)
+            _gram_of_few_pass(operand)(base, parents, parents[0].size, (0.0,) * count, sums, gram, GRAM_BLOCK)
         else:
             _gram_pass(operand)(base, parents, np.empty((count, _LANES)), sums, gram, GRAM_BLOCK)
+
+    return run
+
+
+@cache
+def gram_of_files_kernel(operand: str, count: int) -> Callable[..., Any] | None:
+    """`gram_kernel` that reads its inputs block by block; None where that is not to be had for so many operands.
+
+    The pass is ``run(descriptors, places, base, parents, size, gram) -> 1, or 0 where something could not be read``: the first two as for
+    `file_kernel`; base, parents: buffers of `GRAM_BLOCK` entries; size: how many entries.
+    """
+    if count > _FEW or not called_by_address():
+        return None
+    add = _gram_of_files_pass(operand)
+
+    def run(descriptors: Any, places: Any, base: Any, parents: Any, size: Any, gram: Any) -> Any:
+        sums = np.empty(count * (count + 1) // 2 * _LANES)
+        return add(descriptors, places, base, parents, size, (0.0,) * count, sums, gram)
 
     return run
 

@@ -125,11 +125,33 @@ class TensorMeasure:
                 bits = tuple(operand.view(np.uint32) for operand in operands)
                 kernels.gram_kernel("weight")(base, bits, gram)
             return gram
+        if self._add_gram_of_files(gram):
+            return gram
+        gram[:] = 0
         run = kernels.gram_kernel("delta" if step.base else "weight")
         for first, last in _reads(self.entries):
             chunks = reader.read(first, last)
             run(chunks[0], chunks[1:] if step.base else chunks, gram)
         return gram
+
+    def _add_gram_of_files(self, gram: Array) -> bool:
+        """Fill `gram` by a pass that reads for itself; False where there is none, or where a file could not be read."""
+        step, reader = self._reader.step, self._reader
+        run = kernels.gram_of_files_kernel("delta" if step.base else "weight", self.parents)
+        places = reader.places()
+        if run is None or places is None:
+            return False
+        descriptors, starts = places
+        block, width = kernels.GRAM_BLOCK, np.dtype(reader.bits).itemsize
+        for first, last in spans(0, self.entries, 64 * block):
+            here = starts + first * width
+            inputs = tuple(
+                reader.workspace.take(f"raw{slot}", reader.bits, block, place)
+                for slot, place in enumerate(here.tolist())
+            )
+            if not run(descriptors, here, inputs[0], inputs[1:] if step.base else inputs, last - first, gram):
+                return False
+        return True
 
     def gram_rows(self) -> Array:
         columns = row_length(self.shape)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Parameters", "PerParent", "Values", "weight_shares"]
+from hubmerge.errors import RecipeError
+
+__all__ = ["Parameters", "PerParent", "Values", "refuse_weights_without_sum", "weight_shares"]
 
 T = TypeVar("T")
 
@@ -49,3 +51,13 @@ def weight_shares(parameters: Values, parents: int) -> tuple[float, ...]:
     if total <= 0 or min(weights) < 0:
         return (1.0 / parents,) * parents
     return tuple(weight / total for weight in weights)
+
+
+def refuse_weights_without_sum(weights: Sequence[float], *, switch: str) -> None:
+    """`RecipeError` for weights that are to be divided by a sum of zero; switch: the parameter that asks for it."""
+    if abs(sum(weights)) <= 1e-6 * sum(map(abs, weights)):
+        raise RecipeError(
+            f"weights {list(weights)} sum to zero, so they cannot be normalised",
+            where="parameters.weight",
+            hint=f"change the weights, or set {switch}: false to add them as they are",
+        )

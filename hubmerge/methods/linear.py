@@ -8,8 +8,8 @@ from typing import Any
 from numpy import float32
 from pydantic import Field
 
-from hubmerge.errors import RecipeError
 from hubmerge.method import Parameters, PerParent, entrywise, merge_method
+from hubmerge.method_parameters import refuse_weights_without_sum
 
 __all__ = ["LinearParameters", "linear"]
 
@@ -20,13 +20,8 @@ class LinearParameters(Parameters):
 
 
 def _weights_have_a_sum(values: Mapping[str, Any]) -> None:
-    weights = values["weight"]
-    if values["normalize"] and abs(sum(weights)) <= 1e-6 * sum(map(abs, weights)):
-        raise RecipeError(
-            f"weights {list(weights)} sum to zero, so they cannot be normalised",
-            where="parameters.weight",
-            hint="change the weights, or set normalize: false to add them as they are",
-        )
+    if values["normalize"]:
+        refuse_weights_without_sum(values["weight"], switch="normalize")
 
 
 @merge_method(

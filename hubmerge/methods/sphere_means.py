@@ -14,8 +14,9 @@ import numpy as np
 from numpy import float32
 from pydantic import Field
 
-from hubmerge.errors import NumbersError, RecipeError
+from hubmerge.errors import NumbersError
 from hubmerge.method import Measure, Parameters, PerParent, entrywise, merge_method
+from hubmerge.method_parameters import refuse_weights_without_sum
 from hubmerge.ops.sums import weighted_sum
 
 __all__ = [
@@ -50,13 +51,8 @@ class MultislerpParameters(Parameters):
 
 
 def _weights_have_a_sum(values: Mapping[str, Any]) -> None:
-    weights = values["weight"]
-    if values["normalize_weights"] and abs(sum(weights)) <= 1e-6 * sum(map(abs, weights)):
-        raise RecipeError(
-            f"weights {list(weights)} sum to zero, so they cannot be normalised",
-            where="parameters.weight",
-            hint="change the weights, or set normalize_weights: false to take them as they are",
-        )
+    if values["normalize_weights"]:
+        refuse_weights_without_sum(values["weight"], switch="normalize_weights")
 
 
 def multislerp_coefficients(

@@ -98,3 +98,16 @@ def test_the_sample_lies_inside_the_tensor_and_keeps_to_no_column() -> None:
     assert all(0 <= low < high <= 1 << 20 for low, high in spans)
     columns = {low % 2048 // 256 for low, _ in spans}
     assert columns == set(range(8))
+
+
+@pytest.mark.parametrize(("cells", "found"), [(1 << 20, True), (1, False)])
+def test_more_inside_than_is_noted_is_counted_or_given_up(
+    tmp_path: Path, counted: list[bool], monkeypatch: pytest.MonkeyPatch, cells: int, found: bool
+) -> None:
+    """Where hits are many, popular values are counted in cells; where the brackets are too wide for cells, all is counted over."""
+    monkeypatch.setattr(brackets, "_HITS", 2000)
+    monkeypatch.setattr(brackets, "_BLOCK", 64)
+    monkeypatch.setattr(brackets, "_MOST_CELLS", cells)
+    values = np.round(random_values(SHAPE, 4) * 8).astype(np.float32) / 8 + random_values(SHAPE, 5) * np.float32(1e-6)
+    check_ranks(tmp_path, values, [values.size // 2, values.size // 5])
+    assert counted == [found]

@@ -191,10 +191,11 @@ def _exponent(value: Any) -> Any:
 
 @pytest.mark.parametrize("operand", ["weight", "delta"])
 @pytest.mark.parametrize("size", [1, 255, 256, 257, 1000])
-def test_the_gram_kernel_gives_the_inner_products_in_float64(operand: str, size: int) -> None:
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_the_gram_kernel_gives_the_inner_products_in_float64(operand: str, size: int, count: int) -> None:
     base = random_values((size,), 99)
-    parents = [random_values((size,), seed) for seed in range(3)]
-    gram = np.zeros((3, 3))
+    parents = [random_values((size,), seed) for seed in range(count)]
+    gram = np.zeros((count, count))
     kernels.gram_kernel(operand)(base.view(np.uint32), tuple(p.view(np.uint32) for p in parents), gram)
     rows = np.array([(p - base if operand == "delta" else p).astype(np.float64) for p in parents])
     np.testing.assert_allclose(gram, rows @ rows.T, rtol=1e-13, atol=1e-13)

@@ -95,7 +95,7 @@ def test_weights_that_sum_to_zero_are_refused_before_anything_is_read() -> None:
         multislerp([[1, 0], [0, 1]], (1, -1))
     assert str(caught.value) == (
         "weights [1.0, -1.0] sum to zero, so they cannot be normalised · recipe: parameters.weight · "
-        "change the weights, or set normalize_weights: false to take them as they are"
+        "change the weights, or set normalize_weights: false to add them as they are"
     )
 
 

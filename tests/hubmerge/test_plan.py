@@ -79,7 +79,7 @@ def test_memory_holds_back_workers_and_too_little_of_it_is_refused() -> None:
     with pytest.raises(PlanError) as refused:
         build_plan(LINEAR, memory=1151)
     assert str(refused.value) == (
-        "tensor 'model.layers.0.mlp.up_proj.weight' needs 1.15 kB of buffers, --memory allows 1.15 kB · linear · give more --memory"
+        "tensor 'model.layers.0.mlp.up_proj.weight' needs 1.15 kB of buffers, --memory allows 1.15 kB · --memory · give more --memory"
     )
     with pytest.raises(PlanError, match="a matrix method holds whole tensors; give more --memory"):
         build_plan({"merge_method": "iso_c", "base_model": "./a", "models": [{"model": "./b"}]}, memory=1151)

@@ -61,6 +61,7 @@ def test_where_no_pass_goes_from_file_to_file_the_bytes_are_the_same(
     rest = {**TELLING.get(method, {}), "dtype": "bfloat16" if dtype == "mixed" else None}
     expected = raw(run(method, base, parents, **rest))
     monkeypatch.setattr(kernels, "file_kernel", lambda *_: None)
+    monkeypatch.setattr(kernels, "gram_of_files_kernel", lambda *_: None)
     assert raw(run(method, base, parents, **rest)) == expected
 
 
