@@ -76,6 +76,19 @@ def test_publishing_again_asks_once_and_sends_nothing(ada, small_merge):
     assert _routes(ada) == ["GET /api/models/REPO"]
 
 
+def test_digests_that_a_merge_left_out_are_made_and_published(ada, small_merge):
+    path = small_merge / "hubmerge.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"]["model.safetensors"]["sha256"] = None
+    path.write_text(json.dumps(manifest))
+    publish(small_merge, "ada/zoo")
+
+    published = json.loads(ada.content("ada/zoo", "hubmerge.json"))["files"]["model.safetensors"]
+    weights = (small_merge / "model.safetensors").read_bytes()
+    assert published == {"size": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}
+    assert publish(small_merge, "ada/zoo").state == "already published"
+
+
 def test_a_newer_card_is_sent_alone(ada, small_merge):
     publish(small_merge, "ada/zoo")
     card = small_merge / "README.md"
