@@ -6,14 +6,15 @@ The sample only saves work.  Where it misleads, nothing is found here, and who a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hubmerge import measure_kernels
 from hubmerge.io.reader import StepReader
-from hubmerge.measures import Array
+from hubmerge.measures import Array, Ranks
 
 __all__ = [
     "BYTES",
@@ -23,7 +24,7 @@ __all__ = [
     "Bracket",
     "bracket_of",
     "cell_of_rank",
-    "count_brackets",
+    "outside",
     "ranked_where_sampled",
     "sample_spans",
 ]
@@ -59,22 +60,55 @@ class Bracket:
     high: int
 
 
+Score = Callable[..., Any]
+"""A rule that makes one float32 of an entry's operands."""
+
+
 def ranked_where_sampled(
-    reader: StepReader, wanted: Sequence[tuple[int, int]], ranges: Iterable[tuple[int, int]]
-) -> dict[tuple[int, int], np.float32] | None:
-    """The magnitudes of ranks of a step's operands (operand, rank: 1 the largest), or None where the sample did not help.
+    reader: StepReader, ranks: Ranks, ranges: Iterable[tuple[int, int]], score: Score | None = None
+) -> tuple[Array, ...] | None:
+    """The magnitudes of ranks of a step's operands, or of a score of them, as `Measure.ranked` gives them.
 
-    ranges: the chunks that the tensor is read in.
+    None where the sample did not help.  ranges: the chunks that the tensor is read in.
     """
-    minus_base, entries = reader.step.base is not None, reader.step.output.numel
-    sample = _sample(reader)
-    brackets = [bracket_of(sample[operand], operand, rank, entries) for operand, rank in wanted]
-    found = count_brackets(brackets, (reader.read(low, high) for low, high in ranges), minus_base=minus_base)
-    return None if found is None else dict(zip(wanted, found, strict=True))
+    entries = reader.step.output.numel
+    sample = _sample(reader, score)
+    likely = [round(float((each != 0).mean()) * entries) if callable(ranks) else 0 for each in sample]
+    brackets = [
+        bracket_of(magnitudes, operand, rank, entries, share_of=count)
+        for operand, (magnitudes, count, row) in enumerate(zip(sample, likely, _ranks(ranks, likely), strict=True))
+        for rank in row
+        if 1 <= rank <= entries
+    ]
+    counted = _counted(reader, brackets, ranges, score) if brackets else None
+    if counted is None:
+        return None
+    inside, above, zeros = counted
+    differing = [entries] * len(sample)
+    for bracket, count in zip(brackets, zeros, strict=True):
+        differing[bracket.operand] = entries - count
+    asked = _ranks(ranks, differing)
+    wanted = [rank for row in asked for rank in row if 1 <= rank <= entries]
+    if len(wanted) != len(brackets):
+        return None
+    found = iter([inside.number(j, rank - above[j]) for j, rank in enumerate(wanted)])
+    numbers = [[next(found) if 1 <= rank <= entries else outside(rank) for rank in row] for row in asked]
+    if any(number is None for row in numbers for number in row):
+        return None
+    return tuple(np.array(row, np.float32) for row in numbers)
 
 
-def _sample(reader: StepReader) -> list[Array]:
-    """Magnitudes of every operand in the sample's runs, as bits: uint32 (runs, entries of a run)."""
+def _ranks(ranks: Ranks, differing: Sequence[int]) -> Sequence[Sequence[int]]:
+    return ranks(tuple(differing)) if callable(ranks) else ranks
+
+
+def outside(rank: int) -> float:
+    """The magnitude of a rank that no entry has: the zeroth is reached by none, that after the last by all."""
+    return math.inf if rank < 1 else 0.0
+
+
+def _sample(reader: StepReader, score: Score | None) -> list[Array]:
+    """Magnitudes of every operand, or of the scores, in the sample's runs, as bits: uint32 (runs, entries of a run)."""
     step, runs = reader.step, sample_spans(reader.step.output.numel)
     gathered = [np.empty((len(runs), runs[0][1] - runs[0][0]), reader.bits) for _ in step.inputs]
     for i, (first, last) in enumerate(runs):
@@ -83,6 +117,12 @@ def _sample(reader: StepReader) -> list[Array]:
     flat = tuple(each.ravel() for each in gathered)
     bits = tuple(np.empty(flat[0].size, np.uint32) for _ in step.operands)
     measure_kernels.operands_kernel(step.base is not None)(flat[0], flat[1:] if step.base else flat, bits)
+    if score is not None:
+        operands, out = tuple(each.view(np.float32) for each in bits), np.empty(flat[0].size, np.float32)
+        entry, nothing = (np.float32(0),) * len(operands), np.zeros((1, 1), np.float32)
+        run = measure_kernels.scores_kernel(score, "none")
+        run(operands, entry, nothing, (np.float32(0),), 1, 0, (), out)
+        bits = (out.view(np.uint32),)
     return [(each & np.uint32(0x7FFFFFFF)).reshape(gathered[0].shape) for each in bits]
 
 
@@ -96,17 +136,21 @@ def sample_spans(entries: int) -> list[tuple[int, int]]:
     return [(start, start + length) for start in sorted(starts)]
 
 
-def bracket_of(sample: Array, operand: int, rank: int, entries: int) -> Bracket:
+def bracket_of(sample: Array, operand: int, rank: int, entries: int, *, share_of: int = 0) -> Bracket:
     """Where the `rank`-th largest of `entries` magnitudes will lie.
 
-    sample: uint32 (runs, entries of a run), bits of magnitudes.  How far the share above a magnitude differs from run to run says how
-    far it may be from the tensor's: neighbours are alike, so a count of the entries would promise too much.
+    sample: uint32 (runs, entries of a run), bits of magnitudes.  How far the share above a magnitude differs from run to run
+    says how far it may be from the tensor's: neighbours are alike, so a count of the entries would promise too much.
+    share_of: how many magnitudes are not 0, if the rank is a share of them, and known as well as they are.
     """
     count, few = sample.size, sample[:, ::8].ravel()
     place, near = (
         values.size - 1 - min(int(rank / entries * values.size), values.size - 1) for values in (sample, few)
     )
-    error = float((sample > np.partition(few, near)[near]).mean(axis=1).std()) / math.sqrt(len(sample))
+    shares = (sample > np.partition(few, near)[near]).mean(axis=1)
+    if share_of:
+        shares -= rank / share_of * (sample != 0).mean(axis=1)
+    error = float(shares.std()) / math.sqrt(len(sample))
     margin = math.ceil((_SAFETY * error + 4 / count) * count)
     ends = max(place - margin, 0), min(place + margin, count - 1)
     ordered = np.partition(sample, ends, axis=None)  # a third of the time of sorting it
@@ -115,30 +159,28 @@ def bracket_of(sample: Array, operand: int, rank: int, entries: int) -> Bracket:
     return Bracket(operand, rank, low, high)
 
 
-def count_brackets(
-    brackets: Sequence[Bracket], chunks: Iterable[tuple[Array, ...]], *, minus_base: bool
-) -> list[np.float32] | None:
-    """The magnitude of each bracket's rank, or None where one of them is not in its bracket, or too much is.
-
-    chunks: the bits of all inputs, chunk by chunk.  minus_base: the first of them is the base, and the operands are the others'
-    differences from it.
-    """
-    inside = _Inside(brackets)
+def _counted(
+    reader: StepReader, brackets: Sequence[Bracket], ranges: Iterable[tuple[int, int]], score: Score | None
+) -> tuple[_Inside, list[int], list[int]] | None:
+    """What is inside every bracket, how many magnitudes are above it, and of a score how many are 0; None if it is too much."""
+    minus_base, inside = reader.step.base is not None, _Inside(brackets)
     which = np.array([bracket.operand for bracket in brackets], np.int64)
     low, high = (np.array([getattr(bracket, end) for bracket in brackets], np.uint32) for end in ("low", "high"))
-    above = np.zeros(len(brackets), np.int64)
+    above, zeros = np.zeros(len(brackets), np.int64), np.zeros(len(brackets), np.int64)
     places, near = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK // measure_kernels.ROWS, np.uint32)
-    run = measure_kernels.bracket_kernel(minus_base)
-    for base, *parents in chunks:
-        operands, done = tuple(parents) if minus_base else (base, *parents), 0
-        while done < base.size:
+    entry = (np.float32(0),) * len(reader.step.operands)
+    run = measure_kernels.bracket_kernel(minus_base, score)
+    for start, stop in ranges:
+        chunks, done = reader.read(start, stop), 0
+        operands = chunks[1:] if minus_base else chunks
+        while done < stop - start:
             done = run(
-                base, operands, which, low, high, above, inside.hits, inside.found, places, near, np.uint64(done)
-            )
-            if done < base.size and not inside.make_room():
+                chunks[0], operands, entry, which, low, high, above, zeros, inside.hits, inside.found, places, near,
+                np.uint64(done),
+            )  # fmt: skip
+            if done < stop - start and not inside.make_room():
                 return None
-    found = [inside.number(j, bracket.rank - int(above[j])) for j, bracket in enumerate(brackets)]
-    return None if None in found else found  # type: ignore[return-value]
+    return inside, above.tolist(), zeros.tolist()
 
 
 class _Inside:

@@ -187,8 +187,8 @@ class TensorMeasure:
     def ranked(self, ranks: Ranks, score: Callable[..., Any] | None = None, *arguments: Any) -> tuple[Array, ...]:
         scores = self.parents if score is None else 1
         if not callable(ranks) and all(not 1 <= k <= self.entries for wanted in ranks for k in wanted):
-            return tuple(np.array([_outside(k) for k in wanted], np.float32) for wanted in ranks)
-        if not callable(ranks) and score is None and (answer := self._bracketed(ranks)) is not None:
+            return tuple(np.array([brackets.outside(k) for k in wanted], np.float32) for wanted in ranks)
+        if (answer := self._bracketed(ranks, score, arguments)) is not None:
             return answer
 
         def count_high(reader: StepReader) -> list[Array]:
@@ -220,7 +220,7 @@ class TensorMeasure:
         return tuple(
             np.array(
                 [
-                    _outside(k) if place is None else _number(place, high, low)
+                    brackets.outside(k) if place is None else _number(place, high, low)
                     for k, place in zip(row, found, strict=True)
                 ],
                 np.float32,
@@ -228,26 +228,25 @@ class TensorMeasure:
             for row, found, high, low in zip(wanted, places, bins, lows, strict=True)
         )
 
-    def _bracketed(self, ranks: Sequence[Sequence[int]]) -> tuple[Array, ...] | None:
-        """`ranked` of the operands by one pass, where a sample shows where to look; else None."""
-        if self._staged is not None or len(self._steps) > 1 or self.entries < brackets.FEWEST:
+    def _bracketed(
+        self, ranks: Ranks, score: Callable[..., Any] | None, arguments: tuple[Any, ...]
+    ) -> tuple[Array, ...] | None:
+        """`ranked` by one pass, where a sample shows where to look; else None."""
+        if self._staged is not None or len(self._steps) > 1 or arguments or self.entries < brackets.FEWEST:
             return None
-        wanted = [(j, k) for j, row in enumerate(ranks) for k in row if 1 <= k <= self.entries]
-        at = brackets.ranked_where_sampled(self._reader, wanted, spans(0, self.entries))
-        if at is None:
+        if callable(ranks) and score is None:
             return None
-        return tuple(
-            np.array([at[j, k] if (j, k) in at else _outside(k) for k in row], np.float32)
-            for j, row in enumerate(ranks)
-        )
+        return brackets.ranked_where_sampled(self._reader, ranks, spans(0, self.entries), score)
 
     def sums(self, rule: Callable[..., Any], *arguments: Any) -> tuple[float, ...]:
-        lanes, totals = np.empty(measure_kernels.LANES), [0.0] * self.parents
-        run = measure_kernels.total_kernel()
-        for numbers in self._scored(self._reader, rule, arguments, outputs=self.parents):
-            for j, one in enumerate(numbers):
-                totals[j] += run(one, lanes)
-        return tuple(totals)
+        reader, based = self._reader, self._reader.step.base is not None
+        entry, rest = (np.float32(0),) * self.parents, tuple(map(np.float32, arguments))
+        lanes, totals = np.empty(self.parents * measure_kernels.LANES), np.zeros(self.parents)
+        run = measure_kernels.sums_kernel(rule, based, kernels.GRAM_BLOCK)
+        for first, last in _reads(self.entries):
+            chunks = reader.read(first, last)
+            run(chunks[0], chunks[1:] if based else chunks, entry, rest, lanes, totals)
+        return tuple(totals.tolist())
 
     def kept(
         self, rule: Callable[..., Any], states: Sequence[tuple[Any, ...]], per: Literal["entry", "row"] = "entry"
@@ -309,9 +308,9 @@ class TensorMeasure:
                 yield first + low, block[0], operands
 
     def _scored(
-        self, reader: StepReader, rule: Callable[..., Any] | None, arguments: tuple[Any, ...], outputs: int = 0
+        self, reader: StepReader, rule: Callable[..., Any] | None, arguments: tuple[Any, ...]
     ) -> Iterator[tuple[Array, ...]]:
-        """A rule's float32 numbers for every entry, block by block; the operands themselves without a rule."""
+        """A rule's float32 number for every entry, block by block; the operands themselves without a rule."""
         if rule is None:
             yield from (operands for _, _, operands in self._blocks(reader))
             return
@@ -319,19 +318,14 @@ class TensorMeasure:
         group = arguments[0] if arguments and isinstance(arguments[0], PerGroup) else None
         rest = tuple(np.float32(a) if isinstance(a, float) else a for a in (arguments[1:] if group else arguments))
         columns = max(1, row_length(shape) if group is None or group.by == "row" else math.prod(shape[1:]))
-        run = measure_kernels.scores_kernel(rule, outputs, group.by if group else "none")
+        run = measure_kernels.scores_kernel(rule, group.by if group else "none")
         table = group.table if group else np.zeros((1, 1), np.float32)
         values = (np.float32(0),) * table.shape[1]
         entry = (np.float32(0),) * self.parents
         for offset, _, operands in self._blocks(reader):
-            outs = tuple(reader.workspace.take(f"score{j}", "<f4", operands[0].size) for j in range(max(1, outputs)))
-            run(operands, entry, table, values, columns, offset, rest, outs)
-            yield outs
-
-
-def _outside(k: int) -> float:
-    """The k-th largest of numbers of which there are fewer, or the "zeroth" that none of them reaches."""
-    return math.inf if k < 1 else 0.0
+            out = reader.workspace.take("score", "<f4", operands[0].size)
+            run(operands, entry, table, values, columns, offset, rest, out)
+            yield (out,)
 
 
 def _number(place: tuple[int, int], high: Array, low: Array) -> np.float32:

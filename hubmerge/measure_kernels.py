@@ -32,7 +32,7 @@ __all__ = [
     "staged_deltas_kernel",
     "staged_kernel",
     "staged_rows_kernel",
-    "total_kernel",
+    "sums_kernel",
     "upper_counts_kernel",
 ]
 
@@ -85,36 +85,31 @@ def staged_rows_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @compiled_pass
-def scores_kernel(rule: Callable[..., Any], outputs: int, by: str) -> Callable[..., Any]:
-    """``run(operands, entry, table, values, columns, offset, arguments, outs)``: a rule's numbers for every entry.
+def scores_kernel(rule: Callable[..., Any], by: str) -> Callable[..., Any]:
+    """``run(operands, entry, table, values, columns, offset, arguments, out)``: a rule's number for every entry.
 
-    operands: float32 arrays of the parents; outs: as many float32 arrays as `outputs`; with 0 the rule returns one number
-    for the only one.  by: "row" or "column" hands the rule `values`, the entry's line of `table`, after the entries.
+    operands: float32 arrays of the parents, as long as `out`, float32.  by: "row" or "column" hands the rule `values`, the
+    entry's line of `table`, after the entries.
     """
     rule_ = called_inside(rule)
 
     def run(
-        operands: Any, entry: Any, table: Any, values: Any, columns: Any, offset: Any, arguments: Any, outs: Any
+        operands: Any, entry: Any, table: Any, values: Any, columns: Any, offset: Any, arguments: Any, out: Any
     ) -> None:
         row, column = offset // columns, offset % columns
-        for i in range(outs[0].size):
+        for i in range(out.size):
             for k in range(len(operands)):
                 entry = replaced(entry, k, operands[k][i])
             if by == "none":
-                scored = rule_(entry, *arguments)
+                out[i] = rule_(entry, *arguments)
             else:
                 group = row if by == "row" else column
                 for j in range(len(values)):
                     values = replaced(values, j, table[group, j])
-                scored = rule_(entry, values, *arguments)
+                out[i] = rule_(entry, values, *arguments)
                 column += 1
                 if column == columns:
                     row, column = row + 1, 0
-            if outputs == 0:
-                outs[0][i] = scored
-            else:
-                for k in range(len(outs)):
-                    outs[k][i] = scored[k]
 
     return run
 
@@ -183,46 +178,82 @@ def _add_hits(places: Any, near: Any, width: Any, hits: Any, found: Any) -> Any:
 
 
 @compiled_pass
-def bracket_kernel(minus_base: bool) -> Callable[..., Any]:
-    """``run(base, parents, which, low, high, above, hits, found, places, near, first) -> stop``: what is in and above brackets.
+def bracket_kernel(minus_base: bool, score: Callable[..., Any] | None) -> Callable[..., Any]:
+    """``run(base, parents, entry, which, low, high, above, zeros, hits, found, places, near, first) -> stop``: count by brackets.
 
-    base, parents: bits of one chunk; the operands are the parents, or their differences from the base.  which: int64, the parent
-    that the j-th bracket is of; low, high: uint32, its ends as bits; above: int64, how many magnitudes are larger, added to;
-    hits: uint32 (brackets, capacity), where those inside are noted as differences from `low`; found: uint64, how many they
-    are, added to.  Scratch, uint32: places, a block, which is a whole number of `ROWS`; near, a `ROWS`-th of it.
-    first: the entry to begin with.  It stops at the chunk's end, or where the hits of a bracket may not hold another block.
+    base, parents: bits of one chunk; the operands are the parents, or their differences from the base.  score: a rule that
+    makes one number of an entry's operands, of which the magnitudes are then; entry: one float32(0) per parent.  which: int64,
+    the parent that the j-th bracket is of; low, high: uint32, its ends as bits; above, zeros: int64, how many magnitudes are
+    larger and how many scores are 0, added to; hits: uint32 (brackets, capacity), where those inside are noted as
+    differences from `low`; found: uint64, how many they are, added to.  Scratch, uint32: places, a block, which is a whole
+    number of `ROWS`; near, a `ROWS`-th of it.  first: the entry to begin with.  It stops at the chunk's end, or where the
+    hits of a bracket may not hold another block.
 
     Whether an entry is in the bracket is as good as random to the processor, so nothing is decided by a branch.
     """
+    put = _put_magnitudes(minus_base) if score is None else _put_score_magnitudes(minus_base, score)
 
     def run(
-        base: Any, parents: Any, which: Any, low: Any, high: Any, above: Any, hits: Any, found: Any, places: Any,
-        near: Any, first: Any,
+        base: Any, parents: Any, entry: Any, which: Any, low: Any, high: Any, above: Any, zeros: Any, hits: Any,
+        found: Any, places: Any, near: Any, first: Any,
     ) -> Any:  # fmt: skip
         block, size = np.uint64(places.size), np.uint64(base.size)
         room = np.uint64(np.uint64(hits.shape[1]) - block - np.uint64(1))
         full = False
         while first < size and not full:
-            last = min(np.uint64(first + block), size)
+            count = min(block, np.uint64(size - first))
             for j in range(which.size):
-                parent, inside, start, end = parents[which[j]], hits[j], low[j], high[j]
-                width, larger = np.uint32(end - start), np.uint32(0)
-                for i in range(first, last):
-                    value = load(parent[i])
-                    if minus_base:
-                        value = float32(value - load(base[i]))
-                    magnitude = np.float32(value).view(np.uint32) & np.uint32(0x7FFFFFFF)
-                    larger = np.uint32(larger + np.uint32(magnitude > end))
-                    places[i - first] = np.uint32(magnitude - start)  # below the bracket: larger than every place in it
+                larger, none = put(base, parents, entry, which[j], first, count, low[j], high[j], places)
                 above[j] += larger
-                for i in range(np.uint64(last - first), block):
+                zeros[j] += none
+                for i in range(count, block):
                     places[i] = np.uint32(0xFFFFFFFF)
-                found[j] = _add_hits(places, near, width, inside, found[j])
+                found[j] = _add_hits(places, near, np.uint32(high[j] - low[j]), hits[j], found[j])
                 full |= found[j] > room
-            first = last
+            first = np.uint64(first + count)
         return first
 
     return run
+
+
+def _put_magnitudes(minus_base: bool) -> Callable[..., Any]:
+    """Write the places in a bracket of entries of one operand; returns how many magnitudes are above it, and 0."""
+
+    def put(
+        base: Any, parents: Any, _entry: Any, which: Any, first: Any, count: Any, low: Any, high: Any, places: Any
+    ) -> Any:
+        parent, larger = parents[which], np.uint32(0)
+        for i in range(count):
+            value = load(parent[first + i])
+            if minus_base:
+                value = float32(value - load(base[first + i]))
+            magnitude = np.float32(value).view(np.uint32) & np.uint32(0x7FFFFFFF)
+            larger = np.uint32(larger + np.uint32(magnitude > high))
+            places[i] = np.uint32(magnitude - low)  # below the bracket: larger than every place in it
+        return larger, np.uint32(0)
+
+    return called_inside(put)
+
+
+def _put_score_magnitudes(minus_base: bool, score: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for the scores of entries; and how many of them are 0."""
+    score_ = called_inside(score)
+
+    def put(
+        base: Any, parents: Any, entry: Any, _which: Any, first: Any, count: Any, low: Any, high: Any, places: Any
+    ) -> Any:
+        larger, zeros = np.uint32(0), np.uint32(0)
+        for i in range(count):
+            origin = load(base[first + i]) if minus_base else float32(0)
+            for k in range(len(parents)):
+                entry = replaced(entry, k, float32(load(parents[k][first + i]) - origin))
+            magnitude = np.float32(score_(entry)).view(np.uint32) & np.uint32(0x7FFFFFFF)
+            larger = np.uint32(larger + np.uint32(magnitude > high))
+            zeros = np.uint32(zeros + np.uint32(magnitude == np.uint32(0)))
+            places[i] = np.uint32(magnitude - low)
+        return larger, zeros
+
+    return called_inside(put)
 
 
 @compiled_pass
@@ -237,24 +268,33 @@ def upper_counts_kernel() -> Callable[..., Any]:
 
 
 @compiled_pass
-def total_kernel() -> Callable[..., Any]:
-    """``run(values, lanes) -> float64``: the sum of a block's float32 numbers in a fixed order.
+def sums_kernel(rule: Callable[..., Any], minus_base: bool, size: int) -> Callable[..., Any]:
+    """``run(base, parents, entry, arguments, lanes, totals)``: add up a rule's numbers of one chunk's entries, in a fixed order.
 
-    lanes: float64 scratch of `LANES`.
+    rule: makes one float32 for every parent of an entry's operands, which are the parents, or their differences from the base.
+    base, parents: bits; entry: one float32(0) per parent; lanes: float64 scratch (parents * `LANES`); totals: float64, one for
+    each parent, added to.  size: entries whose sum is added to the total.
     """
+    rule_ = called_inside(rule)
 
-    def run(values: Any, lanes: Any) -> Any:
-        lanes[:] = 0.0
-        whole = values.size // LANES * LANES
-        for low in range(0, whole, LANES):
-            for j in range(LANES):
-                lanes[j] += np.float64(values[low + j])
-        for j in range(values.size - whole):
-            lanes[j] += np.float64(values[whole + j])
-        total = 0.0
-        for j in range(LANES):
-            total += lanes[j]
-        return total
+    def run(base: Any, parents: Any, entry: Any, arguments: Any, lanes: Any, totals: Any) -> None:
+        stop = np.uint64(parents[0].size)
+        for start in range(np.uint64(0), stop, np.uint64(size)):
+            end = min(np.uint64(start + np.uint64(size)), stop)
+            lanes[:] = 0.0
+            for low in range(start, end, np.uint64(LANES)):
+                for j in range(min(np.uint64(LANES), np.uint64(end - low))):
+                    origin = load(base[low + j]) if minus_base else float32(0)
+                    for k in range(len(parents)):
+                        entry = replaced(entry, k, float32(load(parents[k][low + j]) - origin))
+                    numbers = rule_(entry, *arguments)
+                    for k in range(len(parents)):
+                        lanes[np.uint64(k * LANES) + j] += np.float64(numbers[k])
+            for k in range(len(parents)):
+                total = 0.0
+                for j in range(LANES):
+                    total += lanes[k * LANES + j]
+                totals[k] += total
 
     return run
 
@@ -332,7 +372,7 @@ def kept_kernel(rule: Callable[..., Any], minus_base: bool, size: int) -> Callab
 
     base, parents: bits; the operands are the parents, or their differences from the base.  states: what the rule knows of each
     parent; offset: the index of the chunk's first entry.  lanes: float64 scratch (2, `LANES`); sums: float64 (parents, 2),
-    added to.  size: entries whose sum is added to the total, as by `total_kernel`.
+    added to.  size: entries whose sum is added to the total, as by `sums_kernel`.
     """
     rule_ = called_inside(rule)
 

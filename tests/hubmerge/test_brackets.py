@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,15 +23,15 @@ SHAPE = (512, 300)
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For every tensor that a sample was taken of, whether it led to the ranks."""
     outcomes: list[bool] = []
-    count = brackets.count_brackets
+    ranked = brackets.ranked_where_sampled
 
-    def watched(*given: object, **named: object) -> list[np.float32] | None:
-        found = count(*given, **named)  # type: ignore[arg-type]
+    def watched(*given: Any) -> tuple[np.ndarray, ...] | None:
+        found = ranked(*given)
         outcomes.append(found is not None)
         return found
 
     monkeypatch.setattr(brackets, "FEWEST", 1 << 10)
-    monkeypatch.setattr(brackets, "count_brackets", watched)
+    monkeypatch.setattr(brackets, "ranked_where_sampled", watched)
     return outcomes
 
 
