@@ -10,6 +10,7 @@ from hubmerge.symmetry.elements import Element, Linear, Monomial, random_element
 from hubmerge.symmetry.errors import SymmetryError
 from hubmerge.symmetry.groups import Axis, Factor, Group, Kind, Role, Segment, SymmetrySpec, TensorSymmetry
 from hubmerge.symmetry.load import load_spec
+from hubmerge.symmetry.match import GroupMatch, Matching, match_weights
 from hubmerge.symmetry.transform import transform
 from hubmerge.symmetry.verify import Proof, prove, spec_of
 
@@ -18,8 +19,10 @@ __all__ = [
     "Element",
     "Factor",
     "Group",
+    "GroupMatch",
     "Kind",
     "Linear",
+    "Matching",
     "Monomial",
     "Proof",
     "Role",
@@ -28,6 +31,7 @@ __all__ = [
     "SymmetrySpec",
     "TensorSymmetry",
     "load_spec",
+    "match_weights",
     "prove",
     "random_element",
     "spec_of",

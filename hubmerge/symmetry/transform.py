@@ -14,7 +14,7 @@ from hubmerge.symmetry.groups import Axis, Role, Segment, SymmetrySpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["transform"]
+__all__ = ["along", "transform"]
 
 
 def transform(spec: SymmetrySpec, tensors: Mapping[str, Tensor], element: Element) -> dict[str, Tensor]:
@@ -34,11 +34,11 @@ def _transformed(spec: SymmetrySpec, name: str, tensor: Tensor, element: Element
         return tensor
     result = tensor.to(torch.float64)
     for position, axis in enumerate(symmetry.axes):
-        result = _along(result.movedim(position, 0), axis, spec, element).movedim(0, position)
+        result = along(result.movedim(position, 0), axis, spec, element).movedim(0, position)
     return result.to(tensor.dtype).contiguous()
 
 
-def _along(values: Tensor, axis: Axis, spec: SymmetrySpec, element: Element) -> Tensor:
+def along(values: Tensor, axis: Axis, spec: SymmetrySpec, element: Element) -> Tensor:
     """The first axis of `values`, segment by segment."""
     import torch
 
