@@ -1,8 +1,9 @@
-"""`hubmerge symmetry`: which axes of a model's tensors share an index, and what may be done to it."""
+"""`hubmerge symmetry`: which axes of a model's tensors share an index, what may be done to it, and two models in one order."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from hubmerge.cli import output
 from hubmerge.cli.output import Format, FormatOption, JsonOption
 
 if TYPE_CHECKING:
-    from hubmerge.symmetry import Group, SymmetrySpec
+    from hubmerge.symmetry import Group, Matching, SymmetrySpec
 
 __all__ = ["app"]
 
@@ -20,7 +21,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def _root() -> None:
-    """See the symmetries of a model: what can be aligned, and how."""
+    """See the symmetries of a model, and bring one model into another's order."""
 
 
 @app.command(short_help="Print the permutation groups of a model; reads headers only.")
@@ -43,6 +44,55 @@ def show(
         table=lambda: _print_spec(spec),
         quiet=lambda: spec.groups,
     )
+
+
+@app.command(short_help="Write a model with its units in the order of another's.")
+def align(
+    base: Annotated[str, typer.Argument(help="The model whose order is taken.", metavar="BASE", show_default=False)],
+    model: Annotated[str, typer.Argument(help="The model that is reordered.", metavar="MODEL", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="A new folder.", metavar="OUT", show_default=False)],
+    seed: Annotated[
+        int, typer.Option(help="Of the order in which groups are visited, and of random starts.", min=0)
+    ] = 0,
+    restarts: Annotated[int, typer.Option(help="Further starts, from random orders; the best is taken.", min=0)] = 2,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="A group that stays as it is: its name in `symmetry show`; again for more.", metavar="GROUP"),
+    ] = None,
+    format: FormatOption = Format.table,  # noqa: A002 - the option's own name
+    json: JsonOption = False,
+) -> None:
+    """Write MODEL into OUT with its units in the order in which they are most like those of BASE.
+
+    Both have one architecture and the same shapes. OUT computes what MODEL does with its weights in other places, so that
+    any method can then merge it with BASE, or with others that were aligned with BASE.
+    """
+    from hubmerge.align import align_model
+
+    found = align_model(base, model, out, seed=seed, restarts=restarts, without=without or ())
+    output.emit(
+        format,
+        json,
+        data=lambda: {
+            "out": str(out), "similarity": found.similarity, "before": found.before,
+            "groups": {name: vars(group) for name, group in found.groups.items()},
+        },
+        table=lambda: _print_matching(found, out),
+        quiet=lambda: [str(out)],
+    )  # fmt: skip
+    output.note(f"next: merge {out} with {base}, by any method")
+
+
+def _print_matching(found: Matching, out: Path) -> None:
+    output.print_table(
+        ("group", "size", "moved", "similarity", "before"),
+        [
+            (name, group.size, group.moved, f"{group.similarity:.3f}", f"{group.before:.3f}")
+            for name, group in found.groups.items()
+        ],
+    )
+    output.say()
+    output.say(f"{out}: cosine of all weights with the base's {found.similarity:.3f}, before {found.before:.3f}")
 
 
 def _facts(spec: SymmetrySpec) -> dict[str, Any]:

@@ -7,7 +7,7 @@ key-value heads), and over signs where a group allows them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,15 +62,18 @@ class Matching:
 
 
 def match_weights(
-    spec: SymmetrySpec, base: Mapping[str, Tensor], other: Mapping[str, Tensor], *, seed: int = 0, restarts: int = 2
-) -> Matching:
+    spec: SymmetrySpec, base: Mapping[str, Tensor], other: Mapping[str, Tensor], *, seed: int = 0, restarts: int = 2,
+    without: Collection[str] = (),
+) -> Matching:  # fmt: skip
     """Find the permutations (with signs where they are allowed) under which `other` is most similar to `base`.
 
-    spec: of both models, which have the same shapes.  Each group's assignment is optimal while the others' stay; groups are
-    visited in an order drawn from `seed`, until a sweep over all of them gains nothing.  restarts: further starts, from random
-    assignments; the best end is taken.  Groups that mix entries (rotations) stay as they are, and factors stay 1.
+    spec: of both models, which have the same shapes; their tensors are asked for one at a time, and not kept.  Each group's
+    assignment is optimal while the others' stay; groups are visited in an order drawn from `seed`, until a sweep over all of
+    them gains nothing.  restarts: further starts, from random assignments; the best end is taken.  without: groups that stay
+    as they are, by their names or their rows in the table.  Groups that mix entries (rotations) stay as they are, and factors
+    stay 1.
     """
-    search = _Search(spec, base, other)
+    search = _Search(spec, base, other, without)
     rng = np.random.default_rng(seed)
     ends = [search.descend({}, rng)]
     ends += [search.descend(search.random_start(rng), rng) for _ in range(restarts)]
@@ -81,31 +84,34 @@ def match_weights(
 class _Search:
     """Both models' weights, and what is similar under which orders."""
 
-    def __init__(self, spec: SymmetrySpec, base: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
-        import torch
-
-        self._spec = spec
-        self._outermost = [group for group in spec.groups.values() if group.kind.permutes and group.outer is None]
+    def __init__(
+        self, spec: SymmetrySpec, base: Mapping[str, Tensor], other: Mapping[str, Tensor], without: Collection[str]
+    ) -> None:
+        self._spec, self._ours, self._theirs = spec, base, other
+        free = [
+            group
+            for group in spec.groups.values()
+            if group.kind.permutes and not {group.name, group.row} & set(without)
+        ]
+        self._outermost = [group for group in free if group.outer is None]
         self._inner: dict[str, list[Group]] = {group.name: [] for group in self._outermost}
-        for group in spec.groups.values():
-            if group.kind.permutes and group.outer in self._inner:
+        for group in free:
+            if group.outer in self._inner:
                 self._inner[group.outer].append(group)
-        names = {
+        self._names = [
             name
             for name, tensor in spec.tensors.items()
             if not name.endswith(_STATISTICS)
             and base[name].is_floating_point()
             and any(factor.group and spec.groups[factor.group].kind.permutes for factor in tensor.factors)
-        }
-        self._base = {name: base[name].to(torch.float64) for name in base if name in names}
-        self._other = {name: other[name].to(torch.float64) for name in base if name in names}
+        ]
         self._places = {group.name: list(self._places_of(group.name)) for group in self._outermost}
-        norms = [sum(float(each.square().sum()) for each in side.values()) for side in (self._base, self._other)]
+        norms = [sum(float(_exact(side[name]).square().sum()) for name in self._names) for side in (base, other)]
         self._scale = math.sqrt(norms[0] * norms[1]) or 1.0
 
     def _places_of(self, group: str) -> Iterator[tuple[str, int]]:
         """The tensors and the axes that the group is in."""
-        for name in self._base:
+        for name in self._names:
             for position, axis in enumerate(self._spec.tensors[name].axes):
                 if any(factor.group == group for segment in axis for factor in segment):
                     yield name, position
@@ -129,13 +135,13 @@ class _Search:
     def similarity(self, orders: Orders) -> float:
         """The cosine between the base's weights and the other's under `orders`."""
         total = 0.0
-        for name, values in self._base.items():
-            total += float((values * self._moved(name, orders)).sum())
+        for name in self._names:
+            total += float((_exact(self._ours[name]) * self._moved(name, orders)).sum())
         return total / self._scale
 
     def _moved(self, name: str, orders: Orders, *, but: str | None = None, position: int | None = None) -> Tensor:
         """The other's tensor under `orders`; along axis `position` without the group `but` and what is nested in it."""
-        values = self._other[name]
+        values = _exact(self._theirs[name])
         left_out = {but, *(group.name for group in self._inner.get(but or "", []))}
         rest = {group: order for group, order in orders.items() if group not in left_out}
         for place, axis in enumerate(self._spec.tensors[name].axes):
@@ -175,7 +181,9 @@ class _Search:
         nested = {each.name: np.zeros((group.size, each.size) * 2) for each in self._inner[group.name]}
         for name, position in self._places[group.name]:
             moved = self._moved(name, orders, but=group.name, position=position)
-            for segment, ours, theirs in _segments(self._spec, group.name, name, position, self._base[name], moved):
+            for segment, ours, theirs in _segments(
+                self._spec, group.name, name, position, _exact(self._ours[name]), moved
+            ):
                 inner = next((factor.group for factor in segment if factor.group in nested), None)
                 front = [group.name] if inner is None else [group.name, inner]
                 left, right = (_unfolded(values, segment, front) for values in (ours, theirs))
@@ -202,13 +210,21 @@ class _Search:
             products, norms = np.zeros(group.size), np.zeros((2, group.size))
             for name, position in self._places[group.name]:
                 moved = self._moved(name, chosen)
-                for segment, ours, theirs in _segments(self._spec, group.name, name, position, self._base[name], moved):
+                for segment, ours, theirs in _segments(
+                    self._spec, group.name, name, position, _exact(self._ours[name]), moved
+                ):
                     left, right = (_unfolded(values, segment, [group.name]) for values in (ours, theirs))
                     products += (left * right).sum(1).numpy()
                     norms += np.stack([each.square().sum(1).numpy() for each in (left, right)])
             scale = np.sqrt(norms[0] * norms[1])
             found.append(float(np.mean(np.divide(products, scale, out=np.zeros_like(products), where=scale > 0))))
         return GroupMatch(group.size, int((order != rows).sum()), found[0], found[1])
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    import torch
+
+    return tensor.to(torch.float64)
 
 
 def _segments(
