@@ -19,7 +19,7 @@ State = tuple[np.uint64, np.uint32, np.float32]
 
 
 class RandomParameters(Parameters):
-    density: PerParent[float] = Field(1.0, gt=0, le=1, description="probability with which an entry of a delta is kept")
+    density: PerParent[float] = Field(1.0, ge=0, le=1, description="probability with which an entry of a delta is kept")
     rescale: InverseRescale = Field(
         "l1",
         description="l1 (or true): scale what is kept so that the L1 norm stays; inverse: divide by density; none (or false)",
@@ -38,11 +38,16 @@ def keep_at_random(delta: float32, index: int, state: tuple[np.uint64, np.uint32
 
 def _state(measure: Measure, values: Mapping[str, Any]) -> Sequence[State]:
     limits = [np.uint32(max(0, round(density * 2**32) - 1)) for density in values["density"]]
-    factors = tuple(np.float32(1 / density if values["rescale"] == "inverse" else 1) for density in values["density"])
+    inverse = values["rescale"] == "inverse"
+    factors = tuple(np.float32(1 / density if inverse and density else 1) for density in values["density"])
     states = [(key, limit, factor) for key, limit, factor in zip(measure.keys, limits, factors, strict=True)]
     if values["rescale"] == "l1" and min(values["density"]) < 1:
         factors = norm_factors(measure.kept(keep_at_random, states))
-    return [(key, limit, factor) for (key, limit, _), factor in zip(states, factors, strict=True)]
+    none = np.float32(0)  # of 2^32 random numbers one is as small as the smallest limit
+    return [
+        (key, limit, factor if density else none)
+        for (key, limit, _), factor, density in zip(states, factors, values["density"], strict=True)
+    ]
 
 
 RANDOM = Stage(

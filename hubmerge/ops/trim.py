@@ -18,7 +18,9 @@ State = tuple[np.float32, ...]
 
 
 class MagnitudeParameters(Parameters):
-    density: PerParent[float] = Field(1.0, gt=0, le=1, description="kept share of a delta's entries, the largest ones")
+    density: PerParent[float] = Field(
+        1.0, ge=0, le=1, description="kept share of a delta's entries, the largest ones; 0 keeps none"
+    )
     rescale: NormRescale = Field("none", description="l1 (or true): scale what is kept so that the L1 norm stays")
     trim_scope: Literal["tensor", "layer", "model"] = Field(
         "tensor", description="what the largest entries are chosen of: each tensor, each layer, or the whole model"
@@ -28,15 +30,15 @@ class MagnitudeParameters(Parameters):
 def keep_large(delta: float32, index: int, state: tuple[float32, float32]) -> float32:  # noqa: ARG001 - every stage is given the index
     """Keep the largest entries of each delta, the share `density` of them, and set the others to 0.
 
-    state: the exact k-th largest magnitude, k = max(1, int(density * entries)), and the factor of the kept ones.  Entries
-    that tie with the k-th all survive, so that the outcome does not depend on an order; more than k can be kept.
+    state: the exact k-th largest magnitude, k = max(1, int(density * entries)), and the factor of the kept ones; with a density
+    of 0 none is kept.  Entries that tie with the k-th all survive, so that the outcome does not depend on an order; more than k can be kept.
     """
     return delta * state[1] if abs(delta) >= state[0] else float32(0)
 
 
 def _thresholds(measure: Measure, values: Mapping[str, Any]) -> list[float]:
     every = measure.entries + 1  # a rank that no entry has gives 0, and 0 keeps all
-    kept = [max(1, int(density * measure.entries)) for density in values["density"]]
+    kept = [max(1, int(density * measure.entries)) if density else 0 for density in values["density"]]
     return [float(found[0]) for found in measure.ranked([[k if k < measure.entries else every] for k in kept])]
 
 
@@ -74,7 +76,7 @@ MAGNITUDE = Stage(
 
 
 class BreadcrumbsParameters(Parameters):
-    density: PerParent[float] = Field(1.0, gt=0, le=1, description="kept share of a delta's entries; 1 keeps all")
+    density: PerParent[float] = Field(1.0, ge=0, le=1, description="kept share of a delta's entries; 1 keeps all")
     gamma: PerParent[float] = Field(0.01, ge=0, lt=1, description="share of the largest entries that are dropped")
     rescale: NormRescale = Field("none", description="l1 (or true): scale what is kept so that the L1 norm stays")
 

@@ -146,7 +146,7 @@ def test_every_fault_of_a_call_is_told_at_once_in_its_own_words() -> None:
         "weight has 3 values for 2 parents · parameters.weight · give one number for all, or one for each parent in order, the base not counted",
         "lambda is one value for all parents, got a list of 2 · parameters.lambda · gradients over depth are for recipes",
         "seed must be greater than or equal to 0, got -1 · seed · see docs/recipe.md",
-        "density must be in (0, 1], got 20 · parameters.density of parents[1] · 20 % is 0.2",
+        "density must be in [0, 1], got 20 · parameters.density of parents[1] · 20 % is 0.2",
         "unknown parameter 'densty' · parameters.densty · did you mean density?",
     ]
 

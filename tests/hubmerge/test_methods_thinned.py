@@ -249,8 +249,24 @@ def test_probabilities_outside_0_and_1_are_refused_by_the_recipe(
     )
 
 
-@pytest.mark.parametrize("density", [0, -0.5, 20, 1.2])
+@pytest.mark.parametrize("density", [-0.5, 20, 1.2])
 def test_a_density_that_mergekit_takes_for_another_one_is_refused(density: float) -> None:
     recipe = {"merge_method": "dare_ties", "base_model": "./none", "models": [{"model": "./nor_this"}]}
-    with pytest.raises(RecipeError, match=r"density must be in \(0, 1\], got"):
+    with pytest.raises(RecipeError, match=r"density must be in \[0, 1\], got"):
         build_plan({**recipe, "parameters": {"density": density}})
+
+
+@pytest.mark.parametrize(
+    "rest", [{}, {"rescale": "l1"}, {"rescale": "none"}, {"rescale": "inverse"}, {"trim_scope": "model"}]
+)
+@pytest.mark.parametrize("method", ["ties", "dare_ties", "dare_linear", "breadcrumbs", "breadcrumbs_ties"])
+def test_a_parent_of_density_0_adds_nothing(method: str, rest: dict[str, Any]) -> None:
+    """As the last entry of a gradient can be: mergekit takes it, too."""
+    if ("trim_scope" in rest and method != "ties") or (rest.get("rescale") == "inverse" and "dare" not in method):
+        pytest.skip("not a parameter of this method")
+    both = [{"weight": 0.6, "density": 0.5}, {"weight": 1.3, "density": 0}]
+    rest = {**rest, "normalize": False}
+    found = merge_entries(method, PARENTS, base=BASE, own=both, **rest)
+    alone = merge_entries(method, PARENTS[:1], base=BASE, own=both[:1], **rest)
+    np.testing.assert_array_equal(found, alone)
+    assert (found != BASE).any()

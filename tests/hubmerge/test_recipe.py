@@ -48,7 +48,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place() -> None:
         f"expected float32, float16, bfloat16 or float64, got 'int8' · dtype · {DOCS}",
         f"expected a size like 500MB or 5GB, got 'big' · output.shard_size · {DOCS}",
         "unknown parameter 'wieght' · models[0].parameters.wieght · did you mean weight?",
-        "density must be in (0, 1], got 20 · models[0].parameters.density · 20 % is 0.2",
+        "density must be in [0, 1], got 20 · models[0].parameters.density · 20 % is 0.2",
         "lambda must be a number from -3.4e38 to 3.4e38, got 'much' · parameters.lambda · lambda: scale of the merged delta",
     ]
 
@@ -174,12 +174,11 @@ def test_a_choice_of_models_that_a_method_cannot_take_is_refused_without_looking
 @pytest.mark.parametrize(
     ("density", "fault"),
     [
-        (20, "density must be in (0, 1], got 20 · {} · 20 % is 0.2"),
-        ("70%", "density must be in (0, 1], got '70%' · {} · 70 % is 0.7"),
-        (0, "density must be in (0, 1], got 0 · {} · density: kept share of a delta's entries, the largest ones"),
-        (-0.5, "density must be in (0, 1], got -0.5 · {} · density: kept share of a delta's entries, the largest ones"),
-        (True, "density must be in (0, 1], got True · {} · density: kept share of a delta's entries, the largest ones"),
-        ([0.1, 50], "density must be in (0, 1], got 50 · {} · 50 % is 0.5"),
+        (20, "density must be in [0, 1], got 20 · {} · 20 % is 0.2"),
+        ("70%", "density must be in [0, 1], got '70%' · {} · 70 % is 0.7"),
+        (-0.5, "density must be in [0, 1], got -0.5 · {} · density: kept share of a delta's entries, the largest ones; 0 keeps none"),
+        (True, "density must be in [0, 1], got True · {} · density: kept share of a delta's entries, the largest ones; 0 keeps none"),
+        ([0.1, 50], "density must be in [0, 1], got 50 · {} · 50 % is 0.5"),
         ([{"filter": "mlp", "vale": 1}], f"expected filter and value, got filter, vale · {{}} · {DOCS}"),
     ],
 )  # fmt: skip
