@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hubmerge import measure_kernels
+from hubmerge import bracket_kernels, measure_kernels
 from hubmerge.io.reader import StepReader
 from hubmerge.measures import Array, Ranks
 
@@ -167,9 +167,9 @@ def _counted(
     which = np.array([bracket.operand for bracket in brackets], np.int64)
     low, high = (np.array([getattr(bracket, end) for bracket in brackets], np.uint32) for end in ("low", "high"))
     above, zeros = np.zeros(len(brackets), np.int64), np.zeros(len(brackets), np.int64)
-    places, near = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK // measure_kernels.ROWS, np.uint32)
+    places, near = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK // bracket_kernels.ROWS, np.uint32)
     entry = (np.float32(0),) * len(reader.step.operands)
-    run = measure_kernels.bracket_kernel(minus_base, score)
+    run = bracket_kernels.bracket_kernel(minus_base, score)
     for start, stop in ranges:
         chunks, done = reader.read(start, stop), 0
         operands = chunks[1:] if minus_base else chunks
@@ -223,7 +223,7 @@ class _Inside:
         """The `rank`-th largest of `noted`: a count by the upper bits leaves few to be sorted."""
         shift = max(0, self._widths[j].bit_length() - _COARSE_BITS)
         counts = np.zeros((self._widths[j] >> shift) + 1, np.int32)
-        measure_kernels.upper_counts_kernel()(noted, np.uint32(shift), counts)
+        bracket_kernels.upper_counts_kernel()(noted, np.uint32(shift), counts)
         upper, rest = cell_of_rank(counts, rank)
         return int(np.sort(noted[noted >> np.uint32(shift) == upper])[-rest])
 

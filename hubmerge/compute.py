@@ -15,11 +15,12 @@ from hubmerge.device import brought, on_device, taken_back
 from hubmerge.errors import NumbersError
 from hubmerge.io.reader import CHUNK, NUMPY, InputFiles, StepReader, Workspace, singles
 from hubmerge.io.rows import own_entries
-from hubmerge.measure import Known, Staged, TensorMeasure, spans
+from hubmerge.measure import Known, Staged, TensorMeasure
 from hubmerge.merge_pass import MergePass, merge_pass
 from hubmerge.method import MergeMethod, get_method
 from hubmerge.plan_types import Operand, Step
 from hubmerge.pools import pool_name
+from hubmerge.ranges import spans
 from hubmerge.torch_threads import one_torch_thread
 from zoo_index.tensors import DType
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from hubmerge import brackets
 from hubmerge.compute import passes
 from hubmerge.errors import PlanError
+from hubmerge.gram_kernels import GRAM_BLOCK
 from hubmerge.io.reader import CHUNK
-from hubmerge.kernels import GRAM_BLOCK
-from hubmerge.measure import row_length
 from hubmerge.method import MergeMethod
 from hubmerge.plan_types import Operand, Step
+from hubmerge.ranges import row_length
 from hubmerge.sizes import size_text
 
 __all__ = ["peak_memory", "step_memory", "step_reads"]

@@ -13,20 +13,17 @@ from typing import Any
 import numpy as np
 from numpy import float32
 
-from hubmerge.compiled_files import fill, put
+from hubmerge.compiled_files import filled, put
 from hubmerge.compiled_passes import called_by_address, compiled_pass
-from hubmerge.jit import called_inside, compiled, jitable
+from hubmerge.jit import called_inside, compiled
 from hubmerge.ops.bits import EXPONENT, exponent, load, replaced, store
 
 __all__ = [
-    "GRAM_BLOCK",
     "NOT_FINITE",
     "NO_FILE",
     "add_low_rank",
     "columns_kernel",
     "file_kernel",
-    "gram_kernel",
-    "gram_of_files_kernel",
     "merge_kernel",
     "rows_kernel",
 ]
@@ -34,12 +31,6 @@ __all__ = [
 NOT_FINITE = int(EXPONENT)
 NO_FILE = 0xFFFFFFFF
 """Instead of exponent bits: a file did not give or take what it should."""
-GRAM_BLOCK = 1 << 16
-"""Entries whose products are summed before the sum is added to the total: fixed, so that sums never depend on chunks."""
-
-_LANES = 256
-_FEW = 4
-"""Operands whose products the compiler unrolls; of eight they would take half as long again as through memory."""
 
 
 def _unstaged(delta: Any, index: Any, state: Any) -> Any:  # noqa: ARG001 - every stage is given these
@@ -106,17 +97,6 @@ def merge_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., An
     return run  # plain Python around what is compiled: once more compiled, it would take a quarter longer to start
 
 
-@jitable
-def _filled(descriptors: Any, places: Any, base: Any, parents: Any, first: Any, count: Any, ahead: Any) -> Any:
-    """Read `count` entries of every input, from entry `first` after its place on, the base's where `ahead` is 1."""
-    complete = True
-    if ahead:
-        complete &= fill(base[:count], descriptors[0], places[0] + first * base.itemsize)
-    for k in range(len(parents)):
-        complete &= fill(parents[k][:count], descriptors[k + ahead], places[k + ahead] + first * parents[k].itemsize)
-    return complete
-
-
 @compiled_pass
 def _file_pass(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
     merge = called_inside(_range_pass(rule, operand, stage))
@@ -130,7 +110,7 @@ def _file_pass(rule: Callable[..., Any], operand: str, stage: Callable[..., Any]
         for low in range(np.uint64(0), np.uint64(size), np.uint64(out.size)):
             count = min(np.uint64(out.size), np.uint64(np.uint64(size) - low))
             done = np.int64(low)
-            if not _filled(descriptors, places, base, parents, done, np.int64(count), ahead):
+            if not filled(descriptors, places, base, parents, done, np.int64(count), ahead):
                 return np.uint32(NO_FILE)
             found = merge(base, parents, entry, state, arguments, out, np.int64(offset) + done, np.uint64(0), count)
             worst = max(worst, found)
@@ -237,141 +217,6 @@ def columns_kernel(rule: Callable[..., Any], operand: str) -> Callable[..., Any]
         return worst
 
     return compiled(run)
-
-
-@jitable
-def _add_products(operands: Any, lanes: Any, sums: Any) -> None:
-    """Add the products of `lanes` entries of every two operands to the sums of that pair, lane by lane."""
-    pair = 0
-    for k in range(operands.shape[0]):
-        for m in range(k + 1):
-            left, right, total = operands[k], operands[m], sums[pair * _LANES : (pair + 1) * _LANES]
-            for i in range(lanes):
-                total[i] += left[i] * right[i]
-            pair += 1
-
-
-@jitable
-def _add_lanes(sums: Any, gram: Any) -> None:
-    """Add every pair's lanes, one after the other, and the result to `gram`."""
-    pair = 0
-    for k in range(gram.shape[0]):
-        for m in range(k + 1):
-            product = 0.0
-            for i in range(_LANES):
-                product += sums[pair * _LANES + i]
-            gram[k, m] += product
-            if m != k:
-                gram[m, k] += product
-            pair += 1
-
-
-def _products_of_few(operand: str) -> Callable[..., Any]:
-    """`gram_kernel` for the first `size` entries and up to `_FEW` operands, whose products stay in registers: half the time.
-
-    With its scratch: entry, one float64(0) per parent; sums, float64 (pairs * 256); and the size of a block.
-    """
-    minus_base = operand == "delta"
-
-    def run(base: Any, parents: Any, size: Any, entry: Any, sums: Any, gram: Any, block: Any) -> None:
-        stop, lanes = np.uint64(size), np.uint64(_LANES)
-        for start in range(np.uint64(0), stop, np.uint64(block)):
-            sums[:] = 0.0
-            end = min(np.uint64(start + np.uint64(block)), stop)
-            for low in range(start, end, lanes):
-                for i in range(min(lanes, np.uint64(end - low))):
-                    origin = load(base[low + i]) if minus_base else float32(0)
-                    for k in range(len(parents)):
-                        entry = replaced(entry, k, np.float64(float32(load(parents[k][low + i]) - origin)))
-                    for k in range(len(parents)):
-                        for m in range(k + 1):
-                            sums[np.uint64((k * (k + 1) // 2 + m) * _LANES) + i] += entry[k] * entry[m]
-            _add_lanes(sums, gram)
-
-    return run
-
-
-@compiled_pass
-def _gram_of_few_pass(operand: str) -> Callable[..., Any]:
-    return _products_of_few(operand)
-
-
-@compiled_pass
-def _gram_of_files_pass(operand: str) -> Callable[..., Any]:
-    add = called_inside(_products_of_few(operand))
-    ahead = 0 if operand == "weight" else 1
-
-    def run(descriptors: Any, places: Any, base: Any, parents: Any, size: Any, entry: Any, sums: Any, gram: Any) -> Any:
-        block = np.int64(base.size)
-        for low in range(np.int64(0), np.int64(size), block):
-            if not _filled(descriptors, places, base, parents, low, min(block, np.int64(size) - low), ahead):
-                return np.int64(0)
-            add(base, parents, min(block, np.int64(size) - low), entry, sums, gram, block)
-        return np.int64(1)
-
-    return run
-
-
-@compiled_pass
-def _gram_pass(operand: str) -> Callable[..., Any]:
-    """`gram_kernel` with its scratch, operands (parents, 256) and sums (pairs * 256), float64, and the size of a block."""
-    minus_base = operand == "delta"
-
-    def run(base: Any, parents: Any, operands: Any, sums: Any, gram: Any, block: Any) -> None:
-        size = parents[0].size
-        for start in range(0, size, block):
-            sums[:] = 0.0
-            for low in range(start, min(start + block, size), _LANES):
-                lanes = min(_LANES, min(start + block, size) - low)
-                for k in range(len(parents)):
-                    row, chunk = operands[k], parents[k][low : low + lanes]
-                    origin = base[low : low + lanes]
-                    for i in range(lanes):
-                        value = load(chunk[i])
-                        if minus_base:
-                            value = value - load(origin[i])
-                        row[i] = np.float64(value)
-                _add_products(operands, lanes, sums)
-            _add_lanes(sums, gram)
-
-    return run
-
-
-@cache
-def gram_kernel(operand: str) -> Callable[..., Any]:
-    """``run(base, parents, gram)``: add the inner products of a chunk's operands to `gram` (float64, symmetric).
-
-    The order of additions is fixed: 256 interleaved sums over each block of `GRAM_BLOCK`, added one after the other.  So many,
-    because a sum that was just stored cannot be added to at once: with 16 the pass took three times as long.
-    """
-
-    def run(base: Any, parents: Any, gram: Any) -> None:
-        count = len(parents)
-        sums = np.empty(count * (count + 1) // 2 * _LANES)
-        if count <= _FEW:
-            _gram_of_few_pass(operand)(base, parents, parents[0].size, (0.0,) * count, sums, gram, GRAM_BLOCK)
-        else:
-            _gram_pass(operand)(base, parents, np.empty((count, _LANES)), sums, gram, GRAM_BLOCK)
-
-    return run
-
-
-@cache
-def gram_of_files_kernel(operand: str, count: int) -> Callable[..., Any] | None:
-    """`gram_kernel` that reads its inputs block by block; None where that is not to be had for so many operands.
-
-    The pass is ``run(descriptors, places, base, parents, size, gram) -> 1, or 0 where something could not be read``: the first two as for
-    `file_kernel`; base, parents: buffers of `GRAM_BLOCK` entries; size: how many entries.
-    """
-    if count > _FEW or not called_by_address():
-        return None
-    add = _gram_of_files_pass(operand)
-
-    def run(descriptors: Any, places: Any, base: Any, parents: Any, size: Any, gram: Any) -> Any:
-        sums = np.empty(count * (count + 1) // 2 * _LANES)
-        return add(descriptors, places, base, parents, size, (0.0,) * count, sums, gram)
-
-    return run
 
 
 @cache

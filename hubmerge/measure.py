@@ -12,33 +12,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hubmerge import brackets, kernels, measure_kernels
-from hubmerge.io.reader import CHUNK, InputFiles, StepReader, Workspace
+from hubmerge import brackets, gram_kernels, measure_kernels, row_kernels
+from hubmerge.io.reader import InputFiles, StepReader, Workspace
 from hubmerge.measures import Array, PerGroup, Ranks
 from hubmerge.method import Stage
 from hubmerge.plan_types import Step
+from hubmerge.ranges import block_reads, row_length, row_units, spans
 
-__all__ = ["Known", "Staged", "TensorMeasure", "put_through", "random_key", "row_length", "row_units", "spans"]
+__all__ = ["Known", "Staged", "TensorMeasure", "put_through", "random_key"]
 
 Block = tuple[int, Array, tuple[Array, ...]]
 """The index of the first entry, the base's bits (the first parent's without a base), every operand as float32."""
-
-
-def spans(start: int, stop: int, size: int = CHUNK) -> Iterator[tuple[int, int]]:
-    """The ranges of at most `size` that make up `start` to `stop`."""
-    for low in range(start, stop, size):
-        yield low, min(low + size, stop)
-
-
-def row_length(shape: Sequence[int]) -> int:
-    """Entries of a row along the last dimension; a tensor without dimensions is one row."""
-    return shape[-1] if shape else 1
-
-
-def row_units(shape: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ranges of whole rows, about `kernels.GRAM_BLOCK` entries each and never less than a row: they fix the order of sums."""
-    columns = row_length(shape)
-    return spans(0, math.prod(shape), max(1, kernels.GRAM_BLOCK // max(1, columns)) * max(1, columns))
 
 
 def random_key(seed: int, parent: int, tensor: str) -> np.uint64:
@@ -48,11 +32,6 @@ def random_key(seed: int, parent: int, tensor: str) -> np.uint64:
     """
     text = f"{seed}\n{parent}\n{tensor}".encode()
     return np.uint64(int.from_bytes(hashlib.sha256(text).digest()[:8], "little"))
-
-
-def _reads(entries: int) -> Iterator[tuple[int, int]]:
-    """Ranges that are read at once by a measure: whole blocks of sums, whatever the chunks of the merge are."""
-    return spans(0, entries, 4 * kernels.GRAM_BLOCK)
 
 
 @dataclass(frozen=True)
@@ -82,7 +61,7 @@ def put_through(
     """Put every parent's float32 deltas through a stage's rule, in place; they are whole rows where it works on rows."""
     for values, state in zip(deltas, states, strict=True):
         if per == "row":
-            measure_kernels.staged_rows_kernel(rule)(values, columns, state, offset)
+            row_kernels.staged_rows_kernel(rule)(values, columns, state, offset)
         else:
             measure_kernels.staged_kernel(rule)(values, state, offset)
 
@@ -123,13 +102,13 @@ class TensorMeasure:
         if self._staged is not None:
             for _, base, operands in self._blocks(reader):
                 bits = tuple(operand.view(np.uint32) for operand in operands)
-                kernels.gram_kernel("weight")(base, bits, gram)
+                gram_kernels.gram_kernel("weight")(base, bits, gram)
             return gram
         if self._add_gram_of_files(gram):
             return gram
         gram[:] = 0
-        run = kernels.gram_kernel("delta" if step.base else "weight")
-        for first, last in _reads(self.entries):
+        run = gram_kernels.gram_kernel("delta" if step.base else "weight")
+        for first, last in block_reads(self.entries):
             chunks = reader.read(first, last)
             run(chunks[0], chunks[1:] if step.base else chunks, gram)
         return gram
@@ -137,12 +116,12 @@ class TensorMeasure:
     def _add_gram_of_files(self, gram: Array) -> bool:
         """Fill `gram` by a pass that reads for itself; False where there is none, or where a file could not be read."""
         step, reader = self._reader.step, self._reader
-        run = kernels.gram_of_files_kernel("delta" if step.base else "weight", self.parents)
+        run = gram_kernels.gram_of_files_kernel("delta" if step.base else "weight", self.parents)
         places = reader.places()
         if run is None or places is None:
             return False
         descriptors, starts = places
-        block, width = kernels.GRAM_BLOCK, np.dtype(reader.bits).itemsize
+        block, width = gram_kernels.GRAM_BLOCK, np.dtype(reader.bits).itemsize
         for first, last in spans(0, self.entries, 64 * block):
             here = starts + first * width
             inputs = tuple(
@@ -159,7 +138,7 @@ class TensorMeasure:
         lanes = np.empty(measure_kernels.LANES)
         for offset, _, operands in self._blocks(self._reader, whole_rows=True):
             part = grams[offset // columns : (offset + operands[0].size) // columns]
-            measure_kernels.row_grams_kernel(True)(operands, columns, lanes, part)
+            row_kernels.row_grams_kernel(True)(operands, columns, lanes, part)
         return grams
 
     def gram_columns(self) -> Array:
@@ -167,13 +146,13 @@ class TensorMeasure:
         grams, lanes = np.zeros((columns, self.parents, self.parents)), np.empty(measure_kernels.LANES)
         flat = (self.shape[0] if self.shape else 1, columns)
         for _, _, operands in self._blocks(self._reader, whole_rows=True, shape=flat):
-            measure_kernels.row_grams_kernel(False)(operands, columns, lanes, grams)
+            row_kernels.row_grams_kernel(False)(operands, columns, lanes, grams)
         return grams
 
     def rows(self, rule: Callable[..., None], width: int) -> Array:
         columns = row_length(self.shape)
         lines = np.zeros((self.entries // columns if columns else 0, width))
-        run, reader = measure_kernels.row_lines_kernel(rule), self._reader
+        run, reader = row_kernels.row_lines_kernel(rule), self._reader
         weights = measure_kernels.operands_kernel(False)
         for low, high in row_units(self.shape):
             chunks = reader.read(low, high)
@@ -242,8 +221,8 @@ class TensorMeasure:
         reader, based = self._reader, self._reader.step.base is not None
         entry, rest = (np.float32(0),) * self.parents, tuple(map(np.float32, arguments))
         lanes, totals = np.empty(self.parents * measure_kernels.LANES), np.zeros(self.parents)
-        run = measure_kernels.sums_kernel(rule, based, kernels.GRAM_BLOCK)
-        for first, last in _reads(self.entries):
+        run = measure_kernels.sums_kernel(rule, based, gram_kernels.GRAM_BLOCK)
+        for first, last in block_reads(self.entries):
             chunks = reader.read(first, last)
             run(chunks[0], chunks[1:] if based else chunks, entry, rest, lanes, totals)
         return tuple(totals.tolist())
@@ -260,14 +239,14 @@ class TensorMeasure:
 
     def _add_kept(self, rule: Callable[..., Any], states: tuple[tuple[Any, ...], ...], sums: Array) -> None:
         reader, based, lanes = self._reader, self._reader.step.base is not None, np.empty((2, measure_kernels.LANES))
-        run = measure_kernels.kept_kernel(rule, based, kernels.GRAM_BLOCK)
-        for first, last in _reads(self.entries):
+        run = measure_kernels.kept_kernel(rule, based, gram_kernels.GRAM_BLOCK)
+        for first, last in block_reads(self.entries):
             chunks = reader.read(first, last)
             run(chunks[0], chunks[1:] if based else chunks, states, first, lanes, sums)
 
     def _add_kept_of_rows(self, rule: Callable[..., Any], states: tuple[tuple[Any, ...], ...], sums: Array) -> None:
         columns, lanes = row_length(self.shape), np.empty(measure_kernels.LANES)
-        row, run = np.empty(columns, np.float32), measure_kernels.kept_rows_kernel(rule)
+        row, run = np.empty(columns, np.float32), row_kernels.kept_rows_kernel(rule)
         for first, last in row_units(self.shape):
             base, *parents = self._reader.read(first, last)
             run(base, tuple(parents), columns, states, first, row, lanes, sums)
@@ -290,14 +269,14 @@ class TensorMeasure:
     def _blocks(
         self, reader: StepReader, *, whole_rows: bool = False, shape: Sequence[int] | None = None
     ) -> Iterator[Block]:
-        """Every operand as float32, behind the stage, `kernels.GRAM_BLOCK` entries at a time, or in units of whole rows."""
+        """Every operand as float32, behind the stage, `gram_kernels.GRAM_BLOCK` entries at a time, or in units of whole rows."""
         step, workspace = reader.step, reader.workspace
         run = measure_kernels.operands_kernel(step.base is not None)
         columns = row_length(step.output.shape)
         by_row = whole_rows or (self._staged is not None and self._staged.stage.per == "row")
-        for first, last in row_units(shape or step.output.shape) if by_row else _reads(step.output.numel):
+        for first, last in row_units(shape or step.output.shape) if by_row else block_reads(step.output.numel):
             chunks = reader.read(first, last)
-            for low, high in ((0, last - first),) if by_row else spans(0, last - first, kernels.GRAM_BLOCK):
+            for low, high in ((0, last - first),) if by_row else spans(0, last - first, gram_kernels.GRAM_BLOCK):
                 bits = tuple(workspace.take(f"operand{k}", "<u4", high - low) for k in range(self.parents))
                 block = tuple(chunk[low:high] for chunk in chunks)
                 run(block[0], block[1:] if step.base else block, bits)

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from hubmerge import kernels, measure_kernels
+from hubmerge import kernels, row_kernels
 from hubmerge.compiled_files import Target
 from hubmerge.io.reader import StepReader
-from hubmerge.measure import Staged, row_length, row_units, spans
+from hubmerge.measure import Staged
 from hubmerge.measures import Array, PerGroup
 from hubmerge.method import MergeMethod
 from hubmerge.plan_types import Step
+from hubmerge.ranges import row_length, row_units, spans
 from zoo_index.tensors import DType
 
 __all__ = ["MergePass", "merge_pass", "pass_of_files"]
@@ -92,7 +93,7 @@ def _staging(step: Step, staged: Staged | None) -> tuple[tuple[Any, ...], Callab
 
 def _of_rows(reader: StepReader, staged: Staged, merge: OfChunks) -> Merge:
     """A pass over whole rows, whose deltas go through the stage's rule first."""
-    stage, columns = measure_kernels.staged_deltas_kernel(staged.stage.rule), row_length(reader.step.output.shape)
+    stage, columns = row_kernels.staged_deltas_kernel(staged.stage.rule), row_length(reader.step.output.shape)
 
     def run(out: Array, low: int) -> int:
         base, *parents = reader.read(low, low + out.size)

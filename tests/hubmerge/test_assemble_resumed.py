@@ -29,7 +29,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execute, "_PIECE", 48)
     monkeypatch.setattr(compute, "AT_ONCE", 16)
     monkeypatch.setattr(merge_pass, "_BLOCK", 5)
-    monkeypatch.setattr("hubmerge.measure.spans.__defaults__", (16,))
+    monkeypatch.setattr("hubmerge.ranges.spans.__defaults__", (16,))
 
 
 @pytest.fixture(params=["linear", "ties", "linear, written by Python", "ties, written by Python"])

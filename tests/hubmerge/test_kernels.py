@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo import bfloat16, random_values
 
-from hubmerge import kernels
+from hubmerge import gram_kernels, kernels
 from hubmerge.jit import compiled
 from hubmerge.method import MergeMethod, get_method, method_names
 from hubmerge.ops.bits import EXPONENT, exponent, load, store
@@ -196,7 +196,7 @@ def test_the_gram_kernel_gives_the_inner_products_in_float64(operand: str, size:
     base = random_values((size,), 99)
     parents = [random_values((size,), seed) for seed in range(count)]
     gram = np.zeros((count, count))
-    kernels.gram_kernel(operand)(base.view(np.uint32), tuple(p.view(np.uint32) for p in parents), gram)
+    gram_kernels.gram_kernel(operand)(base.view(np.uint32), tuple(p.view(np.uint32) for p in parents), gram)
     rows = np.array([(p - base if operand == "delta" else p).astype(np.float64) for p in parents])
     np.testing.assert_allclose(gram, rows @ rows.T, rtol=1e-13, atol=1e-13)
 

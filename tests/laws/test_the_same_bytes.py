@@ -9,7 +9,7 @@ import pytest
 from registry import METHODS, TELLING, a_model, fewest_of, has_base, parents_of, run
 from zoo import bfloat16, numbers, random_values, read_model, recipe, stored_as, write_adapter, write_model
 
-from hubmerge import compute, execute, kernels, measure, merge, merge_pass
+from hubmerge import compute, execute, gram_kernels, kernels, merge, merge_pass, ranges
 from hubmerge.io.reader import CHUNK
 
 DTYPES = ("float32", "float16", "bfloat16", "mixed")
@@ -30,11 +30,11 @@ def raw(tensors: dict[str, np.ndarray]) -> dict[str, bytes]:
 @pytest.mark.parametrize("method", METHODS)
 def test_threads_chunks_and_files_change_no_byte(method: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     base, parents = models(method, dtype)
-    monkeypatch.setattr(kernels, "GRAM_BLOCK", 32)
+    monkeypatch.setattr(gram_kernels, "GRAM_BLOCK", 32)
     rest = {**TELLING.get(method, {}), "dtype": "bfloat16" if dtype == "mixed" else None}
     expected = raw(run(method, base, parents, jobs=1, **rest))
     for jobs, chunk, pieces, shard_size in ((2, 32, 1, 400), (5, 96, 3, 1), (3, 160, 1, 10**9)):
-        monkeypatch.setattr(measure.spans, "__defaults__", (chunk,))
+        monkeypatch.setattr(ranges.spans, "__defaults__", (chunk,))
         monkeypatch.setattr(execute, "_PIECE", pieces * chunk)
         monkeypatch.setattr(compute, "AT_ONCE", chunk)
         monkeypatch.setattr(merge_pass, "_BLOCK", chunk // 3)
@@ -46,7 +46,7 @@ def test_chunks_that_divide_nothing_change_no_byte_either(method: str, monkeypat
     base, parents = models(method, "bfloat16")
     expected = raw(run(method, base, parents, **TELLING.get(method, {})))
     for chunk in (1, 7, 13):
-        monkeypatch.setattr(measure.spans, "__defaults__", (chunk,))
+        monkeypatch.setattr(ranges.spans, "__defaults__", (chunk,))
         monkeypatch.setattr(execute, "_PIECE", chunk)
         monkeypatch.setattr(merge_pass, "_BLOCK", chunk)
         assert raw(run(method, base, parents, **TELLING.get(method, {}))) == expected
@@ -61,7 +61,7 @@ def test_where_no_pass_goes_from_file_to_file_the_bytes_are_the_same(
     rest = {**TELLING.get(method, {}), "dtype": "bfloat16" if dtype == "mixed" else None}
     expected = raw(run(method, base, parents, **rest))
     monkeypatch.setattr(kernels, "file_kernel", lambda *_: None)
-    monkeypatch.setattr(kernels, "gram_of_files_kernel", lambda *_: None)
+    monkeypatch.setattr(gram_kernels, "gram_of_files_kernel", lambda *_: None)
     assert raw(run(method, base, parents, **rest)) == expected
 
 
@@ -85,9 +85,9 @@ def test_an_adapter_of_a_parent_changes_no_byte_with_threads_and_chunks(
         for i in range(fewest_of(method) - 1)
     ]
     asked = recipe(method, [model, *others], base=start, dtype="float32", **TELLING.get(method, {}))
-    monkeypatch.setattr(kernels, "GRAM_BLOCK", 32)
+    monkeypatch.setattr(gram_kernels, "GRAM_BLOCK", 32)
     merge(asked, tmp_path / "one", jobs=1)
-    monkeypatch.setattr(measure.spans, "__defaults__", (32,))
+    monkeypatch.setattr(ranges.spans, "__defaults__", (32,))
     monkeypatch.setattr(execute, "_PIECE", 32)
     merge(asked, tmp_path / "many", jobs=3)
     assert raw(read_model(tmp_path / "one")) == raw(read_model(tmp_path / "many"))
