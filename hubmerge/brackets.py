@@ -38,7 +38,7 @@ _SAFETY = 4.0
 """Standard errors of the sample's share on either side."""
 _BLOCK = 4096
 """Entries that are gone through at a time: few enough for the nearest cache."""
-_HITS = 1 << 21
+_HITS = 1 << 20
 """Numbers inside all brackets of a tensor that are held, of four bytes each."""
 _MOST_CELLS = 1 << 20
 """Numbers that the brackets of a tensor may span, where more than these are inside: each is then counted, in four bytes."""
@@ -205,7 +205,7 @@ class _Inside:
 
     def _count(self, j: int) -> None:
         cells = self._cells.setdefault(j, np.zeros(self._widths[j], np.int32))
-        cells += np.bincount(self.hits[j, : self.found[j]], minlength=cells.size)
+        bracket_kernels.upper_counts_kernel()(self.hits[j, : self.found[j]], np.uint32(0), cells)
         self.found[j] = 0
 
     def number(self, j: int, rank: int) -> np.float32 | None:

@@ -24,7 +24,7 @@ _PACKS = np.uint64(0x0102040810204080)
 """Eight bytes that are 0 or 1, as one number, times this: the upper eight bits are theirs, the first the lowest."""
 _SPREADS, _EACH = np.uint64(0x0101010101010101), np.uint64(0x8040201008040201)
 """A byte times the first has eight copies; the second leaves one of its bits in each."""
-MARKED = 1 << 27
+MARKED = 1 << 26
 """Entries of the largest tensor whose kept entries are marked, a bit each, so that they need not be ranked twice."""
 
 
