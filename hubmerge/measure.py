@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hubmerge import brackets, gram_kernels, measure_kernels, row_kernels
+from hubmerge.compiled_passes import called_by_address
 from hubmerge.io.reader import InputFiles, StepReader, Workspace
 from hubmerge.measures import Array, PerGroup, Ranks
 from hubmerge.method import Stage
@@ -20,6 +21,9 @@ from hubmerge.plan_types import Step
 from hubmerge.ranges import block_reads, row_length, row_units, spans
 
 __all__ = ["Known", "Staged", "TensorMeasure", "put_through", "random_key"]
+
+_READ_INSIDE = 64
+"""Blocks that a compiled pass reads and goes through before it is seen whether the work was stopped."""
 
 Block = tuple[int, Array, tuple[Array, ...]]
 """The index of the first entry, the base's bits (the first parent's without a base), every operand as float32."""
@@ -117,18 +121,14 @@ class TensorMeasure:
         """Fill `gram` by a pass that reads for itself; False where there is none, or where a file could not be read."""
         step, reader = self._reader.step, self._reader
         run = gram_kernels.gram_of_files_kernel("delta" if step.base else "weight", self.parents)
-        places = reader.places()
-        if run is None or places is None:
+        if run is None:
             return False
-        descriptors, starts = places
-        block, width = gram_kernels.GRAM_BLOCK, np.dtype(reader.bits).itemsize
-        for first, last in spans(0, self.entries, 64 * block):
-            here = starts + first * width
-            inputs = tuple(
-                reader.workspace.take(f"raw{slot}", reader.bits, block, place)
-                for slot, place in enumerate(here.tolist())
-            )
-            if not run(descriptors, here, inputs[0], inputs[1:] if step.base else inputs, last - first, gram):
+        for first, last in spans(0, self.entries, _READ_INSIDE * gram_kernels.GRAM_BLOCK):
+            sources = reader.sources(first, gram_kernels.GRAM_BLOCK)
+            if sources is None:
+                return False
+            descriptors, places, inputs = sources
+            if not run(descriptors, places, inputs[0], inputs[1:] if step.base else inputs, last - first, gram):
                 return False
         return True
 
@@ -238,11 +238,35 @@ class TensorMeasure:
         return tuple((float(before), float(after)) for before, after in sums)
 
     def _add_kept(self, rule: Callable[..., Any], states: tuple[tuple[Any, ...], ...], sums: Array) -> None:
-        reader, based, lanes = self._reader, self._reader.step.base is not None, np.empty((2, measure_kernels.LANES))
-        run = measure_kernels.kept_kernel(rule, based, gram_kernels.GRAM_BLOCK)
+        reader, based, block = self._reader, self._reader.step.base is not None, gram_kernels.GRAM_BLOCK
+        lanes = np.empty((2, measure_kernels.LANES), np.float32), np.empty((2, measure_kernels.LANES))
+        if self._add_kept_of_files(rule, states, lanes, sums):
+            return
+        sums[:] = 0
+        run = measure_kernels.kept_kernel(rule, based)
         for first, last in block_reads(self.entries):
             chunks = reader.read(first, last)
-            run(chunks[0], chunks[1:] if based else chunks, states, first, lanes, sums)
+            for low, high in spans(0, last - first, block):
+                base, *parents = (chunk[low:high] for chunk in chunks)
+                run(base, tuple(parents if based else (base, *parents)), states, first + low, high - low, *lanes, sums)
+
+    def _add_kept_of_files(
+        self, rule: Callable[..., Any], states: tuple[tuple[Any, ...], ...], lanes: tuple[Array, Array], sums: Array
+    ) -> bool:
+        """`_add_kept` by a pass that reads for itself; False where there is none, or where a file could not be read."""
+        if not called_by_address():
+            return False
+        reader, based, block = self._reader, self._reader.step.base is not None, gram_kernels.GRAM_BLOCK
+        run = measure_kernels.kept_of_files_kernel(rule, based)
+        for first, last in spans(0, self.entries, _READ_INSIDE * block):
+            sources = reader.sources(first, block)
+            if sources is None:
+                return False
+            descriptors, places, inputs = sources
+            parents = inputs[1:] if based else inputs
+            if not run(descriptors, places, inputs[0], parents, states, first, last - first, *lanes, sums):
+                return False
+        return True
 
     def _add_kept_of_rows(self, rule: Callable[..., Any], states: tuple[tuple[Any, ...], ...], sums: Array) -> None:
         columns, lanes = row_length(self.shape), np.empty(measure_kernels.LANES)

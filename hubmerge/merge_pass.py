@@ -110,22 +110,23 @@ def pass_of_files(
     reader: StepReader, method: MergeMethod, operand: str, staged: Staged | None, arguments: tuple[Any, ...]
 ) -> Callable[[Target, int, int], int] | None:
     """A pass from file to file, where the inputs' bytes are merged as they are, and the output's written as they come."""
-    step, places = reader.step, reader.places()
+    step = reader.step
     written = {DType.BF16: "<u2", DType.F32: "<u4"}.get(step.output.dtype)
-    if places is None or written is None or (arguments and isinstance(arguments[0], PerGroup)):
+    if written is None or reader.sources(0, 0) is None or (arguments and isinstance(arguments[0], PerGroup)):
         return None
     entry, rule, state = _staging(step, staged)
     run = kernels.file_kernel(method.rule, operand, rule)
     if run is None:
         return None
-    descriptors, starts = places
-    read_width, width = np.dtype(reader.bits).itemsize, np.dtype(written).itemsize
+    width = np.dtype(written).itemsize
 
     def write(target: Target, low: int, high: int) -> int:
-        first, place, size = starts + low * read_width, target.start + low * width, min(_BLOCK, high - low)
-        take = reader.workspace.take
-        inputs = tuple(take(f"raw{slot}", reader.bits, size, at) for slot, at in enumerate(first.tolist()))
-        parents, out = inputs[1:] if step.base else inputs, take("out", written, size, place)
+        place, size = target.start + low * width, min(_BLOCK, high - low)
+        sources = reader.sources(low, size)
+        if sources is None:
+            return kernels.NO_FILE
+        descriptors, first, inputs = sources
+        parents, out = inputs[1:] if step.base else inputs, reader.workspace.take("out", written, size, place)
         found: int = run(
             descriptors, first, target.descriptor, place, target.turn, inputs[0], parents, entry, state, arguments, out,
             low, high - low,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -222,11 +223,21 @@ class StepReader:
         self.files.read_into(view, operand.parent, meta, start * stored.itemsize, operand.in_adapter)
         return stored
 
-    def places(self) -> tuple[Array, Array] | None:
-        """The open file of every input, and the byte where its first entry is, int64 each, the base first.
+    def sources(self, first: int, size: int) -> tuple[Array, Array, tuple[Array, ...]] | None:
+        """What a pass that reads its inputs itself is given, from entry `first` on, the base first.
 
+        The open file of every input and the byte where the entry is, int64 each, and for every input a buffer of `size` entries.
         None where some input is no file, or `read` gives other bytes than are in it.
         """
+        if self._places is None:
+            return None
+        descriptors, starts = self._places
+        here = starts + first * np.dtype(self.bits).itemsize
+        buffers = (self.workspace.take(f"raw{i}", self.bits, size, place) for i, place in enumerate(here.tolist()))
+        return descriptors, here, tuple(buffers)
+
+    @cached_property
+    def _places(self) -> tuple[Array, Array] | None:
         stored = DType.BF16 if self.bits == "<u2" else DType.F32
         inputs = self.step.inputs
         if self._in_rows or any(each.tensor.dtype is not stored or each.low_rank is not None for each in inputs):

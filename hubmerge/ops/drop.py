@@ -57,4 +57,5 @@ RANDOM = Stage(
     _state,
     passes=lambda values: int(values["rescale"] == "l1" and min(values["density"]) < 1),
     paper="Yu et al. 2024, Language models are super Mario (DARE), arXiv:2311.03099",
+    revision=2,
 )

@@ -72,6 +72,7 @@ MAGNITUDE = Stage(
     passes=_magnitude_passes,
     pool=lambda values: values["trim_scope"],
     pooled=_thresholds,
+    revision=2,
 )
 
 
@@ -116,4 +117,5 @@ BREADCRUMBS = Stage(
     _breadcrumbs_state,
     passes=_magnitude_passes,
     paper="Davari and Belilovsky 2023, Model Breadcrumbs, arXiv:2312.06795",
+    revision=2,
 )
