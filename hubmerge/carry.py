@@ -4,7 +4,7 @@ The rule: config.json and generation_config.json come from the base model, else 
 tokenizer files from the model that `tokenizer_source` names, else from the same one; processor files, custom code and the
 modules of sentence-transformers likewise from the donor of the config.  In the config dtype and quantisation are brought
 in step with the weights here, layers and vocabulary by the modules that decide on them.  Everything else stays behind and is
-listed in the plan.
+listed in the plan.  A copy of one model (`files_of_copy`) takes the same of it, its weights, and its card.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from zoo_index.errors import CheckpointError
 from zoo_index.plain import plain
 from zoo_index.tensors import DType
 
-__all__ = ["files_to_carry", "has_tokenizer", "merged_config"]
+__all__ = ["files_of_copy", "files_to_carry", "has_tokenizer", "merged_config"]
 
 _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model*", "*.tiktoken", "special_tokens_map.json", "added_tokens.json",
@@ -37,7 +37,10 @@ _CONFIG = (
 )  # fmt: skip
 _MODULE_WEIGHTS = ("[0-9]*_*/*.safetensors", "[0-9]*_*/pytorch_model*.bin")
 """Weights of a sentence-transformers module beside the transformer, like ``2_Dense/model.safetensors``."""
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-[0-9]*-of-[0-9]*.safetensors")
+_INDEX = "model.safetensors.index.json"
+_WEIGHTS = ("model.safetensors", _INDEX, "model-[0-9]*-of-[0-9]*.safetensors")
+_CARD = "README.md"
+"""Says under which licence a model is, which the card of a merge asks of every parent's."""
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -74,6 +77,13 @@ def files_to_carry(
         if name not in own and name != "config.json" and not _matches(name, _TOKENIZER) and not _matches(name, _WEIGHTS)
     )
     return own, tokens, left
+
+
+def files_of_copy(model: ParentModel) -> tuple[str, ...]:
+    """The files of a model of which a copy is made, weights included; raises as `files_to_carry` does."""
+    own, tokens, _ = files_to_carry(model, model)
+    beside = [name for name in (_INDEX, "config.json", _CARD) if name in model.source.files()]
+    return (*model.table.headers, *beside, *own, *tokens)
 
 
 def merged_config(config: Mapping[str, Any], dtype: DType, *, where: str = "config.json") -> dict[str, Any]:

@@ -64,8 +64,9 @@ def align(
 ) -> None:
     """Write MODEL into OUT with its units in the order in which they are most like those of BASE.
 
-    Both have one architecture and the same shapes. OUT computes what MODEL does with its weights in other places, so that
-    any method can then merge it with BASE, or with others that were aligned with BASE.
+    Both have one architecture, the same shapes and the same groups, and neither has an adapter. OUT computes what MODEL does
+    with its weights in other places, so that any method can then merge it with BASE, or with others that were aligned with
+    BASE.
     """
     from hubmerge.align import align_model
 

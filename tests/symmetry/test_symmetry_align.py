@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,22 @@ import pytest
 import symmetry_models
 import torch
 import zoo
-from safetensors.torch import load_file
+from hub.fixtures import hub, hub_home, start_hub
+from hub.server import HubServer
+from safetensors.torch import load_file, save_file
 
-from hubmerge import PlanError, merge
+from hubmerge import MergeError, PlanError, align, merge
 from hubmerge.align import ALIGNMENT_NAME, align_model
-from hubmerge.symmetry import SymmetryError, random_element, spec_of, transform
+from hubmerge.symmetry import Matching, SymmetryError, match_weights, random_element, spec_of, transform
 from hubmerge.symmetry.verify import answers, drawn_anew, example_inputs, largest_difference
 
+__all__ = ["hub", "hub_home", "start_hub"]
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+SAME_GROUPS = "only models with the same groups are aligned; compare their config.json"
+AS_ONE = "make one model of the two first: `hubmerge merge` with merge_method: passthrough and this model alone"
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def models(tmp_path: Path) -> Path:
     spec = spec_of(base)
     element = {name: part for name, part in random_element(spec, 1).items() if spec.groups[name].kind.permutes}
     base.load_state_dict(transform(spec, base.state_dict(), {n: _plain(part) for n, part in element.items()}))
-    base.to(torch.bfloat16).save_pretrained(tmp_path / "other", max_shard_size="10KB")
+    base.to(torch.bfloat16).save_pretrained(tmp_path / "other", max_shard_size="4KB")
     return tmp_path
 
 
@@ -48,6 +51,14 @@ def loaded(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def with_fewer_heads(folder: Path, out: Path) -> None:
+    """The same tensors under a config that cuts them into half as many heads, each twice as wide."""
+    shutil.copytree(folder, out)
+    config = json.loads((out / "config.json").read_text())
+    halves = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    (out / "config.json").write_text(json.dumps(config | halves))
 
 
 def test_the_aligned_model_computes_the_same_and_lies_where_the_base_does(models: Path) -> None:
@@ -102,6 +113,16 @@ def test_groups_can_be_left_as_they_are(models: Path) -> None:
             "tensor 'lm_head.weight' is [20, 16] in ./base and [20, 32] in ./wide · ./wide · only models of the same shapes are aligned",
         ),
         (("./base", "./gpt2", "out"), "./base is llama, ./gpt2 is gpt2 · ./gpt2 · align models of one family"),
+        (
+            ("./base", "./fewer", "out"),
+            f"group 'kv0' is permutation of 2 in ./base and permutation of 1 in ./fewer · ./fewer · {SAME_GROUPS}",
+        ),
+        (("./base+./lora", "./other", "out"), f"a model with an adapter is not aligned · ./base+./lora · {AS_ONE}"),
+        (("./base", "./other+./lora", "out"), f"a model with an adapter is not aligned · ./other+./lora · {AS_ONE}"),
+        (
+            ("./base", "./other", "file/out"),
+            "the model cannot be aligned (File exists) · file · check the file or folder and its permissions",
+        ),
     ],
 )
 def test_what_cannot_be_aligned_is_refused_and_nothing_is_written(
@@ -114,10 +135,76 @@ def test_what_cannot_be_aligned_is_refused_and_nothing_is_written(
     )
     transformers.LlamaForCausalLM(wide).save_pretrained(models / "wide")
     symmetry_models.model("gpt2").save_pretrained(models / "gpt2")
+    with_fewer_heads(models / "other", models / "fewer")
+    (models / "file").write_text("")
     before = zoo.names(models)
     ended = zoo.run_hubmerge("symmetry", "align", *arguments, cwd=models)
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"error: {fault}\n")
     assert zoo.names(models) == before
+
+
+def test_a_float8_model_is_refused_on_either_side(models: Path) -> None:
+    shutil.copytree(models / "base", models / "small")
+    tensors = load_file(models / "base" / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].to(torch.float8_e4m3fn)
+    save_file(tensors, models / "small" / "model.safetensors", {"format": "pt"})
+    small, base = str(models / "small"), str(models / "base")
+    for pair in ((small, base), (base, small)):
+        with pytest.raises(PlanError) as refused:
+            align_model(*pair, models / "out")
+        assert str(refused.value) == (
+            f"tensor 'model.norm.weight' is stored as F8_E4M3 · {small} · save the model in bfloat16 first"
+        )
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    before = zoo.names(models)
+    with pytest.raises(MergeError) as refused:
+        align_model(str(models / "base"), str(models / "other"), models / "out", restarts=0)
+    assert str(refused.value) == f"the disk is full · {models}/out · free some space and align again"
+    assert zoo.names(models) == before
+
+
+def test_what_goes_along_is_what_goes_along_with_a_merge_and_the_card(models: Path) -> None:
+    other = models / "other"
+    along = ("README.md", "tokenizer.json", "configuration_own.py", "additional_chat_templates/rag.jinja")
+    for name in (*along, "pytorch_model.bin", "optimizer.pt", "notes.txt"):
+        (other / name).parent.mkdir(exist_ok=True)
+        (other / name).write_text(name)
+    align_model(str(models / "base"), str(other), models / "out", restarts=0)
+    found = {path.relative_to(models / "out").as_posix() for path in (models / "out").rglob("*") if path.is_file()}
+    weights = {"config.json", "generation_config.json", "model.safetensors.index.json"}
+    weights |= {path.name for path in other.glob("*.safetensors")}
+    assert found == {*along, *weights, ALIGNMENT_NAME}
+    assert all((models / "out" / name).read_text() == name for name in along)
+
+
+def test_models_on_the_hub_are_fetched_before_anything_is_matched(
+    models: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (models / "other" / "README.md").write_text("---\nlicense: mit\n---\n")
+    (models / "other" / "pytorch_model.bin").write_bytes(b"pickled" * 1000)
+    (models / "base" / "tokenizer.json").write_text("{}")
+    for name in ("base", "other"):
+        hub.add(f"ada/{name}", models / name)
+    hub.log.clear()
+    asked: list[set[str | None]] = []
+
+    def watched(*arguments: Any, **options: Any) -> Matching:
+        asked.append({record.file for record in hub.log.requests()})
+        return match_weights(*arguments, **options)
+
+    monkeypatch.setattr(align, "match_weights", watched)
+    align_model("ada/base", "ada/other", models / "out", restarts=0)
+    fetched = {record.file for record in hub.log.requests()}
+    assert asked == [fetched]
+    written = set(zoo.names(models / "out")) - {ALIGNMENT_NAME}
+    assert written == set(zoo.names(models / "other")) - {"pytorch_model.bin"}
+    assert fetched - {None} == written | {"model.safetensors"}
 
 
 def test_an_architecture_without_a_table_is_refused(tmp_path: Path) -> None:
