@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,7 @@ from symmetry_models import ONE_OF_EACH_KIND
 from hubmerge.symmetry import Monomial, SymmetrySpec, match_weights, random_element, spec_of, transform
 from hubmerge.symmetry.verify import drawn_anew
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def reordered(spec: SymmetrySpec, tensors: Mapping[str, Any], seed: int) -> dict[str, Any]:

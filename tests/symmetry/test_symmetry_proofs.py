@@ -26,6 +26,8 @@ from hubmerge.symmetry import (
 )
 from hubmerge.symmetry.verify import answers, drawn_anew, example_inputs, largest_difference
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SEEN = 1e-3
 """A relative error from which on the answers count as changed; what the tables allow stays below 1e-6."""
 
@@ -38,14 +40,6 @@ WIDER = {
     Kind.PLANE_SIGNS: (Kind.PLANES,),
 }
 """What goes beyond each kind.  Invertible has nothing beyond it."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Case:
