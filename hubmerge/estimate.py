@@ -53,8 +53,10 @@ def step_memory(step: Step, method: MergeMethod) -> int:
     factors = sum(4 * (o.low_rank.a.numel + o.low_rank.b.numel) * 2 for o in step.read if o.low_rank is not None)
     factors += sum(8 * o.tensor.scale.tensor.numel for o in step.read if o.tensor.scale is not None)
     factors += sum(_row_buffers(step, operand) for operand in step.inputs if operand.rows is not None)
-    measures = inputs * (_HISTOGRAMS + 8 * GRAM_BLOCK) if method.scope == "tensor" else 0
-    measures += brackets.BYTES if method.before is not None and step.output.numel >= brackets.FEWEST else 0
+    measures = 0
+    if method.scope == "tensor":  # whether stage or rule asks for ranks
+        measures = inputs * (_HISTOGRAMS + 8 * GRAM_BLOCK)
+        measures += brackets.BYTES if step.output.numel >= brackets.FEWEST else 0
     tables = _tables(step, group) if group else 0
     states = inputs * method.before.memory(step.output.numel) if method.before else 0
     return entries * 12 * (inputs + 1) + factors + measures + tables + states

@@ -85,6 +85,18 @@ def test_memory_holds_back_workers_and_too_little_of_it_is_refused() -> None:
         build_plan({"merge_method": "iso_c", "base_model": "./a", "models": [{"model": "./b"}]}, memory=1151)
 
 
+@pytest.mark.parametrize("method", ["ties", "sce"])
+def test_where_ranks_are_looked_for_in_large_tensors_is_counted(method: str) -> None:
+    recipe = {"merge_method": method, "base_model": "./a", "models": [{"model": "./b"}]}
+    needs = []
+    for rows in (1023, 1024):  # a million entries, less some, are counted without a sample
+        for folder in (A, B):
+            write_model(folder, tensors(0, **{"model.norm.weight": (rows, 1024)}), config=CONFIG)
+        needs.append(build_plan(recipe, jobs=1).peak_memory)
+    chunks, histograms, sums = 3 * 12 * 2**18, 2 * 8 * (2**16 + 2**15), 2 * 8 * 2**16
+    assert needs == [chunks + histograms + sums, chunks + histograms + sums + 4 * 5 * 2**20]
+
+
 def test_shards_are_filled_in_order_and_too_many_are_refused() -> None:
     plan = build_plan(linear(output={"shard_size": 200}))
     # 96, 96 | 128, 64 | 128, 64 | 16 bytes, in the order of their file
