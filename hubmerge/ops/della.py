@@ -267,4 +267,5 @@ DELLA = Stage(
     check=_refuse_outside,
     memory=lambda entries: entries // 8 + 1 if entries <= MARKED else 0,
     paper="Deep et al. 2024, DELLA-Merging, arXiv:2406.11617",
+    revision=2,
 )
