@@ -76,7 +76,7 @@ def execute(
     sink: Sink,
     *,
     jobs: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda _: None,
     inputs: InputFiles | None = None,
     done: Collection[Piece] = (),
     finished: Callable[[Piece], None] | None = None,
@@ -109,11 +109,10 @@ def execute(
 
             def emit(first: int, entries: npt.NDArray[Any]) -> None:
                 sink(step, first, entries)
-                if progress is not None:
-                    progress(entries.nbytes)
+                progress(entries.nbytes)
 
             try:
-                output = None if target is None else Output(target(step.output), progress or _unheard)
+                output = None if target is None else Output(target(step.output), progress)
                 compute(step, plan.method, files, local.workspace, emit, piece.start, piece.stop, known, device, output)
                 if finished is not None:
                     finished(piece)
@@ -130,10 +129,6 @@ def execute(
                 stop.set()
                 raise
     _raise_first(futures)
-
-
-def _unheard(count: int) -> None:
-    """Progress that nobody asked for."""
 
 
 def _raise_first(futures: list[Future[None]]) -> None:

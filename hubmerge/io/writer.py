@@ -13,6 +13,7 @@ import shutil
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +29,15 @@ from hubmerge.io.partial import PARTIAL_MARK, aside_of, discard, is_empty, parti
 from zoo_index.tensors import TensorMeta
 
 __all__ = ["OutputFolder"]
+
+
+@dataclass(frozen=True)
+class _File:
+    """An open weight file, and what those who write into it take turns by: outside and inside compiled passes."""
+
+    descriptor: int
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    compiled_turn: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(TURN_BYTES, np.uint8))
 
 
 class OutputFolder:
@@ -53,10 +63,8 @@ class OutputFolder:
         self._replace = replace
         self._held: int | None = None
         self._published = False
-        self._descriptors: dict[str, int] = {}
+        self._files: dict[str, _File] = {}
         self._lock = threading.Lock()
-        self._turns: dict[str, threading.Lock] = {}
-        self._compiled_turns: dict[str, npt.NDArray[np.uint8]] = {}
         self._made: list[Path] = []
 
     def __enter__(self) -> Self:
@@ -175,17 +183,17 @@ class OutputFolder:
         self._worth_keeping = False
 
     def _close(self) -> None:
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
+        for file in self._files.values():
+            os.close(file.descriptor)
+        self._files.clear()
 
     def open_complete(self, sizes: Mapping[str, int]) -> set[str]:
         """Open those weight files that are here in their full size, and return their names."""
         for name, size in sizes.items():
             path = self.partial / name
             if path.is_file() and not path.is_symlink() and path.stat().st_size == size:
-                self._descriptors[name] = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-        return set(self._descriptors)
+                self._files[name] = _File(os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0)))
+        return set(self._files)
 
     def reserve(self, headers: Mapping[str, bytes], sizes: Mapping[str, int]) -> None:
         """Create the weight files with their headers and their full size, so that a full disk shows before any work.
@@ -193,30 +201,30 @@ class OutputFolder:
         Those that `open_complete` opened keep what they hold.
         """
         for name, header in headers.items():
-            if name not in self._descriptors:
+            if name not in self._files:
                 (self.partial / name).unlink(missing_ok=True)
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-                self._descriptors[name] = os.open(self.partial / name, flags, 0o644)
-            self._turns[name] = threading.Lock()
-            self._compiled_turns[name] = np.zeros(TURN_BYTES, np.uint8)
-            descriptor = self._descriptors[name]
+                self._files[name] = _File(os.open(self.partial / name, flags, 0o644))
+            descriptor = self._files[name].descriptor
             _reserve(descriptor, sizes[name])
             self._write_at(descriptor, memoryview(header), 0)
 
     def sync(self) -> None:
         """Bring what was written of the weight files to the disk."""
-        for descriptor in tuple(self._descriptors.values()):
-            to_disk(descriptor)
+        for file in tuple(self._files.values()):
+            to_disk(file.descriptor)
 
     def write(self, name: str, offset: int, entries: npt.NDArray[Any]) -> None:
         """Put an array's bytes at `offset` of a reserved file; any thread, any order."""
         # The system lets one writer at a time into a file, and lets the others spin: here they sleep.
-        with self._turns[name]:
-            self._write_at(self._descriptors[name], entries.data.cast("B"), offset)
+        file = self._files[name]
+        with file.turn:
+            self._write_at(file.descriptor, entries.data.cast("B"), offset)
 
     def target(self, output: TensorMeta) -> Target:
         """Where a compiled pass may write a tensor of a reserved file."""
-        return Target(self._descriptors[output.file], output.start, self._compiled_turns[output.file])
+        file = self._files[output.file]
+        return Target(file.descriptor, output.start, file.compiled_turn)
 
     def _write_at(self, descriptor: int, data: memoryview, offset: int) -> None:
         done = 0
