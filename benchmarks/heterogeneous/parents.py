@@ -1,0 +1,112 @@
+"""Trains the models that are merged, and keeps them: `python -m benchmarks.heterogeneous.parents`.
+
+Each is an ordinary model folder, CACHE/seed0/resnet16-mnist-a, and is trained again only when its recipe has changed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks.heterogeneous.data import Division, divide, load
+from benchmarks.heterogeneous.options import in_processes, parser
+from benchmarks.heterogeneous.scoring import accuracy, outputs_of
+from benchmarks.heterogeneous.settings import MODELS, PARENTS, RECIPES, ImageSet, Parent
+from benchmarks.heterogeneous.training import new_model, train
+
+__all__ = ["Trained", "main", "saved_model", "train_parents"]
+
+_NOTE = "trained.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of a parent: its accuracy on the held-out images of its own labels, per cent, and the seconds it took."""
+
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    folder: Path
+    parent: Parent
+    seed: int
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train the parents that are missing."""
+    commands = parser(__doc__)
+    commands.add_argument("--model", nargs="+", choices=MODELS, default=MODELS)
+    given = commands.parse_args(arguments)
+    wanted = [parent for parent in PARENTS if parent.model in given.model]
+    train_parents(given.cache, wanted, given.seeds, given.processes)
+
+
+def train_parents(folder: Path, parents: Sequence[Parent], seeds: Sequence[int], processes: int) -> None:
+    """Train those of `parents` that are not in `folder`, print each, and keep them there."""
+    jobs = [_Job(folder, parent, seed) for seed in seeds for parent in parents if not _is_there(folder, parent, seed)]
+    for job, trained in in_processes(_train, jobs, processes) if jobs else ():
+        print(f"seed {job.seed} {job.parent.name}: {trained.accuracy:.2f} %, {trained.seconds:.1f} s", flush=True)
+
+
+def saved_model(folder: Path, parent: Parent, seed: int) -> Any:
+    """A trained parent, loaded, in evaluation mode; RuntimeError when it is not there."""
+    from transformers import AutoModelForImageClassification
+
+    if not _is_there(folder, parent, seed):
+        raise RuntimeError(f"{parent.name} of seed {seed} is not trained: python -m benchmarks.heterogeneous.parents")
+    return AutoModelForImageClassification.from_pretrained(_place(folder, parent, seed)).eval()
+
+
+def _place(folder: Path, parent: Parent, seed: int) -> Path:
+    return folder / f"seed{seed}" / parent.name
+
+
+def _facts(parent: Parent) -> dict[str, Any]:
+    """What a parent depends on beside its seed, as JSON gives it back."""
+    facts = {"parent": asdict(parent), "recipe": asdict(RECIPES[parent.model, parent.images])}
+    return dict(json.loads(json.dumps(facts)))
+
+
+def _is_there(folder: Path, parent: Parent, seed: int) -> bool:
+    try:
+        note = json.loads((_place(folder, parent, seed) / _NOTE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    return bool(note["facts"] == _facts(parent))
+
+
+def _train(job: _Job) -> Trained:
+    parent, place = job.parent, _place(job.folder, job.parent, job.seed)
+    division = _division(parent.images, job.seed)
+    begun = time.perf_counter()
+    recipe = RECIPES[parent.model, parent.images]
+    model = train(new_model(parent, job.seed), division.train, parent.labels, recipe, seed=parent.torch_seed(job.seed))
+    seconds = time.perf_counter() - begun
+    held_out = division.held_out.only(parent.labels)
+    right = accuracy(outputs_of(model), held_out, parent.labels)
+    assert right is not None  # its own labels are those that it knows
+    unfinished = place.with_name(place.name + ".partial")
+    for old in (unfinished, place):
+        shutil.rmtree(old, ignore_errors=True)
+    model.save_pretrained(unfinished)
+    note = {"facts": _facts(parent), "accuracy": right, "seconds": round(seconds, 1)}
+    (unfinished / _NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    unfinished.rename(place)
+    return Trained(right, seconds)
+
+
+@cache
+def _division(images: ImageSet, seed: int) -> Division:
+    return divide(load(images), seed)
+
+
+if __name__ == "__main__":
+    main()
