@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from hubmerge.errors import RecipeError
 
-__all__ = ["Parameters", "PerParent", "Values", "refuse_weights_without_sum", "weight_shares"]
+__all__ = ["Parameters", "Parametrised", "PerParent", "Values", "refuse_weights_without_sum", "weight_shares"]
 
 T = TypeVar("T")
 
@@ -38,6 +38,19 @@ class Parameters(BaseModel):
     def alias(cls, field: str) -> str:
         """The name of `field` in a recipe."""
         return cls.model_fields[field].alias or field
+
+
+class Parametrised(Protocol):
+    """What has parameters in a recipe: a method, or an assembly of unlike models; parents: fewest and most of them."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parameters(self) -> type[Parameters]: ...
+
+    @property
+    def parents(self) -> tuple[int, int | None]: ...
 
 
 Values = Mapping[str, Any]

@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from hubmerge.errors import RecipeError, shown
-from hubmerge.method import MergeMethod, get_method, method_names
+from hubmerge.method import get_method, method_names
+from hubmerge.method_parameters import Parametrised
 from hubmerge.settings import Setting, parse_setting
 
 __all__ = ["ParameterScopes", "ScopeReader", "known_parameters"]
@@ -23,7 +24,19 @@ _WITHOUT_EFFECT = {"int8_mask": "is ignored: masks are not stored, so that their
 """Parameters of mergekit that change no number, and why."""
 
 _KEYS = frozenset(
-    {"base_model", "chat_template", "dtype", "merge_method", "out_dtype", "tokenizer", "tokenizer_source"}
+    {
+        "align",
+        "base_model",
+        "calibration",
+        "chat_template",
+        "dtype",
+        "fit",
+        "labels",
+        "merge_method",
+        "out_dtype",
+        "tokenizer",
+        "tokenizer_source",
+    }
 )
 """Keys of a recipe that stand under parameters by mistake."""
 
@@ -59,7 +72,7 @@ class ParameterScopes:
         return any(name in scope for scope in self.shared)
 
     def resolve(
-        self, method: MergeMethod, parent: Any, tensor_name: str, depth: float, own_name: str | None = None
+        self, method: Parametrised, parent: Any, tensor_name: str, depth: float, own_name: str | None = None
     ) -> dict[str, Any]:
         """The values a recipe gives `parent` for one tensor, by recipe name; names without a value are left out.
 
@@ -82,7 +95,7 @@ class ParameterScopes:
 class ScopeReader:
     """Reads the scopes of one recipe and gathers every fault, and a warning for every parameter that is ignored."""
 
-    def __init__(self, method: MergeMethod) -> None:
+    def __init__(self, method: Parametrised) -> None:
         self.method = method
         self.faults: list[RecipeError] = []
         self.warnings: list[str] = []
@@ -101,7 +114,7 @@ class ScopeReader:
                 self.faults.append(fault)
 
 
-def _missing(method: MergeMethod, own: Sequence[Any], shared: Sequence[Any]) -> list[RecipeError]:
+def _missing(method: Parametrised, own: Sequence[Any], shared: Sequence[Any]) -> list[RecipeError]:
     """Required parameters without a value; a misspelt one is told as such, and one of null or [] is missing."""
     per_parent = method.parameters.per_parent()
     given = {
@@ -121,16 +134,16 @@ def _missing(method: MergeMethod, own: Sequence[Any], shared: Sequence[Any]) -> 
     return faults
 
 
-def _of_models(method: MergeMethod, field: str, own: frozenset[str]) -> bool:
+def _of_models(method: Parametrised, field: str, own: frozenset[str]) -> bool:
     """Whether a model may have its own value: also where there is only one model to have it."""
     return field in own or method.parents == (1, 1)
 
 
-def _names(method: MergeMethod) -> list[str]:
+def _names(method: Parametrised) -> list[str]:
     return [method.parameters.alias(field) for field in method.parameters.model_fields]
 
 
-def _nearest(method: MergeMethod, name: str) -> str | None:
+def _nearest(method: Parametrised, name: str) -> str | None:
     close = get_close_matches(name, _names(method), n=1, cutoff=0.6)
     return close[0] if close else None
 
@@ -141,7 +154,7 @@ def known_parameters() -> frozenset[str]:
 
 
 def _read_scope(
-    method: MergeMethod,
+    method: Parametrised,
     raw: Mapping[Any, Any],
     where: str,
     on_model: bool,
@@ -217,7 +230,7 @@ def _bounds(metadata: Iterable[Any]) -> str:
     return f"in {low or '(-inf'}, {high or 'inf)'}" if low or high else ""
 
 
-def _judge_unknown(method: MergeMethod, name: str, place: str, faults: list[RecipeError], warnings: list[str]) -> None:
+def _judge_unknown(method: Parametrised, name: str, place: str, faults: list[RecipeError], warnings: list[str]) -> None:
     if name in known_parameters():
         warnings.append(f"{place} is ignored: {method.name} does not use it")
         return

@@ -13,12 +13,16 @@ from typing import Any
 
 from pydantic import Field
 
+from hubmerge.assemblies import Assembly, assembly_of
 from hubmerge.dialect import read_yaml_file
 from hubmerge.errors import RecipeError, shown
 from hubmerge.method import MergeMethod
+from hubmerge.method_parameters import Parametrised
+from hubmerge.recipe_calibration import CalibrationKey
 from hubmerge.recipe_checks import form_faults, method_faults, model_faults, value_faults
 from hubmerge.recipe_faults import read_model
 from hubmerge.recipe_parts import ModelEntry, Module, Output, Part, Slice
+from hubmerge.recipe_stages import AlignKey, FitKey, Labels
 from hubmerge.recipe_tokenizer import TokenizerPart
 from hubmerge.recipe_values import FloatType, Reference, TokenizerSource
 from hubmerge.sections import Section, read_sections
@@ -47,6 +51,21 @@ class Recipe(Part):
         None,
         description="instead of merge_method, how deltas become one: weighted_sum, sign_consensus, or any method on deltas without a stage",
     )
+    align: AlignKey = Field(
+        None,
+        description="pleas: how the models come into one order, as a mapping, or its method alone: `align: weights`",
+    )
+    fit: FitKey = Field(
+        None, description="pleas: whether layers are fitted afterwards, as a mapping, or its method alone: `fit: none`"
+    )
+    calibration: CalibrationKey = Field(
+        None, description="pleas: unlabelled data to match and fit with, as a mapping, or its data alone"
+    )
+    labels: Labels | None = Field(
+        None,
+        description="pleas: shared: the models' labels are the same, and heads are merged; disjoint: the merge has the labels "
+        "of all, one model's after the other's; none: without a head; default: by the names of the labels",
+    )
     models: tuple[ModelEntry, ...] = Field((), description="the models to merge, in order")
     slices: tuple[Slice, ...] = Field((), description="instead of models: the output's layers, some from each model")
     modules: dict[str, Module] = Field(
@@ -54,7 +73,9 @@ class Recipe(Part):
         description="instead of models: parts of the model by name, each with its slices or models",
     )
     base_model: Reference | None = Field(
-        None, description="the common ancestor: deltas are differences from it, and its config and tokenizer are taken"
+        None,
+        description="the common ancestor: deltas are differences from it, and its config and tokenizer are taken; "
+        "pleas: one of the models, in whose order of units the others come; default: the first",
     )
     parameters: dict[str, Any] = Field(
         default_factory=dict,
@@ -82,13 +103,23 @@ class Recipe(Part):
     name: str | None = Field(None, description="a name for the merge; not used in the computation")
 
     @property
+    def assembly(self) -> Assembly | None:
+        """What puts the models together when they are unlike one another; None for a method on tensors."""
+        return assembly_of(self.merge_method)
+
+    @property
     def method(self) -> MergeMethod:
+        """The method on tensors; `RecipeError` when the recipe is for an `assembly`."""
         return method_of(self.merge_method, self.sparsify, self.combine)
+
+    @property
+    def _parametrised(self) -> Parametrised:
+        return self.assembly or self.method
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
         """Models, slices or modules in one form: see `hubmerge.sections`."""
-        return read_sections(self.method, self).sections
+        return read_sections(self._parametrised, self).sections
 
     @property
     def references(self) -> tuple[ModelRef, ...]:
@@ -102,6 +133,8 @@ class Recipe(Part):
     @property
     def parents(self) -> tuple[ModelRef, ...]:
         """The models the method combines, in its order, whatever layers of them; see `Section.parents`."""
+        if self.assembly is not None:
+            return self.references
         found = (model for section in self.sections for model in section.parents(self.method))
         return tuple(dict.fromkeys(found))
 
@@ -117,12 +150,12 @@ class Recipe(Part):
             for place, part in zip((s for s in self.sections if not s.whole), self._every_slice, strict=True)
             if part.residual_weight is not None
         ]
-        return (*read_sections(self.method, self).warnings, *found)
+        return (*read_sections(self._parametrised, self).warnings, *found)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the recipe says that changes no number."""
-        return read_sections(self.method, self).notes
+        return read_sections(self._parametrised, self).notes
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe in the words of its YAML, without defaults."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hubmerge.assemblies import assembly_of
+from hubmerge.assembly_checks import assembly_faults, misplaced_keys, written_faults
 from hubmerge.chat_template import template_fault
 from hubmerge.errors import RecipeError
 from hubmerge.method import MergeMethod, parameter_values
@@ -48,15 +50,20 @@ def method_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
     names = [raw.get(key) for key in ("merge_method", "sparsify", "combine")]
     if any(name is not None and not isinstance(name, str) for name in names):
         return []
+    assembly = assembly_of(names[0])
+    if assembly is not None:
+        return written_faults(assembly, raw)
     try:
         method = method_of(*names)
     except RecipeError as fault:
         return [fault]
-    return list(read_sections(method, raw).faults)
+    return [*misplaced_keys(raw), *read_sections(method, raw).faults]
 
 
 def model_faults(recipe: Recipe) -> list[HubmergeError]:
     """Faults in the number and choice of models and of the tokenizer; the method's name is known to be right."""
+    if recipe.assembly is not None:
+        return assembly_faults(recipe.assembly, recipe)
     faults: list[HubmergeError] = []
     for section in recipe.sections:
         found = [
@@ -157,6 +164,8 @@ def _count_faults(section: Section, method: MergeMethod) -> list[RecipeError]:
 
 def value_faults(recipe: Recipe) -> list[HubmergeError]:
     """Faults of values that do not go together, where they are the same in every tensor; the plan sees the others."""
+    if recipe.assembly is not None:
+        return []
     method = recipe.method
     faults: list[HubmergeError] = []
     for section in recipe.sections:

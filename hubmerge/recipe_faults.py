@@ -18,9 +18,7 @@ __all__ = ["read_model"]
 Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[int | str, ...]
 
-_LATER = {
-    "align": "alignment", "basis": "adapter spaces", "fit": "refitting", "calibration": "calibration data",
-}  # fmt: skip
+_LATER = {"basis": "adapter spaces"}
 """Keys of the dialect that this version does not read."""
 
 _EXPECTED = {
@@ -46,7 +44,10 @@ _LISTS = {
     "models": "- model: org/name", "sources": "- {model: org/name, layer_range: [0, 8]}",
     "slices": "- sources: [{model: org/name, layer_range: [0, 8]}]",
 }  # fmt: skip
-_ENTRIES = {"models": "a model", "sources": "a source", "slices": "a slice", "layer_range": "write layer_range: [0, 8]"}
+_ENTRIES = {
+    "models": "a model", "sources": "a source", "slices": "a slice", "layer_range": "write layer_range: [0, 8]",
+    "data": "write data: org/name, data: ./file.jsonl or data: ./folder",
+}  # fmt: skip
 
 
 def read_model(raw: Mapping[Any, Any], schema: type[Model]) -> tuple[Model | None, dict[Any, Any], list[HubmergeError]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from hubmerge.errors import RecipeError
 from hubmerge.method import MergeMethod
+from hubmerge.method_parameters import Parametrised
 from hubmerge.parameters import ParameterScopes, ScopeReader
 from zoo_index.reference import ModelRef
 
@@ -109,7 +110,7 @@ class ReadSections(NamedTuple):
     notes: tuple[str, ...]
 
 
-def read_sections(method: MergeMethod, recipe: Any) -> ReadSections:
+def read_sections(method: Parametrised, recipe: Any) -> ReadSections:
     """Read models, slices or modules and the parameters of every level.
 
     recipe: a `Recipe`, or the mapping it is read from, of which anything may be wrong: then the faults alone are of use.

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
+from hubmerge.assemblies import ASSEMBLIES, assembly_of
 from hubmerge.errors import RecipeError, shown
 from hubmerge.method import MergeMethod, Stage, compose, get_combine, get_method
 
@@ -47,8 +48,8 @@ def _composed(rule: MergeMethod, stage: Stage) -> MergeMethod:
 def method_of(merge_method: str | None, sparsify: str | None, combine: str | None) -> MergeMethod:
     """The method of a recipe: its `merge_method`, or what its stages make.
 
-    Raises RecipeError when there is neither, when a stage is asked for that `merge_method` sets already, and for unknown
-    names and stages that do not go together.
+    Raises RecipeError when there is neither, when a stage is asked for that `merge_method` sets already, for unknown
+    names and stages that do not go together, and for an assembly, which is no method on tensors (`hubmerge.assemblies`).
     """
     if merge_method is None and combine is None:
         hint = (
@@ -63,7 +64,7 @@ def method_of(merge_method: str | None, sparsify: str | None, combine: str | Non
             where="combine",
             hint="keep one of the two; beside combine, sparsify says what goes before",
         )
-    rule = get_method(merge_method) if merge_method is not None else get_combine(str(combine))
+    rule = _named(merge_method) if merge_method is not None else get_combine(str(combine))
     if sparsify is None:
         return rule
     stage = get_stage(sparsify)
@@ -74,6 +75,22 @@ def method_of(merge_method: str | None, sparsify: str | None, combine: str | Non
             hint="remove it, or write combine: weighted_sum or sign_consensus instead of merge_method",
         )
     return _composed(rule, stage)
+
+
+def _named(merge_method: str) -> MergeMethod:
+    if assembly_of(merge_method) is not None:
+        raise RecipeError(
+            f"{merge_method} puts unlike models together, and has no rule that merges tensor by tensor",
+            where="merge_method",
+            hint="`hubmerge methods` lists the methods that have one",
+        )
+    close = get_close_matches(merge_method.lower(), ASSEMBLIES, n=1, cutoff=0.6)
+    try:
+        return get_method(merge_method)
+    except RecipeError as fault:
+        if not close or fault.hint.startswith("did you mean"):
+            raise
+        raise RecipeError(fault.message, where=fault.where, hint=f"did you mean {close[0]}?") from None
 
 
 def with_stages_spread(raw: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], list[RecipeError]]:

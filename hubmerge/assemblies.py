@@ -1,0 +1,122 @@
+"""`ASSEMBLIES`: the methods that put unlike models together, as presets of the stages align, merge and fit.
+
+Unlike a `MergeMethod` an assembly has no rule that merges tensor by tensor: its parents are brought into one order first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from hubmerge.method_parameters import Parameters, PerParent
+from hubmerge.recipe_calibration import Calibration
+from hubmerge.recipe_stages import AlignMethod, FitInputs, FitMethod, Labels, Widths
+
+if TYPE_CHECKING:
+    from hubmerge.recipe import Recipe
+    from zoo_index.reference import ModelRef
+
+__all__ = ["ASSEMBLIES", "Assembly", "AssemblyParameters", "AssemblyStages", "assembly_of", "stages_of"]
+
+
+class AssemblyParameters(Parameters):
+    """The parameters of every assembly."""
+
+    weight: PerParent[float] = Field(
+        1.0, ge=0, description="the model's share where units are averaged, divided by the sum of all"
+    )
+
+
+@dataclass(frozen=True)
+class AssemblyStages:
+    """The stages of one assembly with every choice made.
+
+    budget, ratio: at most one is given, both None for the base model's widths or where `min_similarity` alone decides.
+    labels: None leaves it to the models' label names.  weights: one for each of the recipe's models, in their order; 0
+    or more, not all 0.
+    """
+
+    align: AlignMethod
+    widths: Widths
+    budget: float | None
+    ratio: float | None
+    min_similarity: float
+    without: tuple[str, ...]
+    fit: FitMethod
+    inputs: FitInputs
+    ridge: float | Literal["auto"]
+    calibration: Calibration | None
+    labels: Labels | None
+    base: ModelRef
+    weights: tuple[float, ...]
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it cannot be done without calibration data."""
+        return self.align == "activations" or self.fit == "least_squares"
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """One assembly: what a recipe, the documentation and a manifest say of it, and what it does where a recipe is silent.
+
+    parents: fewest and most models, the base model among them.  revision: raised whenever its numbers change.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    align: AlignMethod
+    widths: Widths
+    fit: FitMethod
+    inputs: FitInputs
+    ridge: float | Literal["auto"]
+    parameters: type[Parameters] = AssemblyParameters
+    parents: tuple[int, int | None] = (2, None)
+    revision: int = 1
+
+
+_PLEAS = Assembly(
+    name="pleas",
+    summary="Match the units of models trained apart, merge the pairs, and fit every layer to the parents' by least squares.",
+    paper="Nasery et al. 2024, PLeaS, arXiv:2407.02447",
+    align="activations",
+    widths="base",
+    fit="least_squares",
+    inputs="auto",
+    ridge=1e-3,
+)
+
+ASSEMBLIES: Mapping[str, Assembly] = MappingProxyType({assembly.name: assembly for assembly in (_PLEAS,)})
+"""Every assembly by the name that a recipe's merge_method has for it."""
+
+
+def assembly_of(merge_method: str | None) -> Assembly | None:
+    """The assembly that a recipe's `merge_method` names; None for a method on tensors, and for a name nobody knows."""
+    return ASSEMBLIES.get(merge_method) if merge_method is not None else None
+
+
+def stages_of(assembly: Assembly, recipe: Recipe) -> AssemblyStages:
+    """The stages of a recipe for `assembly`: what it says, and the assembly's own where it is silent."""
+    align, fit = recipe.align, recipe.fit
+    (section,) = recipe.sections
+    values = [section.scopes.resolve(assembly, model, "", 0.0) for model in section.models]
+    return AssemblyStages(
+        align=(align and align.method) or assembly.align,
+        widths=(align and align.widths) or assembly.widths,
+        budget=align.budget if align else None,
+        ratio=align.ratio if align else None,
+        min_similarity=align.min_similarity if align else 0.0,
+        without=align.without if align else (),
+        fit=(fit and fit.method) or assembly.fit,
+        inputs=(fit and fit.inputs) or assembly.inputs,
+        ridge=(fit and fit.ridge) or assembly.ridge,
+        calibration=recipe.calibration,
+        labels=recipe.labels,
+        base=recipe.base_model or section.models[0],
+        weights=tuple(float(row.get("weight", 1.0)) for row in values),
+    )

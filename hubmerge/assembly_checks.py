@@ -1,0 +1,128 @@
+"""What is wrong with a recipe for an assembly of unlike models, as far as it shows without the models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hubmerge.assemblies import ASSEMBLIES, Assembly, AssemblyStages, stages_of
+from hubmerge.errors import RecipeError
+from hubmerge.sections import read_sections
+from zoo_index.errors import HubmergeError
+
+if TYPE_CHECKING:
+    from hubmerge.recipe import Recipe
+
+__all__ = ["ASSEMBLY_KEYS", "assembly_faults", "misplaced_keys", "written_faults"]
+
+ASSEMBLY_KEYS = ("align", "fit", "calibration", "labels")
+"""Keys of a recipe that only assemblies read."""
+
+_BASE_IS_KEPT = "the merge has that of base_model, by default the first model's"
+_REFUSED = {
+    "slices": "list whole models under models: their layers are matched, not stacked",
+    "modules": "list whole models under models",
+    "sparsify": "remove it: there are no deltas from a common ancestor to thin",
+    "combine": "remove it: merge_method says already how models become one",
+    "tokenizer_source": f"remove it: {_BASE_IS_KEPT}",
+    "tokenizer": f"remove it: {_BASE_IS_KEPT}",
+    "chat_template": f"remove it: {_BASE_IS_KEPT}",
+}
+"""Keys that mean nothing to an assembly, and what to do instead."""
+
+
+def misplaced_keys(raw: Mapping[str, Any]) -> list[RecipeError]:
+    """A fault for each of `ASSEMBLY_KEYS` in the recipe of a method that merges tensor by tensor."""
+    names = ", ".join(ASSEMBLIES)
+    method = raw.get("merge_method") or raw.get("combine")
+    return [
+        RecipeError(
+            f"{key} is for methods that put unlike models together, which {method} does not",
+            where=key,
+            hint=f"remove it, or write merge_method: {names}",
+        )
+        for key in ASSEMBLY_KEYS
+        if raw.get(key) is not None
+    ]
+
+
+def written_faults(assembly: Assembly, raw: Mapping[str, Any]) -> list[HubmergeError]:
+    """Faults of the keys and parameters of a recipe for `assembly`; `raw` may be wrong in any other way."""
+    refused = [
+        RecipeError(f"{assembly.name} takes no {key}", where=key, hint=hint)
+        for key, hint in _REFUSED.items()
+        if raw.get(key) not in (None, [], {})
+    ]
+    faults = read_sections(assembly, {**raw, "slices": None, "modules": None}).faults
+    return [*refused, *faults, *(fault for place, own in _scopes(raw) for fault in _varying(assembly, place, own))]
+
+
+def _scopes(raw: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    models = raw.get("models")
+    listed = models if isinstance(models, list | tuple) else ()
+    own = [
+        (f"models[{i}].parameters", row.get("parameters")) for i, row in enumerate(listed) if isinstance(row, Mapping)
+    ]
+    return [*own, ("parameters", raw.get("parameters"))]
+
+
+def _varying(assembly: Assembly, place: str, own: Any) -> list[RecipeError]:
+    """Values that differ from tensor to tensor: a unit is merged in all tensors alike."""
+    if not isinstance(own, Mapping):
+        return []
+    known = {assembly.parameters.alias(field) for field in assembly.parameters.model_fields}
+    return [
+        RecipeError(
+            f"{name} is one number for a whole model under {assembly.name}, neither gradient nor filters",
+            where=f"{place}.{name}",
+            hint=f"write {name}: 0.5",
+        )
+        for name, value in own.items()
+        if name in known and isinstance(value, list | tuple | Mapping) and value
+    ]
+
+
+def assembly_faults(assembly: Assembly, recipe: Recipe) -> list[HubmergeError]:
+    """Faults in the models and stages of a recipe whose parts are right one by one."""
+    if not recipe.models or recipe.slices or recipe.modules:  # told already
+        return []
+    models = tuple(entry.model for entry in recipe.models)
+    twice = dict.fromkeys(model for model in models if models.count(model) > 1)
+    faults: list[HubmergeError] = [
+        RecipeError(f"{model} is listed twice", where="models", hint="list each model once, with its weight")
+        for model in twice
+    ]
+    if not twice and len(models) < assembly.parents[0]:
+        message = f"{assembly.name} takes at least {assembly.parents[0]} models; the recipe has {len(models)}"
+        faults.append(RecipeError(message, where="models", hint=f"given: {', '.join(map(str, models))}"))
+    if recipe.base_model is not None and recipe.base_model not in models:
+        hint = "list it under models, or leave base_model out: then it is the first model"
+        message = f"base_model {recipe.base_model} is not among the models"
+        faults.append(RecipeError(message, where="base_model", hint=hint))
+    return faults + _stage_faults(assembly, stages_of(assembly, recipe), recipe)
+
+
+def _stage_faults(assembly: Assembly, stages: AssemblyStages, recipe: Recipe) -> list[HubmergeError]:
+    faults: list[HubmergeError] = []
+    if not any(stages.weights) and recipe.sections[0].scopes.is_constant:
+        faults.append(RecipeError("all weights are 0", where="parameters.weight", hint="give one model at least 1"))
+    if stages.budget is not None and stages.ratio is not None:
+        message = "budget and ratio both say how many units stay separate"
+        faults.append(RecipeError(message, where="align.ratio", hint="keep one of them"))
+    wider = next((name for name in ("budget", "ratio") if getattr(stages, name) is not None), None)
+    if wider is not None and stages.widths != "union":
+        message = f"{wider} says how much wider the merge may be, and widths: {stages.widths} makes nothing wider"
+        faults.append(RecipeError(message, where=f"align.{wider}", hint="add widths: union, or remove it"))
+    if stages.fit == "none" and recipe.fit is not None:
+        faults += [
+            RecipeError(f"{name} is of no use where nothing is fitted", where=f"fit.{name}", hint="remove it")
+            for name in ("inputs", "ridge")
+            if getattr(recipe.fit, name) is not None
+        ]
+    if stages.needs_data and stages.calibration is None:
+        uses = {"matches units by their activations": stages.align == "activations"}
+        uses["fits layers to what the parents compute"] = stages.fit == "least_squares"
+        what = " and ".join(use for use, is_used in uses.items() if is_used)
+        hint = "add calibration: with a dataset, a file or a folder; align: weights with fit: none needs none"
+        faults.append(RecipeError(f"{assembly.name} {what}, which needs data", where="calibration", hint=hint))
+    return faults
