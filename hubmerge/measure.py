@@ -119,18 +119,8 @@ class TensorMeasure:
 
     def _add_gram_of_files(self, gram: Array) -> bool:
         """Fill `gram` by a pass that reads for itself; False where there is none, or where a file could not be read."""
-        step, reader = self._reader.step, self._reader
-        run = gram_kernels.gram_of_files_kernel("delta" if step.base else "weight", self.parents)
-        if run is None:
-            return False
-        for first, last in spans(0, self.entries, _READ_INSIDE * gram_kernels.GRAM_BLOCK):
-            sources = reader.sources(first, gram_kernels.GRAM_BLOCK)
-            if sources is None:
-                return False
-            descriptors, places, inputs = sources
-            if not run(descriptors, places, inputs[0], inputs[1:] if step.base else inputs, last - first, gram):
-                return False
-        return True
+        run = gram_kernels.gram_of_files_kernel("delta" if self._reader.step.base else "weight", self.parents)
+        return run is not None and self._read_inside(lambda _, entries, *sources: run(*sources, entries, gram))
 
     def gram_rows(self) -> Array:
         columns = row_length(self.shape)
@@ -256,15 +246,22 @@ class TensorMeasure:
         """`_add_kept` by a pass that reads for itself; False where there is none, or where a file could not be read."""
         if not called_by_address():
             return False
-        reader, based, block = self._reader, self._reader.step.base is not None, gram_kernels.GRAM_BLOCK
-        run = measure_kernels.kept_of_files_kernel(rule, based)
+        run = measure_kernels.kept_of_files_kernel(rule, self._reader.step.base is not None)
+        return self._read_inside(lambda first, entries, *sources: run(*sources, states, first, entries, *lanes, sums))
+
+    def _read_inside(self, run: Callable[..., Any]) -> bool:
+        """Have a pass read all entries and go through them; False where inputs are no files, or could not be read.
+
+        run: ``(first entry, entries, descriptors, places, base, parents) -> whether it could``, with buffers of one block.
+        """
+        reader, block = self._reader, gram_kernels.GRAM_BLOCK
         for first, last in spans(0, self.entries, _READ_INSIDE * block):
             sources = reader.sources(first, block)
             if sources is None:
                 return False
             descriptors, places, inputs = sources
-            parents = inputs[1:] if based else inputs
-            if not run(descriptors, places, inputs[0], parents, states, first, last - first, *lanes, sums):
+            parents = inputs[1:] if reader.step.base else inputs
+            if not run(first, last - first, descriptors, places, inputs[0], parents):
                 return False
         return True
 
