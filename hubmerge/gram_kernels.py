@@ -13,6 +13,7 @@ from hubmerge.compiled_files import filled
 from hubmerge.compiled_passes import called_by_address, compiled_pass
 from hubmerge.jit import called_inside, jitable
 from hubmerge.ops.bits import load, replaced
+from hubmerge.ops.sums import in_order
 
 __all__ = ["GRAM_BLOCK", "gram_kernel", "gram_of_files_kernel"]
 
@@ -37,13 +38,11 @@ def _add_products(operands: Any, lanes: Any, sums: Any) -> None:
 
 @jitable
 def _add_lanes(sums: Any, gram: Any) -> None:
-    """Add every pair's lanes, one after the other, and the result to `gram`."""
+    """Add the sum of every pair's lanes to `gram`."""
     pair = 0
     for k in range(gram.shape[0]):
         for m in range(k + 1):
-            product = 0.0
-            for i in range(_LANES):
-                product += sums[pair * _LANES + i]
+            product = in_order(sums[pair * _LANES : (pair + 1) * _LANES])
             gram[k, m] += product
             if m != k:
                 gram[m, k] += product

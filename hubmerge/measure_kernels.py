@@ -14,8 +14,9 @@ from numpy import float32
 
 from hubmerge.compiled_files import filled
 from hubmerge.compiled_passes import compiled_pass
-from hubmerge.jit import called_inside, jitable
+from hubmerge.jit import called_inside
 from hubmerge.ops.bits import load, replaced
+from hubmerge.ops.sums import in_order
 
 __all__ = [
     "LANES",
@@ -33,15 +34,6 @@ LANES = 64
 """Interleaved sums of a block, added one after the other in the end: a fixed order that fills the vector registers."""
 _SINGLES = 16
 """Numbers of one lane that are summed in float32 before the sum is added up in float64."""
-
-
-@jitable
-def _total(lanes: Any) -> Any:
-    """The sum of the lanes, one after the other."""
-    total = 0.0
-    for j in range(LANES):
-        total += lanes[j]
-    return total
 
 
 @compiled_pass
@@ -164,10 +156,7 @@ def sums_kernel(rule: Callable[..., Any], minus_base: bool, size: int) -> Callab
                     for k in range(len(parents)):
                         lanes[np.uint64(k * LANES) + j] += np.float64(numbers[k])
             for k in range(len(parents)):
-                total = 0.0
-                for j in range(LANES):
-                    total += lanes[k * LANES + j]
-                totals[k] += total
+                totals[k] += in_order(lanes[k * LANES : (k + 1) * LANES])
 
     return run
 
@@ -199,8 +188,8 @@ def _kept_norms(rule: Callable[..., Any], minus_base: bool) -> Callable[..., Any
                 for j in range(rows):
                     before[j] += np.float64(early[j])
                     after[j] += np.float64(late[j])
-            sums[k, 0] += _total(before)
-            sums[k, 1] += _total(after)
+            sums[k, 0] += in_order(before)
+            sums[k, 1] += in_order(after)
 
     return run
 

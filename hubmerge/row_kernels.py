@@ -12,6 +12,7 @@ from numpy import float32
 from hubmerge.jit import called_inside, compiled, jitable
 from hubmerge.measure_kernels import LANES
 from hubmerge.ops.bits import exponent, load
+from hubmerge.ops.sums import in_order
 
 __all__ = ["kept_rows_kernel", "row_grams_kernel", "row_lines_kernel", "staged_deltas_kernel", "staged_rows_kernel"]
 
@@ -39,10 +40,7 @@ def _norm(values: Any, lanes: Any) -> Any:
             lanes[j] += np.float64(abs(values[low + j]))
     for j in range(values.size - whole):
         lanes[j] += np.float64(abs(values[whole + j]))
-    total = 0.0
-    for j in range(used):
-        total += lanes[j]
-    return total
+    return in_order(lanes[:used])
 
 
 @cache
@@ -105,10 +103,7 @@ def _inner(a: Any, b: Any, lanes: Any) -> Any:
             lanes[j] += np.float64(a[low + j]) * np.float64(b[low + j])
     for j in range(a.size - whole):
         lanes[j] += np.float64(a[whole + j]) * np.float64(b[whole + j])
-    total = 0.0
-    for j in range(LANES):
-        total += lanes[j]
-    return total
+    return in_order(lanes)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Sums over one entry's parents, and over the numbers of a row."""
+"""Sums over one entry's parents, and over the numbers of a row or of a block, whose order is fixed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy import float32
 
 from hubmerge.jit import jitable
 
-__all__ = ["total_of", "weighted_sum"]
+__all__ = ["in_order", "total_of", "weighted_sum"]
 
 _LANES = 64
 
@@ -25,6 +25,15 @@ def weighted_sum(entries: Sequence[float32], coefficients: Sequence[float32]) ->
 
 
 @jitable
+def in_order(numbers: Any) -> Any:
+    """The sum of float64 numbers, one after the other: of the interleaved sums that a pass ends with."""
+    total = 0.0
+    for i in range(numbers.size):
+        total += numbers[i]
+    return total
+
+
+@jitable
 def total_of(values: Any) -> Any:
     """The sum of float64 numbers in a fixed order: 64 interleaved sums, added one after the other."""
     lanes = np.zeros(_LANES)
@@ -35,7 +44,4 @@ def total_of(values: Any) -> Any:
             lanes[j] += part[j]
     for j in range(values.size - whole):
         lanes[j] += values[whole + j]
-    total = 0.0
-    for lane in lanes:
-        total += lane
-    return total
+    return in_order(lanes)
