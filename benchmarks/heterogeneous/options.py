@@ -40,10 +40,10 @@ def in_processes(work: Callable[[Job], Result], jobs: Sequence[Job], processes: 
     process it is this one.
     """
     if processes == 1:
-        _one_thread()
+        _prepare()
         yield from ((job, work(job)) for job in jobs)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_prepare) as pool:
         futures = {pool.submit(work, job): job for job in jobs}
         try:
             for future in as_completed(futures):
@@ -52,7 +52,10 @@ def in_processes(work: Callable[[Job], Result], jobs: Sequence[Job], processes: 
             pool.shutdown(cancel_futures=True)
 
 
-def _one_thread() -> None:
+def _prepare() -> None:
+    """One thread, and no bars while models of a few hundred kilobytes are read and written."""
     import torch
+    from transformers.utils import logging
 
     torch.set_num_threads(1)
+    logging.disable_progress_bar()

@@ -1,0 +1,93 @@
+"""The ways of merging that are measured in each setting, as arguments of `hubmerge.heterogeneous.merge_models`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from benchmarks.heterogeneous.settings import CALIBRATION, CALIBRATION_SIZES, Setting
+
+__all__ = ["BUDGETS", "SHARES", "Row", "rows"]
+
+BUDGETS = (1.2, 1.5)
+"""Costs of a widened merge over the base's, as it is stored: dense, with the zero blocks."""
+
+SHARES = (0.1, 0.3, 0.5)
+"""How much of a donor of another width is mixed into the base."""
+
+_FITS: Mapping[str | None, str] = {
+    "parents": "least squares on the parents' inputs",
+    "merged": "least squares on the merged model's inputs",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    key: what goals call it.  label: what readers see.  arguments: of `merge_models`, beside models, batches, labels and
+    seed.  calibration: how many images it is given.
+    """
+
+    key: str
+    label: str
+    arguments: Mapping[str, Any]
+    calibration: int = CALIBRATION
+
+
+def rows(setting: Setting) -> tuple[Row, ...]:
+    """The lines of a setting's table, without those of the parents and other controls."""
+    if setting.name == "calibration":
+        return tuple(_calibration_rows())
+    if setting.name in {"wider", "narrower"}:
+        return tuple(_width_rows())
+    return tuple(_rows(batch_norm=setting.model == "resnet"))
+
+
+def _rows(*, batch_norm: bool) -> Iterator[Row]:
+    """Averages, permutations, least squares without them, and both together at the base's width and wider."""
+    if batch_norm:
+        yield _row("average_as_is", "average, BatchNorm's statistics averaged too", "identity", renormalise=False)
+    yield _row("average", "average", "identity")
+    yield _row("weights", "permuted by weights", "weights")
+    yield _row("activations", "permuted by activations", "activations")
+    for fit, words in _FITS.items():
+        yield _row(f"average_{fit}", f"{words}, not permuted", "identity", fit=fit)
+    for fit, words in _FITS.items():
+        yield _row(f"weights_{fit}", f"permuted by weights, {words}", "weights", fit=fit)
+    for fit, words in _FITS.items():
+        yield _row(f"pleas_{fit}", f"PLeaS: permuted by activations, {words}", "activations", fit=fit)
+    for budget in BUDGETS:
+        wide: dict[str, Any] = {"align": "activations", "widths": "union", "budget": budget}
+        yield _row(f"partial_{budget}", f"{budget}x: permuted in part", **wide)
+        for fit, words in _FITS.items():
+            yield _row(f"pleas_{budget}_{fit}", f"{budget}x: PLeaS, {words}", **wide, fit=fit)
+    if batch_norm:
+        yield _row("separate", "all units separate", "activations", widths="union", ratio=1.0)
+
+
+def _width_rows() -> Iterator[Row]:
+    """A donor of another width into the base, at the base's width and at the width of both."""
+    for share in SHARES:
+        weights = (1 - share, share)
+        yield _row(f"base_{share}", f"base's width, {share} of the donor", "activations", weights=weights)
+    for fit, words in _FITS.items():
+        yield _row(f"base_{fit}", f"base's width, {words}", "activations", fit=fit)
+    yield _row("union", "all matched units joined, the others separate", "activations", widths="union")
+    for fit, words in _FITS.items():
+        yield _row(f"union_{fit}", f"the same, {words}", "activations", widths="union", fit=fit)
+
+
+def _calibration_rows() -> Iterator[Row]:
+    """What is left of PLeaS when there are fewer images to calibrate with; auto chooses between the two fits."""
+    for size in CALIBRATION_SIZES:
+        fits = {None: "permuted by activations", **_FITS, "auto": "least squares, inputs chosen by hubmerge"}
+        for fit, words in fits.items():
+            yield _row(f"{fit or 'activations'}_{size}", f"{size} images: {words}", "activations", fit=fit, size=size)
+
+
+def _row(key: str, label: str, align: str, *, size: int = CALIBRATION, **arguments: Any) -> Row:
+    given = {"align": align, "widths": "base", "fit": None, "renormalise": True, **arguments}
+    return Row(key, label, MappingProxyType(given), size)
