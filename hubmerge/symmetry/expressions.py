@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +20,7 @@ _OPERATIONS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Gt: operator.gt,
@@ -43,6 +44,16 @@ def names_in(text: str) -> frozenset[str]:
     """The names that the expressions in braces of `text` use."""
     found = (node for inner in _BRACES.findall(text) for node in ast.walk(_parsed(inner)))
     return frozenset(node.id for node in found if isinstance(node, ast.Name))
+
+
+def _fields_in(node: ast.AST) -> Iterator[str]:
+    """The names in an expression, those of nested fields with their dots."""
+    if isinstance(node, ast.Name | ast.Attribute):
+        yield ast.unparse(node)
+    else:
+        inner = node.args if isinstance(node, ast.Call) else ast.iter_child_nodes(node)
+        for child in inner:
+            yield from _fields_in(child)
 
 
 class Fields:
@@ -93,6 +104,25 @@ class Fields:
             )
         return counts
 
+    def sources(self, text: str) -> Iterator[str]:
+        """The config's fields that the expression `text` is computed from, as tables name them.
+
+        After a field that the config leaves to an expression come the fields of that.
+        """
+        for name in _fields_in(_parsed(text)):
+            if name in self._computed:
+                continue
+            if self.states(name):
+                yield name
+            elif (default := self._defaults.get(name)) is not None:
+                yield name
+                if isinstance(default, str):
+                    yield from self.sources(default)
+
+    def states(self, name: str) -> bool:
+        """Whether the config has a value for the field `name` itself."""
+        return self._stated(name) is not None
+
     def filled(self, text: str, variables: Mapping[str, int]) -> str:
         """`text` with every expression in braces replaced by its value."""
         return _BRACES.sub(lambda found: f"{self.size(found[1], variables)}", text)
@@ -100,14 +130,18 @@ class Fields:
     def _field(self, name: str) -> Any:
         if name in self._computed:
             return self._computed[name]
-        value: Any = self._config
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
+        value = self._stated(name)
         if value is None and name in self._defaults:
             value = self._defaults[name]
             return self.value(value) if isinstance(value, str) else value
         if value is None:
             raise SymmetryError(f"config.json does not state {name}", where=self._where, hint=_HINT)
+        return value
+
+    def _stated(self, name: str) -> Any:
+        value: Any = self._config
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
         return value
 
     def _value(self, node: ast.expr, variables: Mapping[str, int]) -> Any:

@@ -13,7 +13,7 @@ from hubmerge.symmetry.groups import Group
 from hubmerge.symmetry.notation import GroupRow, TensorRow, parse_table
 from zoo_index.families import FAMILIES, Family
 
-__all__ = ["GroupTable", "TensorInstance", "family_of", "tensor_instances"]
+__all__ = ["GroupTable", "TensorInstance", "family_of", "structure", "tensor_instances"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,23 @@ def tensor_instances(family: Family, fields: Fields) -> dict[str, TensorInstance
                 axes = None if row.axes is None else fields.filled(row.axes, variables)
                 found[name] = TensorInstance(name, row, axes)
     return found
+
+
+def structure(family: Family, fields: Fields) -> tuple[object, ...]:
+    """What decides which tensors and groups a model of this config has: its loops and every condition of the table in them.
+
+    Configs of equal structure have the same tensors and groups, perhaps of other sizes.
+    """
+    table = parse_table(family)
+    told = [row.condition for row in table.groups] + [row.condition for row in table.tensors]
+    told += [pair.condition for pair in (*table.same, *table.tied)]
+    loops = [tuple(tuple(turn.values()) for turn in _turns(family, fields, f"{{{name}}}")) for name in family.loops]
+    conditions = [
+        bool(fields.value(text, turn))
+        for text in dict.fromkeys(told)  # of many rows, few are different
+        for turn in _turns(family, fields, f"{{{text}}}")
+    ]
+    return (*loops, *conditions)
 
 
 def _turns(family: Family, fields: Fields, text: str) -> Iterator[dict[str, int]]:

@@ -56,6 +56,7 @@ class Family:
     own for what it asks of the config more than once.
     aliases: (regular expression, replacement) pairs from other names on disk or in memory to the table's.
     config_key: the field that a nested config would have this one in.
+    requires: a condition that transformers holds configs to and that follows from no size.
     """
 
     name: str
@@ -69,3 +70,4 @@ class Family:
     defaults: Mapping[str, object] = field(default_factory=dict)
     aliases: tuple[tuple[str, str], ...] = ()
     config_key: str = ""
+    requires: str = "True"

@@ -19,6 +19,7 @@ _LLAMA = Family(
         "tie_word_embeddings": False,
     },
     aliases=((r"^transformer\.", "model."),),  # with a head for question answering
+    requires="model_type != 'llama' or hidden_size % num_attention_heads == 0",  # also where head_dim is stated
     groups="""
         res       permutation+signs         hidden_size          norm rms
         kv{l}     permutation               num_key_value_heads
