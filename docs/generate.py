@@ -158,6 +158,9 @@ def recipe_keys() -> str:
         "Slice": "Each entry of `slices`",
         "SliceSource": "Each entry of `sources`",
         "Module": "Each module under `modules`",
+        "Align": "Under `align`",
+        "Fit": "Under `fit`",
+        "Calibration": "Under `calibration`",
         "TokenizerPart": "Under `tokenizer`",
         "Output": "Under `output`",
     }
@@ -186,7 +189,8 @@ def _type(field: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
     if "enum" in field or "const" in field:
         return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
     if field.get("type") == "array":
-        return "two whole numbers" if field["items"].get("type") == "integer" else "list, see below"
+        words = {"integer": "two whole numbers", "string": "list of text"}
+        return words.get(field["items"].get("type"), "list, see below")
     return {"object": "mapping", "string": "text", "integer": "whole number", "number": "number"}[str(field["type"])]
 
 

@@ -40,8 +40,8 @@ class Calibration(Part):
     )
     column: str | None = Field(
         None,
-        description="the column, or in .npz the array, of texts or images; default: the first there is of text, sentence, "
-        "content, image, images, img, pixel_values",
+        description="the column, or in .npz the array, of texts, images or numbers; default: the first there is of text, "
+        "sentence, content, image, images, img, pixel_values that the base model can be given",
     )
     split: str = Field("train", min_length=1, description="which split of a dataset, or of a folder that has splits")
     subset: str | None = Field(None, description="which configuration of a dataset on the Hub that has several")
