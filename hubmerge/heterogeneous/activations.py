@@ -1,0 +1,190 @@
+"""How alike the units of two models are on the same data: correlations of what they compute, streamed.
+
+Li et al. 2016, Convergent Learning, arXiv:1511.07543; with the sum over all places where a group can be seen, as PLeaS has it
+(arXiv:2407.02447, appendix).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmerge.heterogeneous.layers import Layer, channels_last, layers_of
+from hubmerge.symmetry.groups import Segment, SymmetrySpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["Correlation", "correlations"]
+
+Floats = NDArray[np.float64]
+Batch = Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class _View:
+    """A segment of a module's input or output channels, and the groups that it shows."""
+
+    module: str
+    kind: str
+    behind: bool
+    start: int
+    segment: Segment
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Of every unit of the base with every unit of another model, the mean over the views of the group.
+
+    plain: (size, other's size), of a group that stands alone.  nested: by the inner group, (size, inner size, other's size, other's
+    inner size), of a group with others inside, as heads are.
+    """
+
+    plain: Floats
+    nested: Mapping[str, Floats]
+
+
+def correlations(
+    models: Sequence[nn.Module], specs: Sequence[SymmetrySpec], batches: Iterable[Batch]
+) -> tuple[dict[str, Correlation], ...]:
+    """The correlations of every other model's units with the first one's, group by group; one pass over the batches.
+
+    A group is seen where a layer reads it, and where none does, in what the layers that write it give.  A unit that does not vary is
+    alike to none.  Tokens that `attention_mask` leaves out do not count.
+    """
+    views = [list(_views(model, spec)) for model, spec in zip(models, specs, strict=True)]
+    sums = [[_Sums() for _ in views[0]] for _ in models[1:]]
+    for batch in batches:
+        seen = [_seen(model, own, batch) for model, own in zip(models, views, strict=True)]
+        for other, rows in zip(seen[1:], sums, strict=True):
+            for ours, theirs, row in zip(seen[0], other, rows, strict=True):
+                row.add(ours, theirs)
+    return tuple(
+        _by_group(specs[0], specs[k + 1], views[0], views[k + 1], [row.correlation() for row in rows])
+        for k, rows in enumerate(sums)
+    )
+
+
+def _views(model: nn.Module, spec: SymmetrySpec) -> Iterator[_View]:
+    layers = layers_of(model, spec)
+    read = {name for layer in layers for name in _groups(layer.inner)}
+    for layer in layers:
+        yield from _of_axis(layer, spec, behind=False, wanted=read)
+        yield from _of_axis(layer, spec, behind=True, wanted=set(spec.groups) - read)
+
+
+def _groups(axis: Iterable[Segment]) -> Iterator[str]:
+    return (factor.group for segment in axis for factor in segment if factor.group is not None)
+
+
+def _of_axis(layer: Layer, spec: SymmetrySpec, *, behind: bool, wanted: set[str]) -> Iterator[_View]:
+    start = 0
+    for segment in layer.outer if behind else layer.inner:
+        names = [factor.group for factor in segment if factor.group is not None]
+        if any(name in wanted and _is_free(spec, name) for name in names):
+            yield _View(layer.name, layer.kind, behind, start, segment)
+        start += math.prod(factor.size for factor in segment)
+
+
+def _is_free(spec: SymmetrySpec, name: str) -> bool:
+    return spec.groups[name].kind.permutes or spec.groups[name].kind.is_linear
+
+
+def _seen(model: nn.Module, views: Sequence[_View], batch: Batch) -> list[Tensor]:
+    """What every view shows of one batch: (rows, channels of the segment)."""
+    import torch
+
+    kept: dict[tuple[str, bool], Tensor] = {}
+    wanted = {(view.module, view.behind) for view in views}
+    handles = []
+    for name, module in model.named_modules():
+        if (name, False) in wanted:
+            handles.append(module.register_forward_pre_hook(_keeping(kept, name)))
+        if (name, True) in wanted:
+            handles.append(module.register_forward_hook(_keeping_output(kept, name)))
+    try:
+        with torch.no_grad():
+            model(**batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    mask = batch.get("attention_mask")
+    rows = {}
+    for view in views:
+        values = channels_last(kept[view.module, view.behind], view.kind, mask)
+        size = math.prod(factor.size for factor in view.segment)
+        rows[view] = values[:, view.start : view.start + size]
+    return [rows[view] for view in views]
+
+
+def _keeping(kept: dict[tuple[str, bool], Tensor], name: str) -> Any:
+    def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        kept[name, False] = inputs[0]
+
+    return hook
+
+
+def _keeping_output(kept: dict[tuple[str, bool], Tensor], name: str) -> Any:
+    def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        kept[name, True] = output
+
+    return hook
+
+
+class _Sums:
+    """What a correlation is made of, added up in float64; products in float32 of what was centred by the first batch's means."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._centres: tuple[Tensor, Tensor] | None = None
+        self._sums: list[Tensor] = []
+
+    def add(self, ours: Tensor, theirs: Tensor) -> None:
+        import torch
+
+        if self._centres is None:
+            self._centres = ours.mean(0), theirs.mean(0)
+        x, y = ours - self._centres[0], theirs - self._centres[1]
+        new = [x.sum(0), y.sum(0), x.square().sum(0), y.square().sum(0), x.T @ y]
+        new = [each.to(torch.float64) for each in new]
+        self._sums = [old + each for old, each in zip(self._sums, new, strict=True)] if self._sums else new
+        self._rows += len(x)
+
+    def correlation(self) -> Floats:
+        x, y, xx, yy, xy = (each.numpy() / self._rows for each in self._sums)
+        scale = np.sqrt(np.maximum(xx - x**2, 0)[:, None] * np.maximum(yy - y**2, 0)[None, :])
+        covariance = xy - np.outer(x, y)
+        found: Floats = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > _LEAST)
+        return found
+
+
+_LEAST = 1e-12
+
+
+def _by_group(
+    spec: SymmetrySpec, other: SymmetrySpec, ours: Sequence[_View], theirs: Sequence[_View], found: Sequence[Floats]
+) -> dict[str, Correlation]:
+    plain: dict[str, list[Floats]] = {}
+    nested: dict[str, dict[str, list[Floats]]] = {}
+    for left, right, matrix in zip(ours, theirs, found, strict=True):
+        sizes = [[factor.size for factor in view.segment] for view in (left, right)]
+        values = matrix.reshape(*sizes[0], *sizes[1])
+        names = [factor.group for factor in left.segment]
+        free = [name for name in names if name is not None and _is_free(spec, name)]
+        if len(names) == 1 and free:
+            plain.setdefault(free[0], []).append(values)
+        elif len(names) == 2 and names[0] in free and names[1] is not None:
+            nested.setdefault(names[0], {}).setdefault(names[1], []).append(values)
+    groups = dict.fromkeys([*plain, *nested])
+    return {
+        name: Correlation(
+            np.mean(plain[name], 0) if name in plain else np.zeros((spec.groups[name].size, other.groups[name].size)),
+            {inner: np.mean(views, 0) for inner, views in nested.get(name, {}).items()},
+        )
+        for name in groups
+    }

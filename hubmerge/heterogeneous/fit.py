@@ -1,0 +1,128 @@
+"""Layers fitted by least squares to what the parents compute: PLeaS' second step (arXiv:2407.02447), and its sequential form.
+
+The published form fits every layer on the parents' own features, brought into the merged units.  The sequential form fits it on
+what the merged model itself feeds it, all layers before it being fitted already, so that their errors are mended on the way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hubmerge.heterogeneous.layer_fit import Fit, Seen, Target, fit_layer
+from hubmerge.heterogeneous.layers import Norm, layers_of, norms_of
+from hubmerge.heterogeneous.lockstep import Halting, Stop
+from hubmerge.heterogeneous.maps import Maps
+from hubmerge.symmetry.groups import Axis, SymmetrySpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["fit_layers"]
+
+Batch = Mapping[str, "Tensor"]
+
+
+def fit_layers(
+    merged: nn.Module,
+    parents: Sequence[nn.Module],
+    specs: Sequence[SymmetrySpec],
+    maps: Maps,
+    weights: Sequence[float],
+    batches: Sequence[Batch],
+    fit: Fit,
+) -> None:
+    """Change the weights of every linear layer of `merged`, in the order in which the model uses them.
+
+    specs: of the parents.  All models are run on all batches at once, from layer to layer.  Weights between units that no parent
+    has both stay as they are, and so do layers whose weight is another's too (tied).
+    """
+    targets = _targets(merged, parents, specs, batches[0], fit)
+    axes = {target.stream.axis for target in targets.values() if target.stream is not None}
+    norms = {norm.name: "input" for norm in norms_of(parents[0], specs[0]) if norm.axis in axes}
+    theirs = {name: "input" if target.stream else "both" for name, target in targets.items()}
+    own = {**dict.fromkeys(targets, "input"), **norms} if fit.sequential else {}
+    modules = dict(merged.named_modules())
+    with ExitStack() as stack:
+        runs = [stack.enter_context(Halting(parent, theirs | norms, batches)) for parent in parents]
+        run = stack.enter_context(Halting(merged, own, batches))
+        before: list[Stop] | None = None
+        while (inputs := _advanced(runs)) is not None:
+            target = targets.get(inputs[0][0].module)
+            if target is None:  # a norm, whose input is the stream
+                before = run.advance()
+                continue
+            outputs = _advanced(runs)
+            fed = run.advance() if fit.sequential else None
+            if outputs is None or (fit.sequential and fed is None):
+                raise RuntimeError("the models do not use the same layers")
+            seen = Seen(inputs, outputs, fed, before if target.stream else None)
+            fit_layer(target, modules, seen, maps, weights, fit)
+            if target.stream:
+                before = run.advance()
+
+
+def _advanced(runs: Sequence[Halting]) -> list[list[Stop]] | None:
+    found = [run.advance() for run in runs]
+    halted = [stops for stops in found if stops is not None]
+    if len(halted) not in {0, len(runs)} or len({stops[0].module for stops in halted}) > 1:
+        raise RuntimeError("the models do not use the same layers in the same order")
+    return halted or None
+
+
+def _targets(
+    merged: nn.Module, parents: Sequence[nn.Module], specs: Sequence[SymmetrySpec], batch: Batch, fit: Fit
+) -> dict[str, Target]:
+    """The layers to be fitted, by name, in the order in which the first parent uses them."""
+    counts = Counter(id(parameter) for _, parameter in merged.named_parameters(remove_duplicate=False))
+    own = [
+        {layer.name: layer for layer in layers_of(parent, spec)} for parent, spec in zip(parents, specs, strict=True)
+    ]
+    norms = {norm.name: norm for norm in norms_of(parents[0], specs[0])}
+    modules = dict(merged.named_modules())
+    order = _order(parents[0], {*own[0], *norms}, batch)
+    targets: dict[str, Target] = {}
+    seen: set[Axis] = set()
+    for name, following in zip(order, [*order[1:], ""], strict=True):
+        if name in norms:
+            seen.add(norms[name].axis)
+            continue
+        if counts[id(modules[name].weight)] > 1:
+            continue
+        norm = norms.get(following)
+        target = Target(own[0][name], tuple(each[name].inner for each in own), tuple(each[name].outer for each in own))
+        if norm is not None and norm.kind == "batch":
+            target = replace(target, norm=norm)
+        elif norm is not None and fit.stream and fit.sequential and _adds(specs[0], target.outer[0], norm, seen):
+            target = replace(target, stream=norm)
+        targets[name] = target
+    return targets
+
+
+def _adds(spec: SymmetrySpec, outer: Axis, norm: Norm, seen: set[Axis]) -> bool:
+    """Whether a layer adds to a stream: what it writes is normalised next, and was before."""
+    groups = [factor.group for part in outer for factor in part]
+    theirs = [factor.group for part in norm.axis for factor in part]
+    return groups == theirs and norm.axis in seen and groups[0] is not None and spec.groups[groups[0]].norm != "post"
+
+
+def _order(model: nn.Module, wanted: set[str], batch: Batch) -> list[str]:
+    """The modules in the order in which the model uses them, on one sample."""
+    import torch
+
+    order: list[str] = []
+    handles = [
+        module.register_forward_pre_hook(lambda _module, _inputs, name=name: order.append(name))
+        for name, module in model.named_modules()
+        if name in wanted
+    ]
+    try:
+        with torch.no_grad():
+            model(**{name: values[:1] for name, values in batch.items()})
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order

@@ -1,0 +1,126 @@
+"""Least squares for one layer: normal equations that are added up batch by batch, solved with a ridge towards given weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Normal", "best_ridge", "patches", "solved"]
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Sums over rows, float64: of x x^T (inputs, inputs), of x y^T (inputs, outputs), of x, y and y^2, and how many rows."""
+
+    gram: Tensor
+    cross: Tensor
+    x: Tensor
+    y: Tensor
+    yy: Tensor
+    rows: int
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor) -> Normal:
+        """x: (rows, inputs), y: (rows, outputs); computed in float64."""
+        import torch
+
+        x, y = x.to(torch.float64), y.to(torch.float64)
+        return cls(x.T @ x, x.T @ y, x.sum(0), y.sum(0), y.square().sum(0), len(x))
+
+    def __add__(self, other: Normal) -> Normal:
+        return Normal(
+            self.gram + other.gram, self.cross + other.cross, self.x + other.x, self.y + other.y, self.yy + other.yy,
+            self.rows + other.rows,
+        )  # fmt: skip
+
+    def __sub__(self, other: Normal) -> Normal:
+        return Normal(
+            self.gram - other.gram, self.cross - other.cross, self.x - other.x, self.y - other.y, self.yy - other.yy,
+            self.rows - other.rows,
+        )  # fmt: skip
+
+    @property
+    def centred(self) -> Normal:
+        """The same about the means of x and y: what is fitted where a constant is free."""
+        import torch
+
+        return Normal(
+            self.gram - torch.outer(self.x, self.x) / self.rows,
+            self.cross - torch.outer(self.x, self.y) / self.rows,
+            self.x,
+            self.y,
+            self.yy - self.y.square() / self.rows,
+            self.rows,
+        )
+
+    def error(self, weight: Tensor) -> Tensor:
+        """The sum over rows of the squared error of every output.  weight: (inputs, outputs)."""
+        return self.yy - 2 * (weight * self.cross).sum(0) + (weight * (self.gram @ weight)).sum(0)
+
+
+def solved(normal: Normal, prior: Tensor, allowed: Tensor, ridge: float) -> Tensor:
+    """The weights (inputs, outputs) of smallest squared error plus `ridge` times the mean square of the inputs times their squared
+    distance from `prior`.
+
+    allowed: (inputs, outputs), bool: which weights may be other than `prior`'s.  Outputs with the same inputs are solved together:
+    ``W = P + (G + mu I)^-1 (R - G P)``.
+    """
+    import torch
+
+    weight = prior.clone()
+    mu = ridge * normal.gram.diagonal().mean().clamp_min(_LEAST)
+    for inputs, outputs in _kinds(allowed):
+        right = _missing(normal, prior, inputs, outputs)
+        left = normal.gram[inputs][:, inputs] + mu * torch.eye(int(inputs.sum()), dtype=prior.dtype)
+        weight[torch.outer(inputs, outputs)] += torch.linalg.solve(left, right).reshape(-1)
+    return weight
+
+
+def best_ridge(folds: Sequence[Normal], prior: Tensor, allowed: Tensor, ridges: Sequence[float]) -> float:
+    """The ridge whose weights, found without one fold, have the smallest error in it, summed over the folds."""
+    import torch
+
+    total = sum(folds[1:], start=folds[0])
+    errors = torch.zeros(len(ridges), dtype=prior.dtype)
+    for fold in folds:
+        rest = total - fold
+        scale = rest.gram.diagonal().mean().clamp_min(_LEAST)
+        found = [prior.clone() for _ in ridges]
+        for inputs, outputs in _kinds(allowed):
+            values, vectors = torch.linalg.eigh(rest.gram[inputs][:, inputs])
+            turned = vectors.T @ _missing(rest, prior, inputs, outputs)
+            for weight, ridge in zip(found, ridges, strict=True):
+                step = vectors @ (turned / (values.clamp_min(0) + ridge * scale)[:, None])
+                weight[torch.outer(inputs, outputs)] += step.reshape(-1)
+        errors += torch.stack([fold.error(weight).sum() for weight in found])
+    return ridges[int(errors.argmin())]
+
+
+def _kinds(allowed: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The outputs that have the same inputs, with these, as masks; those that have none are left out."""
+    import torch
+
+    kinds, which = torch.unique(allowed.T, dim=0, return_inverse=True)
+    for k, inputs in enumerate(kinds):
+        if inputs.any():
+            yield inputs, which == k
+
+
+def _missing(normal: Normal, prior: Tensor, inputs: Tensor, outputs: Tensor) -> Tensor:
+    """What the prior's weights leave unexplained of these outputs, times these inputs."""
+    return normal.cross[inputs][:, outputs] - normal.gram[inputs] @ prior[:, outputs]
+
+
+_LEAST = 1e-12
+
+
+def patches(images: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """What a convolution multiplies its weights with: (batch * places, channels * height * width)."""
+    from torch.nn.functional import unfold
+
+    found: Tensor = unfold(images, kernel, padding=padding, stride=stride)
+    return found.movedim(1, -1).reshape(-1, found.shape[1])

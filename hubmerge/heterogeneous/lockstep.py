@@ -1,0 +1,154 @@
+"""Models that are run side by side, layer by layer: all batches go through one layer before any goes through the next.
+
+So what a layer is fitted to is known before anything comes out of it, and no more is held than what lives between two layers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["Halting", "Stop"]
+
+Batch = Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A model halted at one of its modules.  module: its name.  values: the module's input, or its output.  batch: what was put in."""
+
+    module: str
+    values: Tensor
+    batch: Batch
+
+
+class _AbandonedError(Exception):
+    """The run was ended from outside."""
+
+
+class _Run:
+    """One model on one batch, in a thread of its own that moves only while `resume` waits for it."""
+
+    def __init__(self, model: nn.Module, batch: Batch) -> None:
+        self._batch = batch
+        self._go, self._halted = threading.Semaphore(0), threading.Semaphore(0)
+        self._stop: Stop | None = None
+        self._error: BaseException | None = None
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._work, args=(model,), daemon=True)
+
+    def resume(self) -> Stop | None:
+        """Go on to the next stop; None at the end of the model.  Raises what the model raised."""
+        if self._thread.ident is None:
+            self._thread.start()
+        else:
+            self._go.release()
+        self._halted.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._stop
+
+    def halt(self, module: str, values: Tensor) -> None:
+        """Called by the model's hooks: wait until `resume`."""
+        self._stop = Stop(module, values, self._batch)
+        self._halted.release()
+        self._go.acquire()
+        if self._abandoned:
+            raise _AbandonedError
+
+    def abandon(self) -> None:
+        if self._thread.is_alive():
+            self._abandoned = True
+            self._go.release()
+            self._thread.join()
+
+    def _work(self, model: nn.Module) -> None:
+        import torch
+
+        _current.run = self
+        try:
+            with torch.no_grad():
+                model(**self._batch)
+            self._stop = None
+        except _AbandonedError:
+            pass
+        except BaseException as error:
+            self._error = error
+        self._halted.release()
+
+
+_current = threading.local()
+
+
+def _halting(name: str, *, output: bool) -> Callable[..., None]:
+    def before(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        run: _Run | None = getattr(_current, "run", None)
+        if run is not None:
+            run.halt(name, inputs[0])
+
+    def after(_module: nn.Module, _inputs: tuple[Any, ...], outputs: Any) -> None:
+        run: _Run | None = getattr(_current, "run", None)
+        if run is not None:
+            run.halt(name, outputs[0] if isinstance(outputs, tuple) else outputs)
+
+    return after if output else before
+
+
+class Halting:
+    """A model that runs on all batches from stop to stop; a context manager that ends the runs.
+
+    stops: the modules at which it halts, and where: "input" before they compute, "output" behind, or "both".  What the caller changes
+    before the next stop is asked for, the model goes on with.
+    """
+
+    def __init__(self, model: nn.Module, stops: Mapping[str, str], batches: Sequence[Batch]) -> None:
+        self._runs = [_Run(model, batch) for batch in batches]
+        self._handles = []
+        for name, module in model.named_modules():
+            if stops.get(name) in {"input", "both"}:
+                self._handles.append(module.register_forward_pre_hook(_halting_before(name)))
+            if stops.get(name) in {"output", "both"}:
+                self._handles.append(module.register_forward_hook(_halting_behind(name)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for run in self._runs:
+            run.abandon()
+        for handle in self._handles:
+            handle.remove()
+
+    def advance(self) -> list[Stop] | None:
+        """Where every batch halts next, in the order of the batches; None at the end of the model."""
+        stops = [run.resume() for run in self._runs]
+        halted = [stop for stop in stops if stop is not None]
+        if len({stop.module for stop in halted}) > 1 or len(halted) not in {0, len(stops)}:
+            raise RuntimeError("the batches do not halt at the same modules")
+        return halted or None
+
+
+def _halting_before(name: str) -> Callable[..., None]:
+    def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        run: _Run | None = getattr(_current, "run", None)
+        if run is not None:
+            run.halt(name, inputs[0])
+
+    return hook
+
+
+def _halting_behind(name: str) -> Callable[..., None]:
+    def hook(_module: nn.Module, _inputs: tuple[Any, ...], outputs: Any) -> None:
+        run: _Run | None = getattr(_current, "run", None)
+        if run is not None:
+            run.halt(name, outputs[0] if isinstance(outputs, tuple) else outputs)
+
+    return hook

@@ -1,0 +1,189 @@
+"""How the parents' units become those of the merged model: one map for each group and parent, and the tensors they make.
+
+One formulation for partial matching (PLeaS, arXiv:2407.02447), for permutations (arXiv:2209.04836) and for soft maps: a merged
+feature is ``sum_s E_s z_s``, and a parent's reader reads ``D_s z``, so that a matrix becomes ``sum_s E_s W_s D_s``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmerge.symmetry.groups import Axis, Factor, Role, Segment, SymmetrySpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "GroupMap",
+    "Maps",
+    "Selection",
+    "Soft",
+    "encoded",
+    "merge_features",
+    "merge_tensors",
+    "parents_of_units",
+    "presence",
+]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Every merged unit is one of the parent's, or none of them.
+
+    unit: (merged size,), the parent's unit, -1 where it has none.  sign: 1 or -1 for each.  E has the sign at (i, unit[i]), and D is
+    its transpose.
+    """
+
+    unit: NDArray[np.int64]
+    sign: Floats
+
+    @classmethod
+    def of(cls, unit: NDArray[np.int64]) -> Selection:
+        """The selection without changes of sign."""
+        return cls(unit, np.ones(unit.size))
+
+
+@dataclass(frozen=True)
+class Soft:
+    """Units are mixed.  encode: (merged size, parent's size), decode: (parent's size, merged size); with the size of the outer group
+    (the parent's) in front where the group is nested.
+    """
+
+    encode: Floats
+    decode: Floats
+
+
+GroupMap = Selection | Soft
+Maps = Mapping[str, Sequence[GroupMap]]
+"""Group -> a map for each parent.  A group that is not there has the same units in all of them, in the same order."""
+
+
+def merge_tensors(
+    specs: Sequence[SymmetrySpec], tensors: Sequence[Mapping[str, Tensor]], maps: Maps, weights: Sequence[float]
+) -> dict[str, Tensor]:
+    """The merged model's tensors, float32, by the first parent's names.
+
+    specs, tensors: of every parent, with the same names.  An entry is the mean, by `weights`, over the parents that have the unit
+    it is written to: where that is one parent's alone, so is the entry.  What is not floating-point is the first parent's.
+    """
+    import torch
+
+    merged = {}
+    for name, first in tensors[0].items():
+        if not first.is_floating_point():
+            merged[name] = first.clone()
+            continue
+        parts = [_carried(spec, name, parent[name], maps, s) for s, (spec, parent) in enumerate(zip(specs, tensors))]
+        total = sum(weight * values for weight, (values, _) in zip(weights, parts, strict=True))
+        mass = sum(weight * there for weight, (_, there) in zip(weights, parts, strict=True))
+        mean = torch.as_tensor(total) / torch.as_tensor(mass).clamp_min(_LEAST)
+        merged[name] = mean.to(torch.float32).contiguous()
+    return merged
+
+
+_LEAST = 1e-12
+"""Less mass than this is none: no parent has the unit."""
+
+
+def _carried(spec: SymmetrySpec, name: str, tensor: Tensor, maps: Maps, parent: int) -> tuple[Tensor, Tensor]:
+    """A parent's tensor in the merged model's units, and how much of each entry it is there for (broadcastable)."""
+    import torch
+
+    values, mass = tensor.to(torch.float64), torch.ones((), dtype=torch.float64)
+    axes = spec.tensors[name].axes
+    for position, axis in enumerate(axes):
+        values = encoded(values.movedim(position, 0), axis, maps, parent).movedim(0, position)
+        there = presence(axis, maps, parent)
+        mass = mass * there.reshape(-1, *(1 for _ in axes[position + 1 :]))
+    return values, mass
+
+
+def merge_features(values: Sequence[Tensor], axes: Sequence[Axis], maps: Maps, weights: Sequence[float]) -> Tensor:
+    """What the parents compute, (rows, channels) each, as the merged model would have it: (rows, merged channels), float64.
+
+    axes: of the channels in every parent.  A unit that several have is the mean of theirs, by `weights`.
+    """
+    import torch
+
+    total: Tensor = torch.zeros((), dtype=torch.float64)
+    mass: Tensor = torch.zeros((), dtype=torch.float64)
+    for s, (rows, axis, weight) in enumerate(zip(values, axes, weights, strict=True)):
+        own = _as_written(axis)
+        total = total + weight * encoded(rows.to(torch.float64).T, own, maps, s).T
+        mass = mass + weight * presence(own, maps, s)
+    return total / mass.clamp_min(_LEAST)
+
+
+def _as_written(axis: Axis) -> Axis:
+    """The axis as a writer's: what is computed is in the units themselves."""
+    return tuple(tuple(Factor(factor.group, Role.WRITES, factor.size) for factor in part) for part in axis)
+
+
+def parents_of_units(axes: Sequence[Axis], maps: Maps) -> Tensor:
+    """Which parents have each merged channel: (parents, merged channels), bool.  axes: of the channels in every parent."""
+    import torch
+
+    return torch.stack([presence(_as_written(axis), maps, s) > 0 for s, axis in enumerate(axes)])
+
+
+def encoded(values: Tensor, axis: Axis, maps: Maps, parent: int) -> Tensor:
+    """The first axis of a parent's `values` in merged units: E times it where it writes, D transposed where it reads."""
+    import torch
+
+    sizes = [math.prod(factor.size for factor in segment) for segment in axis]
+    pieces = zip(torch.split(values, sizes), axis, strict=True)
+    return torch.cat([_piece(piece, segment, maps, parent, mass=False) for piece, segment in pieces])
+
+
+def presence(axis: Axis, maps: Maps, parent: int) -> Tensor:
+    """How much of every merged entry of an axis the parent has: 1 or 0, or the sum of a soft map's row; 1 where the axis reads."""
+    import torch
+
+    pieces = []
+    for segment in axis:
+        ones = torch.ones(math.prod(factor.size for factor in segment), dtype=torch.float64)
+        pieces.append(_piece(ones, segment, maps, parent, mass=True))
+    return torch.cat(pieces)
+
+
+def _piece(values: Tensor, segment: Segment, maps: Maps, parent: int, *, mass: bool) -> Tensor:
+    """Inner factors first: a nested group's maps are counted as its outer group's units are in the parent."""
+    factors = values.reshape(*(factor.size for factor in segment), -1)
+    for position in reversed(range(len(segment))):
+        group, role = segment[position].group, segment[position].role
+        if group is not None and group in maps:
+            factors = _mapped(factors, position, maps[group][parent], role, mass=mass)
+    return factors.reshape(-1, *values.shape[1:])
+
+
+def _mapped(values: Tensor, position: int, part: GroupMap, role: Role, *, mass: bool) -> Tensor:
+    """`part` along axis `position`.  mass: what of it there is, instead of the values: no signs, and all of it where it is read."""
+    import torch
+
+    if isinstance(part, Selection):
+        moved = values.movedim(position, 0)
+        if mass and role is Role.READS:
+            return torch.ones(part.unit.size, *moved.shape[1:], dtype=values.dtype).movedim(0, position)
+        there = torch.from_numpy((part.unit >= 0).astype(np.float64))
+        factor = there if mass or role is Role.FOLLOWS else there * torch.from_numpy(part.sign)
+        picked = moved[torch.from_numpy(np.maximum(part.unit, 0))]
+        return (picked * factor.to(values.dtype).reshape(-1, *(1 for _ in moved.shape[1:]))).movedim(0, position)
+    matrix = part.encode if role is not Role.READS else np.swapaxes(part.decode, -1, -2)
+    if mass:
+        size = matrix.shape[-2]
+        rows = np.ones((*matrix.shape[:-1], 1)) if role is Role.READS else np.abs(matrix).sum(-1, keepdims=True)
+        matrix = np.broadcast_to(np.minimum(rows, 1.0) / matrix.shape[-1], (*matrix.shape[:-2], size, matrix.shape[-1]))
+    kernel = torch.from_numpy(np.ascontiguousarray(matrix)).to(values.dtype)
+    front = (position,) if kernel.dim() == 2 else (position - 1, position)
+    to = tuple(range(len(front)))
+    moved = values.movedim(front, to)
+    flat = moved.reshape(*moved.shape[: len(front)], -1)
+    return (kernel @ flat).reshape(*kernel.shape[:-1], *moved.shape[len(front) :]).movedim(to, front)

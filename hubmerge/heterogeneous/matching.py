@@ -1,0 +1,154 @@
+"""Which unit of the base is which of another model: assignments from correlations, one group at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.activations import Correlation
+from hubmerge.symmetry.elements import Monomial
+from hubmerge.symmetry.groups import Kind, SymmetrySpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["GroupMatches", "match_units", "matches_of_weights"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GroupMatches:
+    """How another model's units of one group are matched with the base's.
+
+    partner: for each unit of the base the other's unit, -1 where it has none.  similarity: of each pair, 0 where there is none.
+    sign: 1 or -1 for each.  inner: for nested groups, by name: for every pair of units the matrix that takes the other's inner
+    features to the base's, (base's units, inner size, other's inner size), orthogonal.
+    """
+
+    partner: NDArray[np.int64]
+    similarity: Floats
+    sign: Floats
+    inner: Mapping[str, Floats] = field(default_factory=dict)
+
+    @property
+    def matched(self) -> int:
+        return int((self.partner >= 0).sum())
+
+
+def match_units(
+    spec: SymmetrySpec,
+    found: Mapping[str, Correlation],
+    *,
+    min_similarity: float = 0.0,
+    without: Collection[str] = (),
+) -> dict[str, GroupMatches]:
+    """The assignment of every group of which something was seen that makes the sum of its correlations largest.
+
+    Where the models have different numbers of units, those that are left over have no partner; nor have pairs less alike than
+    `min_similarity`.  Units that hold others (heads) are worth what the best assignment of their inner features is worth, which
+    is found first.  Where these may be rotated they are assigned all the same: rotations (Procrustes) merged worse.
+    without: groups, by name or by their row in the table, that stay as they are.
+    """
+    matches = {}
+    for name, correlation in found.items():
+        group = spec.groups[name]
+        if group.outer is not None or {group.name, group.row} & set(without) or not group.kind.permutes:
+            continue
+        worth = np.abs(correlation.plain) if group.kind.signs else correlation.plain.copy()
+        inner: dict[str, Floats] = {}
+        weight = 1.0 if worth.any() else 0.0
+        for nested, values in correlation.nested.items():
+            turns, gain = _inner_maps(values, spec.groups[nested].kind)
+            inner[nested] = turns
+            worth += gain
+            weight += 1
+        worth /= max(weight, 1.0)
+        rows, columns = _assignment(worth)
+        partner = np.full(worth.shape[0], -1, np.int64)
+        partner[rows] = columns
+        similarity = np.where(partner >= 0, worth[np.arange(partner.size), partner], 0.0)
+        partner = np.where(similarity >= min_similarity, partner, -1)
+        chosen = np.maximum(partner, 0)
+        own = np.arange(partner.size)
+        sign = np.where(group.kind.signs & (correlation.plain[own, chosen] < 0), -1.0, 1.0)
+        matches[name] = GroupMatches(
+            partner,
+            np.where(partner >= 0, similarity, 0.0),
+            sign,
+            {nested: turns[own, chosen] for nested, turns in inner.items()},
+        )
+    return matches
+
+
+def _inner_maps(values: Floats, kind: Kind) -> tuple[Floats, Floats]:
+    """For every pair of outer units the best map between their inner features, (outer, other's, inner, other's inner), and its worth."""
+    pairs = np.swapaxes(values, 1, 2)
+    if kind.permutes or kind is Kind.INVERTIBLE:
+        turns = np.zeros_like(pairs)
+        gain = np.zeros(pairs.shape[:2])
+        for i, j in np.ndindex(*pairs.shape[:2]):
+            rows, columns = _assignment(pairs[i, j])
+            turns[i, j, rows, columns] = 1.0
+            gain[i, j] = pairs[i, j, rows, columns].mean()
+        return turns, gain
+    eye = np.broadcast_to(np.eye(*pairs.shape[2:]), pairs.shape)
+    return eye, np.trace(pairs, axis1=2, axis2=3) / pairs.shape[-2]
+
+
+def _assignment(worth: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    return rows.astype(np.int64), columns.astype(np.int64)
+
+
+def matches_of_weights(
+    spec: SymmetrySpec,
+    base: Mapping[str, Tensor],
+    other: Mapping[str, Tensor],
+    *,
+    seed: int = 0,
+    without: Collection[str] = (),
+) -> dict[str, GroupMatches]:
+    """The same from the weights alone, of models with the same shapes (`hubmerge.symmetry.match_weights`).
+
+    A pair's similarity is its group's, the mean cosine of what its units are connected by.  Raises `PlanError` for shapes that differ.
+    """
+    odd = next((name for name, values in base.items() if other[name].shape != values.shape), None)
+    if odd is not None:
+        raise PlanError(
+            f"tensor {odd!r} is {list(base[odd].shape)} in the base and {list(other[odd].shape)} in another model",
+            where="align",
+            hint="models of different widths are matched by activations",
+        )
+    from hubmerge.symmetry.match import match_weights
+
+    matching = match_weights(spec, base, other, seed=seed, without=without)
+    found = {}
+    for name, part in matching.element.items():
+        group = spec.groups[name]
+        if group.outer is not None or not isinstance(part, Monomial):
+            continue
+        inner = {
+            nested: _turns(part, own)
+            for nested, own in matching.element.items()
+            if spec.groups[nested].outer == name and isinstance(own, Monomial)
+        }
+        alike = np.full(group.size, matching.groups[name].similarity)
+        found[name] = GroupMatches(part.order, alike, part.factor, inner)
+    return found
+
+
+def _turns(outer: Monomial, inner: Monomial) -> Floats:
+    """For every unit of the base the matrix that brings its partner's inner units into its order, with their signs."""
+    size = inner.order.shape[-1]
+    turns = np.zeros((outer.order.size, size, size))
+    for i, j in enumerate(outer.order):
+        turns[i, np.arange(size), inner.order[j]] = inner.factor[j]
+    return turns

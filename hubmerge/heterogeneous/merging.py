@@ -1,0 +1,282 @@
+"""`merge_models`: models in memory, of different initialisation or width, into one: aligned, merged, fitted, normalised anew."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.activations import correlations
+from hubmerge.heterogeneous.fit import fit_layers
+from hubmerge.heterogeneous.labels import GROUP as LABELS
+from hubmerge.heterogeneous.labels import Labels, merged_labels
+from hubmerge.heterogeneous.layer_fit import FOLDS, Fit
+from hubmerge.heterogeneous.layers import layers_of
+from hubmerge.heterogeneous.maps import GroupMap, Selection, merge_tensors
+from hubmerge.heterogeneous.matching import GroupMatches, match_units, matches_of_weights
+from hubmerge.heterogeneous.norms import renormalise as renormalise_model
+from hubmerge.heterogeneous.sizing import Widths, merged_widths
+from hubmerge.heterogeneous.slots import group_maps
+from hubmerge.symmetry.budget import Policy
+from hubmerge.symmetry.costs import Cost, block_cost, dense_cost
+from hubmerge.symmetry.groups import SymmetrySpec
+from hubmerge.symmetry.verify import spec_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["GroupReport", "MergedModel", "Report", "default_without", "merge_models"]
+
+Batch = Mapping[str, "Tensor"]
+Align = Literal["activations", "weights", "identity"]
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """What became of one group.  sizes: of the parents; merged: of the merge; matched: units of each other parent that share one with
+    the base's; similarity: the mean over these pairs, for each other parent.
+    """
+
+    sizes: tuple[int, ...]
+    merged: int
+    matched: tuple[int, ...]
+    similarity: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was aligned and how far.  cost, base_cost: of the merge and of the base, dense; blocks: of the merge without what is zero."""
+
+    groups: Mapping[str, GroupReport]
+    base_cost: Cost
+    cost: Cost
+    blocks: Cost
+
+
+@dataclass(frozen=True)
+class MergedModel:
+    """The merged transformers model, in evaluation mode, and the report of how it came about."""
+
+    model: Any
+    report: Report
+
+
+def merge_models(
+    models: Sequence[Any],
+    batches: Iterable[Batch],
+    *,
+    align: Align = "activations",
+    widths: Literal["base", "union"] = "base",
+    ratio: float | None = None,
+    budget: float | None = None,
+    policy: Policy = "uniform",
+    min_similarity: float = 0.0,
+    without: Collection[str] | None = None,
+    fit: Literal["auto", "merged", "parents"] | None = "auto",
+    ridge: float | Literal["auto"] = "auto",
+    labels: Labels | None = None,
+    weights: Sequence[float] | None = None,
+    renormalise: bool = True,
+    seed: int = 0,
+) -> MergedModel:
+    """Merge transformers models of one architecture and depth, whatever their initialisation and widths, into one of the first's class.
+
+    models: float32, the first is the base; they are not changed.  batches: what `forward` takes, gone through several times.  align: how
+    units are matched; widths, ratio, budget, policy: see `hubmerge.heterogeneous.sizing.Widths`.  min_similarity: pairs less alike are
+    not merged.  without: groups, by name or by their row in the table, that keep their order; default `default_without`.
+    fit: on what the layers are fitted, None for not at all; ridge: see `hubmerge.heterogeneous.layer_fit.Fit`.  labels: see `merged_labels`.
+    weights: the models' shares where a unit is several's.  renormalise: BatchNorm statistics are estimated anew.  seed: of the restarts of
+    weight matching.
+
+    Source: Nasery et al. 2024, PLeaS, arXiv:2407.02447.  Differs from it: fits in closed form with a ridge towards the merged weights,
+    on the merged model's own inputs unless ``fit="parents"``; a layer that adds to a residual stream is fitted to what the stream lacks;
+    widths are chosen under the dense cost.
+
+    Raises `SymmetryError` for an architecture without a table, and `PlanError` for models that are not of one architecture and depth, or
+    whose groups have other sizes where that cannot be bridged.
+    """
+    data = _in_folds(list(batches))
+    models = [model.eval() for model in models]
+    specs = [spec_of(model) for model in models]
+    _check_alike(specs)
+    configs = [_config(model) for model in models]
+    shares = list(weights) if weights is not None else [1.0] * len(models)
+    left = default_without(specs[0]) if without is None else without
+    matches = _matches(align, models, specs, data, min_similarity, left, seed)
+    positions = _positions(models[0], specs[0], data[0]) if data else None
+    similarity = {
+        name: sorted(found.similarity.tolist(), reverse=True) for name, found in (matches[0] if matches else {}).items()
+    }
+    chosen = merged_widths(
+        configs, specs, Widths(widths, ratio, budget, policy), similarity=similarity, positions=positions
+    )
+    heads = merged_labels(configs, labels) if LABELS in specs[0].groups else None
+    maps: dict[str, tuple[GroupMap, ...]] = group_maps(specs, matches, chosen.sizes)
+    maps |= heads.maps if heads else {}
+    _check_sizes(specs, maps)
+    merged = _new_model(models[0], chosen.config, heads.names if heads else ())
+    tensors = merge_tensors(specs, [model.state_dict() for model in models], maps, shares)
+    merged.load_state_dict(tensors)
+    if fit is not None:
+        fit_layers(merged, models, specs, maps, shares, data, Fit(fit, ridge))
+    if renormalise:
+        renormalise_model(merged, data)
+    return MergedModel(merged, _report(specs, matches, maps, spec_of(merged), positions))
+
+
+def default_without(spec: SymmetrySpec) -> tuple[str, ...]:
+    """The groups that are not matched unless it is asked for: residual streams under a norm of all units together.
+
+    Matched by activations they made merged transformers worse, and least squares brings the streams together by itself.
+    """
+    return tuple(name for name, group in spec.groups.items() if group.norm in {"layer", "rms", "post"})
+
+
+def _in_folds(batches: Sequence[Batch]) -> list[Batch]:
+    """The batches, cut smaller where there are too few to leave a part of them out."""
+    if not batches or len(batches) >= FOLDS:
+        return list(batches)
+    cut: list[Batch] = []
+    for batch in batches:
+        size = len(next(iter(batch.values())))
+        step = max(1, -(-size * len(batches) // FOLDS))
+        cut += [{name: values[low : low + step] for name, values in batch.items()} for low in range(0, size, step)]
+    return cut
+
+
+def _config(model: Any) -> dict[str, Any]:
+    config: dict[str, Any] = {**model.config.to_dict(), "architectures": [type(model).__name__]}
+    config["num_labels"] = model.config.num_labels
+    return config
+
+
+def _check_alike(specs: Sequence[SymmetrySpec]) -> None:
+    """Raise `PlanError` unless all models have the same tensors."""
+    for place, spec in enumerate(specs[1:], 2):
+        if spec.family != specs[0].family:
+            raise PlanError(
+                f"the first model is {specs[0].family}, model {place} is {spec.family}",
+                where="models",
+                hint="merge models of one architecture",
+            )
+        odd = next(
+            (
+                name
+                for name in {**specs[0].tensors, **spec.tensors}
+                if (name in spec.tensors) != (name in specs[0].tensors)
+            ),
+            None,
+        )
+        if odd is not None:
+            where = "model 1" if odd in specs[0].tensors else f"model {place}"
+            raise PlanError(
+                f"only {where} has the tensor {odd!r}", where="models", hint="merge models of the same depth and head"
+            )
+
+
+def _check_sizes(specs: Sequence[SymmetrySpec], maps: Mapping[str, Sequence[GroupMap]]) -> None:
+    """Raise `PlanError` for a group whose sizes differ and that nothing maps."""
+    for name, group in specs[0].groups.items():
+        sizes = [spec.groups[name].size for spec in specs if name in spec.groups]
+        if name not in maps and len(set(sizes)) > 1:
+            raise PlanError(
+                f"group {name!r} ({group.kind.value}) has {' and '.join(map(str, sizes))} entries",
+                where="models",
+                hint="only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them",
+            )
+
+
+def _matches(
+    align: Align,
+    models: Sequence[Any],
+    specs: Sequence[SymmetrySpec],
+    batches: Sequence[Batch],
+    least: float,
+    without: Collection[str],
+    seed: int,
+) -> list[dict[str, GroupMatches]]:
+    if align == "identity":
+        return [{} for _ in models[1:]]
+    if align == "weights":
+        base = models[0].state_dict()
+        return [
+            matches_of_weights(specs[0], base, model.state_dict(), seed=seed, without=without) for model in models[1:]
+        ]
+    found = correlations(models, specs, batches)
+    return [match_units(specs[0], each, min_similarity=least, without=without) for each in found]
+
+
+def _positions(model: Any, spec: SymmetrySpec, batch: Batch) -> dict[str, int]:
+    """How often the base uses every layer's weights for one sample: places of an image, tokens of a text."""
+    import torch
+
+    found: dict[str, int] = {}
+    layers = {layer.name: layer for layer in layers_of(model, spec)}
+
+    def hook(name: str) -> Any:
+        def count(_module: Any, _inputs: Any, output: Tensor) -> None:
+            channels = output.shape[1] if layers[name].kind == "convolution" else output.shape[-1]
+            found[layers[name].weight] = output[0].numel() // channels
+
+        return count
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in model.named_modules() if name in layers]
+    try:
+        with torch.no_grad():
+            model(**{name: values[:1] for name, values in batch.items()})
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _new_model(base: Any, config: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """An untrained model of the base's class."""
+    own = type(base.config).from_dict({**config, "architectures": [type(base).__name__]})
+    if names:
+        own.id2label = dict(enumerate(names))
+        own.label2id = {name: i for i, name in enumerate(names)}
+    return type(base)(own).eval()
+
+
+def _report(
+    specs: Sequence[SymmetrySpec],
+    matches: Sequence[Mapping[str, GroupMatches]],
+    maps: Mapping[str, Sequence[GroupMap]],
+    merged: SymmetrySpec,
+    positions: Mapping[str, int] | None,
+) -> Report:
+    groups, sharing = {}, {}
+    for name, own in maps.items():
+        if not all(isinstance(each, Selection) for each in own):
+            continue
+        there = np.stack([each.unit >= 0 for each in own if isinstance(each, Selection)], 1)
+        rows, counts = np.unique(there, axis=0, return_counts=True)
+        kinds = zip(rows.tolist(), counts.tolist(), strict=True)
+        sharing[name] = tuple((frozenset(s for s, has in enumerate(row) if has), int(count)) for row, count in kinds)
+        found = [each.get(name) for each in matches]
+        groups[name] = GroupReport(
+            tuple(spec.groups[name].size for spec in specs),
+            len(there),
+            tuple(int((there[:, 0] & there[:, s]).sum()) for s in range(1, len(specs))),
+            tuple(_mean_similarity(each, there[:, s]) for s, each in enumerate(found, 1)),
+        )
+    sizes = {name: group.size for name, group in merged.groups.items()}
+    base = {name: group.size for name, group in specs[0].groups.items()}
+    return Report(
+        groups,
+        dense_cost(specs[0], base, positions),
+        dense_cost(merged, sizes, positions),
+        block_cost(merged, sharing, positions),
+    )
+
+
+def _mean_similarity(found: GroupMatches | None, there: np.ndarray[Any, Any]) -> float:
+    """The mean over the pairs that are merged."""
+    if found is None:
+        return 1.0
+    shared = there[: found.partner.size] & (found.partner >= 0)
+    return float(found.similarity[shared].mean()) if shared.any() else 0.0

@@ -1,0 +1,88 @@
+"""From matches to the merged model's units: which parents share one, and which stay one parent's alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmerge.heterogeneous.maps import GroupMap, Selection, Soft
+from hubmerge.heterogeneous.matching import GroupMatches
+from hubmerge.symmetry.groups import SymmetrySpec
+
+__all__ = ["group_maps", "union_slots"]
+
+Slots = NDArray[np.int64]
+"""(merged units, parents): the unit of every parent that is in a merged one, -1 where none is."""
+
+
+def group_maps(
+    specs: Sequence[SymmetrySpec], matches: Sequence[Mapping[str, GroupMatches]], sizes: Mapping[str, int]
+) -> dict[str, tuple[GroupMap, ...]]:
+    """A map for every parent and every group that is not the same in all of them.
+
+    matches: of every parent but the first with the first, the base.  sizes: group -> units in the merged model, where they are not the
+    base's: the base's units all stay; others' units that have no partner join them, and after these the units of the pairs that are least
+    alike are kept apart, until the size is reached.  A group of fewer units than that takes keeps no more apart than fit.
+    """
+    maps: dict[str, tuple[GroupMap, ...]] = {}
+    for name in dict.fromkeys(name for found in matches for name in found):
+        own = [found.get(name) for found in matches]
+        base, wanted = specs[0].groups[name].size, sizes.get(name, specs[0].groups[name].size)
+        slots, signs = union_slots(base, [spec.groups[name].size for spec in specs[1:]], own, wanted)
+        maps[name] = tuple(Selection(slots[:, s], signs[:, s]) for s in range(len(specs)))
+        maps |= _inner_maps(specs, name, own, slots)
+    return maps
+
+
+def union_slots(
+    base: int, others: Sequence[int], matches: Sequence[GroupMatches | None], wanted: int
+) -> tuple[Slots, NDArray[np.float64]]:
+    """The merged units of one group, the base's first, and their signs, both (wanted, parents).
+
+    others: how many units each other parent has; without matches it has the base's, in their order.
+    """
+    parents = 1 + len(others)
+    slots, signs = np.full((base, parents), -1, np.int64), np.ones((base, parents))
+    slots[:, 0] = np.arange(base)
+    left_over: list[tuple[float, int, int, float, int]] = []  # how alike, parent, unit, sign, base's unit or -1
+    for s, (size, found) in enumerate(zip(others, matches, strict=True), 1):
+        partner = np.arange(base) if found is None else found.partner
+        signs[:, s] = 1.0 if found is None else found.sign
+        slots[:, s] = partner
+        alone = sorted(set(range(size)) - set(partner.tolist()))
+        left_over += [(-1.0, s, unit, 1.0, -1) for unit in alone]
+        if found is not None:
+            pairs = zip(found.similarity.tolist(), partner.tolist(), found.sign.tolist(), strict=True)
+            left_over += [(alike, s, unit, sign, i) for i, (alike, unit, sign) in enumerate(pairs) if unit >= 0]
+    apart = sorted(left_over, key=lambda each: (each[0], each[1], each[2]))[: max(0, wanted - base)]
+    rows, row_signs = [], []
+    for _, s, unit, sign, partner_of in apart:
+        if partner_of >= 0:
+            slots[partner_of, s] = -1
+        rows.append([unit if k == s else -1 for k in range(parents)])
+        row_signs.append([sign if k == s else 1.0 for k in range(parents)])
+    if rows:
+        slots, signs = np.vstack([slots, rows]), np.vstack([signs, row_signs])
+    return slots, signs
+
+
+def _inner_maps(
+    specs: Sequence[SymmetrySpec], outer: str, matches: Sequence[GroupMatches | None], slots: Slots
+) -> dict[str, tuple[GroupMap, ...]]:
+    """Maps of the groups inside the units of `outer`, for every unit of each parent."""
+    names = dict.fromkeys(name for found in matches if found is not None for name in found.inner)
+    maps: dict[str, tuple[GroupMap, ...]] = {}
+    for name in names:
+        parts: list[GroupMap] = []
+        for s, spec in enumerate(specs):
+            size = spec.groups[name].size
+            turns = np.broadcast_to(np.eye(size), (spec.groups[outer].size, size, size)).copy()
+            found = matches[s - 1] if s else None
+            if found is not None and name in found.inner:
+                shared = np.flatnonzero((slots[: len(found.partner), s] >= 0) & (slots[: len(found.partner), 0] >= 0))
+                turns[found.partner[shared]] = found.inner[name][shared]
+            parts.append(Soft(turns, np.swapaxes(turns, -1, -2)))
+        maps[name] = tuple(parts)
+    return maps
