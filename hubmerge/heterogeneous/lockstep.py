@@ -35,21 +35,25 @@ class _AbandonedError(Exception):
 class _Run:
     """One model on one batch, in a thread of its own that moves only while `resume` waits for it."""
 
-    def __init__(self, model: nn.Module, batch: Batch) -> None:
+    def __init__(self, model: nn.Module, batch: Batch, owner: object) -> None:
+        self.owner = owner
         self._batch = batch
         self._go, self._halted = threading.Semaphore(0), threading.Semaphore(0)
         self._stop: Stop | None = None
         self._error: BaseException | None = None
-        self._abandoned = False
+        self._abandoned = self._is_over = False
         self._thread = threading.Thread(target=self._work, args=(model,), daemon=True)
 
     def resume(self) -> Stop | None:
-        """Go on to the next stop; None at the end of the model.  Raises what the model raised."""
+        """Go on to the next stop; None at the end of the model, and after it.  Raises what the model raised."""
+        if self._is_over:
+            return None
         if self._thread.ident is None:
             self._thread.start()
         else:
             self._go.release()
         self._halted.acquire()
+        self._is_over = self._stop is None or self._error is not None
         if self._error is not None:
             raise self._error
         return self._stop
@@ -63,7 +67,7 @@ class _Run:
             raise _AbandonedError
 
     def abandon(self) -> None:
-        if self._thread.is_alive():
+        if self._thread.ident is not None:
             self._abandoned = True
             self._go.release()
             self._thread.join()
@@ -86,20 +90,6 @@ class _Run:
 _current = threading.local()
 
 
-def _halting(name: str, *, output: bool) -> Callable[..., None]:
-    def before(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        run: _Run | None = getattr(_current, "run", None)
-        if run is not None:
-            run.halt(name, inputs[0])
-
-    def after(_module: nn.Module, _inputs: tuple[Any, ...], outputs: Any) -> None:
-        run: _Run | None = getattr(_current, "run", None)
-        if run is not None:
-            run.halt(name, outputs[0] if isinstance(outputs, tuple) else outputs)
-
-    return after if output else before
-
-
 class Halting:
     """A model that runs on all batches from stop to stop; a context manager that ends the runs.
 
@@ -108,13 +98,13 @@ class Halting:
     """
 
     def __init__(self, model: nn.Module, stops: Mapping[str, str], batches: Sequence[Batch]) -> None:
-        self._runs = [_Run(model, batch) for batch in batches]
+        self._runs = [_Run(model, batch, self) for batch in batches]
         self._handles = []
         for name, module in model.named_modules():
             if stops.get(name) in {"input", "both"}:
-                self._handles.append(module.register_forward_pre_hook(_halting_before(name)))
+                self._handles.append(module.register_forward_pre_hook(_halting_before(name, self)))
             if stops.get(name) in {"output", "both"}:
-                self._handles.append(module.register_forward_hook(_halting_behind(name)))
+                self._handles.append(module.register_forward_hook(_halting_behind(name, self)))
 
     def __enter__(self) -> Self:
         return self
@@ -136,19 +126,21 @@ class Halting:
         return halted or None
 
 
-def _halting_before(name: str) -> Callable[..., None]:
+def _halting_before(name: str, owner: object) -> Callable[..., None]:
+    """A hook that halts the runs of `owner` alone: a model may be run by several at once."""
+
     def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
         run: _Run | None = getattr(_current, "run", None)
-        if run is not None:
+        if run is not None and run.owner is owner:
             run.halt(name, inputs[0])
 
     return hook
 
 
-def _halting_behind(name: str) -> Callable[..., None]:
-    def hook(_module: nn.Module, _inputs: tuple[Any, ...], outputs: Any) -> None:
+def _halting_behind(name: str, owner: object) -> Callable[..., None]:
+    def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
         run: _Run | None = getattr(_current, "run", None)
-        if run is not None:
-            run.halt(name, outputs[0] if isinstance(outputs, tuple) else outputs)
+        if run is not None and run.owner is owner:
+            run.halt(name, output)
 
     return hook
