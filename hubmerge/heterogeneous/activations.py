@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmerge.heterogeneous.layers import Layer, channels_last, layers_of
-from hubmerge.symmetry.groups import Segment, SymmetrySpec
+from hubmerge.symmetry.groups import Kind, Segment, SymmetrySpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,8 +30,7 @@ Batch = Mapping[str, "Tensor"]
 class _View:
     """A segment of a module's input or output channels, and the groups that it shows."""
 
-    module: str
-    kind: str
+    layer: Layer
     behind: bool
     start: int
     segment: Segment
@@ -42,11 +41,13 @@ class Correlation:
     """Of every unit of the base with every unit of another model, the mean over the views of the group.
 
     plain: (size, other's size), of a group that stands alone.  nested: by the inner group, (size, inner size, other's size, other's
-    inner size), of a group with others inside, as heads are.
+    inner size), of a group with others inside, as heads are.  between: by the group between and the innermost one, (size, between,
+    innermost, other's size, other's between, other's innermost), as where query heads share a key-value head's features.
     """
 
     plain: Floats
     nested: Mapping[str, Floats]
+    between: Mapping[tuple[str, str], Floats] = field(default_factory=dict)
 
 
 def correlations(
@@ -54,8 +55,9 @@ def correlations(
 ) -> tuple[dict[str, Correlation], ...]:
     """The correlations of every other model's units with the first one's, group by group; one pass over the batches.
 
-    A group is seen where a layer reads it, and where none does, in what the layers that write it give.  A unit that does not vary is
-    alike to none.  Tokens that `attention_mask` leaves out do not count.
+    A group is seen where a layer reads it, and where none does, in what the layers that write it give; so is one that is read
+    only together with a group between it and its outer one.  A unit that does not vary is alike to none.  Tokens that the batch's
+    masks leave out do not count.
     """
     views = [list(_views(model, spec)) for model, spec in zip(models, specs, strict=True)]
     sums = [[_Sums() for _ in views[0]] for _ in models[1:]]
@@ -72,14 +74,15 @@ def correlations(
 
 def _views(model: nn.Module, spec: SymmetrySpec) -> Iterator[_View]:
     layers = layers_of(model, spec)
-    read = {name for layer in layers for name in _groups(layer.inner)}
+    read = {name for layer in layers for segment in layer.inner for name in _seen_alone(segment)}
     for layer in layers:
         yield from _of_axis(layer, spec, behind=False, wanted=read)
         yield from _of_axis(layer, spec, behind=True, wanted=set(spec.groups) - read)
 
 
-def _groups(axis: Iterable[Segment]) -> Iterator[str]:
-    return (factor.group for segment in axis for factor in segment if factor.group is not None)
+def _seen_alone(segment: Segment) -> Iterator[str]:
+    """The groups of a segment, without the innermost of three."""
+    return (factor.group for factor in segment[:2] if factor.group is not None)
 
 
 def _of_axis(layer: Layer, spec: SymmetrySpec, *, behind: bool, wanted: set[str]) -> Iterator[_View]:
@@ -87,12 +90,13 @@ def _of_axis(layer: Layer, spec: SymmetrySpec, *, behind: bool, wanted: set[str]
     for segment in layer.outer if behind else layer.inner:
         names = [factor.group for factor in segment if factor.group is not None]
         if any(name in wanted and _is_free(spec, name) for name in names):
-            yield _View(layer.name, layer.kind, behind, start, segment)
+            yield _View(layer, behind, start, segment)
         start += math.prod(factor.size for factor in segment)
 
 
 def _is_free(spec: SymmetrySpec, name: str) -> bool:
-    return spec.groups[name].kind.permutes or spec.groups[name].kind.is_linear
+    kind = spec.groups[name].kind if name else Kind.FIXED
+    return kind.permutes or kind.is_linear
 
 
 def _seen(model: nn.Module, views: Sequence[_View], batch: Batch) -> list[Tensor]:
@@ -100,7 +104,7 @@ def _seen(model: nn.Module, views: Sequence[_View], batch: Batch) -> list[Tensor
     import torch
 
     kept: dict[tuple[str, bool], Tensor] = {}
-    wanted = {(view.module, view.behind) for view in views}
+    wanted = {(view.layer.name, view.behind) for view in views}
     handles = []
     for name, module in model.named_modules():
         if (name, False) in wanted:
@@ -113,13 +117,13 @@ def _seen(model: nn.Module, views: Sequence[_View], batch: Batch) -> list[Tensor
     finally:
         for handle in handles:
             handle.remove()
-    mask = batch.get("attention_mask")
-    rows = {}
+    rows = []
     for view in views:
-        values = channels_last(kept[view.module, view.behind], view.kind, mask)
+        mask = None if view.layer.mask is None else batch.get(view.layer.mask)
+        values = channels_last(kept[view.layer.name, view.behind], view.layer.kind, mask)
         size = math.prod(factor.size for factor in view.segment)
-        rows[view] = values[:, view.start : view.start + size]
-    return [rows[view] for view in views]
+        rows.append(values[:, view.start : view.start + size])
+    return rows
 
 
 def _keeping(kept: dict[tuple[str, bool], Tensor], name: str) -> Any:
@@ -171,20 +175,25 @@ def _by_group(
 ) -> dict[str, Correlation]:
     plain: dict[str, list[Floats]] = {}
     nested: dict[str, dict[str, list[Floats]]] = {}
+    between: dict[str, dict[tuple[str, str], list[Floats]]] = {}
     for left, right, matrix in zip(ours, theirs, found, strict=True):
         sizes = [[factor.size for factor in view.segment] for view in (left, right)]
         values = matrix.reshape(*sizes[0], *sizes[1])
-        names = [factor.group for factor in left.segment]
-        free = [name for name in names if name is not None and _is_free(spec, name)]
-        if len(names) == 1 and free:
-            plain.setdefault(free[0], []).append(values)
-        elif len(names) == 2 and names[0] in free and names[1] is not None:
+        names = [factor.group or "" for factor in left.segment]
+        if not _is_free(spec, names[0]):
+            continue
+        if len(names) == 1:
+            plain.setdefault(names[0], []).append(values)
+        elif len(names) == 2 and _is_free(spec, names[1]):
             nested.setdefault(names[0], {}).setdefault(names[1], []).append(values)
-    groups = dict.fromkeys([*plain, *nested])
+        elif len(names) == 3 and _is_free(spec, names[1]):
+            between.setdefault(names[0], {}).setdefault((names[1], names[2]), []).append(values)
+    groups = dict.fromkeys([*plain, *nested, *between])
     return {
         name: Correlation(
             np.mean(plain[name], 0) if name in plain else np.zeros((spec.groups[name].size, other.groups[name].size)),
             {inner: np.mean(views, 0) for inner, views in nested.get(name, {}).items()},
+            {inner: np.mean(views, 0) for inner, views in between.get(name, {}).items()},
         )
         for name in groups
     }

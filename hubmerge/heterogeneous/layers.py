@@ -19,7 +19,8 @@ class Layer:
     """A linear map: a matrix or a convolution, with or without a bias.
 
     name: of the module.  inner, outer: the axes of its tensors that its input's and its output's channels are.  kind: how the weight is
-    stored: "linear" (out, in), "transposed" (in, out), "convolution" (out, in, height, width).
+    stored: "linear" (out, in), "transposed" (in, out), "convolution" (out, in, height, width).  mask: the name of the batch's tensor
+    that says which of its tokens count; None where it has no tokens.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Layer:
     inner: Axis
     outer: Axis
     bias: bool
+    mask: str | None = "attention_mask"
 
     @property
     def weight(self) -> str:
@@ -51,17 +53,32 @@ def _layers(model: nn.Module, spec: SymmetrySpec) -> Iterator[Layer]:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
+    has_decoder = any(_CROSS in name.split(".") for name, _ in model.named_modules())
     for name, module in model.named_modules():
         symmetry = spec.tensors.get(f"{name}.weight")
         if symmetry is None:
             continue
-        bias = f"{name}.bias" in spec.tensors
+        bias, mask = f"{name}.bias" in spec.tensors, _mask(name, has_decoder=has_decoder)
         if isinstance(module, nn.Linear):
-            yield Layer(name, "linear", symmetry.axes[1], symmetry.axes[0], bias)
+            yield Layer(name, "linear", symmetry.axes[1], symmetry.axes[0], bias, mask)
         elif isinstance(module, Conv1D):
-            yield Layer(name, "transposed", symmetry.axes[0], symmetry.axes[1], bias)
+            yield Layer(name, "transposed", symmetry.axes[0], symmetry.axes[1], bias, mask)
         elif isinstance(module, nn.Conv2d) and module.groups == 1:
-            yield Layer(name, "convolution", symmetry.axes[1], symmetry.axes[0], bias)
+            yield Layer(name, "convolution", symmetry.axes[1], symmetry.axes[0], bias, None)
+
+
+_CROSS = "EncDecAttention"
+"""The attention of a decoder's tokens to an encoder's, as T5 calls it."""
+
+
+def _mask(name: str, *, has_decoder: bool) -> str | None:
+    """The mask of the tokens that a module is used on."""
+    parts = name.split(".")
+    if "vision_model" in parts:
+        return None
+    if has_decoder and "encoder" not in parts and not (_CROSS in parts and parts[-1] in {"k", "v"}):
+        return "decoder_attention_mask"
+    return "attention_mask"
 
 
 def norms_of(model: nn.Module, spec: SymmetrySpec) -> tuple[Norm, ...]:
@@ -80,17 +97,19 @@ def _norms(model: nn.Module, spec: SymmetrySpec) -> Iterator[Norm]:
             yield Norm(name, "batch", symmetry.axes[0])
         elif isinstance(module, nn.LayerNorm):
             yield Norm(name, "layer", symmetry.axes[0])
-        elif type(module).__name__.endswith("RMSNorm"):
+        elif type(module).__name__.endswith(("RMSNorm", "T5LayerNorm")):
             yield Norm(name, "rms", symmetry.axes[0])
 
 
 def channels_last(values: Tensor, kind: str, mask: Tensor | None = None) -> Tensor:
     """Activations as rows of channels: (rows, channels).
 
-    kind: the layer's or the norm's; images have their channels second.  mask: (batch, tokens), of the tokens that count.
+    kind: the layer's or the norm's; images have their channels second.  mask: (..., tokens), of the tokens that count.
     """
     if kind in {"convolution", "batch"}:
         return values.movedim(1, -1).reshape(-1, values.shape[1])
-    if mask is not None and values.dim() == 3 and values.shape[:2] == mask.shape:
-        return values[mask.bool()]
+    if mask is not None and values.dim() == 3:
+        flat = mask.reshape(-1, mask.shape[-1])  # a multiple choice has its answers in a dimension of their own
+        if values.shape[:2] == flat.shape:
+            return values[flat.bool()]
     return values.reshape(-1, values.shape[-1])

@@ -53,12 +53,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class Soft:
-    """Units are mixed.  encode: (merged size, parent's size), decode: (parent's size, merged size); with the size of the outer group
-    (the parent's) in front where the group is nested.
+    """Units are mixed.  encode: (merged size, parent's size), decode: (parent's size, merged size).
+
+    outer: the group in which this one is nested; the size of that in the parent is then in front of both.
     """
 
     encode: Floats
     decode: Floats
+    outer: str | None = None
 
 
 GroupMap = Selection | Soft
@@ -106,10 +108,11 @@ def _carried(spec: SymmetrySpec, name: str, tensor: Tensor, maps: Maps, parent: 
     return values, mass
 
 
-def merge_features(values: Sequence[Tensor], axes: Sequence[Axis], maps: Maps, weights: Sequence[float]) -> Tensor:
+def merge_features(values: Sequence[Tensor], axes: Sequence[Axis], maps: Maps, weights: Sequence[float | Tensor]) -> Tensor:
     """What the parents compute, (rows, channels) each, as the merged model would have it: (rows, merged channels), float64.
 
-    axes: of the channels in every parent.  A unit that several have is the mean of theirs, by `weights`.
+    axes: of the channels in every parent.  A unit that several have is the mean of theirs, by `weights`: a number
+    for each parent, or one for each of its rows, (rows, 1).
     """
     import torch
 
@@ -157,32 +160,43 @@ def presence(axis: Axis, maps: Maps, parent: int) -> Tensor:
 def _piece(values: Tensor, segment: Segment, maps: Maps, parent: int, *, mass: bool) -> Tensor:
     """Inner factors first: a nested group's maps are counted as its outer group's units are in the parent."""
     factors = values.reshape(*(factor.size for factor in segment), -1)
+    names = [factor.group for factor in segment]
     for position in reversed(range(len(segment))):
-        group, role = segment[position].group, segment[position].role
-        if group is not None and group in maps:
-            factors = _mapped(factors, position, maps[group][parent], role, mass=mass)
+        group, role = names[position], segment[position].role
+        if group is None or group not in maps:
+            continue
+        part = maps[group][parent]
+        if isinstance(part, Selection):
+            factors = _selected(factors, position, part, role, mass=mass)
+        else:
+            place = None if part.outer is None else names.index(part.outer)
+            factors = _mixed(factors, position, place, part, role, mass=mass)
     return factors.reshape(-1, *values.shape[1:])
 
 
-def _mapped(values: Tensor, position: int, part: GroupMap, role: Role, *, mass: bool) -> Tensor:
+def _selected(values: Tensor, position: int, part: Selection, role: Role, *, mass: bool) -> Tensor:
     """`part` along axis `position`.  mass: what of it there is, instead of the values: no signs, and all of it where it is read."""
     import torch
 
-    if isinstance(part, Selection):
-        moved = values.movedim(position, 0)
-        if mass and role is Role.READS:
-            return torch.ones(part.unit.size, *moved.shape[1:], dtype=values.dtype).movedim(0, position)
-        there = torch.from_numpy((part.unit >= 0).astype(np.float64))
-        factor = there if mass or role is Role.FOLLOWS else there * torch.from_numpy(part.sign)
-        picked = moved[torch.from_numpy(np.maximum(part.unit, 0))]
-        return (picked * factor.to(values.dtype).reshape(-1, *(1 for _ in moved.shape[1:]))).movedim(0, position)
+    moved = values.movedim(position, 0)
+    if mass and role is Role.READS:
+        return torch.ones(part.unit.size, *moved.shape[1:], dtype=values.dtype).movedim(0, position)
+    there = torch.from_numpy((part.unit >= 0).astype(np.float64))
+    factor = there if mass or role is Role.FOLLOWS else there * torch.from_numpy(part.sign)
+    picked = moved[torch.from_numpy(np.maximum(part.unit, 0))]
+    return (picked * factor.to(values.dtype).reshape(-1, *(1 for _ in moved.shape[1:]))).movedim(0, position)
+
+
+def _mixed(values: Tensor, position: int, outer: int | None, part: Soft, role: Role, *, mass: bool) -> Tensor:
+    """The same for a map that mixes, one for each entry of axis `outer` where it is nested."""
+    import torch
+
     matrix = part.encode if role is not Role.READS else np.swapaxes(part.decode, -1, -2)
     if mass:
-        size = matrix.shape[-2]
         rows = np.ones((*matrix.shape[:-1], 1)) if role is Role.READS else np.abs(matrix).sum(-1, keepdims=True)
-        matrix = np.broadcast_to(np.minimum(rows, 1.0) / matrix.shape[-1], (*matrix.shape[:-2], size, matrix.shape[-1]))
+        matrix = np.broadcast_to(np.minimum(rows, 1.0) / matrix.shape[-1], matrix.shape)
     kernel = torch.from_numpy(np.ascontiguousarray(matrix)).to(values.dtype)
-    front = (position,) if kernel.dim() == 2 else (position - 1, position)
+    front = (position,) if outer is None else (outer, position)
     to = tuple(range(len(front)))
     moved = values.movedim(front, to)
     flat = moved.reshape(*moved.shape[: len(front)], -1)

@@ -52,7 +52,8 @@ def match_units(
 
     Where the models have different numbers of units, those that are left over have no partner; nor have pairs less alike than
     `min_similarity`.  Units that hold others (heads) are worth what the best assignment of their inner features is worth, which
-    is found first.  Where these may be rotated they are assigned all the same: rotations (Procrustes) merged worse.
+    is found first.  Where these may be rotated they are assigned all the same: rotations (Procrustes) merged worse.  Units
+    between (query heads of a key-value head) are assigned under the assignment of the features that they share.
     without: groups, by name or by their row in the table, that stay as they are.
     """
     matches = {}
@@ -64,8 +65,15 @@ def match_units(
         inner: dict[str, Floats] = {}
         weight = 1.0 if worth.any() else 0.0
         for nested, values in correlation.nested.items():
-            turns, gain = _inner_maps(values, spec.groups[nested].kind)
-            inner[nested] = turns
+            pairs = np.swapaxes(values, 1, 2)
+            if _is_assigned(spec.groups[nested].kind):
+                inner[nested], gain = _assigned(pairs)
+            else:
+                gain = np.trace(pairs, axis1=2, axis2=3) / min(pairs.shape[2:])
+            worth += gain
+            weight += 1
+        for nested, pairs in _between(correlation, inner).items():
+            inner[nested], gain = _assigned(pairs)
             worth += gain
             weight += 1
         worth /= max(weight, 1.0)
@@ -86,19 +94,37 @@ def match_units(
     return matches
 
 
-def _inner_maps(values: Floats, kind: Kind) -> tuple[Floats, Floats]:
-    """For every pair of outer units the best map between their inner features, (outer, other's, inner, other's inner), and its worth."""
-    pairs = np.swapaxes(values, 1, 2)
-    if kind.permutes or kind is Kind.INVERTIBLE:
-        turns = np.zeros_like(pairs)
-        gain = np.zeros(pairs.shape[:2])
-        for i, j in np.ndindex(*pairs.shape[:2]):
-            rows, columns = _assignment(pairs[i, j])
-            turns[i, j, rows, columns] = 1.0
-            gain[i, j] = pairs[i, j, rows, columns].mean()
-        return turns, gain
-    eye = np.broadcast_to(np.eye(*pairs.shape[2:]), pairs.shape)
-    return eye, np.trace(pairs, axis1=2, axis2=3) / pairs.shape[-2]
+def _between(correlation: Correlation, inner: Mapping[str, Floats]) -> dict[str, Floats]:
+    """The correlations of the units between for every pair of outer units, by group: (outer, other's, between, other's between).
+
+    inner: the maps of the innermost features, of each of which with its own the correlation is meant.
+    """
+    found: dict[str, list[Floats]] = {}
+    for (name, innermost), values in correlation.between.items():
+        eye = np.eye(values.shape[2], values.shape[5])
+        turns = inner.get(innermost, np.broadcast_to(eye, (values.shape[0], values.shape[3], *eye.shape)))
+        pairs = np.einsum("ijde,imdjne->ijmn", turns, values) / min(eye.shape)
+        found.setdefault(name, []).append(pairs)
+    return {name: np.mean(views, 0) for name, views in found.items()}
+
+
+def _is_assigned(kind: Kind) -> bool:
+    """Whether the features of this kind may change places inside their unit; those of rotary planes may not."""
+    return kind.permutes or kind is Kind.INVERTIBLE
+
+
+def _assigned(pairs: Floats) -> tuple[Floats, Floats]:
+    """The best assignment of the inner features of every pair of outer units, as matrices, and what it is worth.
+
+    pairs: their correlations, (outer, other's outer, inner, other's inner), as are the matrices.
+    """
+    turns = np.zeros_like(pairs)
+    gain = np.zeros(pairs.shape[:2])
+    for i, j in np.ndindex(*pairs.shape[:2]):
+        rows, columns = _assignment(pairs[i, j])
+        turns[i, j, rows, columns] = 1.0
+        gain[i, j] = pairs[i, j, rows, columns].mean()
+    return turns, gain
 
 
 def _assignment(worth: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

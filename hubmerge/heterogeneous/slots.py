@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ def group_maps(
     alike are kept apart, until the size is reached.  A group of fewer units than that takes keeps no more apart than fit.
     """
     maps: dict[str, tuple[GroupMap, ...]] = {}
-    for name in dict.fromkeys(name for found in matches for name in found):
+    for name in _mapped_groups(specs, matches, sizes):
         own = [found.get(name) for found in matches]
         base, wanted = specs[0].groups[name].size, sizes.get(name, specs[0].groups[name].size)
         slots, signs = union_slots(base, [spec.groups[name].size for spec in specs[1:]], own, wanted)
@@ -36,26 +36,36 @@ def group_maps(
     return maps
 
 
+def _mapped_groups(
+    specs: Sequence[SymmetrySpec], matches: Sequence[Mapping[str, GroupMatches]], sizes: Mapping[str, int]
+) -> Iterator[str]:
+    """The groups that are matched, and those that are not but become wider although all parents have them alike."""
+    for name, group in specs[0].groups.items():
+        is_wider = sizes.get(name, group.size) > group.size
+        if any(name in found for found in matches) or (
+            is_wider and group.outer is None and all(spec.groups[name].size == group.size for spec in specs)
+        ):
+            yield name
+
+
 def union_slots(
     base: int, others: Sequence[int], matches: Sequence[GroupMatches | None], wanted: int
 ) -> tuple[Slots, NDArray[np.float64]]:
     """The merged units of one group, the base's first, and their signs, both (wanted, parents).
 
-    others: how many units each other parent has; without matches it has the base's, in their order.
+    others: how many units each other parent has; without matches it has the base's, in their order, all quite alike.
     """
     parents = 1 + len(others)
     slots, signs = np.full((base, parents), -1, np.int64), np.ones((base, parents))
     slots[:, 0] = np.arange(base)
     left_over: list[tuple[float, int, int, float, int]] = []  # how alike, parent, unit, sign, base's unit or -1
     for s, (size, found) in enumerate(zip(others, matches, strict=True), 1):
-        partner = np.arange(base) if found is None else found.partner
-        signs[:, s] = 1.0 if found is None else found.sign
-        slots[:, s] = partner
-        alone = sorted(set(range(size)) - set(partner.tolist()))
+        own = GroupMatches(np.arange(base), np.ones(base), np.ones(base)) if found is None else found
+        slots[:, s], signs[:, s] = own.partner, own.sign
+        alone = sorted(set(range(size)) - set(own.partner.tolist()))
         left_over += [(-1.0, s, unit, 1.0, -1) for unit in alone]
-        if found is not None:
-            pairs = zip(found.similarity.tolist(), partner.tolist(), found.sign.tolist(), strict=True)
-            left_over += [(alike, s, unit, sign, i) for i, (alike, unit, sign) in enumerate(pairs) if unit >= 0]
+        pairs = zip(own.similarity.tolist(), own.partner.tolist(), own.sign.tolist(), strict=True)
+        left_over += [(alike, s, unit, sign, i) for i, (alike, unit, sign) in enumerate(pairs) if unit >= 0]
     apart = sorted(left_over, key=lambda each: (each[0], each[1], each[2]))[: max(0, wanted - base)]
     rows, row_signs = [], []
     for _, s, unit, sign, partner_of in apart:
@@ -71,18 +81,22 @@ def union_slots(
 def _inner_maps(
     specs: Sequence[SymmetrySpec], outer: str, matches: Sequence[GroupMatches | None], slots: Slots
 ) -> dict[str, tuple[GroupMap, ...]]:
-    """Maps of the groups inside the units of `outer`, for every unit of each parent."""
+    """Maps of the groups inside the units of `outer`, for every unit of each parent.
+
+    Where a parent's units are larger inside than the base's, of a unit that is merged with none the first entries stay.
+    """
     names = dict.fromkeys(name for found in matches if found is not None for name in found.inner)
     maps: dict[str, tuple[GroupMap, ...]] = {}
     for name in names:
         parts: list[GroupMap] = []
         for s, spec in enumerate(specs):
             size = spec.groups[name].size
-            turns = np.broadcast_to(np.eye(size), (spec.groups[outer].size, size, size)).copy()
+            eye = np.eye(specs[0].groups[name].size, size)
+            turns = np.broadcast_to(eye, (spec.groups[outer].size, *eye.shape)).copy()
             found = matches[s - 1] if s else None
             if found is not None and name in found.inner:
                 shared = np.flatnonzero((slots[: len(found.partner), s] >= 0) & (slots[: len(found.partner), 0] >= 0))
                 turns[found.partner[shared]] = found.inner[name][shared]
-            parts.append(Soft(turns, np.swapaxes(turns, -1, -2)))
+            parts.append(Soft(turns, np.swapaxes(turns, -1, -2), outer))
         maps[name] = tuple(parts)
     return maps
