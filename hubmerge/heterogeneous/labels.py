@@ -30,7 +30,8 @@ def merged_labels(configs: Sequence[Mapping[str, Any]], labels: Labels | None) -
     """Bring the parents' labels together.
 
     labels: shared, the same names in every parent, in any order; disjoint, one parent's after the other's; none, there is no head.
-    Without it the names decide.  Raises `PlanError` where they do not: some in common and some not, or nothing but numbers.
+    Without it the names decide.  Raises `PlanError` where they do not: some in common and some not, or nothing but numbers; and for
+    shared labels of other names, unless a model has none but numbers, which then count in their order.
     """
     names = [_names(config) for config in configs]
     if labels == "none":
@@ -69,7 +70,7 @@ def _decided(names: Sequence[Sequence[str]]) -> Labels:
             where="labels",
             hint="write labels: shared, or labels: disjoint",
         )
-    if all(each == sets[0] for each in sets):
+    if all(sorted(each) == sorted(names[0]) for each in names):
         return "shared"
     common = set.intersection(*sets)
     if common:
@@ -83,8 +84,23 @@ def _decided(names: Sequence[Sequence[str]]) -> Labels:
 
 def _shared_maps(names: Sequence[Sequence[str]]) -> dict[str, tuple[Selection, ...]]:
     """Labels of the same names in another order are brought into the base's."""
-    if all(each == names[0] for each in names) or any(set(each) != set(names[0]) for each in names):
+    if all(each == names[0] for each in names) or any(map(_are_made_up, names)):
         return {}
+    for each in names:
+        odd = next((name for name in (*names[0], *each) if each.count(name) != names[0].count(name)), None)
+        if odd is not None:
+            raise PlanError(
+                f"the label {odd!r} is not in all models",
+                where="labels",
+                hint="give the labels the same names in id2label",
+            )
+        twice = next((name for name in each if each.count(name) > 1), None)
+        if twice is not None:
+            raise PlanError(
+                f"the label {twice!r} stands for two classes of a model",
+                where="labels",
+                hint="give them names of their own",
+            )
     return {GROUP: tuple(Selection.of(np.array([each.index(name) for name in names[0]])) for each in names)}
 
 
