@@ -51,9 +51,16 @@ def merged_widths(
     configs, specs: of the parents, the base first.  similarity: group -> of its pairs, most alike first, for a greedy budget.
     positions: tensor -> how often its weights are used for one sample, for its share of the cost.
 
-    Raises `SymmetryError` for a budget that no widths keep within, `PlanError` for one without union.
+    Raises `SymmetryError` for a budget that no widths keep within, `PlanError` for one without union, and for a ratio beside it or
+    outside [0, 1].
     """
     config = configs[0]
+    if asked.ratio is not None and not 0 <= asked.ratio <= 1:
+        raise PlanError(
+            f"ratio must be from 0 to 1, got {asked.ratio:g}", where="align", hint="1 keeps all units apart"
+        )
+    if asked.ratio is not None and asked.budget is not None:
+        raise PlanError("both a ratio and a budget are given", where="align", hint="leave one of them out")
     if asked.kind == "base":
         if asked.budget is not None or asked.ratio:
             raise PlanError("a budget or a ratio needs widths: union", where="align", hint="write widths: union")
