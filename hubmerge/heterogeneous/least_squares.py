@@ -46,14 +46,19 @@ class Normal:
     @property
     def centred(self) -> Normal:
         """The same about the means of x and y: what is fitted where a constant is free."""
+        return self.about(self.x / self.rows, self.y / self.rows)
+
+    def about(self, x: Tensor, y: Tensor) -> Normal:
+        """The same of the inputs and outputs less `x` (inputs,) and `y` (outputs,)."""
         import torch
 
+        across = torch.outer(x, self.x)
         return Normal(
-            self.gram - torch.outer(self.x, self.x) / self.rows,
-            self.cross - torch.outer(self.x, self.y) / self.rows,
-            self.x,
-            self.y,
-            self.yy - self.y.square() / self.rows,
+            self.gram - across - across.T + self.rows * torch.outer(x, x),
+            self.cross - torch.outer(x, self.y) - torch.outer(self.x, y) + self.rows * torch.outer(x, y),
+            self.x - self.rows * x,
+            self.y - self.rows * y,
+            self.yy - 2 * y * self.y + self.rows * y.square(),
             self.rows,
         )
 
