@@ -7,10 +7,10 @@ what the merged model itself feeds it, all layers before it being fitted already
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from hubmerge.heterogeneous.layer_fit import Fit, Seen, Target, fit_layer
 from hubmerge.heterogeneous.layers import Norm, layers_of, norms_of
@@ -83,20 +83,22 @@ def _targets(
     ]
     norms = {norm.name: norm for norm in norms_of(parents[0], specs[0])}
     modules = dict(merged.named_modules())
-    order = _order(parents[0], {*own[0], *norms}, batch)
+    uses = _uses(parents[0], {*own[0], *norms}, batch)
     targets: dict[str, Target] = {}
     seen: set[Axis] = set()
-    for name, following in zip(order, [*order[1:], ""], strict=True):
+    for use, following in zip(uses, [*uses[1:], None], strict=True):
+        name = use.module
         if name in norms:
             seen.add(norms[name].axis)
             continue
         if counts[id(modules[name].weight)] > 1:
             continue
-        norm = norms.get(following)
+        norm = norms.get(following.module) if following else None
+        streams = fit.stream and fit.sequential and following is not None and use.given == following.taken
         target = Target(own[0][name], tuple(each[name].inner for each in own), tuple(each[name].outer for each in own))
         if norm is not None and norm.kind == "batch":
             target = replace(target, norm=norm)
-        elif norm is not None and fit.stream and fit.sequential and _adds(specs[0], target.outer[0], norm, seen):
+        elif norm is not None and streams and _adds(specs[0], target.outer[0], norm, seen):
             target = replace(target, stream=norm)
         targets[name] = target
     return targets
@@ -109,20 +111,32 @@ def _adds(spec: SymmetrySpec, outer: Axis, norm: Norm, seen: set[Axis]) -> bool:
     return groups == theirs and norm.axis in seen and groups[0] is not None and spec.groups[groups[0]].norm != "post"
 
 
-def _order(model: nn.Module, wanted: set[str], batch: Batch) -> list[str]:
+@dataclass(frozen=True)
+class _Use:
+    """A module that the model uses, with the shapes of what it takes and gives."""
+
+    module: str
+    taken: tuple[int, ...]
+    given: tuple[int, ...]
+
+
+def _uses(model: nn.Module, wanted: set[str], batch: Batch) -> list[_Use]:
     """The modules in the order in which the model uses them, on one sample."""
     import torch
 
-    order: list[str] = []
-    handles = [
-        module.register_forward_pre_hook(lambda _module, _inputs, name=name: order.append(name))
-        for name, module in model.named_modules()
-        if name in wanted
-    ]
+    uses: list[_Use] = []
+
+    def used(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            uses.append(_Use(name, tuple(inputs[0].shape), tuple(output.shape)))
+
+        return hook
+
+    handles = [module.register_forward_hook(used(name)) for name, module in model.named_modules() if name in wanted]
     try:
         with torch.no_grad():
             model(**{name: values[:1] for name, values in batch.items()})
     finally:
         for handle in handles:
             handle.remove()
-    return order
+    return uses
