@@ -103,7 +103,10 @@ def fit_layer(
 def _weights(
     folds: Sequence[Normal], prior: Tensor, allowed: Tensor, ridge: float | Literal["auto"], *, centred: bool
 ) -> Tensor:
-    parts = [fold.centred for fold in folds] if centred else list(folds)
+    parts = list(folds)
+    if centred:  # about the means of all data, which is what the norm behind takes away
+        total = sum(folds[1:], start=folds[0])
+        parts = [fold.about(total.x / total.rows, total.y / total.rows) for fold in folds]
     if ridge == "auto":
         ridge = best_ridge(parts, prior, allowed, _RIDGES) if len(parts) > 1 else _DEFAULT_RIDGE
     return solved(sum(parts[1:], start=parts[0]), prior, allowed, ridge)
@@ -146,7 +149,7 @@ def _folds(
 def _normal(
     target: Target, module: Any, seen: Seen, b: int, maps: Maps, weights: Sequence[float], *, of_parents: bool
 ) -> Normal:
-    kind, mask = target.layer.kind, seen.inputs[0][b].batch.get("attention_mask")
+    kind, mask = target.layer.kind, seen.inputs[0][b].batch.get(target.layer.mask or "")
     outputs = [channels_last(stops[b].values, kind, mask) for stops in seen.outputs]
     y = merge_features(outputs, target.outer, maps, weights)
     if seen.before is not None:
