@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hubmerge.heterogeneous.mal_decisions import Decision
+from hubmerge.heterogeneous.mal_rounds import Assembled, assemble_from_zoo
 from hubmerge.heterogeneous.merging import GroupReport, MergedModel, Report, merge_models
 
-__all__ = ["GroupReport", "MergedModel", "Report", "merge_models"]
+__all__ = ["Assembled", "Decision", "GroupReport", "MergedModel", "Report", "assemble_from_zoo", "merge_models"]

@@ -1,0 +1,91 @@
+"""Which block of a donor goes with which block of the base: linear CKA of what they compute, and the best map that keeps the order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CKA", "monotone_map"]
+
+Floats = NDArray[np.float64]
+
+
+class CKA:
+    """Linear centred kernel alignment of every block of one model with every block of another, added up batch by batch in float64.
+
+    Source: Kornblith et al. 2019, arXiv:1905.00414, equation 4: ||Y'X||^2 / (||X'X|| ||Y'Y||) of centred features, a row for each place
+    of an image or token.
+    """
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._sums: list[list[Tensor]] = [[], []]
+        self._own: list[list[Tensor]] = [[], []]
+        self._cross: list[list[Tensor]] = []
+
+    def add(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> None:
+        """ours, theirs: (rows, channels) of every block, all with the same rows."""
+        import torch
+
+        both = [[each.to(torch.float64) for each in values] for values in (ours, theirs)]
+        for side, values in enumerate(both):
+            self._sums[side] = _added(self._sums[side], [each.sum(0) for each in values])
+            self._own[side] = _added(self._own[side], [each.T @ each for each in values])
+        cross = [[x.T @ y for y in both[1]] for x in both[0]]
+        self._cross = [_added(old, new) for old, new in zip(self._cross, cross, strict=True)] if self._cross else cross
+        self._rows += len(both[0][0])
+
+    def values(self) -> Floats:
+        """(blocks of the first, blocks of the second), from 0 to 1; 0 for a block that always gives the same."""
+        norms = [
+            [
+                float((own - total.outer(total) / self._rows).norm())
+                for own, total in zip(self._own[side], self._sums[side], strict=True)
+            ]
+            for side in (0, 1)
+        ]
+        found = np.zeros((len(norms[0]), len(norms[1])))
+        for i, j in np.ndindex(*found.shape):
+            scale = norms[0][i] * norms[1][j]
+            if scale > _LEAST:
+                means = self._sums[0][i].outer(self._sums[1][j]) / self._rows
+                found[i, j] = float((self._cross[i][j] - means).square().sum()) / scale
+        return found
+
+
+_LEAST = 1e-12
+
+
+def _added(old: list[Tensor], new: list[Tensor]) -> list[Tensor]:
+    return [one + other for one, other in zip(old, new, strict=True)] if old else new
+
+
+def monotone_map(worth: Floats, least: float = 0.0) -> tuple[int, ...]:
+    """For every row its column, or -1: the partial map that keeps the order and makes the sum of ``worth - least`` largest.
+
+    worth: (rows, columns); minus infinity where a pair is impossible.  V[i, j] = max(V[i-1, j-1] + worth[i, j] - least, V[i-1, j],
+    V[i, j-1]); of equal ones the pair is preferred.
+    """
+    rows, columns = worth.shape
+    best = np.zeros((rows + 1, columns + 1))
+    for i in range(1, rows + 1):
+        for j in range(1, columns + 1):
+            pair = best[i - 1, j - 1] + worth[i - 1, j - 1] - least
+            best[i, j] = max(pair, best[i - 1, j], best[i, j - 1])
+    found = [-1] * rows
+    i, j = rows, columns
+    while i and j:
+        if best[i, j] == best[i - 1, j - 1] + worth[i - 1, j - 1] - least:
+            found[i - 1] = j - 1
+            i, j = i - 1, j - 1
+        elif best[i, j] == best[i - 1, j]:
+            i -= 1
+        else:
+            j -= 1
+    return tuple(found)
