@@ -158,6 +158,12 @@ def _check_kind(kind: Kind, out: Path, manifest: Manifest) -> None:
         raise PublishError("this merge is an adapter", where=str(out), hint="publish it with --as adapter")
     if kind != "recipe":
         return
+    if manifest.assembly is not None:
+        raise PublishError(
+            f"a merge by {manifest.method} is not published as a recipe alone: making it again takes its calibration data",
+            where=str(out),
+            hint="publish it with --as dense",
+        )
     local = [parent.reference for parent in manifest.parents if parent.commit is None]
     local += [parent.adapter for parent in manifest.parents if parent.adapter and parent.adapter_commit is None]
     if local:

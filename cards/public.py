@@ -19,7 +19,9 @@ _PATH = re.compile(r"(?:\.{1,2}[\\/]|[~/]|[A-Za-z]:[\\/])\S*")
 """Text that is a path whatever key it stands under; ``a/b/c`` and URLs are not."""
 _PLACEHOLDERS = ("/path/to",)
 _DIGESTS = frozenset({"files", "headers"})
-_MODEL_KEYS = frozenset({"adapter", "base_model", "config_donor", "model", "path", "reference", "tokenizer_donor"})
+_MODEL_KEYS = frozenset(
+    {"adapter", "base_model", "config_donor", "model", "order", "path", "reference", "tokenizer_donor"}
+)
 
 
 def public_names(manifest: Manifest) -> dict[str, str]:

@@ -77,10 +77,17 @@ def push_to_hub(
 def _write_recipe(manifest: Manifest, folder: Path) -> None:
     """The folder of a merge without its weights: config and carried files from the parents, manifest, card."""
     from hubmerge.plan import build_plan, pins_of
+    from hubmerge.plan_types import Plan
     from hubmerge.published import carried_files
     from hubmerge.recipe import Recipe
 
     plan = build_plan(Recipe.parse(manifest.recipe), pins=pins_of(manifest))
+    if not isinstance(plan, Plan):
+        raise PublishError(
+            f"a merge by {manifest.method} is not published as a recipe alone: making it again takes its calibration data",
+            where=folder.name,
+            hint="publish the folder of the merge",
+        )
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name, path in carried_files(plan):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubmerge.destination import keep_parents_safe
 from hubmerge.device import check_device
@@ -16,14 +16,18 @@ from hubmerge.fetching import check_disks, fetch_parents
 from hubmerge.io.partial import MAX_NAME_BYTES, put_back, sweep
 from hubmerge.io.reader import InputFiles
 from hubmerge.io.sample import sample_digests
-from hubmerge.io.unchanged import check_planned, check_unchanged, file_states, written_since
+from hubmerge.io.unchanged import FileState, check_planned, check_unchanged, file_states, written_since
 from hubmerge.io.writer import OutputFolder
 from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
 from hubmerge.plan import DEFAULT_MEMORY, build_plan
 from hubmerge.plan_types import Plan
+from hubmerge.planned import Planned
 from hubmerge.recipe import Recipe
-from hubmerge.record import file_digest, file_digests, manifest_of
+from hubmerge.record import assembly_manifest, file_digest, file_digests, folder_digests, manifest_of
 from hubmerge.weights import Written, identity_of, write_weights
+
+if TYPE_CHECKING:
+    from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
 __all__ = ["Merged", "merge", "merge_plan"]
 
@@ -61,7 +65,7 @@ def merge(
 
 @dataclass(frozen=True)
 class Merged:
-    """The outcome of `merge_plan`: the manifest, whether `out` held this merge before, and else what was written."""
+    """The outcome of `merge_plan`: the manifest, whether `out` held this merge before, and else what was written of it tensor by tensor."""
 
     manifest: Manifest
     already_done: bool
@@ -69,7 +73,7 @@ class Merged:
 
 
 def merge_plan(
-    plan: Plan,
+    plan: Plan | AssemblyPlan,
     out: str | Path,
     *,
     fresh: bool = False,
@@ -87,7 +91,7 @@ def merge_plan(
     stays as it was.
     """
     target = _target(Path(out))
-    if plan.method.kind == "entrywise":
+    if not isinstance(plan, Plan) or plan.method.kind == "entrywise":
         device = "cpu"
     check_device(device)
     _check_name(target)
@@ -104,20 +108,61 @@ def merge_plan(
         check_planned(plan, files)
         states, samples = file_states(plan, files), sample_digests(plan, files)
         with OutputFolder(target, plan.hash, fresh=fresh, replace=overwrite) as folder:
-            identity = identity_of(plan, samples, states, device)
-            written = write_weights(plan, folder, identity, digest=digest, device=device, progress=progress, note=note)
+            work = _Work(folder, samples, states, digest, device, progress, note)
+            written, recorded = _tensor_by_tensor(plan, work) if isinstance(plan, Plan) else _put_together(plan, work)
             with _not_worth_keeping(folder):
                 check_unchanged(states, plan, files)
             for name, text in plan.texts.items():
                 folder.write_file(name, text.encode())
             for file in plan.carried:
                 folder.copy_file(file.name, files.path(file.parent, file.name))
-            manifest = manifest_of(plan, samples, file_digests(plan, folder.partial, written.digests))
+            manifest = recorded()
             with _not_worth_keeping(folder):
                 accept(manifest)
             folder.write_file(MANIFEST_NAME, manifest.to_json().encode())
             folder.publish()
     return Merged(manifest, already_done=False, written=written)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Where the weights of a merge go, what is known of the parents, and how it is done."""
+
+    folder: OutputFolder
+    samples: tuple[str, ...]
+    states: tuple[FileState, ...]
+    digest: bool
+    device: str
+    progress: Progress
+    note: Callable[[str], None]
+
+
+def _tensor_by_tensor(plan: Plan, work: _Work) -> tuple[Written, Callable[[], Manifest]]:
+    """Write the weights of a merge that is gone on with; returns what makes its manifest once all files are there."""
+    identity = identity_of(plan, work.samples, work.states, work.device)
+    written = write_weights(
+        plan,
+        work.folder,
+        identity,
+        digest=work.digest,
+        device=work.device,
+        progress=work.progress,
+        note=work.note,
+    )
+    partial = work.folder.partial
+    return written, lambda: manifest_of(plan, work.samples, file_digests(plan, partial, written.digests))
+
+
+def _put_together(plan: AssemblyPlan, work: _Work) -> tuple[None, Callable[[], Manifest]]:
+    """The same for unlike models, which are put together as a whole."""
+    from hubmerge.heterogeneous.execute import write_assembly
+
+    partial = work.folder.partial
+    work.folder.start_over()
+    made = write_assembly(plan, partial, note=work.note)
+    return None, lambda: assembly_manifest(
+        plan, work.samples, made.record, made.parameters, made.tensors, folder_digests(partial, weights=work.digest)
+    )
 
 
 @contextmanager
@@ -160,7 +205,7 @@ def _check_name(out: Path) -> None:
 
 
 def _finished(
-    plan: Plan, files: InputFiles, out: Path, *, overwrite: bool, note: Callable[[str], None]
+    plan: Plan | AssemblyPlan, files: InputFiles, out: Path, *, overwrite: bool, note: Callable[[str], None]
 ) -> Manifest | None:
     """The manifest of a finished `out` of the same plan and parents; None when nothing is in the way.
 
@@ -177,24 +222,28 @@ def _finished(
         ) from None
     same_plan, complete = manifest.plan_hash == plan.hash, _all_there(manifest, out)
     samples = tuple(parent.sample for parent in manifest.parents)
-    if same_plan and complete and samples == sample_digests(plan, files) and _same_carried(plan, files, manifest):
+    same_inputs = same_plan and complete and samples == sample_digests(plan, files)
+    if same_inputs and _same_carried(plan, files, manifest) and _same_data(plan, manifest):
         if not written_since((out / MANIFEST_NAME).stat().st_mtime_ns, plan, files):
             return manifest
         note(f"a parent was written after {out}: it is derived again, to see whether it is the same")
         if _derived_again(plan, out):
             return manifest
     if not overwrite:
-        changed = "of parents that have changed since" if complete else "but some of its files were removed or changed"
+        inputs = "parents" if isinstance(plan, Plan) else "parents or calibration data"
+        changed = (
+            f"of {inputs} that have changed since" if complete else "but some of its files were removed or changed"
+        )
         what = f"this merge, {changed}" if same_plan else "a merge of another plan"
         raise PlanError(f"{out} exists and is {what}", where=str(out), hint="--overwrite replaces it")
     return None
 
 
-def _derived_again(plan: Plan, out: Path) -> bool:
+def _derived_again(plan: Plan | AssemblyPlan, out: Path) -> bool:
     """Whether the weights in `out` are not shown to differ from what the parents give; then it need not be asked again."""
     from hubmerge.verify import verify_merge
 
-    checks = verify_merge(out, reload=False, jobs=plan.jobs).checks
+    checks = verify_merge(out, reload=False, jobs=plan.jobs if isinstance(plan, Plan) else None).checks
     same = all(check.passed is not False for check in checks if check.name == "derivation")
     if same:
         with suppress(OSError):
@@ -202,13 +251,22 @@ def _derived_again(plan: Plan, out: Path) -> bool:
     return same
 
 
-def _same_carried(plan: Plan, files: InputFiles, manifest: Manifest) -> bool:
+def _same_carried(plan: Planned, files: InputFiles, manifest: Manifest) -> bool:
     local = [file for file in plan.carried if plan.parents[file.parent].commit is None]
     try:
         return all(manifest.files.get(f.name) == file_digest(files.path(f.parent, f.name)) for f in local)
     except OSError as error:
         where = str(error.filename)
         raise PlanError(f"it cannot be read ({error.strerror})", where=where, hint="check its permissions") from error
+
+
+def _same_data(plan: Plan | AssemblyPlan, manifest: Manifest) -> bool:
+    """Whether calibration data, where there is any, is that of the merge."""
+    if isinstance(plan, Plan):
+        return True
+    from hubmerge.heterogeneous.derivation import same_data
+
+    return same_data(plan, manifest)
 
 
 def _all_there(manifest: Manifest, out: Path) -> bool:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from hubmerge.errors import PlanError
 from hubmerge.io.partial import aside_of, partial_of
-from hubmerge.plan_types import Plan
+from hubmerge.planned import Planned
 from zoo_index.reference import ModelRef
 
 __all__ = ["keep_parents_safe"]
 
 
-def keep_parents_safe(plan: Plan, out: Path) -> None:
+def keep_parents_safe(plan: Planned, out: Path) -> None:
     """Refuse an `out` whose writing or replacing would touch a folder that the plan reads.
 
     Raises `PlanError` when OUT, OUT.partial or the place where an older OUT is put aside is a parent's folder, lies inside
@@ -35,7 +35,7 @@ def keep_parents_safe(plan: Plan, out: Path) -> None:
             )
 
 
-def _folders(plan: Plan) -> Iterator[tuple[ModelRef, Path]]:
+def _folders(plan: Planned) -> Iterator[tuple[ModelRef, Path]]:
     for parent in plan.parents:
         for reference in (parent.reference.model, parent.reference.adapter):
             if reference is not None and reference.is_local:

@@ -8,7 +8,8 @@ from pathlib import Path
 from hubmerge.errors import MergeError, PlanError
 from hubmerge.gguf import reopen_model
 from hubmerge.io.partial import partial_of
-from hubmerge.plan_types import Plan, PlannedParent
+from hubmerge.plan_types import PlannedParent
+from hubmerge.planned import Planned
 from hubmerge.sizes import size_text
 from zoo_index.errors import CheckpointError
 from zoo_index.header import header_length, parse_header
@@ -26,7 +27,7 @@ def open_planned(parent: PlannedParent, in_adapter: bool = False) -> ModelSource
     return reopen_model(reference, commit)
 
 
-def check_disks(plan: Plan, out: Path) -> None:
+def check_disks(plan: Planned, out: Path) -> None:
     """`PlanError` when the disk of `out` or that of the Hub cache has no room for what will be written there.
 
     What an interrupted merge of `out` takes up counts as room: it is gone on with, or discarded.
@@ -61,7 +62,7 @@ def _taken(folder: Path) -> int:
         return 0
 
 
-def fetch_parents(plan: Plan) -> None:
+def fetch_parents(plan: Planned) -> None:
     """Download what `plan.downloads` lists into the Hub cache, several files at a time, going on where it stopped before.
 
     Raises `HubError`, and `MergeError` when a weight file is not the one whose header was planned with.

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from hubmerge.heterogeneous.plan_types import AssemblyPlan
+
 __all__ = ["AutoMergedModel"]
 
 _LONGEST_REASON = 200
@@ -47,7 +49,8 @@ class AutoMergedModel:
 
         source: a folder (the OUT of a merge, a published one, or any model folder), a model on the Hub (``user/name``), or a
         recipe (YAML file, mapping, `Recipe`).  A recipe, and a repository that holds only one, is merged straight into the
-        model: no checkpoint is written, and memory peaks at the model and the tensors in flight.  For a published recipe the
+        model: no checkpoint is written, and memory peaks at the model and the tensors in flight.  (Unlike models, pleas, are put
+        together in a temporary folder instead, as `hubmerge merge` does it.)  For a published recipe the
         parents are taken at their commits, and the weights are first compared with the digests that were published, which
         computes them twice.  An adapter is put on its base model by transformers' `load_adapter`: the result is the base's
         class with the adapter active, not merged and not a `PeftModel`.
@@ -69,6 +72,8 @@ class AutoMergedModel:
         if isinstance(source, Recipe | Mapping) or Path(source).is_file():
             with as_token(token):
                 plan = build_plan(source)
+                if not isinstance(plan, Plan):
+                    return _put_together(plan, kwargs)
                 fetch_parents(plan)
                 return _from_recipe(plan, kwargs, plan.recipe)
         opened = open_published(source, revision, token)
@@ -101,6 +106,22 @@ def _remember(loaded: Any, source: Recipe | ModelSource) -> Any:
 
 def _from_recipe(plan: Plan, kwargs: dict[str, Any], source: Recipe | ModelSource) -> PreTrainedModel:
     return _remember(_assemble(plan, kwargs), source)
+
+
+def _put_together(plan: AssemblyPlan, kwargs: dict[str, Any]) -> PreTrainedModel:
+    """Unlike models are put together as a whole: into a temporary folder, which is gone once the merge is loaded."""
+    from tempfile import TemporaryDirectory
+
+    from hubmerge.assemble import merge_plan
+
+    name = plan.recipe.name or f"hubmerge-{plan.hash[:12]}"
+    with TemporaryDirectory(prefix="hubmerge-") as place:
+        folder = Path(place) / "merged"
+        merge_plan(plan, folder, digest=False)
+        loaded = _loaded(model_class(read_folder_config(folder), name), folder, kwargs, "the merge does not have", name)
+        model: PreTrainedModel = loaded[0] if isinstance(loaded, tuple) else loaded
+    model.config.name_or_path = model.name_or_path = name
+    return _remember(loaded, plan.recipe)
 
 
 def _trusted_class(config: Mapping[str, Any]) -> Any:

@@ -11,12 +11,23 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from hubmerge.assembly_record import AssemblyRecord
 from hubmerge.errors import ManifestError, shown
 
-__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "FileDigest", "Manifest", "ParentRecord", "read_manifest"]
+__all__ = [
+    "ASSEMBLY_VERSION",
+    "FORMAT_VERSION",
+    "MANIFEST_NAME",
+    "FileDigest",
+    "Manifest",
+    "ParentRecord",
+    "read_manifest",
+]
 
 MANIFEST_NAME = "hubmerge.json"
 FORMAT_VERSION = 1
+ASSEMBLY_VERSION: Literal[2] = 2
+"""With an `AssemblyRecord`, which readers of version 1 do not know."""
 
 
 class _Record(BaseModel):
@@ -56,10 +67,11 @@ class Manifest(_Record):
     method's numbers change.  reproducible: ``exact`` (the same bytes everywhere) or ``tolerance`` (matrix methods).
     tensors: how many were merged, copied, averaged (running statistics), counted (counters).  vocabulary: what became of
     the rows of embeddings and heads, in sentences; empty where nothing moved.
-    files: every file of the folder but this one and README.md.
+    files: every file of the folder but this one and README.md.  assembly: of models that were unlike one another, which makes
+    the format_version 2; without it the text is that of version 1.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 1
     hubmerge_version: str
     plan_hash: str
     recipe: dict[str, Any]
@@ -78,6 +90,7 @@ class Manifest(_Record):
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     files: dict[str, FileDigest]
+    assembly: AssemblyRecord | None = None
 
     @property
     def undigested(self) -> tuple[str, ...]:
@@ -97,7 +110,8 @@ class Manifest(_Record):
 
     def to_json(self) -> str:
         """The text of hubmerge.json."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+        left_out = {"assembly"} if self.assembly is None else None
+        return json.dumps(self.model_dump(mode="json", exclude=left_out), indent=2, ensure_ascii=False) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -120,9 +134,9 @@ def read_manifest(folder: Path) -> Manifest:
             f"{MANIFEST_NAME} cannot be read ({error})", where=str(folder), hint="merge again"
         ) from error
     version = raw.get("format_version") if isinstance(raw, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, ASSEMBLY_VERSION):  # a list, that a damaged file may have, fits into no set
         raise ManifestError(
-            f"{MANIFEST_NAME} has format_version {version!r}, this hubmerge reads {FORMAT_VERSION}",
+            f"{MANIFEST_NAME} has format_version {version!r}, this hubmerge reads {FORMAT_VERSION} and {ASSEMBLY_VERSION}",
             where=str(path),
             hint="use the hubmerge that wrote it, or a newer one",
         )

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hubmerge.carry import files_to_carry, merged_config
 from hubmerge.errors import PlanError, shown
@@ -29,6 +29,9 @@ from zoo_index.errors import HubmergeError
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType
 
+if TYPE_CHECKING:
+    from hubmerge.heterogeneous.plan_types import AssemblyPlan
+
 __all__ = ["DEFAULT_MEMORY", "build_plan", "pins_of", "plan_models"]
 
 DEFAULT_MEMORY = 2_000_000_000
@@ -44,17 +47,23 @@ def build_plan(
     memory: int = DEFAULT_MEMORY,
     strict: bool = False,
     pins: Mapping[str, str] | None = None,
-) -> Plan:
+) -> Plan | AssemblyPlan:
     """Decide everything about a merge from the recipe and the parents' headers and configs.
 
     jobs: worker threads (default: the cores at hand); fewer are planned when `memory` (bytes) does not hold them.
     strict: warnings are errors (notes are not).  pins: Hub name as the recipe has it -> the commit to take, for doing an
-    earlier merge again (`pins_of`); other Hub models are taken at their revision's commit of now.
+    earlier merge again (`pins_of`); other Hub models are taken at their revision's commit of now.  For a recipe that puts
+    unlike models together (pleas) the plan is an `AssemblyPlan`; jobs and memory are of no meaning to it.
 
     Raises `RecipeError`, `CheckpointError`, `ModelNotFoundError`, `HubError` or `PlanError`, for all parents' faults together.
     """
     recipe = load_recipe(recipe)
-    return plan_models(recipe, _open_all(recipe.references, pins or {}), jobs=jobs, memory=memory, strict=strict)
+    models = _open_all(recipe.references, pins or {})
+    if recipe.assembly is not None:
+        from hubmerge.heterogeneous.plan import plan_assembly
+
+        return plan_assembly(recipe, models, pins, strict=strict)
+    return plan_models(recipe, models, jobs=jobs, memory=memory, strict=strict)
 
 
 def plan_models(

@@ -224,6 +224,11 @@ class Plan:
         return written if self.layout.index is None else {**written, INDEX_NAME: self.layout.index}
 
     @property
+    def stored(self) -> Iterator[tuple[int, TensorMeta, bool]]:
+        """What all steps read from disk; see `Step.stored`."""
+        return (row for step in self.steps for row in step.stored)
+
+    @property
     def parameters(self) -> int:
         """Floating-point entries written."""
         return sum(step.output.numel for step in self.steps if step.output.dtype.is_float)

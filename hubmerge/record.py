@@ -5,13 +5,19 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hubmerge.io.digests import file_sha256
-from hubmerge.manifest import FileDigest, Manifest, ParentRecord
+from hubmerge.io.partial import PARTIAL_MARK
+from hubmerge.manifest import ASSEMBLY_VERSION, FileDigest, Manifest, ParentRecord
 from hubmerge.plan_types import Plan, PlannedParent
 from hubmerge.version import __version__
 
-__all__ = ["file_digest", "file_digests", "manifest_of", "versions_of"]
+if TYPE_CHECKING:
+    from hubmerge.assembly_record import AssemblyRecord
+    from hubmerge.heterogeneous.plan_types import AssemblyPlan
+
+__all__ = ["assembly_manifest", "file_digest", "file_digests", "folder_digests", "manifest_of", "versions_of"]
 
 
 def file_digest(path: Path) -> FileDigest:
@@ -24,6 +30,16 @@ def file_digests(plan: Plan, folder: Path, weights: Mapping[str, str]) -> dict[s
     files = {name: FileDigest(size=size, sha256=weights.get(name)) for name, size in plan.layout.sizes.items()}
     files |= {name: file_digest(folder / name) for name in (*plan.texts, *(file.name for file in plan.carried))}
     return dict(sorted(files.items()))
+
+
+def folder_digests(folder: Path, *, weights: bool) -> dict[str, FileDigest]:
+    """Every file of an OUT.partial but its mark, by name; weights: whether sha256 of the weight files is wanted."""
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != PARTIAL_MARK):
+        wanted = weights or path.suffix != ".safetensors"
+        name = path.relative_to(folder).as_posix()
+        files[name] = file_digest(path) if wanted else FileDigest(size=path.stat().st_size)
+    return files
 
 
 def manifest_of(plan: Plan, samples: tuple[str, ...], files: dict[str, FileDigest]) -> Manifest:
@@ -54,6 +70,44 @@ def manifest_of(plan: Plan, samples: tuple[str, ...], files: dict[str, FileDiges
         versions=versions_of(plan),
         files=files,
     )
+
+
+def assembly_manifest(
+    plan: AssemblyPlan,
+    samples: tuple[str, ...],
+    assembly: AssemblyRecord,
+    parameters: int,
+    tensors: int,
+    files: dict[str, FileDigest],
+) -> Manifest:
+    """The record of a merge of unlike models.  parameters, tensors: how many were written; the rest as for `manifest_of`."""
+    from importlib.metadata import version
+
+    return Manifest(
+        format_version=ASSEMBLY_VERSION,
+        hubmerge_version=__version__,
+        plan_hash=plan.hash,
+        recipe=plan.recipe.to_dict(),
+        method=plan.assembly.name,
+        method_revision=plan.assembly.revision,
+        paper=plan.assembly.paper,
+        seed=plan.recipe.seed,
+        reproducible="tolerance",
+        parents=tuple(_record(parent, sample) for parent, sample in zip(plan.parents, samples, strict=True)),
+        config_donor=str(plan.parents[plan.config_donor].reference),
+        tokenizer_donor=None if plan.tokenizer_donor is None else str(plan.parents[plan.tokenizer_donor].reference),
+        dtype=plan.dtype,
+        parameters=parameters,
+        tensors={"merged": tensors},
+        warnings=plan.warnings,
+        versions={"python": platform.python_version()} | {name: version(name) for name in _COMPUTING},
+        files=files,
+        assembly=assembly,
+    )
+
+
+_COMPUTING = ("numpy", "scipy", "torch", "transformers")
+"""What computes the numbers of a merge of unlike models."""
 
 
 def _record(parent: PlannedParent, sample: str) -> ParentRecord:

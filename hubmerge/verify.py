@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from hubmerge.errors import VerifyError
+from hubmerge.errors import NumbersError, VerifyError
 from hubmerge.execute import execute
 from hubmerge.fetching import fetch_parents
 from hubmerge.io.digests import file_sha256
@@ -20,10 +20,14 @@ from hubmerge.io.sample import sample_digests
 from hubmerge.manifest import Manifest, read_manifest
 from hubmerge.plan import build_plan, pins_of
 from hubmerge.plan_types import Plan, PlannedParent, Step
+from hubmerge.planned import Planned
 from hubmerge.recipe import Recipe
 from hubmerge.sizes import size_text
 from zoo_index.errors import HubmergeError
 from zoo_index.tensors import DType
+
+if TYPE_CHECKING:
+    from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
 __all__ = ["Check", "Verification", "verify_merge"]
 
@@ -146,6 +150,8 @@ def _check_derivation(manifest: Manifest, folder: Path, jobs: int | None, *, fet
     if plan.hash != manifest.plan_hash:
         what = "the recipe makes another plan now; a parent's config or tokenizer, or hubmerge itself, changed"
         return Check("derivation", None, f"not tried: {what}"), "recorded"
+    if not isinstance(plan, Plan):
+        return _check_assembly(plan, manifest, folder)
     exact = manifest.reproducible == "exact"
     try:
         _compare_files(plan, folder)
@@ -167,6 +173,26 @@ def _check_derivation(manifest: Manifest, folder: Path, jobs: int | None, *, fet
     ), "tolerance"
 
 
+def _check_assembly(plan: AssemblyPlan, manifest: Manifest, folder: Path) -> tuple[Check, Level]:
+    """The same for a merge of unlike models, which is made once more as a whole."""
+    from hubmerge.heterogeneous.derivation import derive_again, same_data
+
+    try:
+        if not same_data(plan, manifest):
+            return Check("derivation", None, "not tried: the calibration data changed since the merge"), "recorded"
+        _compare_carried(plan, folder)
+        derived = derive_again(plan, folder)
+    except (VerifyError, NumbersError) as fault:
+        return Check("derivation", False, str(fault)), "recorded"
+    except HubmergeError as fault:
+        return Check("derivation", None, f"not tried: {fault}"), "recorded"
+    how = f"{derived.tensors} tensors derived again from the models and the calibration data"
+    if derived.same_bytes:
+        return Check("derivation", True, f"{how}: the same bytes"), "exact"
+    told = f"{how}: largest difference {derived.worst:.1e} of a tensor's largest entry"
+    return Check("derivation", True, told), "tolerance"
+
+
 def _names(parent: PlannedParent) -> tuple[str, str | None]:
     adapter = parent.reference.adapter
     return str(parent.reference.model), None if adapter is None else str(adapter)
@@ -180,14 +206,19 @@ def _compare_files(plan: Plan, folder: Path) -> None:
         raise VerifyError(f"{missing}, which its parents give, is missing", where=str(folder), hint="merge again")
     different = [name for name, header in plan.layout.headers.items() if not _starts_with(folder / name, header)]
     different += [name for name, text in plan.texts.items() if (folder / name).read_bytes() != text.encode()]
-    with InputFiles(plan.parents) as files:
-        different += [
-            file.name
-            for file in plan.carried
-            if file_sha256(folder / file.name) != file_sha256(files.path(file.parent, file.name))
-        ]
     if different:
         raise VerifyError(f"{different[0]} differs from what its parents give", where=str(folder), hint="merge again")
+    _compare_carried(plan, folder)
+
+
+def _compare_carried(plan: Planned, folder: Path) -> None:
+    with InputFiles(plan.parents) as files:
+        for file in plan.carried:
+            path = folder / file.name
+            if not path.is_file() or file_sha256(path) != file_sha256(files.path(file.parent, file.name)):
+                raise VerifyError(
+                    f"{file.name} differs from what its parents give", where=str(folder), hint="merge again"
+                )
 
 
 def _starts_with(path: Path, raw: bytes) -> bool:

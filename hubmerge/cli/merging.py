@@ -18,6 +18,8 @@ from hubmerge.sizes import parse_size, size_text
 
 if TYPE_CHECKING:
     from hubmerge.assemble import Merged
+    from hubmerge.heterogeneous.plan_types import AssemblyPlan
+    from hubmerge.manifest import Manifest
     from hubmerge.plan_types import Plan
     from hubmerge.recipe import Recipe
 
@@ -133,9 +135,8 @@ def merge(
         _keep_safe(recipe, out)
     with interruptible():
         planned = build_plan(_read(recipe), jobs=jobs, memory=memory, strict=strict)
-        total = sum(planned.layout.sizes.values())
         _tell(planned, device)
-        with output.progress(f"merging {len(planned.steps)} tensors", total) as advance:
+        with output.progress(*_work(planned)) as advance:
             merged = merge_plan(
                 planned,
                 out,
@@ -154,24 +155,53 @@ def merge(
             output.say(f"already done: {out} holds this merge (plan {planned.hash[:12]})")
             return
         counted = ", ".join(f"{count} {what}" for what, count in manifest.tensors.items() if count)
+        tensors, size = sum(manifest.tensors.values()), _weight_bytes(manifest)
         output.say(
-            f"{out}: {len(planned.steps)} tensors ({counted}), {size_text(total)} {manifest.dtype}, {seconds:.1f} s"
+            f"{out}: {tensors} tensors ({counted}), {size_text(size)} {manifest.dtype}, {seconds:.1f} s"
             f"{_how_written(merged)}"
         )
+        if manifest.assembly is not None:
+            from hubmerge.assembly_words import how_far
+
+            for line in how_far(manifest.assembly):
+                output.say(f"  {line}")
         output.note(f"next: hubmerge verify {out}")
 
     output.emit(format, json, data=lambda: manifest.model_dump(mode="json"), table=table, quiet=lambda: [out])
 
 
-def _tell(planned: Plan, device: str) -> None:
+def _work(planned: Plan | AssemblyPlan) -> tuple[str, int]:
+    """What is done, and how many bytes it is; 0 where that shows in words instead."""
+    from hubmerge.plan_types import Plan
+
+    if isinstance(planned, Plan):
+        return f"merging {len(planned.steps)} tensors", sum(planned.layout.sizes.values())
+    output.quiet_transformers()
+    return "merging", 0
+
+
+def _weight_bytes(manifest: Manifest) -> int:
+    return sum(file.size for name, file in manifest.files.items() if name.endswith(".safetensors"))
+
+
+def _tell(planned: Plan | AssemblyPlan, device: str) -> None:
     """What a person should know before the work begins."""
     for text in planned.warnings:
         output.note(f"{'note' if text in planned.notes else 'warning'}: {text}")
-    if device != "cpu" and planned.method.kind == "entrywise":
-        output.note(f"{planned.method.name} merges entry by entry, on the CPU: --device {device} is not used")
+    if device != "cpu":
+        _tell_of_device(planned, device)
     if planned.downloads:
         output.note(f"to download: {size_text(planned.bytes_to_download)} in {len(planned.downloads)} files")
         output.calm_downloads()
+
+
+def _tell_of_device(planned: Plan | AssemblyPlan, device: str) -> None:
+    from hubmerge.plan_types import Plan
+
+    if not isinstance(planned, Plan):
+        output.note(f"{planned.assembly.name} computes on the CPU: --device {device} is not used")
+    elif planned.method.kind == "entrywise":
+        output.note(f"{planned.method.name} merges entry by entry, on the CPU: --device {device} is not used")
 
 
 def _how_written(merged: Merged) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.activations import correlations
+from hubmerge.heterogeneous.checks import check_alike, check_sizes
 from hubmerge.heterogeneous.fit import fit_layers
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import Labels, merged_labels
@@ -101,7 +101,7 @@ def merge_models(
     data = _in_folds(list(batches))
     models = [model.eval() for model in models]
     specs = [spec_of(model) for model in models]
-    _check_alike(specs)
+    check_alike(specs)
     configs = [_config(model) for model in models]
     shares = list(weights) if weights is not None else [1.0] * len(models)
     left = default_without(specs[0]) if without is None else without
@@ -116,7 +116,7 @@ def merge_models(
     heads = merged_labels(configs, labels) if LABELS in specs[0].groups else None
     maps: dict[str, tuple[GroupMap, ...]] = group_maps(specs, matches, chosen.sizes)
     maps |= heads.maps if heads else {}
-    _check_sizes(specs, maps)
+    check_sizes(specs, maps)
     merged = _new_model(models[0], chosen.config, heads.names if heads else ())
     tensors = merge_tensors(specs, [model.state_dict() for model in models], maps, shares)
     merged.load_state_dict(tensors)
@@ -151,42 +151,6 @@ def _config(model: Any) -> dict[str, Any]:
     config: dict[str, Any] = {**model.config.to_dict(), "architectures": [type(model).__name__]}
     config["num_labels"] = model.config.num_labels
     return config
-
-
-def _check_alike(specs: Sequence[SymmetrySpec]) -> None:
-    """Raise `PlanError` unless all models have the same tensors."""
-    for place, spec in enumerate(specs[1:], 2):
-        if spec.family != specs[0].family:
-            raise PlanError(
-                f"the first model is {specs[0].family}, model {place} is {spec.family}",
-                where="models",
-                hint="merge models of one architecture",
-            )
-        odd = next(
-            (
-                name
-                for name in {**specs[0].tensors, **spec.tensors}
-                if (name in spec.tensors) != (name in specs[0].tensors)
-            ),
-            None,
-        )
-        if odd is not None:
-            where = "model 1" if odd in specs[0].tensors else f"model {place}"
-            raise PlanError(
-                f"only {where} has the tensor {odd!r}", where="models", hint="merge models of the same depth and head"
-            )
-
-
-def _check_sizes(specs: Sequence[SymmetrySpec], maps: Mapping[str, Sequence[GroupMap]]) -> None:
-    """Raise `PlanError` for a group whose sizes differ and that nothing maps."""
-    for name, group in specs[0].groups.items():
-        sizes = [spec.groups[name].size for spec in specs if name in spec.groups]
-        if name not in maps and len(set(sizes)) > 1:
-            raise PlanError(
-                f"group {name!r} ({group.kind.value}) has {' and '.join(map(str, sizes))} entries",
-                where="models",
-                hint="only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them",
-            )
 
 
 def _matches(

@@ -16,6 +16,7 @@ __all__ = [
     "PARTIAL_MARK",
     "aside_of",
     "discard",
+    "empty",
     "is_empty",
     "partial_of",
     "percent",
@@ -84,10 +85,15 @@ def put_back(out: Path) -> None:
 def discard(partial: Path) -> None:
     """Remove an OUT.partial, its mark last: a kill in the middle leaves what the next merge knows for its own."""
     if partial.is_dir():
-        for path in partial.iterdir():
-            if path.name != PARTIAL_MARK:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        empty(partial)
         shutil.rmtree(partial)
+
+
+def empty(partial: Path) -> None:
+    """Remove what is in an OUT.partial, but for its mark."""
+    for path in partial.iterdir():
+        if path.name != PARTIAL_MARK:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def is_empty(folder: Path) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 
 from hubmerge.io.reader import InputFiles
-from hubmerge.plan_types import Plan
+from hubmerge.planned import Planned
 
 __all__ = ["sample_digests"]
 
@@ -14,7 +14,7 @@ _BYTES = 256
 _PLACES = 4
 
 
-def sample_digests(plan: Plan, files: InputFiles) -> tuple[str, ...]:
+def sample_digests(plan: Planned, files: InputFiles) -> tuple[str, ...]:
     """For every parent of `plan`, sha256 over 4 spans of 256 bytes, evenly spread, of every tensor that is read of it.
 
     A model that was trained again changes it; a change of a few single numbers can escape it.  Empty for what is pinned to
@@ -22,7 +22,7 @@ def sample_digests(plan: Plan, files: InputFiles) -> tuple[str, ...]:
     """
     digests = [hashlib.sha256() for _ in plan.parents]
     sampled = set()
-    for parent, meta, in_adapter in (row for step in plan.steps for row in step.stored):
+    for parent, meta, in_adapter in plan.stored:
         if (plan.parents[parent].adapter_commit if in_adapter else plan.parents[parent].commit) is not None:
             continue
         sampled.add(parent)

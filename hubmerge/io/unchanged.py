@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hubmerge.errors import MergeError
 from hubmerge.io.reader import InputFiles
-from hubmerge.plan_types import Plan
+from hubmerge.planned import Planned
 
 __all__ = ["FileState", "check_planned", "check_unchanged", "file_states", "written_since"]
 
@@ -22,7 +22,7 @@ class FileState(NamedTuple):
     changed: int
 
 
-def file_states(plan: Plan, files: InputFiles) -> tuple[FileState, ...]:
+def file_states(plan: Planned, files: InputFiles) -> tuple[FileState, ...]:
     """The states of all weight files that `plan` reads, in its order; of what is pinned to a commit of the Hub there are none.
 
     What was done of a merge is not gone on with when they differ: samples of a file's numbers do not show every change.
@@ -31,7 +31,7 @@ def file_states(plan: Plan, files: InputFiles) -> tuple[FileState, ...]:
     return tuple(_state(path) for path, _, _ in _local(plan, files))
 
 
-def check_planned(plan: Plan, files: InputFiles) -> None:
+def check_planned(plan: Planned, files: InputFiles) -> None:
     """`MergeError` for a weight file whose header is another one than when `plan` was made."""
     for path, planned, where in _local(plan, files):
         try:
@@ -44,7 +44,7 @@ def check_planned(plan: Plan, files: InputFiles) -> None:
             raise MergeError(f"{path.name} is not the file that was planned with", where=where, hint="merge again")
 
 
-def check_unchanged(before: tuple[FileState, ...], plan: Plan, files: InputFiles) -> None:
+def check_unchanged(before: tuple[FileState, ...], plan: Planned, files: InputFiles) -> None:
     """`MergeError` for the first weight file that is in another state than `before`."""
     for old, new in zip(before, file_states(plan, files), strict=True):
         if old != new:
@@ -55,14 +55,14 @@ def check_unchanged(before: tuple[FileState, ...], plan: Plan, files: InputFiles
             )
 
 
-def written_since(moment: int, plan: Plan, files: InputFiles) -> bool:
+def written_since(moment: int, plan: Planned, files: InputFiles) -> bool:
     """Whether a weight file was written, or put where it is, at `moment` (nanoseconds) or later."""
     return any(max(path.stat().st_mtime_ns, path.stat().st_ctime_ns) >= moment for path, _, _ in _local(plan, files))
 
 
-def _local(plan: Plan, files: InputFiles) -> Iterator[tuple[Path, str, str]]:
+def _local(plan: Planned, files: InputFiles) -> Iterator[tuple[Path, str, str]]:
     """Every weight file of a folder that is read: its path, the digest of its header, the name of its model."""
-    read = dict.fromkeys((parent, meta.file, inside) for step in plan.steps for parent, meta, inside in step.stored)
+    read = dict.fromkeys((parent, meta.file, inside) for parent, meta, inside in plan.stored)
     for parent, name, in_adapter in read:
         planned = plan.parents[parent]
         if (planned.adapter_commit if in_adapter else planned.commit) is None:

@@ -25,7 +25,17 @@ from hubmerge.compiled_files import TURN_BYTES, Target
 from hubmerge.errors import HubmergeError, MergeError, MergeInterrupted, NumbersError, PlanError
 from hubmerge.io.journal import to_disk
 from hubmerge.io.lock import lock_folder
-from hubmerge.io.partial import PARTIAL_MARK, aside_of, discard, is_empty, partial_of, percent, remove_aside, sweep
+from hubmerge.io.partial import (
+    PARTIAL_MARK,
+    aside_of,
+    discard,
+    empty,
+    is_empty,
+    partial_of,
+    percent,
+    remove_aside,
+    sweep,
+)
 from zoo_index.tensors import TensorMeta
 
 __all__ = ["OutputFolder"]
@@ -177,6 +187,11 @@ class OutputFolder:
             self._worth_keeping = True
             self._kept += count
             self._total = total
+
+    def start_over(self) -> None:
+        """Nothing that an interrupted merge left is gone on with: the folder is empty, and is left behind by none."""
+        self.forget()
+        empty(self.partial)
 
     def forget(self) -> None:
         """Nothing of this can be used again, or of what an interrupted merge left."""

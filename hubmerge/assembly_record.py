@@ -1,0 +1,73 @@
+"""`AssemblyRecord`: what a manifest says of a merge of unlike models: stages, groups, costs, and the data they were matched on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["AssemblyRecord", "CalibrationRecord", "CostRecord", "GroupRecord"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GroupRecord(_Record):
+    """One group of units that were matched.
+
+    row: its name in the family's table.  sizes: of the models, in the order of `AssemblyRecord.order`; merged: of the merge.  matched:
+    for each other model, how many of its units share one with the base's; similarity: the mean over these pairs.
+    """
+
+    row: str
+    sizes: tuple[int, ...]
+    merged: int
+    matched: tuple[int, ...]
+    similarity: tuple[float, ...]
+
+
+class CostRecord(_Record):
+    """parameters: the numbers stored; multiply_adds: of one input, by matrices and kernels."""
+
+    parameters: int
+    multiply_adds: int
+
+
+class CalibrationRecord(_Record):
+    """The rows that were drawn.  commit: of a dataset on the Hub.  samples: how many there were; sha256: over all of them, in order."""
+
+    data: str
+    commit: str | None = None
+    kind: Literal["text", "image", "pixels"]
+    column: str
+    samples: int
+    sha256: str
+
+
+class AssemblyRecord(_Record):
+    """A merge of unlike models, as it was carried out.
+
+    order: the models, the base first, in which everything else lists them; weights: their shares.  labels: how classes came together, None
+    without a head.  kept: groups that were not matched, with the reason.  cost, base_cost: dense; cost_without_zeros: of what is not
+    zero because its units have no model in common.
+    """
+
+    family: str
+    order: tuple[str, ...]
+    weights: tuple[float, ...]
+    align: Literal["activations", "weights", "identity"]
+    widths: Literal["base", "union"]
+    budget: float | None = None
+    ratio: float | None = None
+    min_similarity: float
+    fit: Literal["least_squares", "none"]
+    inputs: Literal["auto", "merged", "parents"] | None = None
+    ridge: float | Literal["auto"] | None = None
+    labels: Literal["shared", "disjoint"] | None = None
+    groups: dict[str, GroupRecord]
+    kept: dict[str, str] = {}
+    base_cost: CostRecord
+    cost: CostRecord
+    cost_without_zeros: CostRecord
+    calibration: CalibrationRecord | None = None

@@ -1,0 +1,66 @@
+"""How far the models of an assembly were brought together, in sentences: for the terminal and for the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hubmerge.assembly_record import AssemblyRecord, GroupRecord
+
+__all__ = ["GroupRow", "group_rows", "how_far"]
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """Groups of one row of a family's table.
+
+    name: the row, groups: how many there are.  units: of all models together, merged: of the merge, both over all groups; shared: how many
+    units of the merge are several models'; similarity: the mean over all merged pairs, None where there are none.
+    """
+
+    name: str
+    groups: int
+    units: tuple[int, ...]
+    merged: int
+    shared: int
+    similarity: float | None
+
+
+def group_rows(record: AssemblyRecord) -> tuple[GroupRow, ...]:
+    """The groups of an assembly, one row for each row of the family's table; for more than two models pairs with the base count."""
+    rows: dict[str, list[GroupRecord]] = {}
+    for group in record.groups.values():
+        rows.setdefault(group.row, []).append(group)
+    return tuple(_row(name, groups) for name, groups in rows.items())
+
+
+def _row(name: str, groups: Sequence[GroupRecord]) -> GroupRow:
+    pairs = [
+        (matched, alike) for group in groups for matched, alike in zip(group.matched, group.similarity, strict=True)
+    ]
+    count = sum(matched for matched, _ in pairs)
+    return GroupRow(
+        name,
+        len(groups),
+        tuple(sum(sizes) for sizes in zip(*(group.sizes for group in groups), strict=True)),
+        sum(group.merged for group in groups),
+        count,
+        sum(matched * alike for matched, alike in pairs) / count if count else None,
+    )
+
+
+def how_far(record: AssemblyRecord) -> tuple[str, ...]:
+    """What was aligned and how far, and what the merge costs, a sentence each."""
+    lines = []
+    for row in group_rows(record):
+        alike = f", {_MEASURES[record.align]} {row.similarity:.2f} on average" if row.similarity is not None else ""
+        what = f"{row.name} ({row.groups} groups)" if row.groups > 1 else row.name
+        units = " and ".join(map(str, row.units))
+        lines.append(f"{what}: {units} units become {row.merged}, {row.shared} pairs merged{alike}")
+    size = record.cost.parameters / record.base_cost.parameters
+    work = record.cost.multiply_adds / record.base_cost.multiply_adds
+    lines.append(f"cost: {size:.2f} times the base's parameters, {work:.2f} times its multiply-adds")
+    return tuple(lines)
+
+
+_MEASURES = {"activations": "correlation", "weights": "cosine", "identity": "similarity"}

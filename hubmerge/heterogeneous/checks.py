@@ -1,0 +1,56 @@
+"""Whether models can be put together at all: one family, one depth, and sizes that differ only where units are matched.  No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Sequence
+
+from hubmerge.errors import PlanError
+from hubmerge.symmetry.groups import SymmetrySpec
+
+__all__ = ["check_alike", "check_sizes"]
+
+
+def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = ()) -> None:
+    """Raise `PlanError` unless all models have the same tensors, whatever their sizes.
+
+    specs: the base's first.  names: what the models are called, by default by their places.  Tensors are told by their rows in the
+    family's table, since a checkpoint may name them as older versions of its library did.
+    """
+    called = names or [f"model {place}" for place in range(1, len(specs) + 1)]
+    for name, spec in zip(called[1:], specs[1:], strict=True):
+        if spec.family != specs[0].family:
+            raise PlanError(
+                f"{called[0]} is {specs[0].family}, {name} is {spec.family}",
+                where="models",
+                hint="merge models of one architecture",
+            )
+        odd = _odd_tensor(specs[0], spec)
+        if odd is not None:
+            where = called[0] if odd in specs[0].tensors else name
+            raise PlanError(
+                f"only {where} has the tensor {odd!r}", where="models", hint="merge models of the same depth and head"
+            )
+
+
+def _odd_tensor(first: SymmetrySpec, other: SymmetrySpec) -> str | None:
+    """A tensor that only one of the two has; None where both have as many of every row of the table."""
+    rows = [Counter(tensor.row for tensor in spec.tensors.values()) for spec in (first, other)]
+    if rows[0] == rows[1]:
+        return None
+    alone = [name for name in {**first.tensors, **other.tensors} if (name in first.tensors) != (name in other.tensors)]
+    uneven = {row for row in rows[0].keys() | rows[1].keys() if rows[0][row] != rows[1][row]}
+    tensors = {**other.tensors, **first.tensors}
+    return next((name for name in alone if tensors[name].row in uneven), None)
+
+
+def check_sizes(specs: Sequence[SymmetrySpec], mapped: Container[str]) -> None:
+    """Raise `PlanError` for a group whose sizes differ and that nothing maps.  mapped: groups whose units are matched."""
+    for name, group in specs[0].groups.items():
+        sizes = [spec.groups[name].size for spec in specs if name in spec.groups]
+        if name not in mapped and len(set(sizes)) > 1:
+            raise PlanError(
+                f"group {name!r} ({group.kind.value}) has {' and '.join(map(str, sizes))} entries",
+                where="models",
+                hint="only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them",
+            )

@@ -1,0 +1,115 @@
+"""What an assembly becomes and costs, before anything is run: sizes by the recipe's widths, parameters, multiply-adds, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from hubmerge.assemblies import AssemblyStages
+from hubmerge.calibration.check import kind_of_first, locate
+from hubmerge.calibration.local_rows import rows_of
+from hubmerge.calibration.model_side import kinds_taken
+from hubmerge.calibration.samples import is_blank, sample_of
+from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.checks import check_sizes
+from hubmerge.heterogeneous.groups import matched_groups, sharing_of
+from hubmerge.heterogeneous.labels import GROUP as LABELS
+from hubmerge.heterogeneous.labels import MergedLabels
+from hubmerge.heterogeneous.memory import estimated_memory
+from hubmerge.heterogeneous.positions import picture_size, planned_positions
+from hubmerge.heterogeneous.sizing import Widths, merged_widths
+from hubmerge.parents import ParentModel
+from hubmerge.symmetry.costs import Cost, Sharing, block_cost, dense_cost
+from hubmerge.symmetry.groups import SymmetrySpec
+
+__all__ = ["PlannedSizes", "planned_sizes"]
+
+
+@dataclass(frozen=True)
+class PlannedSizes:
+    """sizes: of every group of the merge.  changed: the config's fields with their new values.  exact: whether the costs and, under a
+    budget, the sizes are those of the merge's own inputs.  memory: bytes, an estimate.
+    """
+
+    sizes: Mapping[str, int]
+    changed: Mapping[str, int]
+    base_cost: Cost
+    cost: Cost
+    blocks: Cost
+    exact: bool
+    memory: int
+
+
+def planned_sizes(
+    models: Sequence[ParentModel],
+    specs: Sequence[SymmetrySpec],
+    stages: AssemblyStages,
+    labels: MergedLabels | None,
+    kept: Collection[str],
+) -> PlannedSizes:
+    """models, specs: the base's first.  labels: None without a head.  kept: groups that are not matched.
+
+    Raises `PlanError` for groups whose sizes differ and that nothing brings together, `SymmetryError` for a budget that cannot be kept.
+    """
+    maps = labels.maps if labels is not None else {}
+    check_sizes(specs, {*matched_groups(specs[0], kept), *maps})
+    positions = planned_positions(specs[0], models[0].config, _sides(models[0], stages))
+    chosen = merged_widths(
+        [{**model.config} for model in models],
+        specs,
+        Widths(stages.widths, stages.ratio, stages.budget),
+        positions=positions.of_tensors,
+    )
+    sizes = {name: chosen.sizes.get(name, group.size) for name, group in specs[0].groups.items()}
+    _check_kept(specs[0], sizes, kept)
+    sharing: dict[str, Sharing] = {
+        name: sharing_of(specs, name, sizes[name]) for name in matched_groups(specs[0], kept)
+    }
+    if LABELS in maps:
+        sizes[LABELS] = maps[LABELS][0].unit.size
+        counts = [int((part.unit >= 0).sum()) for part in maps[LABELS]]
+        if sum(counts) == sizes[LABELS]:
+            sharing[LABELS] = tuple((frozenset({i}), count) for i, count in enumerate(counts))
+    costs = [dense_cost(spec, {}, positions.of_tensors) for spec in specs]
+    cost = dense_cost(specs[0], sizes, positions.of_tensors)
+    samples = stages.calibration.samples if stages.calibration is not None else 0
+    usual = dict.fromkeys(specs[0].tensors, stages.calibration.max_length if stages.calibration else 1)
+    return PlannedSizes(
+        sizes,
+        chosen.changed,
+        costs[0],
+        cost,
+        block_cost(specs[0], sharing, positions.of_tensors),
+        positions.known,
+        estimated_memory(
+            costs, cost, specs[0], sizes, positions.of_tensors or usual, samples, fits=stages.fit != "none"
+        ),
+    )
+
+
+def _check_kept(spec: SymmetrySpec, sizes: Mapping[str, int], kept: Collection[str]) -> None:
+    """`PlanError` where a group would get more units though none of it are matched."""
+    grown = next((name for name in kept if sizes[name] != spec.groups[name].size), None)
+    if grown is not None:
+        raise PlanError(
+            f"group {grown!r} would grow from {spec.groups[grown].size} to {sizes[grown]} units, and none of it are matched",
+            where="align",
+            hint="match it, or write widths: base",
+        )
+
+
+def _sides(base: ParentModel, stages: AssemblyStages) -> tuple[int, int] | None:
+    """Height and width of the pictures that the models will be run on, where that can be told."""
+    if stages.calibration is None:
+        return None
+    found = locate(stages.calibration, kinds_taken(base.source), None)
+    if found.files is None:
+        return picture_size(base.source)
+    rows = (row for row in rows_of(found.files, found.column) if not is_blank(row.value))
+    first = next(islice(rows, 1), None)
+    kind = kind_of_first(first, stages.calibration, found.column)
+    if kind != "pixels" or first is None:
+        return picture_size(base.source)
+    shape = sample_of(first, kind, found.files.root).value.shape  # type: ignore[union-attr]  # pixels are arrays
+    return int(shape[1]), int(shape[2])

@@ -1,0 +1,166 @@
+"""An `AssemblyPlan` carried out: models loaded, put together and written as transformers writes them, into a folder of the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord
+from hubmerge.calibration import Batches, open_calibration
+from hubmerge.errors import MergeError, NumbersError
+from hubmerge.fetching import open_planned
+from hubmerge.heterogeneous.merging import Report, merge_models
+from hubmerge.heterogeneous.merging import default_without as usually_kept
+from hubmerge.heterogeneous.plan_types import AssemblyPlan
+from hubmerge.heterogeneous.record import assembly_record
+from hubmerge.model_config import check_labels, model_class, read_folder_config
+from hubmerge.symmetry.verify import spec_of
+from hubmerge.torch_threads import one_torch_thread
+from zoo_index.checkpoint import read_config, read_tensor_table
+from zoo_index.hub import LocalFolder
+from zoo_index.reference import ModelRef, PinnedRef
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Assembled", "calibration_of", "write_assembly"]
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What came out.  parameters: floating-point entries; tensors: how many were written."""
+
+    record: AssemblyRecord
+    parameters: int
+    tensors: int
+
+
+def write_assembly(plan: AssemblyPlan, folder: Path, *, note: Note = lambda _: None) -> Assembled:
+    """Put the models of `plan`, which are on this disk, together and save the merge into `folder`.
+
+    note: is told what is begun, in a few words.  One thread of torch computes, so that the same merge has the same bytes.
+
+    Raises `PlanError` for data or a config that cannot be used, `MergeError` for a model that transformers cannot load, and `NumbersError`
+    for numbers that are not finite.
+    """
+    with one_torch_thread():
+        batches = calibration_of(plan)
+        models = []
+        for place in plan.order:
+            note(f"loading {plan.parents[place].reference}")
+            models.append(_loaded(plan, place))
+        model, report = _merged(plan, models, batches, note)
+        note("writing")
+        return _saved(plan, folder, model, assembly_record(plan, report, _calibration_record(plan, batches)))
+
+
+def calibration_of(plan: AssemblyPlan) -> Batches | None:
+    """The calibration data of a plan, drawn; None where there is none."""
+    if plan.stages.calibration is None:
+        return None
+    source = open_planned(plan.parents[plan.base])
+    commit = plan.calibration.commit if plan.calibration is not None else None
+    return open_calibration(plan.stages.calibration, source, read_config(source), commit)
+
+
+def _calibration_record(plan: AssemblyPlan, batches: Batches | None) -> CalibrationRecord | None:
+    if batches is None or plan.stages.calibration is None or plan.calibration is None:
+        return None
+    return CalibrationRecord(
+        data=plan.stages.calibration.data,
+        commit=plan.calibration.commit,
+        kind=batches.kind,
+        column=plan.calibration.column,
+        samples=len(batches),
+        sha256=batches.digest,
+    )
+
+
+def _loaded(plan: AssemblyPlan, place: int) -> nn.Module:
+    """A parent in float32, of the class that its config names; code of its own never runs."""
+    import torch
+
+    source, name = open_planned(plan.parents[place]), str(plan.parents[place].reference)
+    folder = source.path("config.json").parent
+    config = read_folder_config(folder)
+    check_labels(config, name)
+    concrete = model_class(config, name)
+    try:
+        model, info = concrete.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, use_safetensors=True, local_files_only=True
+        )
+    except (ImportError, MemoryError):  # what this machine lacks is no fault of the model
+        raise
+    except Exception as error:  # a strange config lets transformers fail in every way there is
+        told = " ".join(str(error).split())
+        raise MergeError(
+            f"transformers cannot load it ({type(error).__name__}: {told[:200]})",
+            where=name,
+            hint="mend config.json or the weights",
+        ) from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise MergeError(
+            f"{concrete.__name__} needs {len(missing)} tensors that it does not have (first {missing[0]!r})",
+            where=name,
+            hint="a head that was never trained would be random; name the class that it was saved from in config.json",
+        )
+    _check_finite(model, name)
+    found: nn.Module = model.eval()
+    return found
+
+
+def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note: Note) -> tuple[Any, Report]:
+    stages = plan.stages
+    spec = spec_of(models[0])
+    fits = stages.fit != "none"
+    asked = {"activations": "matching by activations", "weights": "matching by weights", "identity": "averaging"}
+    note(asked[stages.align] + (", merging, fitting every layer" if fits else ", merging"))
+    merged = merge_models(
+        models,
+        batches if batches is not None else (),
+        align=stages.align,
+        widths=stages.widths,
+        ratio=stages.ratio,
+        budget=stages.budget,
+        min_similarity=stages.min_similarity,
+        without=(*usually_kept(spec), *stages.without),
+        fit=stages.inputs if fits else None,
+        ridge=stages.ridge,
+        labels=stages.labels,
+        weights=[stages.weights[place] for place in plan.order],
+        renormalise=batches is not None,
+        seed=plan.recipe.seed,
+    )
+    return merged.model, merged.report
+
+
+def _saved(plan: AssemblyPlan, folder: Path, model: Any, record: AssemblyRecord) -> Assembled:
+    import torch
+
+    model.to(getattr(torch, plan.dtype))
+    _check_finite(model, "the merge")
+    model.config.name_or_path = ""
+    model.save_pretrained(folder, max_shard_size=plan.recipe.output.shard_size)
+    written = read_tensor_table(LocalFolder(folder, PinnedRef(ModelRef.of(str(folder.absolute())))))
+    return Assembled(record, written.parameters, len(written))
+
+
+def _check_finite(model: Any, whose: str) -> None:
+    """Raise `NumbersError` for the first tensor with a number that is not finite."""
+    import torch
+
+    for name, values in model.state_dict().items():
+        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+            merged = whose == "the merge"
+            raise NumbersError(
+                f"tensor {name!r} of {whose} has a number that is not finite",
+                where="" if merged else whose,
+                hint="choose other data, a larger ridge, or a wider dtype"
+                if merged
+                else "the model is damaged; fetch or save it again",
+            )

@@ -1,0 +1,249 @@
+"""An `AssemblyPlan` in words: a page of text for the terminal, JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hubmerge.explain_values import values_text
+from hubmerge.heterogeneous.plan_types import AssemblyPlan, PlannedGroup
+from hubmerge.plan_types import Download
+from hubmerge.sizes import size_text
+from hubmerge.symmetry.costs import Cost
+
+__all__ = ["assembly_dict", "assembly_text", "grouped_rows"]
+
+_SHOWN = 6
+"""Labels that are named one by one."""
+_INPUTS = {
+    "auto": "on their inputs in the merged model, held at what the models' own inputs averaged give",
+    "merged": "on their inputs in the merged model",
+    "parents": "on the models' own inputs, averaged",
+}
+
+
+def assembly_text(plan: AssemblyPlan) -> str:
+    """The plan as a page of text: models, units, labels, cost, data, bytes, memory, files, warnings."""
+    lines = [f"{plan.assembly.name}: {plan.assembly.summary}", "", "parents"]
+    lines += [_parent_line(plan, i) for i in plan.order]
+    lines += [f"  all models: {values_text(plan.recipe.parameters)}"] if plan.recipe.parameters else []
+    lines += ["", *_unit_lines(plan)]
+    lines += [*_kept_lines(plan), ""]
+    lines += [f"{what:<13}{text}" for what, text in _facts(plan)]
+    lines += [f"{'note' if text in plan.notes else 'warning':<13}{text}" for text in plan.warnings]
+    return "\n".join([*lines, f"{'plan':<13}{plan.hash[:12]}"])
+
+
+def _parent_line(plan: AssemblyPlan, i: int) -> str:
+    parent = plan.parents[i]
+    roles = ["base: its order of units, config"] if i == plan.base else ["parent"]
+    roles += ["tokenizer"] if i == plan.tokenizer_donor else []
+    pin = f" @ {parent.commit[:12]}" if parent.commit else ""
+    widths = ", ".join(f"{name} {value}" for name, value in plan.widths[i].items())
+    own = f"  {values_text(parent.parameters)}" if parent.parameters else ""
+    return f"  {parent.reference}{pin}  ({', '.join(roles)}){own}  {widths}"
+
+
+def _unit_lines(plan: AssemblyPlan) -> list[str]:
+    """A row for every kind of group: its units in each model, in the merge, and how many stay one model's."""
+    if not plan.groups:
+        return ["units        of no group are matched: all stay in the order they have"]
+    names = [str(plan.parents[i].reference) for i in plan.order]
+    left = any(group.left_out for group in plan.groups)
+    head = ["units of", *names, "merged", "apart", *(["left out"] if left else [])]
+    rows = [
+        [
+            name,
+            *map(str, group.sizes),
+            f"{'' if plan.exact or plan.stages.budget is None else 'about '}{group.merged}",
+            str(group.apart),
+            *([str(group.left_out)] if left else []),
+        ]
+        for name, group in grouped_rows(plan.groups)
+    ]
+    told = "apart: at least so many stay one model's; the most alike are merged"
+    least = plan.stages.min_similarity
+    told += f", and no pair less alike than {least:g}" if plan.stages.align == "activations" and least > -1 else ""
+    return [*_aligned([head, *rows]), f"  {told}"]
+
+
+def grouped_rows(groups: Sequence[PlannedGroup]) -> Iterator[tuple[str, PlannedGroup]]:
+    """Groups of one row of the table and of the same sizes as one: the row's name, or the groups' where the row has several sizes."""
+    found: dict[tuple[str, tuple[int, ...], int], list[PlannedGroup]] = {}
+    for group in groups:
+        found.setdefault((group.row, group.sizes, group.merged), []).append(group)
+    rows = [row for row, _, _ in found]
+    for (row, _, _), members in found.items():
+        alone = rows.count(row) == 1
+        names = [group.name for group in members]
+        span = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+        yield (f"{row} ({len(names)} groups)" if alone and len(names) > 1 else span), members[0]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    cells = [[row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))] for row in rows]
+    return ["  ".join(row) if i == 0 else "  " + "  ".join(row) for i, row in enumerate(_indented(cells))]
+
+
+def _indented(cells: list[list[str]]) -> list[list[str]]:
+    """The head's first cell is two wider than the others, which are indented."""
+    return [[cells[0][0] + "  ", *cells[0][1:]], *cells[1:]]
+
+
+def _kept_lines(plan: AssemblyPlan) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in plan.kept.items():
+        reasons.setdefault(reason, []).append(name)
+    return [f"  {_some(names)} keep{'s' * (len(names) == 1)} the order: {why}" for why, names in reasons.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _facts(plan: AssemblyPlan) -> Iterator[tuple[str, str]]:
+    if plan.changed:
+        told = ", ".join(f"{path} {value}" for path, value in plan.changed.items())
+        yield "config", f"{plan.parents[plan.base].reference}'s with {told}"
+    if plan.labels is not None:
+        yield "labels", _labels_text(plan)
+    yield "cost", _cost_text(plan)
+    yield "matched", _matched_text(plan)
+    yield "fitted", _fitted_text(plan)
+    if plan.calibration is not None:
+        yield "calibration", _calibration_text(plan)
+    yield "reads", size_text(plan.bytes_read)
+    yield "downloads", _downloads_text(plan)
+    yield "writes", f"about {size_text(plan.bytes_written)}, {plan.tensor_count} tensors, {plan.dtype}"
+    yield "memory", f"about {size_text(plan.peak_memory)}; one thread, so that it comes out the same"
+    yield "carried over", ", ".join(file.name for file in plan.carried) or "nothing"
+    if plan.left:
+        yield "left behind", ", ".join(plan.left)
+
+
+def _labels_text(plan: AssemblyPlan) -> str:
+    assert plan.labels is not None
+    names = plan.labels.names
+    how = "one model's after the other's" if plan.joins_labels else "the same in all models, their rows are averaged"
+    return f"{len(names)}, {how}: {_some(names)}"
+
+
+def _cost_text(plan: AssemblyPlan) -> str:
+    about = "" if plan.exact else "about "
+    parameters, operations = (
+        getattr(plan.cost, what) / getattr(plan.base_cost, what) for what in ("parameters", "multiply_adds")
+    )
+    text = f"{about}{plan.cost.parameters:,} parameters, {parameters:.2f} times the base's; {about}{operations:.2f} times its multiply-adds"
+    without = plan.blocks.multiply_adds / plan.base_cost.multiply_adds
+    return text + (
+        f", {without:.2f} without the blocks that are zero" if f"{without:.2f}" != f"{operations:.2f}" else ""
+    )
+
+
+def _matched_text(plan: AssemblyPlan) -> str:
+    how = {
+        "activations": "by the correlations of their activations on the calibration data",
+        "weights": "by the weights that connect them",
+        "identity": "not at all: units stand in the same order",
+    }
+    return how[plan.stages.align]
+
+
+def _fitted_text(plan: AssemblyPlan) -> str:
+    if plan.stages.fit == "none":
+        return "no layer"
+    ridge = "each with the ridge that predicts best" if plan.stages.ridge == "auto" else f"ridge {plan.stages.ridge:g}"
+    return f"every layer by least squares, {_INPUTS[plan.stages.inputs]}, {ridge}"
+
+
+def _calibration_text(plan: AssemblyPlan) -> str:
+    facts, asked = plan.calibration, plan.stages.calibration
+    assert facts is not None
+    assert asked is not None
+    count = f"{facts.samples:,}" if facts.samples is not None else f"at most {asked.samples:,}"
+    pin = f" @ {facts.commit[:12]}" if facts.commit else ""
+    kind = {"text": "texts", "image": "images", "pixels": "inputs", None: "rows"}[facts.kind]
+    return f"{count} {kind} of {asked.data}{pin}, column {facts.column}, drawn with seed {asked.seed}; their sha256 is recorded"
+
+
+def _downloads_text(plan: AssemblyPlan) -> str:
+    if not plan.downloads:
+        return "nothing: all of it is on this disk"
+    by_parent: dict[int, list[Download]] = {}
+    for file in plan.downloads:
+        by_parent.setdefault(file.parent, []).append(file)
+    parts = [
+        f"{size_text(sum(file.size for file in files))} of {plan.parents[i].reference}"
+        for i, files in by_parent.items()
+    ]
+    return f"{size_text(plan.bytes_to_download)}: {', '.join(parts)}"
+
+
+def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
+    """The plan as JSON values, every group with its sizes."""
+    return {
+        "method": plan.assembly.name,
+        "method_revision": plan.assembly.revision,
+        "hash": plan.hash,
+        "recipe": plan.recipe.to_dict(),
+        "family": plan.family,
+        "parents": [
+            {
+                "reference": str(parent.reference),
+                "role": parent.role,
+                "commit": parent.commit,
+                "headers": dict(parent.headers),
+                "parameters": dict(parent.parameters),
+                "widths": dict(plan.widths[i]),
+            }
+            for i, parent in enumerate(plan.parents)
+        ],
+        "base": plan.base,
+        "order": list(plan.order),
+        "stages": {**asdict(plan.stages), "base": str(plan.stages.base), "calibration": _calibration_dict(plan)},
+        "groups": [
+            {
+                "name": group.name,
+                "row": group.row,
+                "sizes": list(group.sizes),
+                "merged": group.merged,
+                "apart_at_least": group.apart,
+                "left_out": group.left_out,
+            }
+            for group in plan.groups
+        ],
+        "kept": dict(plan.kept),
+        "config_changes": dict(plan.changed),
+        "labels": list(plan.labels.names) if plan.labels is not None else None,
+        "cost": _cost_dict(plan.cost),
+        "cost_without_zeros": _cost_dict(plan.blocks),
+        "base_cost": _cost_dict(plan.base_cost),
+        "exact": plan.exact,
+        "config_donor": plan.config_donor,
+        "tokenizer_donor": plan.tokenizer_donor,
+        "carried": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.carried],
+        "downloads": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.downloads],
+        "left": list(plan.left),
+        "warnings": list(plan.warnings),
+        "notes": list(plan.notes),
+        "dtype": plan.dtype,
+        "parameters": plan.parameters,
+        "bytes_read": plan.bytes_read,
+        "bytes_written": plan.bytes_written,
+        "bytes_to_download": plan.bytes_to_download,
+        "peak_memory": plan.peak_memory,
+    }
+
+
+def _cost_dict(cost: Cost) -> dict[str, int]:
+    return {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
+
+
+def _calibration_dict(plan: AssemblyPlan) -> dict[str, Any] | None:
+    if plan.stages.calibration is None or plan.calibration is None:
+        return None
+    facts = plan.calibration
+    found = {"kind": facts.kind, "column": facts.column, "samples": facts.samples, "commit": facts.commit}
+    return {**plan.stages.calibration.model_dump(mode="json"), **found}

@@ -1,0 +1,111 @@
+"""The models of an assembly before their weights are read: their symmetries, and what keeps them from being put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hubmerge.assemblies import AssemblyStages
+from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.checks import check_alike
+from hubmerge.parents import ParentModel
+from hubmerge.symmetry.groups import Kind, SymmetrySpec
+from hubmerge.symmetry.load import load_spec
+from hubmerge.symmetry.widths import width_fields
+from hubmerge.vocabulary import read_vocabulary
+from zoo_index.errors import HubmergeError
+from zoo_index.float8 import FLOAT8
+
+__all__ = ["check_parents", "specs_of", "widths_of"]
+
+
+def specs_of(models: Sequence[ParentModel]) -> tuple[SymmetrySpec, ...]:
+    """The symmetries of every model; raises `PlanError` for adapters and float8, `SymmetryError` for an architecture without a table.
+
+    All faults are told together.
+    """
+    faults: list[HubmergeError] = []
+    specs = []
+    for model in models:
+        try:
+            _refuse_kinds(model)
+            shapes = {name: meta.shape for name, meta in model.table.items()}
+            specs.append(load_spec(model.config, shapes, where=str(model.reference)))
+        except HubmergeError as fault:
+            faults += fault.faults
+    if faults:
+        raise faults[0] if len(faults) == 1 else PlanError.of(faults)
+    return tuple(specs)
+
+
+def _refuse_kinds(model: ParentModel) -> None:
+    name = str(model.reference)
+    if model.reference.adapter is not None:
+        raise PlanError(
+            "a model with an adapter is not put together with others",
+            where=name,
+            hint="make one model of the two first: `hubmerge merge` with merge_method: passthrough and this model alone",
+        )
+    odd = next((meta for meta in model.table.values() if meta.dtype in FLOAT8), None)
+    if odd is not None:
+        raise PlanError(
+            f"tensor {odd.name!r} is stored as {odd.dtype.value}",
+            where=name,
+            hint="save it in bfloat16 first: `hubmerge merge` with merge_method: passthrough and this model alone",
+        )
+
+
+def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], stages: AssemblyStages) -> list[str]:
+    """Raise `PlanError` for models that cannot be put together, whatever their widths; returns what should be known of the others.
+
+    models, specs: the base's first.
+    """
+    names = [str(model.reference) for model in models]
+    check_alike(specs, names)
+    if stages.align == "weights":
+        _check_shapes(models, names)
+    return [text for other in models[1:] for text in _vocabulary_findings(models[0], other, specs[0])]
+
+
+def _check_shapes(models: Sequence[ParentModel], names: Sequence[str]) -> None:
+    for name, other in zip(names[1:], models[1:], strict=True):
+        for tensor, meta in models[0].table.items():
+            theirs = other.table.get(tensor)
+            if theirs is not None and theirs.shape != meta.shape:
+                raise PlanError(
+                    f"tensor {tensor!r} is {list(meta.shape)} in {names[0]} and {list(theirs.shape)} in {name}",
+                    where="align",
+                    hint="models of different widths are matched by activations",
+                )
+
+
+def _vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySpec) -> list[str]:
+    """Raise `PlanError` where one id stands for two tokens; a warning where that cannot be told."""
+    if not any(group.kind is Kind.TOKENS for group in spec.groups.values()):
+        return []
+    signatures = [model.record.tokenizer_signature for model in (base, other)]
+    if None in signatures or signatures[0] == signatures[1]:
+        return []
+    pair = f"{base.reference} and {other.reference}"
+    try:
+        left, right = (read_vocabulary(model.source, str(model.reference)) for model in (base, other))
+    except HubmergeError:
+        left = right = None
+    if left is None or right is None:
+        return [f"{pair} have different tokenizers: one row of the embeddings can stand for two tokens"]
+    if dict(left.ids) == dict(right.ids):
+        return []
+    raise PlanError(
+        f"{pair} have different vocabularies, and one row of the embeddings would stand for two tokens",
+        where="models",
+        hint="bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source",
+    )
+
+
+def widths_of(model: ParentModel, spec: SymmetrySpec) -> Mapping[str, str]:
+    """What a model's config says of the sizes of its groups: field -> its value, or its values where it is a list."""
+    found: dict[str, list[Any]] = {}
+    for field in width_fields(model.config, spec):
+        for path, value, _ in ((field.path, field.value, field.step), *field.along):
+            found.setdefault(path.partition("[")[0], []).append(value)
+    return {name: " ".join(map(str, values)) for name, values in found.items()}

@@ -1,0 +1,176 @@
+"""`plan_assembly`: a recipe for unlike models and their headers in, an `AssemblyPlan` out.  No weights are read, no torch is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from hubmerge.assemblies import Assembly, AssemblyStages, stages_of
+from hubmerge.calibration.check import CalibrationFacts, check_calibration
+from hubmerge.carry import files_to_carry, has_tokenizer
+from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.costs import PlannedSizes, planned_sizes
+from hubmerge.heterogeneous.groups import kept_groups, planned_groups
+from hubmerge.heterogeneous.labels import GROUP as LABELS
+from hubmerge.heterogeneous.labels import MergedLabels, merged_labels
+from hubmerge.heterogeneous.parents import check_parents, specs_of, widths_of
+from hubmerge.heterogeneous.plan_types import AssemblyPlan
+from hubmerge.parents import ParentModel
+from hubmerge.plan_types import CarriedFile, Download, PlannedParent
+from hubmerge.recipe import Recipe
+from hubmerge.symmetry.groups import SymmetrySpec
+from zoo_index.tensors import DType
+
+__all__ = ["plan_assembly"]
+
+_NO_RESUME = "a merge of this kind is not gone on with when it is interrupted: it begins anew"
+
+
+def plan_assembly(
+    recipe: Recipe,
+    models: Sequence[ParentModel],
+    pins: Mapping[str, str] | None = None,
+    *,
+    strict: bool = False,
+) -> AssemblyPlan:
+    """Decide what can be decided about an assembly; models: one for each of the recipe's references, in their order.
+
+    pins: the commit of a calibration dataset of the Hub, by its name in the recipe.  strict: warnings are errors.
+
+    Raises `PlanError` and `SymmetryError` for models that cannot be put together, `PlanError` and `HubError` for the data.
+    """
+    assembly = recipe.assembly
+    assert assembly is not None
+    stages = stages_of(assembly, recipe)
+    base = [model.reference for model in models].index(stages.base)
+    order = (base, *(i for i in range(len(models)) if i != base))
+    ordered = [models[i] for i in order]
+    specs = specs_of(ordered)
+    warnings = [*recipe.warnings, *check_parents(ordered, specs, stages)]
+    labels = _labels(ordered, specs, stages)
+    kept = kept_groups(specs[0], stages, ordered[0].reference)
+    calibration = _calibration(stages, ordered[0], pins or {})
+    sized = planned_sizes(ordered, specs, stages, labels, kept)
+    if strict and warnings:
+        hint = "mend it, or leave out --strict"
+        raise PlanError.of([PlanError(warning, where="--strict", hint=hint) for warning in warnings])
+    lead = next((i for i in (base, *range(len(models))) if has_tokenizer(models[i])), None)
+    own, tokens, left = files_to_carry(models[base], None if lead is None else models[lead])
+    carried = [CarriedFile(name, base, size) for name, size in own.items()]
+    carried += [CarriedFile(name, base if lead is None else lead, size) for name, size in tokens.items()]
+    dtype = _dtype(recipe, models)
+    notes = (*recipe.notes, *(note for model in models for note in model.notes), *_notes(stages, calibration, sized))
+    plan = AssemblyPlan(
+        recipe=recipe,
+        assembly=assembly,
+        stages=stages,
+        parents=tuple(_planned(recipe, model) for model in models),
+        base=base,
+        family=specs[0].family,
+        tensors=tuple(tuple(model.table.values()) for model in models),
+        widths=tuple(widths_of(models[i], specs[order.index(i)]) for i in range(len(models))),
+        groups=planned_groups(specs, sized.sizes, kept),
+        kept=kept,
+        changed=sized.changed,
+        labels=labels,
+        base_cost=sized.base_cost,
+        cost=sized.cost,
+        blocks=sized.blocks,
+        exact=sized.exact,
+        calibration=calibration,
+        tokenizer_donor=lead,
+        dtype=dtype.torch_name,
+        tensor_count=len(specs[0].tensors),
+        carried=tuple(sorted(carried, key=lambda file: file.name)),
+        downloads=tuple(_downloads(models, carried)),
+        left=left,
+        warnings=(*warnings, *notes),
+        notes=notes,
+        bytes_written=sized.cost.parameters * dtype.bits // 8 + sum(file.size for file in carried),
+        peak_memory=sized.memory,
+        hash="",
+    )
+    return replace(plan, hash=_hash(plan, assembly))
+
+
+def _labels(
+    models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], stages: AssemblyStages
+) -> MergedLabels | None:
+    if LABELS not in specs[0].groups:
+        if stages.labels not in {None, "none"}:
+            message = f"the models have no classifier, and labels: {stages.labels} says how classes come together"
+            raise PlanError(message, where="labels", hint="remove labels, or merge models with their heads")
+        return None
+    if stages.labels == "none":
+        message = f"{models[0].reference} has a classifier, and labels: none says that there is none"
+        hint = "write labels: shared or labels: disjoint, or save the models without their heads"
+        raise PlanError(message, where="labels", hint=hint)
+    return merged_labels([model.config for model in models], stages.labels)
+
+
+def _calibration(stages: AssemblyStages, base: ParentModel, pins: Mapping[str, str]) -> CalibrationFacts | None:
+    if stages.calibration is None:
+        return None
+    return check_calibration(stages.calibration, base.source, base.config, pins.get(stages.calibration.data))
+
+
+def _dtype(recipe: Recipe, models: Sequence[ParentModel]) -> DType:
+    """The recipe's, else the one that all parents have for most of their numbers, else float32."""
+    asked = recipe.out_dtype or recipe.dtype
+    if asked is not None:
+        found = DType.from_torch_name(str(asked))
+        assert found is not None
+        return found
+    counts = [Counter[DType]() for _ in models]
+    for count, model in zip(counts, models, strict=True):
+        for meta in model.table.values():
+            if meta.dtype.is_float:
+                count[meta.dtype] += meta.numel
+    main = {max(count, key=lambda dtype: (count[dtype], dtype.value)) for count in counts}
+    return next(iter(main)) if len(main) == 1 else DType.F32
+
+
+def _notes(stages: AssemblyStages, calibration: CalibrationFacts | None, sized: PlannedSizes) -> list[str]:
+    notes = list(calibration.notes) if calibration is not None else []
+    if not sized.exact and stages.budget is not None:
+        notes.append(
+            "sizes under a budget depend on the size of the inputs, which is not known yet: those here are estimates"
+        )
+    if stages.widths == "union" and stages.budget is None and not stages.ratio:
+        notes.append("widths: union without budget or ratio makes the merge as wide as its widest model, and no wider")
+    return [*notes, _NO_RESUME]
+
+
+def _planned(recipe: Recipe, model: ParentModel) -> PlannedParent:
+    (section,) = recipe.sections
+    own = next((s.parameters for s in section.sources if s.model == model.reference), {})
+    return PlannedParent(model.reference, "parent", model.commit, None, model.headers, dict(own))
+
+
+def _downloads(models: Sequence[ParentModel], carried: Sequence[CarriedFile]) -> list[Download]:
+    found = []
+    for i, model in enumerate(models):
+        wanted = [*model.table.files, *(file.name for file in carried if file.parent == i)]
+        found += [Download(i, name, size) for name, size in model.source.missing(wanted).items()]
+    return found
+
+
+def _hash(plan: AssemblyPlan, assembly: Assembly) -> str:
+    """sha256 over what decides the output, but for the calibration's rows: recipe, method, pinned parents with headers, sizes, files."""
+    content: dict[str, Any] = {
+        "recipe": plan.recipe.to_dict(),
+        "method": [assembly.name, assembly.revision],
+        "stages": {**asdict(plan.stages), "calibration": None, "base": str(plan.stages.base)},
+        "calibration": plan.calibration and [plan.calibration.column, plan.calibration.commit],
+        "parents": [[str(p.reference), p.commit, dict(p.headers)] for p in plan.parents],
+        "groups": [[group.name, group.sizes, group.merged] for group in plan.groups],
+        "kept": sorted(plan.kept),
+        "labels": plan.labels and plan.labels.names,
+        "dtype": plan.dtype,
+        "carried": [[file.name, file.parent, file.size] for file in plan.carried],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

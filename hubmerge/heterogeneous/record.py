@@ -1,0 +1,60 @@
+"""From what an assembly did to its record in the manifest."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord, CostRecord, GroupRecord
+from hubmerge.heterogeneous.merging import Report
+from hubmerge.heterogeneous.plan_types import AssemblyPlan
+from hubmerge.symmetry.costs import Cost
+
+__all__ = ["assembly_record"]
+
+_DECIMALS = 6
+"""Of a similarity: the digits behind are the machine's."""
+
+
+def assembly_record(plan: AssemblyPlan, report: Report, calibration: CalibrationRecord | None) -> AssemblyRecord:
+    """What the manifest keeps of the merge that `report` tells of."""
+    stages, rows = plan.stages, {group.name: group.row for group in plan.groups}
+    fits = stages.fit != "none"
+    return AssemblyRecord(
+        family=plan.family,
+        order=tuple(str(plan.parents[place].reference) for place in plan.order),
+        weights=tuple(stages.weights[place] for place in plan.order),
+        align=stages.align,
+        widths=stages.widths,
+        budget=stages.budget,
+        ratio=stages.ratio,
+        min_similarity=stages.min_similarity,
+        fit=stages.fit,
+        inputs=stages.inputs if fits else None,
+        ridge=stages.ridge if fits else None,
+        labels=_labels(plan),
+        groups={
+            name: GroupRecord(
+                row=rows[name],
+                sizes=group.sizes,
+                merged=group.merged,
+                matched=group.matched,
+                similarity=tuple(round(value, _DECIMALS) for value in group.similarity),
+            )
+            for name, group in report.groups.items()
+            if name in rows
+        },
+        kept=dict(plan.kept),
+        base_cost=_cost(report.base_cost),
+        cost=_cost(report.cost),
+        cost_without_zeros=_cost(report.blocks),
+        calibration=calibration,
+    )
+
+
+def _labels(plan: AssemblyPlan) -> Literal["shared", "disjoint"] | None:
+    """How the classes came together, whoever decided it."""
+    return None if plan.labels is None else "disjoint" if plan.joins_labels else "shared"
+
+
+def _cost(cost: Cost) -> CostRecord:
+    return CostRecord(parameters=cost.parameters, multiply_adds=cost.multiply_adds)
