@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from cards import card_words, markdown
+from cards.assembly_words import assembly_words
 from cards.card_tables import comparison_lines, data_lines, results_table, scores_sentence
 from cards.licence import Verdict
 from cards.model_facts import ModelFacts
@@ -47,6 +48,7 @@ def render_card(
             verdict=verdict,
             results=results,
             warnings=public.warnings,
+            assembly=assembly_words(public.assembly),
             **_sentences(public, name, model, parents, verdict),
             **_evaluation(public, parents, results),
         )
@@ -124,6 +126,7 @@ def _sentences(
         "hubmerge_code": card_words.hubmerge_code(name),
         "processor_words": card_words.PROCESSOR_WORDS.get(model.processor or ""),
         "method_sentence": card_words.method_sentence(manifest),
+        "training_sentence": card_words.training_sentence(manifest),
         "recipe": yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True, width=100),
         "has_folders": bool(folders),
         "sampled": all(parent.sample for parent in parents),
@@ -134,7 +137,7 @@ def _sentences(
         "unknown": [name for name in verdict.unlicensed if name in unread],
         "unread": unread,
         "ancestors": _unique(base for each in every for base in each.card.base_models if base not in known),
-        "reproduce_sentence": card_words.reproduce_sentence(folders, hub_parents),
+        "reproduce_sentence": card_words.reproduce_sentence(folders, hub_parents, card_words.local_data(manifest)),
         "commands": "hubmerge merge recipe.yaml out/\nhubmerge verify out/",
         "exactness_sentence": card_words.EXACTNESS[manifest.reproducible],
         "versions": card_words.versions(manifest),

@@ -11,11 +11,12 @@ from cards.markdown import Markup, code, some, text
 from cards.model_facts import ModelFacts
 from cards.parents import ParentFacts, ParentModel
 from hubmerge.manifest import Manifest
+from zoo_index.reference import is_local_name
 
 __all__ = [
     "EXACTNESS", "LOAD_LINE", "PROCESSOR_WORDS", "coefficients", "hubmerge_code", "join_names", "licence_sentence",
-    "licences", "linked", "load_code", "method_sentence", "recipe_code", "reproduce_sentence", "state", "summary", "tensor_sentence",
-    "url", "versions",
+    "licences", "linked", "load_code", "local_data", "method_sentence", "recipe_code", "reproduce_sentence", "state", "summary", "tensor_sentence",
+    "training_sentence", "url", "versions",
 ]  # fmt: skip
 
 LOAD_LINE = 'model_id = "{place}"'
@@ -70,6 +71,19 @@ def method_sentence(manifest: Manifest) -> Markup:
     )
 
 
+def training_sentence(manifest: Manifest) -> str:
+    """Whether anything was fitted, and to what."""
+    if manifest.assembly is not None and manifest.assembly.fit == "least_squares":
+        return "No gradient was followed: its layers were fitted by least squares, on data without labels."
+    return "No training took place."
+
+
+def local_data(manifest: Manifest) -> str | None:
+    """The calibration data of a merge where it is a file or a folder, as the recipe names it."""
+    calibration = manifest.assembly.calibration if manifest.assembly is not None else None
+    return calibration.data if calibration is not None and is_local_name(calibration.data) else None
+
+
 def tensor_sentence(manifest: Manifest) -> Markup:
     """What happened to how many tensors."""
     counts = {kind: count for kind, count in manifest.tensors.items() if count}
@@ -121,9 +135,10 @@ def licence_sentence(verdict: Verdict) -> Markup:
     return Markup(f"{grounds}. This model {_DUTIES[verdict.allowed]}{under}.")
 
 
-def reproduce_sentence(folders: Sequence[str], hub_parents: Sequence[ParentModel]) -> Markup:
-    """What to lay ready before running the commands."""
+def reproduce_sentence(folders: Sequence[str], hub_parents: Sequence[ParentModel], data: str | None = None) -> Markup:
+    """What to lay ready before running the commands.  data: calibration data that is not on the Hub."""
     parts = ["Save the recipe above as recipe.yaml"]
+    parts += [f"put the calibration data beside it as {text(data)}"] if data else []
     if folders:
         parts.append(f"put the {'folder' if len(folders) == 1 else 'folders'} {join_names(folders)} beside it")
     if hub_parents:

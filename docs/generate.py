@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hubmerge.assemblies import ASSEMBLIES, Assembly
 from hubmerge.method import MergeMethod, get_method, method_names
 from hubmerge.recipe import Recipe
 
@@ -89,19 +90,38 @@ def _methods() -> tuple[MergeMethod, ...]:
 
 
 def _parents(method: MergeMethod) -> str:
-    fewest, most = method.parents
-    count = f"{fewest} or more" if most is None else str(fewest) if fewest == most else f"{fewest} to {most}"
+    count = _count(*method.parents)
     return f"{count} beside the base" if method.base == "required" else count
+
+
+def _count(fewest: int, most: int | None) -> str:
+    return f"{fewest} or more" if most is None else str(fewest) if fewest == most else f"{fewest} to {most}"
 
 
 def method_names_line() -> str:
     """Every method by name, as links: the README's list."""
-    return " · ".join(f"[`{name}`](docs/methods.md#{name})" for name in sorted(method_names()))
+    return " · ".join(f"[`{name}`](docs/methods.md#{name})" for name in sorted((*method_names(), *ASSEMBLIES)))
 
 
 def methods_page() -> str:
-    """A section for each method: contract, parameters, paper."""
-    return "\n\n".join("\n\n".join(_method_section(method)) for method in _methods())
+    """A section for each method: contract, parameters, paper; then one for each that puts unlike models together."""
+    sections = [*map(_method_section, _methods()), *map(_assembly_section, ASSEMBLIES.values())]
+    return "\n\n".join("\n\n".join(section) for section in sections)
+
+
+def _assembly_section(assembly: Assembly) -> Iterator[str]:
+    yield f"## {assembly.name}"
+    yield assembly.explanation
+    facts = [
+        ("parents", _count(*assembly.parents)),
+        ("`base_model`", "optional: one of the models, by default the first"),
+        ("kind", "assembly: see [pleas.md](pleas.md)"),
+        ("revision", assembly.revision),
+        ("stages", ", ".join(f"`{key}: {value}`" for key, value in assembly.preset.items())),
+        ("source", _linked(assembly.paper)),
+    ]
+    yield "\n".join(f"- {what}: {value}" for what, value in facts)
+    yield _parameter_table(assembly)
 
 
 def _method_section(method: MergeMethod) -> Iterator[str]:
@@ -116,6 +136,10 @@ def _method_section(method: MergeMethod) -> Iterator[str]:
         ("source", _linked(method.paper)),
     ]
     yield "\n".join(f"- {what}: {value}" for what, value in facts)
+    yield _parameter_table(method)
+
+
+def _parameter_table(method: MergeMethod | Assembly) -> str:
     rows = [
         (
             f"`{method.parameters.alias(field)}`",
@@ -126,14 +150,14 @@ def _method_section(method: MergeMethod) -> Iterator[str]:
         )
         for field, info in method.parameters.model_fields.items()
     ]
-    yield _table(("parameter", "given for", "default", "range", "meaning"), rows)
+    return _table(("parameter", "given for", "default", "range", "meaning"), rows)
 
 
 def _yaml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _bounds(method: MergeMethod, field: str) -> str:
+def _bounds(method: MergeMethod | Assembly, field: str) -> str:
     """The range of a parameter, from its JSON schema."""
     schema = method.parameters.model_json_schema(by_alias=False)["properties"][field]
     if schema.get("type") == "boolean":

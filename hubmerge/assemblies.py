@@ -64,7 +64,8 @@ class AssemblyStages:
 class Assembly:
     """One assembly: what a recipe, the documentation and a manifest say of it, and what it does where a recipe is silent.
 
-    parents: fewest and most models, the base model among them.  revision: raised whenever its numbers change.
+    parents: fewest and most models, the base model among them.  revision: raised whenever its numbers change.  about: what there is to
+    say beside the summary.
     """
 
     name: str
@@ -78,6 +79,20 @@ class Assembly:
     parameters: type[Parameters] = AssemblyParameters
     parents: tuple[int, int | None] = (2, None)
     revision: int = 1
+    about: str = ""
+
+    @property
+    def explanation(self) -> str:
+        """All that the assembly says of itself."""
+        return f"{self.summary}\n\n{self.about}" if self.about else self.summary
+
+    @property
+    def preset(self) -> dict[str, str]:
+        """The choices of its stages where a recipe is silent, by the recipe's keys."""
+        return {
+            "align": f"{{method: {self.align}, widths: {self.widths}}}",
+            "fit": f"{{method: {self.fit}, inputs: {self.inputs}, ridge: {self.ridge}}}",
+        }
 
 
 _PLEAS = Assembly(
@@ -89,6 +104,16 @@ _PLEAS = Assembly(
     fit="least_squares",
     inputs="auto",
     ridge=1e-3,
+    about="""\
+For models of one architecture and depth that share no ancestor, of the same widths or others, with the same classes or others.
+The units of every model (channels, hidden units of an MLP, attention heads) are assigned to the base's by how they correlate on
+the calibration data, group by group.  A pair becomes one unit, with the models' weights averaged.  With `widths: union` the merge
+is wider, and the pairs that are least alike stay apart; weights between units of different models are zero.  Then the layers
+are fitted in the order in which the model uses them, by least squares on data without labels, with a ridge towards the weights
+they had, and BatchNorm's statistics are estimated anew.
+
+Differs from the paper: layers are solved in closed form, on what the merge itself feeds them, where the paper descends a gradient on
+the models' own features; a budget counts the dense cost, zero blocks included.""",
 )
 
 ASSEMBLIES: Mapping[str, Assembly] = MappingProxyType({assembly.name: assembly for assembly in (_PLEAS,)})

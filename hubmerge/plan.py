@@ -159,9 +159,11 @@ def _cores() -> int:
 
 
 def pins_of(manifest: Manifest) -> dict[str, str]:
-    """The commits of a merge's parents and their adapters, by the names in its recipe."""
+    """The commits of a merge's parents, their adapters and its calibration data, by the names in its recipe."""
     rows = [(parent.reference, parent.commit) for parent in manifest.parents]
     rows += [(parent.adapter, parent.adapter_commit) for parent in manifest.parents if parent.adapter]
+    if manifest.assembly is not None and manifest.assembly.calibration is not None:
+        rows.append((manifest.assembly.calibration.data, manifest.assembly.calibration.commit))
     return {name: commit for name, commit in rows if name and commit}
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hubmerge.cli import output
 from hubmerge.cli.output import Format, FormatOption, JsonOption
+
+if TYPE_CHECKING:
+    from hubmerge.assemblies import Assembly
+    from hubmerge.method_parameters import Parameters
 
 __all__ = ["env", "methods"]
 
@@ -21,10 +25,12 @@ def methods(
     json: JsonOption = False,
 ) -> None:
     """List the merge methods, or explain one: parameters, formula, paper."""
+    from hubmerge.assemblies import ASSEMBLIES
     from hubmerge.method import get_method, method_names
 
     if name is None:
         rows = [_facts(method) for method in method_names()]
+        rows += [_assembly_facts(assembly) for assembly in ASSEMBLIES.values()]
         output.emit(
             format,
             json,
@@ -39,7 +45,7 @@ def methods(
             quiet=lambda: [row["name"] for row in rows],
         )
         return
-    facts = _facts(get_method(name).name)
+    facts = _assembly_facts(ASSEMBLIES[name]) if name in ASSEMBLIES else _facts(get_method(name).name)
     output.emit(
         format,
         json,
@@ -49,21 +55,41 @@ def methods(
     )
 
 
-def _facts(name: str) -> dict[str, Any]:
-    from hubmerge.method import get_method
-
-    method = get_method(name)
-    own = method.parameters.per_parent()
-    parameters = [
+def _parameters(of: type[Parameters]) -> list[dict[str, Any]]:
+    own = of.per_parent()
+    return [
         {
-            "name": method.parameters.alias(field),
+            "name": of.alias(field),
             "scope": "model" if field in own else "merge",
             "default": None if info.is_required() else info.default,
             "required": info.is_required(),
             "description": info.description,
         }
-        for field, info in method.parameters.model_fields.items()
+        for field, info in of.model_fields.items()
     ]
+
+
+def _assembly_facts(assembly: Assembly) -> dict[str, Any]:
+    """What puts unlike models together, in the words of the methods on tensors, and its stages."""
+    return {
+        "name": assembly.name,
+        "summary": assembly.summary,
+        "kind": "assembly",
+        "base": "optional",
+        "parents": list(assembly.parents),
+        "sparsify": None,
+        "preset": assembly.preset,
+        "parameters": _parameters(assembly.parameters),
+        "explanation": assembly.explanation,
+        "paper": assembly.paper,
+        "revision": assembly.revision,
+    }
+
+
+def _facts(name: str) -> dict[str, Any]:
+    from hubmerge.method import get_method
+
+    method = get_method(name)
     fewest, most = method.parents
     return {
         "name": name,
@@ -72,7 +98,7 @@ def _facts(name: str) -> dict[str, Any]:
         "base": "optional" if method.base in {"none", "optional"} else "required",
         "parents": [fewest, most],
         "sparsify": None if method.before is None else method.before.name,
-        "parameters": parameters,
+        "parameters": _parameters(method.parameters),
         "explanation": method.explanation,
         "paper": method.paper,
         "revision": method.revision,
@@ -95,6 +121,9 @@ def _print_method(facts: dict[str, Any]) -> None:
         output.say(
             f"a preset: sparsify: {facts['sparsify']} is its stage; in a recipe any stage goes before any rule on deltas"
         )
+    if "preset" in facts:
+        stages = ", ".join(f"{key}: {value}" for key, value in facts["preset"].items())
+        output.say(f"a preset of stages: {stages}; a recipe may choose others, and names its calibration data")
     output.say(f"paper: {facts['paper']}")
 
 

@@ -47,6 +47,7 @@ def write_assembly(plan: AssemblyPlan, folder: Path, *, note: Note = lambda _: N
     Raises `PlanError` for data or a config that cannot be used, `MergeError` for a model that transformers cannot load, and `NumbersError`
     for numbers that are not finite.
     """
+    note("an interrupted merge of this kind is not gone on with: the same command begins anew")
     with one_torch_thread():
         batches = calibration_of(plan)
         models = []

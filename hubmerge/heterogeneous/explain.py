@@ -121,6 +121,7 @@ def _facts(plan: AssemblyPlan) -> Iterator[tuple[str, str]]:
     yield "carried over", ", ".join(file.name for file in plan.carried) or "nothing"
     if plan.left:
         yield "left behind", ", ".join(plan.left)
+    yield "interrupted", "it is not gone on with: the same command begins anew"
 
 
 def _labels_text(plan: AssemblyPlan) -> str:

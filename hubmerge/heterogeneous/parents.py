@@ -103,9 +103,11 @@ def _vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySp
 
 
 def widths_of(model: ParentModel, spec: SymmetrySpec) -> Mapping[str, str]:
-    """What a model's config says of the sizes of its groups: field -> its value, or its values where it is a list."""
+    """What a model's config says of the sizes of groups with units: field -> its value, or its values where it is a list."""
     found: dict[str, list[Any]] = {}
     for field in width_fields(model.config, spec):
+        if not any(spec.groups[name].kind.is_symmetry for name, _ in field.groups):
+            continue
         for path, value, _ in ((field.path, field.value, field.step), *field.along):
             found.setdefault(path.partition("[")[0], []).append(value)
     return {name: " ".join(map(str, values)) for name, values in found.items()}

@@ -27,9 +27,6 @@ from zoo_index.tensors import DType
 
 __all__ = ["plan_assembly"]
 
-_NO_RESUME = "a merge of this kind is not gone on with when it is interrupted: it begins anew"
-
-
 def plan_assembly(
     recipe: Recipe,
     models: Sequence[ParentModel],
@@ -142,7 +139,7 @@ def _notes(stages: AssemblyStages, calibration: CalibrationFacts | None, sized: 
         )
     if stages.widths == "union" and stages.budget is None and not stages.ratio:
         notes.append("widths: union without budget or ratio makes the merge as wide as its widest model, and no wider")
-    return [*notes, _NO_RESUME]
+    return notes
 
 
 def _planned(recipe: Recipe, model: ParentModel) -> PlannedParent:

@@ -8,6 +8,7 @@ import platform
 import pytest
 from bad.models import hubmerge
 
+from hubmerge.assemblies import ASSEMBLIES
 from hubmerge.method import get_method, method_names
 from hubmerge.version import __version__
 
@@ -15,7 +16,13 @@ from hubmerge.version import __version__
 def test_methods_lists_every_method_with_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
     assert hubmerge("methods", "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert tuple(rows) == method_names()
+    assert tuple(rows) == (*method_names(), *ASSEMBLIES)
+    assert (rows["pleas"]["kind"], rows["pleas"]["base"], rows["pleas"]["parents"]) == (
+        "assembly",
+        "optional",
+        [2, None],
+    )
+    rows = {name: row for name, row in rows.items() if name not in ASSEMBLIES}
     bases = {"required": "required", "start": "required", "optional": "optional", "none": "optional"}
     assert {name: row["base"] for name, row in rows.items()} == {name: bases[get_method(name).base] for name in rows}
     assert {name: row["sparsify"] for name, row in rows.items() if row["sparsify"]} == {
@@ -30,7 +37,19 @@ def test_methods_lists_every_method_with_its_parameters(capsys: pytest.CaptureFi
         "rescale",
     ]
     assert hubmerge("methods", "--format", "quiet") == 0
-    assert capsys.readouterr().out.split() == list(method_names())
+    assert capsys.readouterr().out.split() == [*method_names(), *ASSEMBLIES]
+
+
+def test_what_puts_unlike_models_together_is_explained_with_its_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hubmerge("methods", "pleas") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "pleas (assembly)"
+    assert lines[1] == ASSEMBLIES["pleas"].summary
+    assert lines[-2:] == [
+        "a preset of stages: align: {method: activations, widths: base}, fit: {method: least_squares, inputs: auto, ridge: 0.001}; "
+        "a recipe may choose others, and names its calibration data",
+        "paper: Nasery et al. 2024, PLeaS, arXiv:2407.02447",
+    ]
 
 
 @pytest.mark.parametrize("name", method_names())

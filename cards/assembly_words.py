@@ -1,0 +1,137 @@
+"""What a card says of a merge of unlike models: what was matched, how far, on which data, what it costs, and what to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cards.markdown import Markup, code, text
+from hubmerge.assembly_record import AssemblyRecord
+from hubmerge.assembly_words import group_rows
+
+__all__ = ["AssemblyWords", "assembly_words"]
+
+_HOW = {
+    "activations": "by how they correlate on the calibration data",
+    "weights": "by the weights that connect them",
+    "identity": "as they stand, without being matched",
+}
+_INPUTS = {
+    "auto": "its inputs in the merge, held at what the models' own inputs give",
+    "merged": "its inputs in the merge",
+    "parents": "the models' own inputs",
+}
+
+
+@dataclass(frozen=True)
+class AssemblyWords:
+    """The sentences, and the table of groups: columns and rows of cells.  limits: what to expect of such a merge."""
+
+    matching: Markup
+    columns: tuple[Markup, ...]
+    rows: tuple[tuple[Markup, ...], ...]
+    remarks: tuple[Markup, ...]
+    limits: tuple[Markup, ...]
+
+
+def assembly_words(record: AssemblyRecord | None) -> AssemblyWords | None:
+    """The words for a record in which no local path is left; None for a merge of models of one ancestor."""
+    if record is None:
+        return None
+    return AssemblyWords(_matching(record), _columns(record), _rows(record), _remarks(record), _limits(record))
+
+
+def _matching(record: AssemblyRecord) -> Markup:
+    base, others = record.order[0], record.order[1:]
+    return Markup(
+        f"Models that were trained apart have their units in other orders, so they were put into that of {_name(base)} first: the units "
+        f"of {_joined([_name(other) for other in others])} were taken {_HOW[record.align]}. Pairs became one unit. All units of a kind "
+        "together:"
+    )
+
+
+def _columns(record: AssemblyRecord) -> tuple[Markup, ...]:
+    alike = {"activations": "mean correlation", "weights": "mean cosine"}.get(record.align, "mean similarity")
+    names = ["units", "groups", *map(_plain, record.order), "merge", "pairs merged", alike]
+    return tuple(text(name) for name in names)
+
+
+def _rows(record: AssemblyRecord) -> tuple[tuple[Markup, ...], ...]:
+    return tuple(
+        (
+            code(row.name),
+            *(text(value) for value in (row.groups, *row.units, row.merged, row.shared)),
+            text("–" if row.similarity is None else f"{row.similarity:.2f}"),
+        )
+        for row in group_rows(record)
+    )
+
+
+def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
+    found = []
+    reasons: dict[str, list[str]] = {}
+    for name, reason in record.kept.items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        found.append(Markup(f"{_joined([code(name) for name in names[:6]])} kept the order they had: {text(reason)}."))
+    if record.fit == "least_squares" and record.inputs is not None:
+        ridge = "a ridge chosen for each" if record.ridge == "auto" else f"a ridge of {record.ridge:g}"
+        found.append(
+            Markup(
+                f"Every layer was fitted by least squares to what the models compute, on {_INPUTS[record.inputs]}, with {ridge}."
+            )
+        )
+    if record.calibration is not None:
+        data = record.calibration
+        pin = f" at commit {code(data.commit[:12])}" if data.commit else ""
+        found.append(
+            Markup(
+                f"The data for it: {data.samples:,} rows of {text(data.data)}{pin}, column {code(data.column)}, without labels; SHA-256 "
+                f"{code(data.sha256[:16])}."
+            )
+        )
+    if record.labels is not None:
+        words = {
+            "disjoint": "Its classes are those of all models, one model's after the other's.",
+            "shared": "The models have the same classes, and their heads were merged.",
+        }
+        found.append(Markup(words[record.labels]))
+    return (*found, _cost(record))
+
+
+def _cost(record: AssemblyRecord) -> Markup:
+    size = record.cost.parameters / record.base_cost.parameters
+    work, least = (
+        cost.multiply_adds / record.base_cost.multiply_adds for cost in (record.cost, record.cost_without_zeros)
+    )
+    zeros = (
+        f", of which {work - least:.2f} multiply zeros between units of different models"
+        if work - least >= 0.005
+        else ""
+    )
+    return Markup(
+        f"It costs {size:.2f} times the parameters of {_name(record.order[0])} and {work:.2f} times its multiply-adds{zeros}."
+    )
+
+
+def _limits(record: AssemblyRecord) -> tuple[Markup, ...]:
+    lost = "Models that were trained apart lose something when they become one: expect each of them to be better on its own task"
+    limits = [Markup(f"{lost}, and rely on measured numbers only.")]
+    if record.calibration is not None:
+        data = "the calibration data named above; on data unlike it the merge can be worse"
+        limits.append(Markup(f"Units were matched and layers fitted on {data}."))
+    return tuple(limits)
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("./")
+
+
+def _name(name: str) -> Markup:
+    return text(_plain(name))
+
+
+def _joined(parts: Sequence[Any]) -> str:
+    words = [str(part) for part in parts]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,120 @@
+"""The card of a merge of unlike models: what was matched, how far, on which data, at which cost, and what to expect."""
+
+from __future__ import annotations
+
+import pytest
+from card_builders import card_of, image_model, merge_of
+from huggingface_hub import ModelCard
+
+from cards import write_card
+from cards.content import gather
+from cards.errors import PublishError
+from cards.public import public_manifest
+from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord, CostRecord, GroupRecord
+from hubmerge.assembly_words import group_rows, how_far
+from hubmerge.manifest import read_manifest
+
+
+def record(**changes):
+    """Two groups of one row: 3 of 4 pairs of similarity .5, and 1 of 1 of similarity .9; the merge costs half more."""
+    given = {
+        "family": "resnet",
+        "order": ("./low", "./high"),
+        "weights": (1.0, 1.0),
+        "align": "activations",
+        "widths": "union",
+        "budget": 1.5,
+        "min_similarity": 0.0,
+        "fit": "least_squares",
+        "inputs": "auto",
+        "ridge": 0.001,
+        "labels": "disjoint",
+        "groups": {
+            "mid0.0": GroupRecord(row="mid{s}.{b}", sizes=(4, 4), merged=5, matched=(3,), similarity=(0.5,)),
+            "mid1.0": GroupRecord(row="mid{s}.{b}", sizes=(1, 2), merged=2, matched=(1,), similarity=(0.9,)),
+            "res1": GroupRecord(row="res{s+1}", sizes=(4, 4), merged=8, matched=(0,), similarity=(0.0,)),
+        },
+        "base_cost": CostRecord(parameters=100, multiply_adds=1000),
+        "cost": CostRecord(parameters=200, multiply_adds=1500),
+        "cost_without_zeros": CostRecord(parameters=180, multiply_adds=1300),
+        "calibration": CalibrationRecord(data="./images", kind="image", column="image", samples=600, sha256="ab" * 32),
+    }
+    return AssemblyRecord(**given | changes)
+
+
+@pytest.fixture
+def merge(tmp_path):
+    for name in ("low", "high"):
+        card_of(image_model(tmp_path / name), "license: mit")
+    return image_model(tmp_path / "both")
+
+
+def card(merge, **changes):
+    parents = [merge.parent / "low", merge.parent / "high"]
+    assembly = record(order=tuple(map(str, parents)), **changes)
+    merge_of(merge, parents, method="pleas", format_version=2, assembly=assembly)
+    write_card(merge, overwrite=True)
+    return ModelCard.load(merge / "README.md").text
+
+
+def test_groups_of_one_row_are_one_line_with_the_mean_over_all_pairs():
+    mid, res = group_rows(record())
+    assert (mid.name, mid.groups, mid.units, mid.merged, mid.shared) == ("mid{s}.{b}", 2, (5, 6), 7, 4)
+    assert mid.similarity == pytest.approx((3 * 0.5 + 0.9) / 4)
+    assert (res.shared, res.similarity) == (0, None)
+
+
+def test_the_terminal_is_told_how_far_the_models_came_together():
+    assert how_far(record()) == (
+        "mid{s}.{b} (2 groups): 5 and 6 units become 7, 4 pairs merged, correlation 0.60 on average",
+        "res{s+1}: 4 and 4 units become 8, 0 pairs merged",
+        "cost: 2.00 times the base's parameters, 1.50 times its multiply-adds",
+    )
+
+
+def test_a_card_says_what_was_aligned_how_far_on_which_data_and_at_which_cost(merge):
+    text = card(merge)
+    assert (
+        "Models that were trained apart have their units in other orders, so they were put into that of low first: the units of "
+        "high were taken by how they correlate on the calibration data."
+    ) in text
+    assert "| units | groups | low | high | merge | pairs merged | mean correlation |" in text
+    assert "| `mid{s}.{b}` | 2 | 5 | 6 | 7 | 4 | 0.60 |" in text
+    assert "| `res{s+1}` | 1 | 4 | 4 | 8 | 0 | – |" in text
+    assert "600 rows of ./images, column `image`, without labels; SHA-256 `abababababababab`." in text
+    assert "Its classes are those of all models, one model's after the other's." in text
+    assert (
+        "It costs 2.00 times the parameters of low and 1.50 times its multiply-adds, of which 0.20 multiply zeros between units of "
+        "different models."
+    ) in text
+    assert "Models that were trained apart lose something when they become one" in text
+    assert "put the calibration data beside it as ./images" in text
+    assert "its layers were fitted by least squares, on data without labels" in text
+
+
+def test_what_was_not_done_is_not_said(merge):
+    plain = record().cost.model_copy(update={"multiply_adds": 1300})
+    text = card(merge, fit="none", inputs=None, ridge=None, calibration=None, labels=None, align="weights", cost=plain)
+    assert "least squares" not in text
+    assert "alibration" not in text
+    assert "multiply zeros" not in text
+    assert "No training took place." in text
+    assert "mean cosine" in text
+
+
+def test_no_local_path_is_left_in_what_is_published(merge):
+    card(merge, calibration=record().calibration.model_copy(update={"data": str(merge.parent / "images")}))
+    public = public_manifest(read_manifest(merge))
+    assert public.assembly.order == ("./low", "./high")
+    assert public.assembly.calibration.data == "./images"
+    assert str(merge.parent) not in (merge / "README.md").read_text()
+
+
+def test_it_is_not_published_as_a_recipe(merge):
+    card(merge)
+    with pytest.raises(PublishError) as refused:
+        gather(merge, "recipe", name="both", place="ada/both")
+    assert str(refused.value) == (
+        "a merge by pleas is not published as a recipe alone: making it again takes its calibration data · "
+        f"{merge} · publish it with --as dense"
+    )
