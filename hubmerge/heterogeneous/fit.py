@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hubmerge.heterogeneous.confidence import confident_shares
 from hubmerge.heterogeneous.layer_fit import Fit, Seen, Target, fit_layer
 from hubmerge.heterogeneous.layers import Norm, layers_of, norms_of
 from hubmerge.heterogeneous.lockstep import Halting, Stop
@@ -46,6 +47,7 @@ def fit_layers(
     theirs = {name: "input" if target.stream else "both" for name, target in targets.items()}
     own = {**dict.fromkeys(targets, "input"), **norms} if fit.sequential else {}
     modules = dict(merged.named_modules())
+    shares = confident_shares(parents, batches, weights) if fit.sequential and fit.follow == "confident" else None
     with ExitStack() as stack:
         runs = [stack.enter_context(Halting(parent, theirs | norms, batches)) for parent in parents]
         run = stack.enter_context(Halting(merged, own, batches))
@@ -59,7 +61,7 @@ def fit_layers(
             fed = run.advance() if fit.sequential else None
             if outputs is None or (fit.sequential and fed is None):
                 raise RuntimeError("the models do not use the same layers")
-            seen = Seen(inputs, outputs, fed, before if target.stream else None)
+            seen = Seen(inputs, outputs, fed, before if target.stream else None, shares)
             fit_layer(target, modules, seen, maps, weights, fit)
             if target.stream:
                 before = run.advance()
