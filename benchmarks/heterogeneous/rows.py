@@ -17,9 +17,14 @@ BUDGETS = (1.2, 1.5)
 SHARES = (0.1, 0.3, 0.5)
 """How much of a donor of another width is mixed into the base."""
 
-_FITS: Mapping[str | None, str] = {
-    "parents": "least squares on the parents' inputs",
-    "merged": "least squares on the merged model's inputs",
+_PUBLISHED: Mapping[str, Any] = {"fit": "parents", "ridge": 1e-3, "follow": "all"}
+_SEQUENTIAL: Mapping[str, Any] = {"fit": "merged", "ridge": 1e-3, "follow": "all"}
+_DEFAULT: Mapping[str, Any] = {"fit": "auto", "ridge": "auto", "follow": "confident"}
+
+_FITS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "parents": ("least squares on the parents' inputs (as published)", _PUBLISHED),
+    "merged": ("least squares on the merged model's inputs", _SEQUENTIAL),
+    "auto": ("hubmerge's default: both, ridges by what is left out, confident parents followed", _DEFAULT),
 }
 
 
@@ -53,17 +58,17 @@ def _rows(*, batch_norm: bool) -> Iterator[Row]:
     yield _row("average", "average", "identity")
     yield _row("weights", "permuted by weights", "weights")
     yield _row("activations", "permuted by activations", "activations")
-    for fit, words in _FITS.items():
-        yield _row(f"average_{fit}", f"{words}, not permuted", "identity", fit=fit)
-    for fit, words in _FITS.items():
-        yield _row(f"weights_{fit}", f"permuted by weights, {words}", "weights", fit=fit)
-    for fit, words in _FITS.items():
-        yield _row(f"pleas_{fit}", f"PLeaS: permuted by activations, {words}", "activations", fit=fit)
+    for fit, (words, arguments) in _FITS.items():
+        yield _row(f"average_{fit}", f"not permuted, {words}", "identity", **arguments)
+    for fit, (words, arguments) in _FITS.items():
+        yield _row(f"weights_{fit}", f"permuted by weights, {words}", "weights", **arguments)
+    for fit, (words, arguments) in _FITS.items():
+        yield _row(f"pleas_{fit}", f"PLeaS: permuted by activations, {words}", "activations", **arguments)
     for budget in BUDGETS:
         wide: dict[str, Any] = {"align": "activations", "widths": "union", "budget": budget}
         yield _row(f"partial_{budget}", f"{budget}x: permuted in part", **wide)
-        for fit, words in _FITS.items():
-            yield _row(f"pleas_{budget}_{fit}", f"{budget}x: PLeaS, {words}", **wide, fit=fit)
+        for fit, (words, arguments) in _FITS.items():
+            yield _row(f"pleas_{budget}_{fit}", f"{budget}x: PLeaS, {words}", **wide, **arguments)
     if batch_norm:
         yield _row("separate", "all units separate", "activations", widths="union", ratio=1.0)
 
@@ -73,19 +78,19 @@ def _width_rows() -> Iterator[Row]:
     for share in SHARES:
         weights = (1 - share, share)
         yield _row(f"base_{share}", f"base's width, {share} of the donor", "activations", weights=weights)
-    for fit, words in _FITS.items():
-        yield _row(f"base_{fit}", f"base's width, {words}", "activations", fit=fit)
+    for fit, (words, arguments) in _FITS.items():
+        yield _row(f"base_{fit}", f"base's width, {words}", "activations", **arguments)
     yield _row("union", "all matched units joined, the others separate", "activations", widths="union")
-    for fit, words in _FITS.items():
-        yield _row(f"union_{fit}", f"the same, {words}", "activations", widths="union", fit=fit)
+    for fit, (words, arguments) in _FITS.items():
+        yield _row(f"union_{fit}", f"the same, {words}", "activations", widths="union", **arguments)
 
 
 def _calibration_rows() -> Iterator[Row]:
-    """What is left of PLeaS when there are fewer images to calibrate with; auto chooses between the two fits."""
+    """What is left of PLeaS when there are fewer images to calibrate with."""
     for size in CALIBRATION_SIZES:
-        fits = {None: "permuted by activations", **_FITS, "auto": "least squares, inputs chosen by hubmerge"}
-        for fit, words in fits.items():
-            yield _row(f"{fit or 'activations'}_{size}", f"{size} images: {words}", "activations", fit=fit, size=size)
+        yield _row(f"activations_{size}", f"{size} images: permuted by activations", "activations", size=size)
+        for fit, (words, arguments) in _FITS.items():
+            yield _row(f"{fit}_{size}", f"{size} images: {words}", "activations", size=size, **arguments)
 
 
 def _row(key: str, label: str, align: str, *, size: int = CALIBRATION, **arguments: Any) -> Row:

@@ -72,6 +72,7 @@ def test_every_goal_is_read_from_lines_that_there_are(tmp_path: Path) -> None:
         "PLeaS, merged inputs",
         "PLeaS, parents' inputs",
         "PLeaS, merged inputs, joint",
+        "the default, joint",
         "where the average has, joint",
     }
 
@@ -90,10 +91,12 @@ def test_goals_are_held_against_means(tmp_path: Path) -> None:
             "average": {"mean": 31.0, "joint": 20.5},
             "activations": {"mean": 60.0, "joint": 41.0},
             "pleas_merged": {"mean": 74.5, "joint": 78.0},
+            "pleas_auto": {"mean": 75.0, "joint": 77.5},
         },
     )
     assert judge(tmp_path).rows == [
         ("vit, split", "promise", "PLeaS, merged inputs, joint", "2", "78.0", "≥ 78", "reached"),
+        ("vit, split", "promise", "the default, joint", "2", "77.5", "≥ 78", "MISSED"),
         ("vit, split", "promise", "where the average has, joint", "2", "20.5", "≤ 20", "MISSED"),
         ("vit, split", "gate", "PLeaS, merged inputs, over permuting alone", "2", "14.5", "≥ 14", "reached"),
     ]
