@@ -74,7 +74,8 @@ def merge_tensors(
     """The merged model's tensors, float32, by the first parent's names.
 
     specs, tensors: of every parent, with the same names.  An entry is the mean, by `weights`, over the parents that have the unit
-    it is written to: where that is one parent's alone, so is the entry.  What is not floating-point is the first parent's.
+    it is written to: where that is one parent's alone, so is the entry.  What is not floating-point is the first parent's.  Tied
+    tensors are one in the merged model too.
     """
     import torch
 
@@ -88,7 +89,7 @@ def merge_tensors(
         mass = sum(weight * there for weight, (_, there) in zip(weights, parts, strict=True))
         mean = torch.as_tensor(total) / torch.as_tensor(mass).clamp_min(_LEAST)
         merged[name] = mean.to(torch.float32).contiguous()
-    return merged
+    return {**merged, **{name: merged[stored] for name, stored in specs[0].tied if name in merged}}
 
 
 _LEAST = 1e-12
@@ -108,7 +109,9 @@ def _carried(spec: SymmetrySpec, name: str, tensor: Tensor, maps: Maps, parent: 
     return values, mass
 
 
-def merge_features(values: Sequence[Tensor], axes: Sequence[Axis], maps: Maps, weights: Sequence[float | Tensor]) -> Tensor:
+def merge_features(
+    values: Sequence[Tensor], axes: Sequence[Axis], maps: Maps, weights: Sequence[float | Tensor]
+) -> Tensor:
     """What the parents compute, (rows, channels) each, as the merged model would have it: (rows, merged channels), float64.
 
     axes: of the channels in every parent.  A unit that several have is the mean of theirs, by `weights`: a number
