@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 
 from hubmerge.errors import PlanError
-from hubmerge.symmetry.groups import SymmetrySpec
+from hubmerge.symmetry.groups import Kind, SymmetrySpec
 
-__all__ = ["check_alike", "check_sizes"]
+__all__ = ["check_alike", "check_sizes", "matchable"]
 
 
 def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = ()) -> None:
@@ -25,12 +25,25 @@ def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = ()) -> Non
                 where="models",
                 hint="merge models of one architecture",
             )
+        odd_tie = min(_tied_rows(spec) ^ _tied_rows(specs[0]), default=None)
+        if odd_tie is not None:
+            where = called[0] if odd_tie in _tied_rows(specs[0]) else name
+            raise PlanError(
+                f"only {where} uses {odd_tie} for its head too",
+                where="models",
+                hint="save both models with the same tie_word_embeddings",
+            )
         odd = _odd_tensor(specs[0], spec)
         if odd is not None:
             where = called[0] if odd in specs[0].tensors else name
             raise PlanError(
                 f"only {where} has the tensor {odd!r}", where="models", hint="merge models of the same depth and head"
             )
+
+
+def _tied_rows(spec: SymmetrySpec) -> frozenset[str]:
+    """The tensors, by their rows, that stand for another one as well."""
+    return frozenset(spec.tensors[stored].row for _, stored in spec.tied)
 
 
 def _odd_tensor(first: SymmetrySpec, other: SymmetrySpec) -> str | None:
@@ -42,6 +55,21 @@ def _odd_tensor(first: SymmetrySpec, other: SymmetrySpec) -> str | None:
     uneven = {row for row in rows[0].keys() | rows[1].keys() if rows[0][row] != rows[1][row]}
     tensors = {**other.tensors, **first.tensors}
     return next((name for name in alone if tensors[name].row in uneven), None)
+
+
+def matchable(spec: SymmetrySpec, without: Collection[str]) -> frozenset[str]:
+    """The groups that activations can match although their sizes differ.  without: groups, or their rows, that are not matched."""
+    outer = {
+        name
+        for name, group in spec.groups.items()
+        if group.outer is None and group.kind.permutes and not {name, group.row} & set(without)
+    }
+    inner = {
+        name
+        for name, group in spec.groups.items()
+        if group.outer in outer and (group.kind.permutes or group.kind is Kind.INVERTIBLE)
+    }
+    return frozenset(outer | inner)
 
 
 def check_sizes(specs: Sequence[SymmetrySpec], mapped: Container[str]) -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hubmerge.heterogeneous.activations import correlations
-from hubmerge.heterogeneous.checks import check_alike, check_sizes
+from hubmerge.heterogeneous.batches import check_batches, in_folds
+from hubmerge.heterogeneous.checks import check_alike, check_sizes, matchable
+from hubmerge.heterogeneous.evaluating import evaluating
 from hubmerge.heterogeneous.fit import fit_layers
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import Labels, merged_labels
-from hubmerge.heterogeneous.layer_fit import FOLDS, Fit
+from hubmerge.heterogeneous.layer_fit import Fit
 from hubmerge.heterogeneous.layers import layers_of
 from hubmerge.heterogeneous.maps import GroupMap, Selection, merge_tensors
 from hubmerge.heterogeneous.matching import GroupMatches, match_units, matches_of_weights
@@ -77,6 +79,7 @@ def merge_models(
     without: Collection[str] | None = None,
     fit: Literal["auto", "merged", "parents"] | None = "auto",
     ridge: float | Literal["auto"] = "auto",
+    follow: Literal["confident", "all"] = "confident",
     labels: Labels | None = None,
     weights: Sequence[float] | None = None,
     renormalise: bool = True,
@@ -87,44 +90,47 @@ def merge_models(
     models: float32, the first is the base; they are not changed.  batches: what `forward` takes, gone through several times.  align: how
     units are matched; widths, ratio, budget, policy: see `hubmerge.heterogeneous.sizing.Widths`.  min_similarity: pairs less alike are
     not merged.  without: groups, by name or by their row in the table, that keep their order; default `default_without`.
-    fit: on what the layers are fitted, None for not at all; ridge: see `hubmerge.heterogeneous.layer_fit.Fit`.  labels: see `merged_labels`.
+    fit: on what the layers are fitted, None for not at all; ridge, follow: see `hubmerge.heterogeneous.layer_fit.Fit`.  labels: see `merged_labels`.
     weights: the models' shares where a unit is several's.  renormalise: BatchNorm statistics are estimated anew.  seed: of the restarts of
     weight matching.
 
     Source: Nasery et al. 2024, PLeaS, arXiv:2407.02447.  Differs from it: fits in closed form with a ridge towards the merged weights,
     on the merged model's own inputs unless ``fit="parents"``; a layer that adds to a residual stream is fitted to what the stream lacks;
-    widths are chosen under the dense cost.
+    on every sample the parents are followed by how confident they are of it; widths are chosen under the dense cost.
 
     Raises `SymmetryError` for an architecture without a table, and `PlanError` for models that are not of one architecture and depth, or
-    whose groups have other sizes where that cannot be bridged.
+    whose groups have other sizes where that cannot be bridged; and where there is no data for what needs some.
     """
-    data = _in_folds(list(batches))
-    models = [model.eval() for model in models]
-    specs = [spec_of(model) for model in models]
-    check_alike(specs)
-    configs = [_config(model) for model in models]
-    shares = list(weights) if weights is not None else [1.0] * len(models)
-    left = default_without(specs[0]) if without is None else without
-    matches = _matches(align, models, specs, data, min_similarity, left, seed)
-    positions = _positions(models[0], specs[0], data[0]) if data else None
-    similarity = {
-        name: sorted(found.similarity.tolist(), reverse=True) for name, found in (matches[0] if matches else {}).items()
-    }
-    chosen = merged_widths(
-        configs, specs, Widths(widths, ratio, budget, policy), similarity=similarity, positions=positions
-    )
-    heads = merged_labels(configs, labels) if LABELS in specs[0].groups else None
-    maps: dict[str, tuple[GroupMap, ...]] = group_maps(specs, matches, chosen.sizes)
-    maps |= heads.maps if heads else {}
-    check_sizes(specs, maps)
-    merged = _new_model(models[0], chosen.config, heads.names if heads else ())
-    tensors = merge_tensors(specs, [model.state_dict() for model in models], maps, shares)
-    merged.load_state_dict(tensors)
-    if fit is not None:
-        fit_layers(merged, models, specs, maps, shares, data, Fit(fit, ridge))
-    if renormalise:
-        renormalise_model(merged, data)
-    return MergedModel(merged, _report(specs, matches, maps, spec_of(merged), positions))
+    data = in_folds(list(batches))
+    with evaluating(models):
+        specs = [spec_of(model) for model in models]
+        check_alike(specs)
+        check_batches(data, models[0], align, fit, renormalise=renormalise)
+        configs = [_config(model) for model in models]
+        shares = list(weights) if weights is not None else [1.0] * len(models)
+        left = default_without(specs[0]) if without is None else without
+        check_sizes(specs, {LABELS, *(matchable(specs[0], left) if align == "activations" else ())})
+        matches = _matches(align, models, specs, data, min_similarity, left, seed)
+        positions = _positions(models[0], specs[0], data[0]) if data else None
+        similarity = {
+            name: sorted(found.similarity.tolist(), reverse=True)
+            for name, found in (matches[0] if matches else {}).items()
+        }
+        chosen = merged_widths(
+            configs, specs, Widths(widths, ratio, budget, policy), similarity=similarity, positions=positions
+        )
+        heads = merged_labels(configs, labels) if LABELS in specs[0].groups else None
+        maps: dict[str, tuple[GroupMap, ...]] = group_maps(specs, matches, chosen.sizes)
+        maps |= heads.maps if heads else {}
+        check_sizes(specs, maps)
+        merged = _new_model(models[0], chosen.config, heads.names if heads else ())
+        tensors = merge_tensors(specs, [model.state_dict() for model in models], maps, shares)
+        merged.load_state_dict(tensors)
+        if fit is not None:
+            fit_layers(merged, models, specs, maps, shares, data, Fit(fit, ridge, follow=follow))
+        if renormalise:
+            renormalise_model(merged, data)
+        return MergedModel(merged, _report(specs, matches, maps, spec_of(merged), positions))
 
 
 def default_without(spec: SymmetrySpec) -> tuple[str, ...]:
@@ -133,18 +139,6 @@ def default_without(spec: SymmetrySpec) -> tuple[str, ...]:
     Matched by activations they made merged transformers worse, and least squares brings the streams together by itself.
     """
     return tuple(name for name, group in spec.groups.items() if group.norm in {"layer", "rms", "post"})
-
-
-def _in_folds(batches: Sequence[Batch]) -> list[Batch]:
-    """The batches, cut smaller where there are too few to leave a part of them out."""
-    if not batches or len(batches) >= FOLDS:
-        return list(batches)
-    cut: list[Batch] = []
-    for batch in batches:
-        size = len(next(iter(batch.values())))
-        step = max(1, -(-size * len(batches) // FOLDS))
-        cut += [{name: values[low : low + step] for name, values in batch.items()} for low in range(0, size, step)]
-    return cut
 
 
 def _config(model: Any) -> dict[str, Any]:
@@ -226,7 +220,7 @@ def _report(
             tuple(spec.groups[name].size for spec in specs),
             len(there),
             tuple(int((there[:, 0] & there[:, s]).sum()) for s in range(1, len(specs))),
-            tuple(_mean_similarity(each, there[:, s]) for s, each in enumerate(found, 1)),
+            tuple(_mean_similarity(each, there[:, 0] & there[:, s]) for s, each in enumerate(found, 1)),
         )
     sizes = {name: group.size for name, group in merged.groups.items()}
     base = {name: group.size for name, group in specs[0].groups.items()}
@@ -239,8 +233,8 @@ def _report(
 
 
 def _mean_similarity(found: GroupMatches | None, there: np.ndarray[Any, Any]) -> float:
-    """The mean over the pairs that are merged."""
+    """The mean over the pairs that are merged; 0 where none are."""
     if found is None:
-        return 1.0
+        return float(there.any())
     shared = there[: found.partner.size] & (found.partner >= 0)
     return float(found.similarity[shared].mean()) if shared.any() else 0.0
