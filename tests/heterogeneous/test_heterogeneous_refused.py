@@ -1,0 +1,126 @@
+"""What cannot be merged is refused before anything is computed, with what to do instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from apart_models import batches, model
+
+from hubmerge.errors import PlanError
+from hubmerge.heterogeneous import merge_models
+from hubmerge.symmetry import SymmetryError
+
+
+def refused(models: list[Any], data: Any = (), **arguments: Any) -> str:
+    with pytest.raises(PlanError) as caught:
+        merge_models(models, data, **{"labels": "shared", **arguments})
+    return str(caught.value)
+
+
+def test_models_of_two_architectures() -> None:
+    assert refused([model("vit", 0), model("bert", 0)], batches("vit")) == (
+        "model 1 is vit, model 2 is bert · models · merge models of one architecture"
+    )
+
+
+def test_models_of_two_depths() -> None:
+    assert refused([model("vit", 0), model("vit", 0, num_hidden_layers=1)], batches("vit")) == (
+        "only model 1 has the tensor 'vit.layers.1.layernorm_before.weight' · models · merge models of the same depth and head"
+    )
+
+
+def test_vocabularies_of_two_sizes() -> None:
+    assert refused([model("bert", 0), model("bert", 1, vocab_size=25)], batches("bert")) == (
+        "group 'token' (tokens) has 20 and 25 entries · models · "
+        "only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them"
+    )
+
+
+def test_tables_of_positions_of_two_lengths() -> None:
+    assert refused([model("gpt2", 0), model("gpt2", 1, n_positions=16)], batches("gpt2")).startswith(
+        "group 'position' (positions) has 32 and 16 entries"
+    )
+
+
+def test_streams_of_two_widths_that_are_not_matched() -> None:
+    wide = model("vit", 1, hidden_size=24)
+    assert refused([model("vit", 0), wide], batches("vit")).startswith(
+        "group 'res' (permutation) has 16 and 24 entries"
+    )
+    done = merge_models([model("vit", 0), wide], batches("vit"), labels="shared", without=())  # asked for, they are
+    assert done.model.config.hidden_size == 16
+    assert torch.isfinite(done.model(**batches("vit")[0]).logits).all()
+
+
+def test_rotary_heads_of_two_sizes() -> None:
+    assert refused([model("qwen3", 0), model("qwen3", 1, head_dim=4)], batches("qwen3")).startswith(
+        "group 'rope0' (plane signs) has 8 and 4 entries"
+    )
+    assert refused([model("llama", 0, head_dim=4), model("llama", 1, head_dim=8)], batches("llama")).startswith(
+        "group 'rope0' (planes) has 4 and 8 entries"
+    )
+
+
+def test_widths_that_differ_without_activations() -> None:
+    parents = [model("vit", 0), model("vit", 1, intermediate_size=32)]
+    assert refused(parents, align="identity", fit=None).startswith("group 'ff0' (permutation) has 24 and 32 entries")
+    assert refused(parents, align="weights", fit=None).startswith("group 'ff0' (permutation) has 24 and 32 entries")
+
+
+def test_an_embedding_that_is_the_head_in_one_model_alone() -> None:
+    parents = [model("qwen2", 0), model("qwen2", 1, tie_word_embeddings=False)]
+    assert refused(parents, batches("qwen2")) == (
+        "only model 1 uses model.embed_tokens.weight for its head too · models · "
+        "save both models with the same tie_word_embeddings"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({}, 'align="activations"'),
+        ({"align": "weights"}, 'fit="auto"'),
+        ({"align": "weights", "fit": None}, "renormalise=True"),
+    ],
+)
+def test_no_data_where_some_is_needed(arguments: dict[str, Any], what: str) -> None:
+    parents = [model("resnet basic", seed) for seed in (0, 1)]
+    assert refused(parents, [], **arguments) == (
+        f"{what} needs calibration data, and there are no batches · batches · "
+        'give batches, or align="weights", fit=None, renormalise=False, which need none'
+    )
+    merge_models(parents, [], align="weights", fit=None, renormalise=False, labels="shared")
+
+
+def test_a_model_without_batch_norm_needs_no_data_to_be_normalised() -> None:
+    parents = [model("vit", seed) for seed in (0, 1)]
+    merge_models(parents, [], align="weights", fit=None, labels="shared")
+
+
+def test_widths_that_contradict_one_another() -> None:
+    parents = [model("resnet basic", seed) for seed in (0, 1)]
+    data = batches("resnet basic")
+    assert refused(parents, data, ratio=0.5) == "a budget or a ratio needs widths: union · align · write widths: union"
+    assert refused(parents, data, widths="union", ratio=1.5) == (
+        "ratio must be from 0 to 1, got 1.5 · align · 1 keeps all units apart"
+    )
+    assert refused(parents, data, widths="union", ratio=0.5, budget=2.0) == (
+        "both a ratio and a budget are given · align · leave one of them out"
+    )
+
+
+def test_an_architecture_without_a_table() -> None:
+    import transformers
+
+    fields = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "vocab_size": 9,
+    }
+    electra = transformers.ElectraModel(transformers.ElectraConfig(**fields))
+    with pytest.raises(SymmetryError, match=r"^no symmetry table for architecture 'electra'"):
+        merge_models([electra, electra], [])
