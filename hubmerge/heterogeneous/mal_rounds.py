@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.mal_decisions import Decision
-from hubmerge.heterogeneous.mal_drift import mean_loss, noise_batches, reference_of
-from hubmerge.heterogeneous.mal_pairs import Alignment, align_layers
-from hubmerge.heterogeneous.mal_search import Choose, Search, Turn, with_tensors
+from hubmerge.heterogeneous.mal_drift import mean_loss
+from hubmerge.heterogeneous.mal_pairs import Alignment
+from hubmerge.heterogeneous.mal_search import Choose, Search, Turn
+from hubmerge.heterogeneous.mal_zoo import zoo_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FACTORS", "NOISE_SAMPLES", "Assembled", "Losses", "assemble_from_zoo"]
+__all__ = ["FACTORS", "Assembled", "Losses", "assemble_from_zoo"]
 
 Batch = Mapping[str, "Tensor"]
 
 FACTORS = tuple(i / 20 for i in range(11))
 """0, .05, .1, ..., .5: what shares of a donor are tried, unless others are given."""
-
-NOISE_SAMPLES = 64
-"""Of noise, where there is no data."""
 
 
 @dataclass(frozen=True)
@@ -92,51 +90,38 @@ def assemble_from_zoo(
     _check(tau, factors, eps, rounds)
     if choose == "best" and probe is None:
         raise PlanError("the best factor is told by a probe", where="choose", hint="give a probe, batches with labels")
-    noise = seed if batches is None else None
-    renormalise = renormalise and batches is not None
-    data = noise_batches(base, NOISE_SAMPLES, seed) if batches is None else list(batches)
-    if not data:
-        raise PlanError("there are no batches", where="batches", hint="leave batches out to use noise")
-    base, zoo = base.eval(), [donor.eval() for donor in donors]
-    alignments = [
-        align_layers(
-            base, donor, data, min_similarity=min_similarity, min_cka=min_cka, without=without, where=f"donors[{i}]"
-        )
-        for i, donor in enumerate(zoo)
-    ]
-    control = with_tensors(base, base.state_dict(), data if renormalise else None)
+    zoo = zoo_of(
+        base,
+        donors,
+        batches,
+        min_similarity=min_similarity,
+        min_cka=min_cka,
+        without=without,
+        renormalise=renormalise,
+        seed=seed,
+    )
+    control = zoo.with_tensors(base.state_dict())
     labelled = None if probe is None else list(probe)
     loss = None if labelled is None else mean_loss(control, labelled)
-    search = Search(
-        base,
-        reference_of(base, fresh_statistics=renormalise),
-        data,
-        noise,
-        sorted({factor for factor in factors if factor > 0}, reverse=True),
-        tau,
-        labelled,
-        loss,
-        eps,
-        choose,
-        renormalise,
-    )
+    tried = sorted({factor for factor in factors if factor > 0}, reverse=True)
+    search = Search(zoo, tried, tau, labelled, loss, eps, choose)
     state = dict(base.state_dict())
     made: list[Decision] = []
-    for place, turn in enumerate(_order(alignments, rounds)):
+    for place, turn in enumerate(_order(zoo.alignments, rounds)):
         _, donor, pair = turn
-        theirs = zoo[donor].state_dict()
+        theirs = zoo.donors[donor].state_dict()
         given = decisions[place] if place < len(decisions) else None
         if given is not None:
             _check_turn(given, place, turn)
-        decision = given or search.decide(state, loss, theirs, alignments[donor], turn)
+        decision = given or search.decide(state, loss, theirs, zoo.alignments[donor], turn)
         if decision.accepted:
-            state |= alignments[donor].merged(pair, state, theirs, decision.factor)
+            state |= zoo.alignments[donor].merged(pair, state, theirs, decision.factor)
             loss = decision.loss
         made.append(decision)
     if len(decisions) > len(made):
         raise _foreign(len(made) + 1, decisions[len(made)])
     merged = any(decision.accepted for decision in made)
-    model = with_tensors(base, state, data if renormalise and merged else None)
+    model = zoo.with_tensors(state, as_they_are=not merged)
     losses = None
     if labelled is not None:
         losses = Losses(mean_loss(base, labelled), mean_loss(control, labelled), mean_loss(model, labelled))

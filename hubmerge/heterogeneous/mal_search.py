@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from hubmerge.heterogeneous.mal_decisions import Decision
 from hubmerge.heterogeneous.mal_drift import drift, layer_calls, mean_loss
 from hubmerge.heterogeneous.mal_pairs import Alignment, Pair
-from hubmerge.heterogeneous.norms import renormalise as renormalised
+from hubmerge.heterogeneous.mal_zoo import Zoo
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Choose", "Search", "Tried", "Turn", "with_tensors"]
+__all__ = ["Choose", "Search", "Tried", "Turn"]
 
 Batch = Mapping[str, "Tensor"]
 
@@ -23,15 +22,6 @@ Turn = tuple[int, int, Pair]
 """Round, donor, and the pair of layers whose turn it is."""
 
 Choose = Literal["largest", "best"]
-
-
-def with_tensors(base: Any, tensors: Mapping[str, Tensor], batches: Sequence[Batch] | None) -> Any:
-    """A copy of the base with these tensors, in evaluation mode; batches: BatchNorm's statistics are estimated anew on them."""
-    model = copy.deepcopy(base).eval()
-    model.load_state_dict(tensors)
-    if batches is not None:
-        renormalised(model, batches)
-    return model
 
 
 @dataclass(frozen=True)
@@ -45,19 +35,15 @@ class Tried:
 
 @dataclass(frozen=True)
 class Search:
-    """What the factor of a layer is looked for with.  factors: the largest first, none 0.  control: its loss."""
+    """What the factor of a layer is looked for with.  factors: the largest first, none 0.  control: its loss on the probe."""
 
-    base: Any
-    reference: Any
-    batches: Sequence[Batch]
-    noise: int | None
+    zoo: Zoo
     factors: Sequence[float]
     tau: float
-    probe: Sequence[Batch] | None
-    control: float | None
-    eps: float
-    choose: Choose
-    renormalise: bool
+    probe: Sequence[Batch] | None = None
+    control: float | None = None
+    eps: float = 0.0
+    choose: Choose = "largest"
 
     def decide(
         self,
@@ -96,18 +82,19 @@ class Search:
     def tried(
         self, state: Mapping[str, Tensor], theirs: Mapping[str, Tensor], alignment: Alignment, pair: Pair
     ) -> Iterator[Tried]:
-        name = pair.ours.name
-        calls = layer_calls(self.reference, name, self.batches, self.noise)
+        """Every factor, in its order."""
+        name, zoo = pair.ours.name, self.zoo
+        calls = layer_calls(zoo.reference, name, zoo.batches, zoo.noise)
         for factor in self.factors:
             tensors = alignment.merged(pair, state, theirs, factor)
             own = {ending: tensors[whole] for ending, whole in pair.ours.tensors.items()}
-            moved = drift(self.reference, name, own, calls)
+            moved = drift(zoo.reference, name, own, calls)
             yield Tried(factor, moved, self._loss({**state, **tensors}) if moved <= self.tau else None)
 
     def _loss(self, tensors: Mapping[str, Tensor]) -> float | None:
         if self.probe is None:
             return None
-        return mean_loss(with_tensors(self.base, tensors, self.batches if self.renormalise else None), self.probe)
+        return mean_loss(self.zoo.with_tensors(tensors), self.probe)
 
     def _why(self, last: Tried, before: float | None) -> str:
         if last.drift > self.tau:

@@ -14,6 +14,7 @@ from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.mal_drift import drift, layer_calls, mean_loss, reference_of
 from hubmerge.heterogeneous.mal_rounds import FACTORS
 from hubmerge.heterogeneous.mal_search import Search
+from hubmerge.heterogeneous.mal_zoo import Zoo
 
 X = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
 BATCHES = [{"x": X[:1]}, {"x": X[1:]}]
@@ -21,10 +22,10 @@ BATCHES = [{"x": X[:1]}, {"x": X[1:]}]
 
 def search(tau: float, probe: Any = None, **others: Any) -> Search:
     base = Toy(1)
-    found = Search(
-        base, reference_of(base, fresh_statistics=False), BATCHES, None, sorted(FACTORS, reverse=True)[:-1], tau, probe,
-        None if probe is None else mean_loss(base, probe), 0.05, "largest", renormalise=False,
-    )  # fmt: skip
+    reference = reference_of(base, fresh_statistics=False)
+    zoo = Zoo(base, [], [], BATCHES, reference, noise=None, renormalise=False)
+    control = None if probe is None else mean_loss(base, probe)
+    found = Search(zoo, sorted(FACTORS, reverse=True)[:-1], tau, probe, control, 0.05)
     return replace(found, **others)
 
 
