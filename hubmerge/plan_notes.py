@@ -11,7 +11,7 @@ from hubmerge.steps import DraftStep
 
 __all__ = ["notes_of", "warnings_of"]
 
-_TOLD_ELSEWHERE = {"dtype", "tie_word_embeddings", "vocab_size", "num_labels"}
+_TOLD_ELSEWHERE = {"alignment", "dtype", "tie_word_embeddings", "vocab_size", "num_labels"}
 """Fields of the config that other notes speak of, or that the shapes of the tensors decide."""
 _DEPTHS = {"num_hidden_layers", "num_decoder_layers", "layer_types", "depths"}
 

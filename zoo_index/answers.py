@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from zoo_index.alignment import how_to_align, why_not_aligned
 from zoo_index.compat import Compatibility, Level, Reason, compare
 from zoo_index.fingerprint import Sketch, ancestry, likeness
 from zoo_index.lineage import same_name
@@ -64,7 +65,25 @@ def match_models(
     found = _ancestor_reason(alike, declared) if compatibility.level is not Level.incompatible else None
     if found is not None:
         compatibility = Compatibility(compatibility.level, (*compatibility.reasons, found))
+    if found is not None and found.severity == "warn" and _only_labels_differ(compatibility):
+        compatibility = _aligned(mine, other, compatibility)
     return Match(other, compatibility, alike, declared)
+
+
+def _only_labels_differ(compatibility: Compatibility) -> bool:
+    """Whether two models are alike but for their ancestor and perhaps their classes."""
+    blocks = {reason.field for reason in compatibility.reasons if reason.severity == "block"}
+    return compatibility.level is Level.identical or (
+        compatibility.level is Level.vocabulary and "num_labels" in blocks and "vocab_size" not in blocks
+    )
+
+
+def _aligned(mine: ModelRecord, other: ModelRecord, compatibility: Compatibility) -> Compatibility:
+    """Models of the same shapes without a common ancestor: to be aligned, where there is a table of their units."""
+    why_not = why_not_aligned(mine, other)
+    level = compatibility.level if why_not else Level.alignment
+    reason = Reason("alignment", None, None, "info", why_not or how_to_align(mine, other))
+    return Compatibility(level, (*compatibility.reasons, reason))
 
 
 def _ancestor_reason(alike: float | None, declared: CommonAncestor | None) -> Reason | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from zoo_index.alignment import ALIGNED_SIZES, how_to_align, why_not_aligned
 from zoo_index.architecture import Architecture, FieldDifference, compare_architectures
 from zoo_index.lineage import same_name
 from zoo_index.metadata import ModelRecord
@@ -26,6 +27,7 @@ class Level(StrEnum):
     identical = "identical-shape"
     adapter = "adapter-on-same-base"
     vocabulary = "different-vocabulary"
+    alignment = "by-alignment"
     size = "different-size"
     incompatible = "incompatible"
 
@@ -44,7 +46,8 @@ _MEANINGS = {
     Level.identical: "same tensors of the same shapes: they can be merged entry by entry",
     Level.adapter: "an adapter and its base, or two adapters of one base",
     Level.vocabulary: "same body, but another vocabulary or other labels: embeddings or heads do not fit each other",
-    Level.size: "same architecture, other width or depth: no merge entry by entry, only one that aligns them",
+    Level.alignment: "same architecture and depth, but other widths or no common ancestor: their units are to be matched first",
+    Level.size: "same architecture, other width or depth: no merge entry by entry, and none by matching units",
     Level.incompatible: "they cannot be merged",
 }
 
@@ -143,8 +146,20 @@ def _compare_models(a: ModelRecord, b: ModelRecord) -> tuple[Level, list[Reason]
         return Level.incompatible, reasons
     if same_body:
         return (Level.vocabulary if blocks else Level.identical), reasons
-    explained = {diff.field for diff in differences if diff.hard} <= _SIZE_FIELDS | {"num_labels"}
-    return (Level.size if explained and a.model_type == b.model_type is not None else Level.incompatible), reasons
+    hard = {diff.field for diff in differences if diff.hard}
+    if not (hard <= _SIZE_FIELDS | {"num_labels"} and a.model_type == b.model_type is not None):
+        return Level.incompatible, reasons
+    return _by_alignment(a, b, hard, reasons)
+
+
+def _by_alignment(a: ModelRecord, b: ModelRecord, hard: set[str], reasons: list[Reason]) -> tuple[Level, list[Reason]]:
+    """Models of other sizes: whether their units can be matched, and with what."""
+    why_not = why_not_aligned(a, b)
+    if why_not:
+        return Level.size, [*reasons, Reason("alignment", None, None, "info", why_not)]
+    if not hard <= ALIGNED_SIZES | {"num_labels"}:
+        return Level.size, reasons
+    return Level.alignment, [*reasons, Reason("alignment", None, None, "info", how_to_align(a, b))]
 
 
 def _same_rows(a: ModelRecord, b: ModelRecord) -> bool:

@@ -183,11 +183,11 @@ def test_compatible_models_come_best_first(catalog: Catalog) -> None:
     found = catalog.compatible("base")
     assert [(match.record.reference.rsplit("/", 1)[-1], match.level, match.same_ancestor) for match in found] == [
         ("specialist-low", Level.identical, "likely"),
-        ("stranger", Level.identical, "unlikely"),
         ("lora", Level.adapter, None),
+        ("stranger", Level.alignment, "unlikely"),
         ("wide", Level.size, None),
     ]
-    assert [reason.field for reason in found[1].compatibility.reasons] == ["ancestor"]
+    assert [reason.field for reason in found[2].compatibility.reasons] == ["ancestor", "alignment"]
 
 
 def test_nothing_is_compatible_with_a_refused_model(catalog: Catalog) -> None:
@@ -213,8 +213,8 @@ def test_answers_become_pandas_tables(catalog: Catalog) -> None:
     assert frame["licence"].tolist() == ["mit"]
     assert catalog.compatible("base").to_pandas()["level"].tolist() == [
         "identical-shape",
-        "identical-shape",
         "adapter-on-same-base",
+        "by-alignment",
         "different-size",
     ]
 

@@ -34,6 +34,57 @@ def test_another_width_is_named_with_both_values(tmp_path: Path) -> None:
     assert (found.reasons[0].field, found.reasons[0].left, found.reasons[0].right) == ("hidden_size", 8, 16)
 
 
+def resnet(**changes: Any) -> dict[str, Any]:
+    shape = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1]}
+    return {"model_type": "resnet", "architectures": ["ResNetForImageClassification"], **shape, **changes}
+
+
+def sized(place: Path, name: str, width: int, **config: Any) -> ModelRecord:
+    tensors = {"body.weight": np.ones((width, 3), "float32")}
+    return record_of(write_model(place / name, config=resnet(**config), tensors=tensors))
+
+
+def test_widths_of_units_under_no_norm_but_batchnorm_can_be_aligned(tmp_path: Path) -> None:
+    labels = {"id2label": {"0": "cat", "1": "dog"}}
+    left, right = sized(tmp_path, "a", 4, **labels), sized(tmp_path, "b", 6, hidden_sizes=[6, 12], **labels)
+    found = compare(left, right)
+    assert found.level is Level.alignment
+    block, how = sentences(found)
+    assert block == "block: hidden_sizes [4, 8] vs [6, 12]"
+    assert how == (
+        "info: their units can be matched on data: write merge_method: pleas with calibration data into a recipe, and "
+        "`hubmerge plan` says what it makes of them"
+    )
+
+
+def test_classes_of_their_own_are_kept_apart_by_a_word_in_the_recipe(tmp_path: Path) -> None:
+    left = sized(tmp_path, "a", 4, id2label={"0": "cat", "1": "dog"})
+    right = sized(tmp_path, "b", 6, embedding_size=6, id2label={"0": "owl"})
+    found = compare(left, right)
+    assert found.level is Level.alignment
+    assert "merge_method: pleas with calibration data and labels: disjoint into a recipe" in sentences(found)[-1]
+
+
+def test_other_depths_are_not_aligned(tmp_path: Path) -> None:
+    left, right = sized(tmp_path, "a", 4), sized(tmp_path, "b", 6, hidden_sizes=[6, 12], depths=[1, 2])
+    assert compare(left, right).level is Level.size
+
+
+def test_an_architecture_without_a_table_says_so(tmp_path: Path) -> None:
+    left, right = (
+        sized(tmp_path, name, width, model_type="convnext", hidden_sizes=[width])
+        for name, width in (("a", 4), ("b", 6))
+    )
+    found = compare(left, right)
+    assert (found.level, sentences(found)) == (
+        Level.size,
+        [
+            "block: hidden_sizes [4] vs [6]",
+            "info: there is no symmetry table for convnext, so their units cannot be matched either",
+        ],
+    )
+
+
 def test_another_depth_is_another_size(tmp_path: Path) -> None:
     found = pair(tmp_path, llama_config(), llama_config(num_hidden_layers=3))
     assert (found.level, sentences(found)) == (Level.size, ["block: num_hidden_layers 2 vs 3"])
@@ -218,7 +269,7 @@ def test_the_graver_reasons_come_first(tmp_path: Path) -> None:
 
 
 def test_levels_are_ranked_closest_first() -> None:
-    assert [level.rank for level in Level] == [0, 1, 2, 3, 4]
+    assert [level.rank for level in Level] == [0, 1, 2, 3, 4, 5]
     assert all(level.meaning for level in Level)
 
 

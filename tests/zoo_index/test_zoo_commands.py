@@ -174,13 +174,13 @@ def test_compatible_lists_the_best_first_with_remarks(run: Run, zoo: Path) -> No
     lines = run("compatible", "base").out.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [
         ["specialist-low", "identical-shape"],
-        ["stranger", "identical-shape"],
         ["lora", "adapter-on-same-base"],
+        ["stranger", "by-alignment"],
         ["wide", "different-size"],
     ]
     assert lines[4].endswith("hidden_size 16 vs 32; head_dim 8 vs 16")
     rows: list[dict[str, Any]] = json.loads(run("compatible", "base", "--json").out)
-    assert [row["same_ancestor"] for row in rows] == ["likely", "unlikely", None, None]
+    assert [row["same_ancestor"] for row in rows] == ["likely", None, "unlikely", None]
     assert run("compatible", "base", "--limit", "1").err == "1 of 4 shown; --limit 4 shows all\n"
 
 
@@ -197,10 +197,14 @@ def test_why_gives_level_ancestor_and_reasons(run: Run, zoo: Path) -> None:
     assert lines[:3] == [
         f"A  {zoo}/base (llama, 5,072 parameters)",
         f"B  {zoo}/stranger (llama, 5,072 parameters)",
-        "identical-shape: same tensors of the same shapes: they can be merged entry by entry",
+        "by-alignment: same architecture and depth, but other widths or no common ancestor: their units are to be matched first",
     ]
     assert lines[3].startswith("same ancestor: unlikely (cosine of sampled weights ")
     assert lines[4] == "warn   their weights show no common ancestor: an average of such models is seldom useful"
+    assert lines[5] == (
+        "info   their units can be matched on data: write merge_method: pleas with calibration data into a recipe, and "
+        "`hubmerge plan` says what it makes of them"
+    )
     answer = json.loads(run("why", "base", "wide", "--json").out)
     assert (answer["level"], answer["reasons"][0]["left"], answer["reasons"][0]["right"]) == ("different-size", 16, 32)
 
