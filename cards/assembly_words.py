@@ -68,6 +68,10 @@ def _rows(record: AssemblyRecord) -> tuple[tuple[Markup, ...], ...]:
     )
 
 
+def _whom(record: AssemblyRecord) -> str:
+    return ", on every row to those that are sure of their answer" if record.follow == "confident" else ""
+
+
 def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
     found = []
     reasons: dict[str, list[str]] = {}
@@ -79,7 +83,7 @@ def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
         ridge = "a ridge chosen for each" if record.ridge == "auto" else f"a ridge of {record.ridge:g}"
         found.append(
             Markup(
-                f"Every layer was fitted by least squares to what the models compute, on {_INPUTS[record.inputs]}, with {ridge}."
+                f"Every layer was fitted by least squares to what the models compute{_whom(record)}, on {_INPUTS[record.inputs]}, with {ridge}."
             )
         )
     if record.calibration is not None:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from hubmerge.method_parameters import Parameters, PerParent
 from hubmerge.recipe_calibration import Calibration
-from hubmerge.recipe_stages import AlignMethod, FitInputs, FitMethod, Labels, Widths
+from hubmerge.recipe_stages import AlignMethod, FitFollow, FitInputs, FitMethod, Labels, Widths
 
 if TYPE_CHECKING:
     from hubmerge.recipe import Recipe
@@ -49,6 +49,7 @@ class AssemblyStages:
     fit: FitMethod
     inputs: FitInputs
     ridge: float | Literal["auto"]
+    follow: FitFollow
     calibration: Calibration | None
     labels: Labels | None
     base: ModelRef
@@ -76,6 +77,7 @@ class Assembly:
     fit: FitMethod
     inputs: FitInputs
     ridge: float | Literal["auto"]
+    follow: FitFollow
     parameters: type[Parameters] = AssemblyParameters
     parents: tuple[int, int | None] = (2, None)
     revision: int = 1
@@ -91,7 +93,7 @@ class Assembly:
         """The choices of its stages where a recipe is silent, by the recipe's keys."""
         return {
             "align": f"{{method: {self.align}, widths: {self.widths}}}",
-            "fit": f"{{method: {self.fit}, inputs: {self.inputs}, ridge: {self.ridge}}}",
+            "fit": f"{{method: {self.fit}, inputs: {self.inputs}, ridge: {self.ridge}, follow: {self.follow}}}",
         }
 
 
@@ -103,17 +105,19 @@ _PLEAS = Assembly(
     widths="base",
     fit="least_squares",
     inputs="auto",
-    ridge=1e-3,
+    ridge="auto",
+    follow="confident",
     about="""\
 For models of one architecture and depth that share no ancestor, of the same widths or others, with the same classes or others.
 The units of every model (channels, hidden units of an MLP, attention heads) are assigned to the base's by how they correlate on
 the calibration data, group by group.  A pair becomes one unit, with the models' weights averaged.  With `widths: union` the merge
 is wider, and the pairs that are least alike stay apart; weights between units of different models are zero.  Then the layers
 are fitted in the order in which the model uses them, by least squares on data without labels, with a ridge towards the weights
-they had, and BatchNorm's statistics are estimated anew.
+they had, and BatchNorm's statistics are estimated anew.  What a layer is fitted to is the mean of the models' features, on
+every sample by how sure each model is of its own answer: models that know different things are unsure of what the others know.
 
 Differs from the paper: layers are solved in closed form, on what the merge itself feeds them, where the paper descends a gradient on
-the models' own features; a budget counts the dense cost, zero blocks included.""",
+the models' own features, and takes all models alike; a budget counts the dense cost, zero blocks included.""",
 )
 
 ASSEMBLIES: Mapping[str, Assembly] = MappingProxyType({assembly.name: assembly for assembly in (_PLEAS,)})
@@ -140,6 +144,7 @@ def stages_of(assembly: Assembly, recipe: Recipe) -> AssemblyStages:
         fit=(fit and fit.method) or assembly.fit,
         inputs=(fit and fit.inputs) or assembly.inputs,
         ridge=(fit and fit.ridge) or assembly.ridge,
+        follow=(fit and fit.follow) or assembly.follow,
         calibration=recipe.calibration,
         labels=recipe.labels,
         base=recipe.base_model or section.models[0],

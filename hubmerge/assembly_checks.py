@@ -116,7 +116,7 @@ def _stage_faults(assembly: Assembly, stages: AssemblyStages, recipe: Recipe) ->
     if stages.fit == "none" and recipe.fit is not None:
         faults += [
             RecipeError(f"{name} is of no use where nothing is fitted", where=f"fit.{name}", hint="remove it")
-            for name in ("inputs", "ridge")
+            for name in ("inputs", "ridge", "follow")
             if getattr(recipe.fit, name) is not None
         ]
     if stages.needs_data and stages.calibration is None:

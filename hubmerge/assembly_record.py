@@ -64,6 +64,7 @@ class AssemblyRecord(_Record):
     fit: Literal["least_squares", "none"]
     inputs: Literal["auto", "merged", "parents"] | None = None
     ridge: float | Literal["auto"] | None = None
+    follow: Literal["confident", "all"] | None = None
     labels: Literal["shared", "disjoint"] | None = None
     groups: dict[str, GroupRecord]
     kept: dict[str, str] = {}

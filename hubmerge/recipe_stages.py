@@ -13,12 +13,25 @@ from pydantic import BeforeValidator, Field
 from hubmerge.errors import RecipeError, shown
 from hubmerge.recipe_parts import Part
 
-__all__ = ["Align", "AlignKey", "AlignMethod", "Fit", "FitInputs", "FitKey", "FitMethod", "Labels", "Ridge", "Widths"]
+__all__ = [
+    "Align",
+    "AlignKey",
+    "AlignMethod",
+    "Fit",
+    "FitFollow",
+    "FitInputs",
+    "FitKey",
+    "FitMethod",
+    "Labels",
+    "Ridge",
+    "Widths",
+]
 
 AlignMethod = Literal["activations", "weights", "identity"]
 Widths = Literal["base", "union"]
 FitMethod = Literal["least_squares", "none"]
 FitInputs = Literal["auto", "merged", "parents"]
+FitFollow = Literal["confident", "all"]
 Labels = Literal["shared", "disjoint", "none"]
 
 
@@ -80,13 +93,18 @@ class Fit(Part):
     method: FitMethod | None = Field(None, description="least_squares, or none; default: that of merge_method")
     inputs: FitInputs | None = Field(
         None,
-        description="what a layer is fitted on: its inputs in the merged model, or the parents' averaged; auto chooses by "
-        "the number of samples; default: that of merge_method",
+        description="what a layer is fitted on: its inputs in the merged model, or the parents' averaged; auto: in the merged "
+        "model, held at what the parents' give, the more so the less data there is; default: that of merge_method",
     )
     ridge: Ridge | None = Field(
         None,
         description="how strongly a layer is held at its merged weights, in units of the mean square of its inputs, or auto; "
         "default: that of merge_method",
+    )
+    follow: FitFollow | None = Field(
+        None,
+        description="which parents a layer of the merged model is fitted to: confident, on every sample those that are sure of "
+        "their answer; all, by their weights; default: that of merge_method",
     )
 
 

@@ -132,6 +132,7 @@ def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note
         without=(*usually_kept(spec), *stages.without),
         fit=stages.inputs if fits else None,
         ridge=stages.ridge,
+        follow=stages.follow,
         labels=stages.labels,
         weights=[stages.weights[place] for place in plan.order],
         renormalise=batches is not None,

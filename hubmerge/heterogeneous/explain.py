@@ -156,7 +156,9 @@ def _fitted_text(plan: AssemblyPlan) -> str:
     if plan.stages.fit == "none":
         return "no layer"
     ridge = "each with the ridge that predicts best" if plan.stages.ridge == "auto" else f"ridge {plan.stages.ridge:g}"
-    return f"every layer by least squares, {_INPUTS[plan.stages.inputs]}, {ridge}"
+    sure = plan.stages.follow == "confident" and plan.stages.inputs != "parents"
+    whom = ", on every sample to the models that are sure of it" if sure else ""
+    return f"every layer by least squares, {_INPUTS[plan.stages.inputs]}, {ridge}{whom}"
 
 
 def _calibration_text(plan: AssemblyPlan) -> str:

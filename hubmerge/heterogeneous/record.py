@@ -31,6 +31,7 @@ def assembly_record(plan: AssemblyPlan, report: Report, calibration: Calibration
         fit=stages.fit,
         inputs=stages.inputs if fits else None,
         ridge=stages.ridge if fits else None,
+        follow=stages.follow if fits and stages.inputs != "parents" else None,
         labels=_labels(plan),
         groups={
             name: GroupRecord(

@@ -46,7 +46,7 @@ def test_what_puts_unlike_models_together_is_explained_with_its_stages(capsys: p
     assert lines[0] == "pleas (assembly)"
     assert lines[1] == ASSEMBLIES["pleas"].summary
     assert lines[-2:] == [
-        "a preset of stages: align: {method: activations, widths: base}, fit: {method: least_squares, inputs: auto, ridge: 0.001}; "
+        "a preset of stages: align: {method: activations, widths: base}, fit: {method: least_squares, inputs: auto, ridge: auto, follow: confident}; "
         "a recipe may choose others, and names its calibration data",
         "paper: Nasery et al. 2024, PLeaS, arXiv:2407.02447",
     ]

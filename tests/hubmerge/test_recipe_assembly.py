@@ -31,7 +31,8 @@ def stages(**changes: Any) -> AssemblyStages:
 def test_what_a_recipe_leaves_out_is_the_assembly_s_own() -> None:
     assert stages() == AssemblyStages(
         align="activations", widths="base", budget=None, ratio=None, min_similarity=0.0, without=(),
-        fit="least_squares", inputs="auto", ridge=1e-3, calibration=Calibration(data="./data.jsonl"), labels=None,
+        fit="least_squares", inputs="auto", ridge="auto", follow="confident", calibration=Calibration(data="./data.jsonl"),
+        labels=None,
         base=A, weights=(1.0, 1.0),
     )  # fmt: skip
 
@@ -39,7 +40,7 @@ def test_what_a_recipe_leaves_out_is_the_assembly_s_own() -> None:
 def test_everything_a_recipe_says_is_read() -> None:
     given = stages(
         align={"method": "weights", "widths": "union", "budget": 1.2, "min_similarity": 0.1, "without": ["ff0", "ff1"]},
-        fit={"method": "least_squares", "inputs": "merged", "ridge": "auto"},
+        fit={"method": "least_squares", "inputs": "merged", "ridge": 0.01, "follow": "all"},
         calibration={"data": "org/name@v1", "column": "body", "split": "test", "subset": "en", "samples": 600, "max_length": 128,
                      "batch": 8, "seed": 3},
         labels="disjoint", base_model="./b", parameters={"weight": 0.5},
@@ -50,7 +51,7 @@ def test_everything_a_recipe_says_is_read() -> None:
     )
     assert given == AssemblyStages(
         align="weights", widths="union", budget=1.2, ratio=None, min_similarity=0.1, without=("ff0", "ff1"),
-        fit="least_squares", inputs="merged", ridge="auto", calibration=calibration, labels="disjoint",
+        fit="least_squares", inputs="merged", ridge=0.01, follow="all", calibration=calibration, labels="disjoint",
         base=B, weights=(2.0, 0.5),
     )  # fmt: skip
 
