@@ -12,7 +12,7 @@ from hubmerge.calibration.local_rows import rows_of
 from hubmerge.calibration.model_side import kinds_taken
 from hubmerge.calibration.samples import is_blank, sample_of
 from hubmerge.errors import PlanError
-from hubmerge.heterogeneous.checks import check_sizes
+from hubmerge.heterogeneous.checks import check_sizes, matchable
 from hubmerge.heterogeneous.groups import matched_groups, sharing_of
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels
@@ -21,6 +21,7 @@ from hubmerge.heterogeneous.positions import picture_size, planned_positions
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
 from hubmerge.parents import ParentModel
 from hubmerge.symmetry.costs import Cost, Sharing, block_cost, dense_cost
+from hubmerge.symmetry.errors import SymmetryError
 from hubmerge.symmetry.groups import SymmetrySpec
 
 __all__ = ["PlannedSizes", "planned_sizes"]
@@ -53,14 +54,18 @@ def planned_sizes(
     Raises `PlanError` for groups whose sizes differ and that nothing brings together, `SymmetryError` for a budget that cannot be kept.
     """
     maps = labels.maps if labels is not None else {}
-    check_sizes(specs, {*matched_groups(specs[0], kept), *maps})
+    check_sizes(specs, {*matchable(specs[0], kept), *maps})
     positions = planned_positions(specs[0], models[0].config, _sides(models[0], stages))
-    chosen = merged_widths(
-        [{**model.config} for model in models],
-        specs,
-        Widths(stages.widths, stages.ratio, stages.budget),
-        positions=positions.of_tensors,
-    )
+    try:
+        chosen = merged_widths(
+            [{**model.config} for model in models],
+            specs,
+            Widths(stages.widths, stages.ratio, stages.budget),
+            positions=positions.of_tensors,
+        )
+    except SymmetryError as fault:
+        where = "align.widths" if stages.budget is None else "align.budget"
+        raise PlanError(fault.message, where=where, hint=fault.hint) from fault
     sizes = {name: chosen.sizes.get(name, group.size) for name, group in specs[0].groups.items()}
     _check_kept(specs[0], sizes, kept)
     sharing: dict[str, Sharing] = {
