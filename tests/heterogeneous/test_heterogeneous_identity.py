@@ -34,6 +34,26 @@ def test_a_model_merged_with_itself_in_another_order_is_itself_by_activations(na
         assert told.similarity[0] > 0.85  # a unit that is never above zero is like none
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("resnet basic", {"embedding_size": 6}),
+        ("resnet bottleneck", {"downsample_in_first_stage": True}),
+        ("bert", {"tie_word_embeddings": False}),
+        ("bert classifier", {"hidden_act": "relu"}),
+        ("gpt2", {"activation_function": "relu"}),
+        ("llama", {"attention_bias": True, "mlp_bias": True, "num_attention_heads": 8}),
+        ("llama", {"num_key_value_heads": 4}),
+        ("t5", {"feed_forward_proj": "gated-gelu", "num_decoder_layers": 1}),
+    ],
+)
+def test_variants_of_an_architecture_are_brought_back_too(name: str, changes: dict[str, Any]) -> None:
+    base = model(name, 0, **changes)
+    other, _ = reordered(base, 1)
+    done = merge_models([base, other], batches(name, size=24), without=(), **PLAIN)
+    assert differing(done.model, base) == []
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_model_merged_with_itself_in_another_order_is_itself_by_weights(name: str) -> None:
     base = model(name, 0)
