@@ -198,7 +198,7 @@ def _mixed(values: Tensor, position: int, outer: int | None, part: Soft, role: R
     if mass:
         rows = np.ones((*matrix.shape[:-1], 1)) if role is Role.READS else np.abs(matrix).sum(-1, keepdims=True)
         matrix = np.broadcast_to(np.minimum(rows, 1.0) / matrix.shape[-1], matrix.shape)
-    kernel = torch.from_numpy(np.ascontiguousarray(matrix)).to(values.dtype)
+    kernel = torch.from_numpy(np.array(matrix)).to(values.dtype)
     front = (position,) if outer is None else (outer, position)
     to = tuple(range(len(front)))
     moved = values.movedim(front, to)
