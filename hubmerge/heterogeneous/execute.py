@@ -148,6 +148,8 @@ def _saved(plan: AssemblyPlan, folder: Path, model: Any, record: AssemblyRecord)
     _check_finite(model, "the merge")
     model.config.name_or_path = ""
     model.save_pretrained(folder, max_shard_size=plan.recipe.output.shard_size)
+    for path in folder.glob("*.safetensors"):  # safetensors gives them to their owner alone
+        path.chmod((folder / "config.json").stat().st_mode)
     written = read_tensor_table(LocalFolder(folder, PinnedRef(ModelRef.of(str(folder.absolute())))))
     return Assembled(record, written.parameters, len(written))
 
