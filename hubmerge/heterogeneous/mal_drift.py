@@ -37,9 +37,9 @@ def reference_of(base: Any, *, fresh_statistics: bool) -> Any:
     from torch.nn.modules.batchnorm import _BatchNorm
 
     model = copy.deepcopy(base).eval()
-    if getattr(model.config, "use_cache", None):
-        model.config.use_cache = False  # a layer that is called twice would find its own keys there
     for module in model.modules():
+        if getattr(getattr(module, "config", None), "use_cache", None):  # a decoder has a config of its own
+            module.config.use_cache = False  # a layer that is called twice would find its own keys there
         if isinstance(module, _BatchNorm):
             module.train(fresh_statistics)
     return model

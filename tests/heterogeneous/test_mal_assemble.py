@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from apart_models import batches, logits, model, reordered
+from apart_models import CONFIGS, batches, logits, model, reordered
 
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous import Decision, assemble_from_zoo
 from hubmerge.heterogeneous.mal_decisions import decisions_from_json, decisions_to_json
 from hubmerge.heterogeneous.mal_pairs import align_layers
 from hubmerge.symmetry.verify import answers, largest_difference
-
-SIDE_BY_SIDE = ("resnet basic", "resnet bottleneck", "vit", "bert classifier", "gpt2", "llama")
 
 
 def same_tensors(one: Any, other: Any) -> bool:
@@ -28,7 +26,7 @@ def probe(name: str) -> list[dict[str, torch.Tensor]]:
     return [{**batch, "labels": logits(model(name, 0), batch).argmax(-1)} for batch in batches(name)]
 
 
-@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_a_donor_that_is_the_base_in_another_order_is_taken_whole_and_changes_nothing(name: str) -> None:
     base = model(name, 0)
     donor, _ = reordered(base, 1)
