@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Container, Sequence
 
 from hubmerge.errors import PlanError
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 
-__all__ = ["check_alike", "check_sizes", "matchable"]
+__all__ = ["check_alike", "check_sizes", "checked_shares", "known_groups", "matchable"]
 
 
 def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = ()) -> None:
@@ -55,6 +56,36 @@ def _odd_tensor(first: SymmetrySpec, other: SymmetrySpec) -> str | None:
     uneven = {row for row in rows[0].keys() | rows[1].keys() if rows[0][row] != rows[1][row]}
     tensors = {**other.tensors, **first.tensors}
     return next((name for name in alone if tensors[name].row in uneven), None)
+
+
+def checked_shares(weights: Sequence[float] | None, models: int) -> tuple[float, ...]:
+    """The models' shares, alike where none are given; `PlanError` for another number of them, and for shares that have no mean."""
+    if weights is None:
+        return (1.0,) * models
+    if len(weights) != models:
+        raise PlanError(
+            f"there are {models} models and {len(weights)} weights", where="weights", hint="give each its weight"
+        )
+    if not (all(0 <= weight < math.inf for weight in weights) and sum(weights) > 0):
+        raise PlanError(
+            f"weights must be 0 or more, and not all 0, got {', '.join(f'{weight:g}' for weight in weights)}",
+            where="weights",
+            hint="a weight is a model's share where several have a unit",
+        )
+    return tuple(weights)
+
+
+def known_groups(spec: SymmetrySpec, names: Collection[str]) -> tuple[str, ...]:
+    """These names of groups or of their rows; `PlanError` for one that is neither."""
+    known = {name for group in spec.groups.values() for name in (group.name, group.row)}
+    unknown = set(names) - known
+    if unknown:
+        raise PlanError(
+            f"there is no group {min(unknown)!r}",
+            where="without",
+            hint=f"there are {', '.join(dict.fromkeys(group.row for group in spec.groups.values()))}",
+        )
+    return tuple(names)
 
 
 def matchable(spec: SymmetrySpec, without: Collection[str]) -> frozenset[str]:

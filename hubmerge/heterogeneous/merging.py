@@ -10,7 +10,7 @@ import numpy as np
 
 from hubmerge.heterogeneous.activations import correlations
 from hubmerge.heterogeneous.batches import check_batches, in_folds
-from hubmerge.heterogeneous.checks import check_alike, check_sizes, matchable
+from hubmerge.heterogeneous.checks import check_alike, check_sizes, checked_shares, known_groups, matchable
 from hubmerge.heterogeneous.evaluating import evaluating
 from hubmerge.heterogeneous.fit import fit_layers
 from hubmerge.heterogeneous.labels import GROUP as LABELS
@@ -88,11 +88,11 @@ def merge_models(
     """Merge transformers models of one architecture and depth, whatever their initialisation and widths, into one of the first's class.
 
     models: float32, the first is the base; they are not changed.  batches: what `forward` takes, gone through several times.  align: how
-    units are matched; widths, ratio, budget, policy: see `hubmerge.heterogeneous.sizing.Widths`.  min_similarity: pairs less alike are
-    not merged.  without: groups, by name or by their row in the table, that keep their order; default `default_without`.
-    fit: on what the layers are fitted, None for not at all; ridge, follow: see `hubmerge.heterogeneous.layer_fit.Fit`.  labels: see `merged_labels`.
-    weights: the models' shares where a unit is several's.  renormalise: BatchNorm statistics are estimated anew.  seed: of the restarts of
-    weight matching.
+    units are matched; widths, ratio, budget, policy: see `hubmerge.heterogeneous.sizing.Widths`.  min_similarity: pairs of units whose
+    activations are less alike are not merged.  without: groups, by name or by their row in the table, that keep their order; default
+    `default_without`.  fit: on what the layers are fitted, None for not at all; ridge, follow: see
+    `hubmerge.heterogeneous.layer_fit.Fit`.  labels: see `merged_labels`.  weights: the models' shares where a unit is several's.
+    renormalise: BatchNorm statistics are estimated anew.  seed: of the restarts of weight matching.
 
     Source: Nasery et al. 2024, PLeaS, arXiv:2407.02447.  Differs from it: fits in closed form with a ridge towards the merged weights,
     on the merged model's own inputs unless ``fit="parents"``; a layer that adds to a residual stream is fitted to what the stream lacks;
@@ -107,14 +107,14 @@ def merge_models(
         check_alike(specs)
         check_batches(data, models[0], align, fit, renormalise=renormalise)
         configs = [_config(model) for model in models]
-        shares = list(weights) if weights is not None else [1.0] * len(models)
-        left = default_without(specs[0]) if without is None else without
+        shares = checked_shares(weights, len(models))
+        left = default_without(specs[0]) if without is None else known_groups(specs[0], without)
         check_sizes(specs, {LABELS, *(matchable(specs[0], left) if align == "activations" else ())})
         matches = _matches(align, models, specs, data, min_similarity, left, seed)
         positions = _positions(models[0], specs[0], data[0]) if data else None
         similarity = {
-            name: sorted(found.similarity.tolist(), reverse=True)
-            for name, found in (matches[0] if matches else {}).items()
+            name: sorted((float(alike) for found in matches for alike in found[name].similarity), reverse=True)
+            for name in (matches[0] if matches else ())
         }
         chosen = merged_widths(
             configs, specs, Widths(widths, ratio, budget, policy), similarity=similarity, positions=positions
@@ -192,12 +192,15 @@ def _positions(model: Any, spec: SymmetrySpec, batch: Batch) -> dict[str, int]:
 
 
 def _new_model(base: Any, config: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """An untrained model of the base's class."""
+    """An untrained model of the base's class; what is drawn for it takes nothing from the caller's random numbers."""
+    import torch
+
     own = type(base.config).from_dict({**config, "architectures": [type(base).__name__]})
     if names:
         own.id2label = dict(enumerate(names))
         own.label2id = {name: i for i, name in enumerate(names)}
-    return type(base)(own).eval()
+    with torch.random.fork_rng(devices=[]):
+        return type(base)(own).eval()
 
 
 def _report(
