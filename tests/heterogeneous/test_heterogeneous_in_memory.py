@@ -134,3 +134,24 @@ def test_the_report_tells_sizes_pairs_and_costs() -> None:
     assert all(-1 < group.similarity[0] < 1 for group in told.groups.values())
     assert told.cost == told.base_cost == told.blocks
     assert told.cost.parameters == sum(values.numel() for values in base.state_dict().values())
+
+
+def test_the_callers_random_numbers_are_its_own() -> None:
+    parents, data = [model("vit", seed) for seed in (0, 1)], batches("vit")
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    merge_models(parents, data, labels="shared")
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_a_greedy_budget_knows_the_pairs_of_all_parents() -> None:
+    parents = [model("resnet basic", seed) for seed in (0, 1, 0)]  # the third is the base itself
+    done = merge_models(
+        parents, batches("resnet basic"), labels="shared", fit=None, widths="union", budget=2.5, policy="greedy"
+    )
+    assert done.report.cost.multiply_adds <= 2.5 * done.report.base_cost.multiply_adds
+    wider = [group for group in done.report.groups.values() if group.merged > group.sizes[0]]
+    assert wider
+    for group in wider:  # what is kept apart is the stranger's, and a unit that is never above zero
+        assert group.matched[0] < group.sizes[0] - 1 <= group.matched[1]

@@ -124,3 +124,21 @@ def test_an_architecture_without_a_table() -> None:
     electra = transformers.ElectraModel(transformers.ElectraConfig(**fields))
     with pytest.raises(SymmetryError, match=r"^no symmetry table for architecture 'electra'"):
         merge_models([electra, electra], [])
+
+
+def test_weights_that_are_no_shares() -> None:
+    parents = [model("vit", seed) for seed in (0, 1)]
+    assert refused(parents, batches("vit"), weights=(1.0,)) == (
+        "there are 2 models and 1 weights · weights · give each its weight"
+    )
+    for weights, told in (((1.0, -0.5), "1, -0.5"), ((0.0, 0.0), "0, 0"), ((1.0, float("nan")), "1, nan")):
+        assert refused(parents, batches("vit"), weights=weights) == (
+            f"weights must be 0 or more, and not all 0, got {told} · weights · "
+            "a weight is a model's share where several have a unit"
+        )
+
+
+def test_a_group_that_does_not_exist_cannot_be_left_out() -> None:
+    assert refused([model("vit", seed) for seed in (0, 1)], batches("vit"), without=("heads",)).startswith(
+        "there is no group 'heads' · without · there are res, "
+    )
