@@ -20,7 +20,7 @@ class CKA:
     """Linear centred kernel alignment of every block of one model with every block of another, added up batch by batch in float64.
 
     Source: Kornblith et al. 2019, arXiv:1905.00414, equation 4: ||Y'X||^2 / (||X'X|| ||Y'Y||) of centred features, a row for each place
-    of an image or token.
+    of an image or token.  Held are the products of all pairs: blocks times blocks times width times width numbers.
     """
 
     def __init__(self) -> None:
