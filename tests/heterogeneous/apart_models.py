@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
 from hubmerge.symmetry import Kind, Monomial, SymmetrySpec, random_element, spec_of, transform
 from hubmerge.symmetry.verify import drawn_anew
@@ -60,6 +59,8 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 def model(name: str, seed: int, **changes: Any) -> Any:
     """A float32 model of this name with random weights; changes: to its config."""
+    import transformers
+
     kind, config, fields = CONFIGS[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
