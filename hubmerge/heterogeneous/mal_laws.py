@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hubmerge.heterogeneous.evaluating import evaluating
 from hubmerge.heterogeneous.mal_drift import mean_loss
 from hubmerge.heterogeneous.mal_search import Search
 from hubmerge.heterogeneous.mal_zoo import zoo_of
@@ -74,28 +75,30 @@ def laws(
     seed: int = 0,
 ) -> Laws:
     """Measure the curves; arguments and errors as for `assemble_from_zoo`.  Nothing is merged for good."""
-    zoo = zoo_of(
-        base,
-        donors,
-        batches,
-        min_similarity=min_similarity,
-        min_cka=min_cka,
-        without=without,
-        renormalise=renormalise,
-        seed=seed,
-    )
-    labelled = None if probe is None else list(probe)
-    search = Search(zoo, sorted(set(factors)), float("inf"), labelled)
-    state, curves = base.state_dict(), []
-    for donor, alignment in enumerate(zoo.alignments):
-        theirs = zoo.donors[donor].state_dict()
-        for pair in alignment.pairs:
-            facts = (donor, pair.ours.name, pair.ours.place)
-            if pair.theirs is None:
-                curves.append(Law(*facts, None, 0.0, 0.0, (), pair.why))
-                continue
-            points = tuple(
-                Point(tried.factor, tried.drift, tried.loss) for tried in search.tried(state, theirs, alignment, pair)
-            )
-            curves.append(Law(*facts, pair.theirs.name, pair.cka, pair.similarity, points))
-    return Laws(tuple(curves), None if labelled is None else mean_loss(zoo.with_tensors(state), labelled))
+    with evaluating([base, *donors]):
+        zoo = zoo_of(
+            base,
+            donors,
+            batches,
+            min_similarity=min_similarity,
+            min_cka=min_cka,
+            without=without,
+            renormalise=renormalise,
+            seed=seed,
+        )
+        labelled = None if probe is None else list(probe)
+        search = Search(zoo, sorted(set(factors)), float("inf"), labelled)
+        state, curves = base.state_dict(), []
+        for donor, alignment in enumerate(zoo.alignments):
+            theirs = zoo.donors[donor].state_dict()
+            for pair in alignment.pairs:
+                facts = (donor, pair.ours.name, pair.ours.place)
+                if pair.theirs is None:
+                    curves.append(Law(*facts, None, 0.0, 0.0, (), pair.why))
+                    continue
+                points = tuple(
+                    Point(tried.factor, tried.drift, tried.loss)
+                    for tried in search.tried(state, theirs, alignment, pair)
+                )
+                curves.append(Law(*facts, pair.theirs.name, pair.cka, pair.similarity, points))
+        return Laws(tuple(curves), None if labelled is None else mean_loss(zoo.with_tensors(state), labelled))

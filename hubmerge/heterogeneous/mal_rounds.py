@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.evaluating import evaluating
 from hubmerge.heterogeneous.mal_decisions import Decision
 from hubmerge.heterogeneous.mal_drift import mean_loss
 from hubmerge.heterogeneous.mal_pairs import Alignment
@@ -90,42 +91,43 @@ def assemble_from_zoo(
     _check(tau, factors, eps, rounds)
     if choose == "best" and probe is None:
         raise PlanError("the best factor is told by a probe", where="choose", hint="give a probe, batches with labels")
-    zoo = zoo_of(
-        base,
-        donors,
-        batches,
-        min_similarity=min_similarity,
-        min_cka=min_cka,
-        without=without,
-        renormalise=renormalise,
-        seed=seed,
-    )
-    control = zoo.with_tensors(base.state_dict())
-    labelled = None if probe is None else list(probe)
-    loss = None if labelled is None else mean_loss(control, labelled)
-    tried = sorted({factor for factor in factors if factor > 0}, reverse=True)
-    search = Search(zoo, tried, tau, labelled, loss, eps, choose)
-    state = dict(base.state_dict())
-    made: list[Decision] = []
-    for place, turn in enumerate(_order(zoo.alignments, rounds)):
-        _, donor, pair = turn
-        theirs = zoo.donors[donor].state_dict()
-        given = decisions[place] if place < len(decisions) else None
-        if given is not None:
-            _check_turn(given, place, turn)
-        decision = given or search.decide(state, loss, theirs, zoo.alignments[donor], turn)
-        if decision.accepted:
-            state |= zoo.alignments[donor].merged(pair, state, theirs, decision.factor)
-            loss = decision.loss
-        made.append(decision)
-    if len(decisions) > len(made):
-        raise _foreign(len(made) + 1, decisions[len(made)])
-    merged = any(decision.accepted for decision in made)
-    model = zoo.with_tensors(state, as_they_are=not merged)
-    losses = None
-    if labelled is not None:
-        losses = Losses(mean_loss(base, labelled), mean_loss(control, labelled), mean_loss(model, labelled))
-    return Assembled(model, control, tuple(made), losses)
+    with evaluating([base, *donors]):
+        zoo = zoo_of(
+            base,
+            donors,
+            batches,
+            min_similarity=min_similarity,
+            min_cka=min_cka,
+            without=without,
+            renormalise=renormalise,
+            seed=seed,
+        )
+        control = zoo.with_tensors(base.state_dict())
+        labelled = None if probe is None else list(probe)
+        loss = None if labelled is None else mean_loss(control, labelled)
+        tried = sorted({factor for factor in factors if factor > 0}, reverse=True)
+        search = Search(zoo, tried, tau, labelled, loss, eps, choose)
+        state = dict(base.state_dict())
+        made: list[Decision] = []
+        for place, turn in enumerate(_order(zoo.alignments, rounds)):
+            _, donor, pair = turn
+            theirs = zoo.donors[donor].state_dict()
+            given = decisions[place] if place < len(decisions) else None
+            if given is not None:
+                _check_turn(given, place, turn)
+            decision = given or search.decide(state, loss, theirs, zoo.alignments[donor], turn)
+            if decision.accepted:
+                state |= zoo.alignments[donor].merged(pair, state, theirs, decision.factor)
+                loss = decision.loss
+            made.append(decision)
+        if len(decisions) > len(made):
+            raise _foreign(len(made) + 1, decisions[len(made)])
+        merged = any(decision.accepted for decision in made)
+        model = zoo.with_tensors(state, as_they_are=not merged)
+        losses = None
+        if labelled is not None:
+            losses = Losses(mean_loss(base, labelled), mean_loss(control, labelled), mean_loss(model, labelled))
+        return Assembled(model, control, tuple(made), losses)
 
 
 def _check(tau: float, factors: Sequence[float], eps: float, rounds: int) -> None:

@@ -57,14 +57,13 @@ def zoo_of(
     renormalise: bool = True,
     seed: int = 0,
 ) -> Zoo:
-    """Pair the layers of every donor with the base's; arguments as for `assemble_from_zoo`.
+    """Pair the layers of every donor with the base's, all in evaluation mode; arguments as for `assemble_from_zoo`.
 
     Raises `PlanError` where there is nothing to run the models on, and as `align_layers` does.
     """
     data = noise_batches(base, NOISE_SAMPLES, seed) if batches is None else list(batches)
     if not data:
         raise PlanError("there are no batches", where="batches", hint="leave batches out to use noise")
-    base, donors = base.eval(), [donor.eval() for donor in donors]
     chosen: dict[str, Any] = {"min_similarity": min_similarity, "min_cka": min_cka, "without": without}
     alignments = [align_layers(base, donor, data, **chosen, where=f"donors[{i}]") for i, donor in enumerate(donors)]
     fresh = renormalise and batches is not None

@@ -183,7 +183,10 @@ def test_the_same_twice_is_the_same_bytes_and_no_model_is_changed(data: bool) ->
     base, zoo = model("resnet basic", 0), [model("resnet basic", 1), model("resnet basic", 2, depths=[1, 3])]
     before = copy.deepcopy([base, *zoo])
     given = batches("resnet basic") if data else None
+    base.train()
     first, second = (assemble_from_zoo(base, zoo, given, tau=0.3) for _ in range(2))
+    assert (base.training, zoo[0].training) == (True, False)
+    assert not first.model.training
     assert first.decisions == second.decisions
     assert any(decision.accepted for decision in first.decisions)
     assert same_tensors(first.model, second.model)
