@@ -6,7 +6,7 @@ the order of the layers are as docs/mal.md tells, and may differ from it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,7 @@ def assemble_from_zoo(
     without: Collection[str] = (),
     renormalise: bool = True,
     decisions: Sequence[Decision] = (),
+    on_decision: Callable[[Decision], None] = lambda _: None,
     choose: Choose = "largest",
     seed: int = 0,
 ) -> Assembled:
@@ -84,7 +85,7 @@ def assemble_from_zoo(
     earlier layer.  min_similarity, min_cka, without: see `align_layers`.  renormalise: BatchNorm's statistics are estimated anew where
     anything was merged, and layers are compared by the batch's statistics; where nothing was, the model is the base, bit for bit.
     decisions: of an earlier call with the same arguments, all of them or the first ones; they are applied and not searched again.
-    seed: of noise.
+    on_decision: is told every one as it is made, so that a search that is interrupted can be gone on with.  seed: of noise.
 
     Raises `PlanError` for arguments out of their range, donors of another family, and decisions that are of other models.
     """
@@ -120,6 +121,7 @@ def assemble_from_zoo(
                 state |= zoo.alignments[donor].merged(pair, state, theirs, decision.factor)
                 loss = decision.loss
             made.append(decision)
+            on_decision(decision)
         if len(decisions) > len(made):
             raise _foreign(len(made) + 1, decisions[len(made)])
         merged = any(decision.accepted for decision in made)

@@ -211,6 +211,23 @@ def test_decisions_that_are_given_back_are_applied_and_only_the_rest_is_searched
     assert same_tensors(again.model, whole.model)
 
 
+def test_a_search_that_is_interrupted_goes_on_with_the_decisions_it_told() -> None:
+    base, donor = model("vit", 0), model("vit", 1)
+    whole = assemble_from_zoo(base, [donor], batches("vit"), rounds=2)
+    told: list[Decision] = []
+
+    def interrupted(decision: Decision) -> None:
+        told.append(decision)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        assemble_from_zoo(base, [donor], batches("vit"), rounds=2, on_decision=interrupted)
+    again = assemble_from_zoo(base, [donor], batches("vit"), rounds=2, decisions=told)
+    assert again.decisions == whole.decisions
+    assert same_tensors(again.model, whole.model)
+
+
 def test_applied_decisions_are_believed() -> None:
     base, donor = model("vit", 0), model("vit", 1)
     own = assemble_from_zoo(base, [donor], batches("vit"), tau=0.0).decisions
