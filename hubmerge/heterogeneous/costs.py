@@ -76,20 +76,16 @@ def planned_sizes(
         counts = [int((part.unit >= 0).sum()) for part in maps[LABELS]]
         if sum(counts) == sizes[LABELS]:
             sharing[LABELS] = tuple((frozenset({i}), count) for i, count in enumerate(counts))
-    costs = [dense_cost(spec, {}, positions.of_tensors) for spec in specs]
-    cost = dense_cost(specs[0], sizes, positions.of_tensors)
     samples = stages.calibration.samples if stages.calibration is not None else 0
     usual = dict.fromkeys(specs[0].tensors, stages.calibration.max_length if stages.calibration else 1)
     return PlannedSizes(
         sizes,
         chosen.changed,
-        costs[0],
-        cost,
+        dense_cost(specs[0], {}, positions.of_tensors),
+        dense_cost(specs[0], sizes, positions.of_tensors),
         block_cost(specs[0], sharing, positions.of_tensors),
         positions.known,
-        estimated_memory(
-            costs, cost, specs[0], sizes, positions.of_tensors or usual, samples, fits=stages.fit != "none"
-        ),
+        estimated_memory(specs, sizes, positions.of_tensors or usual, samples, fits=stages.fit != "none"),
     )
 
 

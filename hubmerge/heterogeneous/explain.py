@@ -17,8 +17,8 @@ __all__ = ["assembly_dict", "assembly_text", "grouped_rows"]
 _SHOWN = 6
 """Labels that are named one by one."""
 _INPUTS = {
-    "auto": "on their inputs in the merged model, held at what the models' own inputs averaged give",
-    "merged": "on their inputs in the merged model",
+    "auto": "on its inputs in the merge, held at a fit on the models' own",
+    "merged": "on its inputs in the merge",
     "parents": "on the models' own inputs, averaged",
 }
 
@@ -49,7 +49,7 @@ def _unit_lines(plan: AssemblyPlan) -> list[str]:
     """A row for every kind of group: its units in each model, in the merge, and how many stay one model's."""
     if not plan.groups:
         return ["units        of no group are matched: all stay in the order they have"]
-    names = [str(plan.parents[i].reference) for i in plan.order]
+    names = _short_names([str(plan.parents[i].reference) for i in plan.order])
     left = any(group.left_out for group in plan.groups)
     head = ["units of", *names, "merged", "apart", *(["left out"] if left else [])]
     rows = [
@@ -66,6 +66,12 @@ def _unit_lines(plan: AssemblyPlan) -> list[str]:
     least = plan.stages.min_similarity
     told += f", and no pair less alike than {least:g}" if plan.stages.align == "activations" and least > -1 else ""
     return [*_aligned([head, *rows]), f"  {told}"]
+
+
+def _short_names(names: Sequence[str]) -> list[str]:
+    """The last parts of the names, where these tell them apart."""
+    last = [name.rstrip("/").rpartition("/")[2] for name in names]
+    return last if len(set(last)) == len(last) else list(names)
 
 
 def grouped_rows(groups: Sequence[PlannedGroup]) -> Iterator[tuple[str, PlannedGroup]]:
@@ -117,7 +123,10 @@ def _facts(plan: AssemblyPlan) -> Iterator[tuple[str, str]]:
     yield "reads", size_text(plan.bytes_read)
     yield "downloads", _downloads_text(plan)
     yield "writes", f"about {size_text(plan.bytes_written)}, {plan.tensor_count} tensors, {plan.dtype}"
-    yield "memory", f"about {size_text(plan.peak_memory)}; one thread, so that it comes out the same"
+    yield (
+        "memory",
+        f"about {size_text(plan.peak_memory)} beside torch itself; one thread, so that it comes out the same",
+    )
     yield "carried over", ", ".join(file.name for file in plan.carried) or "nothing"
     if plan.left:
         yield "left behind", ", ".join(plan.left)

@@ -53,11 +53,11 @@ def test_a_plan_says_what_becomes_of_the_units_what_it_costs_and_on_which_data()
         "  ./high  (parent)  embedding_size 4, hidden_sizes 4 6",
         "  all models: weight 0.5",
         "",
-        "units of    ./low  ./high  merged  apart",
-        "  res1          4       4       6      4",
-        "  mid0.0        4       4       6      4",
-        "  mid1.0        6       6       9      6",
-        "  res2          6       6       9      6",
+        "units of    low  high  merged  apart",
+        "  res1        4     4       6      4",
+        "  mid0.0      4     4       6      4",
+        "  mid1.0      6     6       9      6",
+        "  res2        6     6       9      6",
         "  apart: at least so many stay one model's; the most alike are merged, and no pair less alike than 0",
         "",
         "config       ./low's with embedding_size 6, hidden_sizes[0] 6, hidden_sizes[1] 9",
@@ -102,7 +102,7 @@ def test_a_wider_model_s_units_are_left_out_or_make_room() -> None:
     assert [(group.name, group.sizes, group.merged, group.apart, group.left_out) for group in plan.groups] == [
         ("res1", (4, 6), 4, 0, 2), ("mid0.0", (4, 6), 4, 0, 2), ("mid1.0", (6, 9), 6, 0, 3), ("res2", (6, 9), 6, 0, 3),
     ]  # fmt: skip
-    assert "units of    ./low  ./wide  merged  apart  left out" in str(plan)
+    assert "units of    low  wide  merged  apart  left out" in str(plan)
     union = planned("./low", "./wide", labels="disjoint", align={"widths": "union"})
     assert [group.merged for group in union.groups] == [6, 6, 9, 9]
     assert union.notes == (
