@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hubmerge.cli import output
-from hubmerge.demo.folder import BASE, HIGH, LOW, METHODS, PUBLISHED_METHOD, WIDE, DemoFolder, spelling
+from hubmerge.demo.folder import (
+    BASE,
+    HIGH,
+    LOW,
+    METHODS,
+    PUBLISHED_METHOD,
+    STRANGERS_METHOD,
+    WIDE,
+    DemoFolder,
+    spelling,
+)
 
 if TYPE_CHECKING:
     from hubmerge.demo.summary import Row
@@ -41,6 +51,7 @@ def demo(
     seconds = _merge(files)
     _evaluate_and_publish(files)
     _read_digits(files)
+    seconds |= _merge_strangers(files)
     _conclude(files, seconds)
     output.say(f"\nTo try something else, edit a recipe in {files.recipes} and run the demo, or one command, again.")
     seconds_in_all = time.perf_counter() - started
@@ -48,29 +59,32 @@ def demo(
 
 
 def _make_models(files: DemoFolder) -> None:
-    from hubmerge.demo.digits import load_split, write_pictures
+    from hubmerge.demo.digits import load_split, write_pictures, write_unlabelled
     from hubmerge.demo.recipes import suite_text, write_recipes
     from hubmerge.demo.training import save_models
 
     _title("Pictures and models")
     split = load_split(_SEED)
     held_out = write_pictures(split.held_out, files.pictures)
+    unlabelled = write_unlabelled(split.unlabelled, files.unlabelled)
     files.suite.write_text(suite_text(), encoding="utf-8")
     output.say(
         f"scikit-learn's digits: {len(split.train)} pictures to train on, {held_out} held out in {files.pictures}"
     )
+    output.say(f"{unlabelled} of those to train on are also in {files.unlabelled}, without their labels.")
     for method in write_recipes(files):
         output.say(f"{files.recipe(method)} was edited and is used as it is")
     _quiet_transformers()
 
     def tell(model: TrainedModel) -> None:
-        output.say(f"  {model.name:12} {model.pictures:5} pictures {model.seconds:6.1f} s")
+        output.say(f"  {model.name:16} {model.pictures:5} pictures {model.seconds:6.1f} s")
         sys.stdout.flush()
 
     output.say("training, on one processor core so that the weights come out the same:")
     save_models(files, split, _SEED, tell)
     output.say(f"{BASE} saw few pictures of all digits; {LOW} and {HIGH} were fine-tuned from it on 0-4 and on 5-9.")
-    output.say(f"{WIDE} is another network; {files.reference.name} had all pictures in one place, for comparison.")
+    output.say(f"{WIDE} is another network: wider, and trained on 5-9 from random weights of its own.")
+    output.say(f"{files.reference.name} had all pictures in one place, for comparison.")
 
 
 def _browse(files: DemoFolder) -> None:
@@ -78,10 +92,9 @@ def _browse(files: DemoFolder) -> None:
     catalog = str(files.catalog)
     _hubmerge("zoo", "sync", spelling(files.models), "--catalog", catalog)
     _hubmerge("zoo", "compatible", spelling(files.model(BASE)), "--catalog", catalog)
-    _hubmerge("zoo", "why", spelling(files.model(BASE)), spelling(files.model(WIDE)), "--catalog", catalog)
 
 
-def _merge(files: DemoFolder) -> Mapping[str, float]:
+def _merge(files: DemoFolder) -> dict[str, float]:
     """Merge with every method; folder name -> seconds of the whole command."""
     _title("What would a merge do?")
     _hubmerge("plan", str(files.recipe(PUBLISHED_METHOD)))
@@ -115,23 +128,46 @@ def _read_digits(files: DemoFolder) -> None:
         output.say(line)
 
 
+def _merge_strangers(files: DemoFolder) -> dict[str, float]:
+    """Merge two models of different initialisation and width; folder name -> seconds of the whole command."""
+    _title("Models that share no ancestor")
+    output.say(f"{LOW} and {WIDE} have no base in common and not the same widths, so their weights cannot be averaged.")
+    output.say(
+        f"{STRANGERS_METHOD} matches their units by what they answer to pictures, merges them, and fits every layer."
+    )
+    recipe, merged = files.recipe(STRANGERS_METHOD), files.merged(STRANGERS_METHOD)
+    parents = (spelling(files.model(LOW)), spelling(files.model(WIDE)))
+    _hubmerge("zoo", "why", *parents, "--catalog", str(files.catalog))
+    _hubmerge("plan", str(recipe))
+    seconds = _hubmerge("merge", str(recipe), str(merged))
+    _hubmerge("verify", str(merged))
+    suite, results = str(files.suite), str(files.strangers_results)
+    _hubmerge("evaluate", *parents, spelling(merged), "--suite", suite, "--out", results)
+    return {merged.name: seconds}
+
+
 def _conclude(files: DemoFolder, seconds: Mapping[str, float]) -> None:
     from hubmerge.demo.summary import read_rows, verdict
 
     _title("Accuracy on held-out pictures ± standard error")
-    tasks, rows = read_rows(files.results, seconds)
+    tasks, relatives = read_rows(files.results, seconds)
+    _, strangers = read_rows(files.strangers_results, seconds)
+    rows = (*relatives, *(row for row in strangers if row.name not in {other.name for other in relatives}))
     output.print_table(
         ("model", *tasks, "average", "size (kB)", "merge (s)"),
         [(row.name, *row.scores, row.average, f"{row.size_bytes / 1000:.0f}", _seconds(row)) for row in rows],
     )
-    parents = [row for row in rows if row.name in (BASE, LOW, HIGH)]
-    merges = [row for row in rows if row.name in seconds]
-    output.say()
-    output.say(verdict(parents, merges))
-    everything = next(row for row in rows if row.name == files.reference.name)
+    by_name = {row.name: row for row in rows}
+    everything, assembled = by_name[files.reference.name], by_name[files.merged(STRANGERS_METHOD).name]
+    output.say("\nSpecialists fine-tuned from one base:")
+    merges = [row for row in relatives if row.name in seconds]
+    output.say(verdict([by_name[name] for name in (BASE, LOW, HIGH)], merges))
     output.say(
         f"{everything.name}: average {everything.average}, with all pictures in one place, as no parent had them"
     )
+    output.say("\nModels that share no ancestor:")
+    output.say(verdict([by_name[name] for name in (LOW, WIDE)], [assembled]))
+    output.say(verdict([by_name[BASE]], [assembled], against="without any merging"))
 
 
 def _seconds(row: Row) -> str | None:

@@ -13,13 +13,26 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HALVES", "PICTURE_SIZE", "Digits", "Split", "drawing", "load_split", "write_pictures"]
+__all__ = [
+    "HALVES",
+    "PICTURE_SIZE",
+    "UNLABELLED",
+    "Digits",
+    "Split",
+    "drawing",
+    "load_split",
+    "write_pictures",
+    "write_unlabelled",
+]
 
 PICTURE_SIZE = 32
 """Pictures are drawn 4 times as large, so that they can be looked at and a ResNet has something to halve."""
 
 HALVES = {"low": (0, 1, 2, 3, 4), "high": (5, 6, 7, 8, 9)}
 """The two tasks: which digits each specialist has seen many of."""
+
+UNLABELLED = 400
+"""How many of the training pictures are handed out without labels, to merge models that share no ancestor."""
 
 _HELD_OUT, _BASE = 599, 200
 _INKS = " .:-=+*#%@"
@@ -55,6 +68,11 @@ class Split:
     train: Digits
     held_out: Digits
 
+    @property
+    def unlabelled(self) -> npt.NDArray[np.uint8]:
+        """The first `UNLABELLED` pictures of `train`, without their labels."""
+        return self.train.pictures[:UNLABELLED]
+
 
 def load_split(seed: int = 0) -> Split:
     """The digits, shuffled by `seed` and divided; the same for the same seed."""
@@ -83,6 +101,16 @@ def write_pictures(digits: Digits, folder: Path) -> int:
             for number, picture in enumerate(digits.only([label]).pictures):
                 Image.fromarray(picture).save(place / f"{number:04}.png")
     return len(digits)
+
+
+def write_unlabelled(pictures: npt.NDArray[np.uint8], folder: Path) -> int:
+    """Write pictures, (n, 32, 32), as ``folder/0000.png`` and on, in their order: no name tells a label; returns how many."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{number:04}.png")
+    return len(pictures)
 
 
 def drawing(picture: npt.NDArray[np.uint8]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ __all__ = [
     "MARKER",
     "METHODS",
     "PUBLISHED_METHOD",
+    "STRANGERS_METHOD",
     "WIDE",
     "DemoError",
     "DemoFolder",
@@ -27,7 +28,7 @@ __all__ = [
 MARKER = ".hubmerge-demo.json"
 """The file that says a folder was made by the demo."""
 
-BASE, LOW, HIGH, WIDE, ALL = "digits-base", "digits-low", "digits-high", "digits-wide", "digits-all"
+BASE, LOW, HIGH, WIDE, ALL = "digits-base", "digits-low", "digits-high", "digits-high-wide", "digits-all"
 METHODS = ("task_arithmetic", "ties", "linear", "slerp")
 PUBLISHED_METHOD = "task_arithmetic"
 """The merge that gets a card and is published.
@@ -35,6 +36,9 @@ PUBLISHED_METHOD = "task_arithmetic"
 Fixed here, before any number of the run is known: to publish whichever of four merges scored best on the held-out
 pictures would make its score there too good to believe.
 """
+
+STRANGERS_METHOD = "pleas"
+"""The method that merges `LOW` and `WIDE`, which share no ancestor."""
 
 _HINT = "name another folder: hubmerge demo FOLDER"
 
@@ -68,6 +72,11 @@ class DemoFolder:
         return self.root / "heldout"
 
     @property
+    def unlabelled(self) -> Path:
+        """Training pictures without their labels, ``0000.png`` and on: calibration data."""
+        return self.root / "unlabelled"
+
+    @property
     def suite(self) -> Path:
         return self.root / "suite.yaml"
 
@@ -94,14 +103,20 @@ class DemoFolder:
         return self.root / "results.json"
 
     @property
+    def strangers_results(self) -> Path:
+        """Scores of `LOW`, `WIDE` and their merge."""
+        return self.root / "results-strangers.json"
+
+    @property
     def own(self) -> tuple[Path, ...]:
         """Every file and folder that a run makes anew.  Recipes are not among them: they are there to be edited."""
-        merges = [self.merged(method) for method in METHODS]
+        merges = [self.merged(method) for method in (*METHODS, STRANGERS_METHOD)]
         partial = [merge.with_name(merge.name + ".partial") for merge in merges]
         models = [self.model(name) for name in (BASE, LOW, HIGH, WIDE)]
         write_ahead_log = self.catalog.with_name(self.catalog.name + ".wal")
-        files = [self.suite, self.catalog, write_ahead_log, self.results]
-        return (*models, self.reference, self.pictures, *merges, *partial, self.published, *files)
+        files = [self.suite, self.catalog, write_ahead_log, self.results, self.strangers_results]
+        folders = (self.reference, self.pictures, self.unlabelled, self.published)
+        return (*models, *folders, *merges, *partial, *files)
 
     def prepare(self) -> None:
         """Make `root` and mark it; from an earlier demo remove what this run makes anew, and nothing else.

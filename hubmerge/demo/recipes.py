@@ -6,10 +6,10 @@ import json
 import re
 from pathlib import Path
 
-from hubmerge.demo.digits import HALVES
-from hubmerge.demo.folder import BASE, HIGH, LOW, METHODS, DemoFolder, spelling
+from hubmerge.demo.digits import HALVES, UNLABELLED
+from hubmerge.demo.folder import BASE, HIGH, LOW, METHODS, STRANGERS_METHOD, WIDE, DemoFolder, spelling
 
-__all__ = ["recipe_text", "suite_text", "task_name", "write_recipes"]
+__all__ = ["recipe_text", "strangers_recipe_text", "suite_text", "task_name", "write_recipes"]
 
 _WHAT = {
     "linear": "The average of the two specialists, entry by entry.",
@@ -40,6 +40,22 @@ def recipe_text(method: str, demo: DemoFolder) -> str:
     return f"# {_WHAT[method]}\nmerge_method: {method}\n{base}models:\n{models}{_PARAMETERS[method]}dtype: float32\n"
 
 
+def strangers_recipe_text(demo: DemoFolder) -> str:
+    """The YAML that merges two models of `demo` that share no ancestor."""
+    low, wide = (_scalar(demo.model(name)) for name in (LOW, WIDE))
+    return f"""\
+# Two models trained apart: units matched on pictures without labels, pairs merged, every layer fitted to both models.
+merge_method: {STRANGERS_METHOD}
+base_model: {low}
+models:
+  - model: {low}
+  - model: {wide}
+calibration: {{data: {_scalar(demo.unlabelled)}, samples: {UNLABELLED}}}
+labels: shared
+dtype: float32
+"""
+
+
 def _scalar(folder: Path) -> str:
     """A folder's spelling as a YAML scalar, quoted when YAML would read it as something else."""
     text = spelling(folder)
@@ -62,8 +78,10 @@ def task_name(half: str) -> str:
 def write_recipes(demo: DemoFolder) -> tuple[str, ...]:
     """Write the recipes that are not there yet and return the methods whose recipe was edited, which are kept."""
     kept = []
-    for method in METHODS:
-        path, text = demo.recipe(method), recipe_text(method, demo)
+    texts = {method: recipe_text(method, demo) for method in METHODS}
+    texts[STRANGERS_METHOD] = strangers_recipe_text(demo)
+    for method, text in texts.items():
+        path = demo.recipe(method)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.write_text(text, encoding="utf-8")

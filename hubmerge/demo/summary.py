@@ -57,14 +57,16 @@ def read_rows(results: Path, merge_seconds: Mapping[str, float]) -> tuple[tuple[
     return tuple(task["name"] for task in models[0]["tasks"]), rows
 
 
-def verdict(parents: Sequence[Row], merges: Sequence[Row]) -> str:
+def verdict(parents: Sequence[Row], merges: Sequence[Row], against: str = "best parent") -> str:
     """Whether the merges average higher than the best parent, and by more than two standard errors of the difference.
+
+    against: what the best of `parents` is called, where they are others than parents.
 
     All models see the same pictures, so the true standard error of a difference is smaller than the one used here,
     which takes the two scores as independent: "clearly" is said too rarely rather than too often.
     """
     best = max(parents, key=lambda row: row.average.value)
-    lines = [f"best parent: {best.name}, average {best.average}"]
+    lines = [f"{against}: {best.name}, average {best.average}"]
     for row in merges:
         gain = row.average.value - best.average.value
         noise = math.hypot(row.average.stderr, best.average.stderr)

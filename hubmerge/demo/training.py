@@ -31,6 +31,7 @@ __all__ = ["TrainedModel", "image_processor", "new_model", "save_models", "train
 _BATCH, _WEIGHT_DECAY = 64, 0.01
 _BASE_EPOCHS, _BASE_RATE = 8, 3e-3
 _TUNE_EPOCHS, _TUNE_RATE = 5, 1e-3
+_STRANGER_EPOCHS, _STRANGER_RATE = 3, 3e-3
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,9 @@ def save_models(demo: DemoFolder, split: Split, seed: int, tell: Callable[[Train
         folder = demo.reference if name == ALL else demo.model(name)
         keep(name, folder, tuned, len(share), _card(name, BASE, f"{len(share)} pictures of {shown[name]}"))
     wide = tuple(width * 3 // 2 for width in widths)
-    stranger = train(new_model(wide, seed + 2), split.base, epochs=_BASE_EPOCHS, rate=_BASE_RATE, seed=seed + 2)
-    keep(
-        WIDE,
-        demo.model(WIDE),
-        stranger,
-        len(split.base),
-        _card(WIDE, None, f"{len(split.base)} pictures of all digits"),
-    )
+    share = shares[HIGH]
+    stranger = train(new_model(wide, seed + 2), share, epochs=_STRANGER_EPOCHS, rate=_STRANGER_RATE, seed=seed + 2)
+    keep(WIDE, demo.model(WIDE), stranger, len(share), _card(WIDE, None, f"{len(share)} pictures of {shown[HIGH]}"))
 
 
 def _tensors(digits: Digits) -> torch.Tensor:

@@ -22,7 +22,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `hubmerge demo` makes before it calls the first command: trained models, pictures, suite, recipes."""
-    from hubmerge.demo.digits import load_split, write_pictures
+    from hubmerge.demo.digits import load_split, write_pictures, write_unlabelled
     from hubmerge.demo.folder import DemoFolder
     from hubmerge.demo.recipes import suite_text, write_recipes
     from hubmerge.demo.training import save_models
@@ -34,6 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         files, split = DemoFolder(Path("hubmerge-demo")), load_split(0)
         files.prepare()
         write_pictures(split.held_out, files.pictures)
+        write_unlabelled(split.unlabelled, files.unlabelled)
         files.suite.write_text(suite_text(), encoding="utf-8")
         write_recipes(files)
         save_models(files, split, 0, lambda model: None)

@@ -12,17 +12,19 @@ _CARD = "---\nlicense: apache-2.0\npipeline_tag: {task}\n{lineage}---\n\n# {name
 
 
 def write_demo_models(place: Path) -> None:
-    """``hubmerge-demo/models`` as the demo leaves it, but for the training."""
+    """``hubmerge-demo/models`` as the demo leaves it, but for the training, and its pictures without labels."""
+    from hubmerge.demo.digits import load_split, write_unlabelled
     from hubmerge.demo.training import image_processor, new_model
 
+    write_unlabelled(load_split(0).unlabelled, place / "hubmerge-demo" / "unlabelled")
     models = place / "hubmerge-demo" / "models"
     base = new_model((16, 32, 64), seed=0)
     for number, name in enumerate(("digits-base", "digits-low", "digits-high")):
         model = base if number == 0 else _changed(new_model((16, 32, 64), seed=0), seed=number)
         _save(model, models / name, "image-classification", "digits-base" if number else None)
         image_processor().save_pretrained(models / name)
-    _save(new_model((24, 48, 96), seed=2), models / "digits-wide", "image-classification", None)
-    image_processor().save_pretrained(models / "digits-wide")
+    _save(new_model((24, 48, 96), seed=2), models / "digits-high-wide", "image-classification", None)
+    image_processor().save_pretrained(models / "digits-high-wide")
 
 
 def write_hub_models(cache: Path) -> None:

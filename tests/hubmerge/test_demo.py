@@ -60,7 +60,9 @@ class Demo:
     output: str
 
     def results(self) -> dict[str, dict[str, Any]]:
-        models = json.loads((self.place / self.files.results).read_text())["models"]
+        """Name of a model -> name of a task -> its score, in the order of the closing table."""
+        files = (self.files.results, self.files.strangers_results)
+        models = [model for file in files for model in json.loads((self.place / file).read_text())["models"]]
         return {model["name"]: {task["name"]: task for task in model["tasks"]} for model in models}
 
     def average(self, name: str) -> float:
@@ -81,19 +83,27 @@ def test_every_command_is_printed_as_a_user_would_type_it(demo: Demo) -> None:
     outs = {method: f"hubmerge-demo/merged/digits-{method.replace('_', '-')}" for method in METHODS}
     merges = [f"hubmerge merge hubmerge-demo/recipes/{method}.yaml {out}" for method, out in outs.items()]
     base, low, high = (f"./hubmerge-demo/models/{name}" for name in PARENTS)
+    wide = "./hubmerge-demo/models/digits-high-wide"
     everyone = " ".join(
         [base, low, high, *(f"./{out}" for out in outs.values()), "./hubmerge-demo/reference/digits-all"]
     )
     assert typed == [
         "hubmerge zoo sync ./hubmerge-demo/models --catalog hubmerge-demo/zoo.duckdb",
         "hubmerge zoo compatible ./hubmerge-demo/models/digits-base --catalog hubmerge-demo/zoo.duckdb",
-        f"hubmerge zoo why {base} ./hubmerge-demo/models/digits-wide --catalog hubmerge-demo/zoo.duckdb",
         "hubmerge plan hubmerge-demo/recipes/task_arithmetic.yaml",
         *merges,
         "hubmerge verify hubmerge-demo/merged/digits-task-arithmetic",
         f"hubmerge evaluate {everyone} --suite hubmerge-demo/suite.yaml --out hubmerge-demo/results.json",
         "hubmerge card hubmerge-demo/merged/digits-task-arithmetic --results hubmerge-demo/results.json",
         "hubmerge publish hubmerge-demo/merged/digits-task-arithmetic ./hubmerge-demo/published/digits-task-arithmetic",
+        f"hubmerge zoo why {low} {wide} --catalog hubmerge-demo/zoo.duckdb",
+        "hubmerge plan hubmerge-demo/recipes/pleas.yaml",
+        "hubmerge merge hubmerge-demo/recipes/pleas.yaml hubmerge-demo/merged/digits-pleas",
+        "hubmerge verify hubmerge-demo/merged/digits-pleas",
+        (
+            f"hubmerge evaluate {low} {wide} ./hubmerge-demo/merged/digits-pleas --suite hubmerge-demo/suite.yaml "
+            "--out hubmerge-demo/results-strangers.json"
+        ),
     ]
 
 
@@ -106,6 +116,36 @@ def test_merging_helps_by_more_than_two_standard_errors(demo: Demo, method: str)
     gain = demo.average(name) - demo.average(best)
     assert gain > 2 * np.sqrt(sum(variances)) / 2
     assert f"{name}: +{gain:.3f} ± {np.sqrt(sum(variances)) / 2:.3f}, clearly better" in demo.output
+
+
+@pytest.mark.real
+def test_models_of_other_initialisation_and_width_merge_into_one_that_knows_both_halves(demo: Demo) -> None:
+    results = demo.results()
+    assert results["digits-high-wide"]["digits-5-9"]["value"] > 0.9
+    assert results["digits-high-wide"]["digits-0-4"]["value"] < 0.1
+    assert min(task["value"] for task in results["digits-pleas"].values()) > 0.75
+    gain = demo.average("digits-pleas") - demo.average("digits-low")
+    assert gain > 0.25
+    last = demo.output.partition("\nModels that share no ancestor:\n")[2].splitlines()
+    assert last[0].startswith("best parent: digits-low, average ")
+    assert last[1].startswith(f"digits-pleas: +{gain:.3f} ± ")
+    assert last[1].endswith(", clearly better")
+    assert last[2].startswith("without any merging: digits-base, average ")
+    assert "by-alignment: same architecture and depth" in demo.output
+    assert "56 tensors derived again from the models and the calibration data: the same bytes" in demo.output
+
+
+@pytest.mark.real
+def test_the_merge_of_models_of_unlike_width_is_as_wide_as_its_base(demo: Demo) -> None:
+    low, wide, merged = (
+        json.loads((demo.place / folder / "config.json").read_text())["hidden_sizes"]
+        for folder in (
+            demo.files.model("digits-low"),
+            demo.files.model("digits-high-wide"),
+            demo.files.merged("pleas"),
+        )
+    )
+    assert (low, wide, merged) == ([16, 32, 64], [24, 48, 96], [16, 32, 64])
 
 
 @pytest.mark.real
@@ -170,7 +210,7 @@ def test_the_demo_ends_with_the_table_and_the_path_of_a_card_that_is_there(demo:
     assert "base_model_relation: merge" in card.read_text()
     closing = demo.output.partition("== Accuracy on held-out pictures")[2].splitlines()
     assert closing[1].split("  ")[0] == "model"
-    assert [line.split()[0] for line in closing[2:10]] == list(demo.results())
+    assert [line.split()[0] for line in closing[2:12]] == list(demo.results())
 
 
 @pytest.mark.real

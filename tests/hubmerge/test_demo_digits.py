@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hubmerge.demo.digits import HALVES, Digits, Split, drawing, load_split, write_pictures
+from hubmerge.demo.digits import (
+    HALVES,
+    UNLABELLED,
+    Digits,
+    Split,
+    drawing,
+    load_split,
+    write_pictures,
+    write_unlabelled,
+)
 from hubmerge.demo.reading import Reading, drawn
 
 
@@ -56,6 +65,18 @@ def test_held_out_pictures_are_written_losslessly_in_one_folder_per_label(split:
     ]
     written = {(np.asarray(Image.open(file)).tobytes(), int(file.parent.name)) for file in tmp_path.glob("*/*/*.png")}
     assert written == _rows(split.held_out)
+
+
+def test_unlabelled_pictures_are_training_pictures_in_one_folder_whose_names_tell_no_label(
+    split: Split, tmp_path: Path
+) -> None:
+    assert write_unlabelled(split.unlabelled, tmp_path / "unlabelled") == UNLABELLED == 400
+    files = sorted((tmp_path / "unlabelled").iterdir())
+    assert [file.name for file in files] == [f"{number:04}.png" for number in range(400)]
+    written = [np.asarray(Image.open(file)) for file in files]
+    assert np.array_equal(written, split.train.pictures[:400])
+    held_out = {picture.tobytes() for picture in split.held_out.pictures}
+    assert held_out.isdisjoint(picture.tobytes() for picture in written)
 
 
 def test_a_drawing_has_two_characters_per_pixel_and_darker_ones_for_more_ink() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hubmerge.demo.folder import MARKER, METHODS, DemoError, DemoFolder
+from hubmerge.demo.folder import MARKER, METHODS, STRANGERS_METHOD, DemoError, DemoFolder
 from hubmerge.demo.recipes import write_recipes
 
 HINT = "name another folder: hubmerge demo FOLDER"
@@ -71,7 +71,7 @@ def test_a_second_run_removes_what_the_first_made_and_keeps_everything_else(tmp_
     demo.prepare()
     assert [path for path in demo.own if path.exists()] == []
     left = {path for path in demo.root.rglob("*") if path.is_file()}
-    assert left == {demo.root / MARKER, *mine, *(demo.recipe(method) for method in METHODS)}
+    assert left == {demo.root / MARKER, *mine, *(demo.recipe(method) for method in (*METHODS, STRANGERS_METHOD))}
 
 
 def test_a_link_in_the_place_of_a_model_is_removed_but_not_what_it_points_to(tmp_path: Path) -> None:

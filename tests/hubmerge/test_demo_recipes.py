@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from hubmerge.demo.folder import METHODS, DemoFolder, spelling
-from hubmerge.demo.recipes import recipe_text, suite_text, write_recipes
+from hubmerge.demo.recipes import recipe_text, strangers_recipe_text, suite_text, write_recipes
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,21 @@ def test_the_task_arithmetic_recipe_reads_as_one_would_write_it() -> None:
     )
 
 
+def test_the_recipe_for_models_that_share_no_ancestor_reads_as_one_would_write_it() -> None:
+    assert strangers_recipe_text(DemoFolder(Path("demo"))) == (
+        "# Two models trained apart: units matched on pictures without labels, pairs merged, "
+        "every layer fitted to both models.\n"
+        "merge_method: pleas\n"
+        "base_model: ./demo/models/digits-low\n"
+        "models:\n"
+        "  - model: ./demo/models/digits-low\n"
+        "  - model: ./demo/models/digits-high-wide\n"
+        "calibration: {data: ./demo/unlabelled, samples: 400}\n"
+        "labels: shared\n"
+        "dtype: float32\n"
+    )
+
+
 @pytest.mark.parametrize("root", ["demo", "/a b/demo", "/a: b/demo", "/a #b/demo", '/a "b\\c/demo', "/ä/demo"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_recipe_names_the_models_whatever_the_folder_is_called(method: str, root: str) -> None:
@@ -49,6 +64,9 @@ def test_every_recipe_names_the_models_whatever_the_folder_is_called(method: str
     assert [entry["model"] for entry in recipe["models"]] == [
         spelling(demo.model(name)) for name in ("digits-low", "digits-high")
     ]
+    strangers = yaml.safe_load(strangers_recipe_text(demo))
+    assert strangers["models"] == [{"model": spelling(demo.model(name))} for name in ("digits-low", "digits-high-wide")]
+    assert strangers["calibration"] == {"data": spelling(demo.unlabelled), "samples": 400}
 
 
 def test_the_suite_has_one_image_task_per_half_relative_to_its_file() -> None:
@@ -69,3 +87,4 @@ def test_an_edited_recipe_is_kept_and_named(tmp_path: Path) -> None:
     assert write_recipes(demo) == ("ties",)
     assert demo.recipe("ties").read_text() == "merge_method: ties  # mine\n"
     assert demo.recipe("linear").read_text() == recipe_text("linear", demo)
+    assert demo.recipe("pleas").read_text() == strangers_recipe_text(demo)

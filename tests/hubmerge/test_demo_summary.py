@@ -36,6 +36,14 @@ def test_a_gain_within_two_standard_errors_is_not_called_proven_and_a_loss_is_ca
     ]
 
 
+def test_what_is_no_parent_is_called_by_its_own_name() -> None:
+    lines = verdict([_row("base", 0.9, 0.9)], [_row("far", 0.8, 0.8)], against="without any merging").splitlines()
+    assert lines == [
+        "without any merging: base, average 0.900 ± 0.007",
+        "far: -0.100 ± 0.010, merging did not help here",
+    ]
+
+
 @given(parent=st.floats(0, 1), merged=st.floats(0, 1), spread=st.floats(1e-6, 0.5))
 def test_praise_needs_a_gain(parent: float, merged: float, spread: float) -> None:
     word = verdict([_row("parent", parent, stderr=spread)], [_row("merged", merged, stderr=spread)])
