@@ -7,7 +7,7 @@ Li et al. 2016, Convergent Learning, arXiv:1511.07543; with the sum over all pla
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,15 +51,20 @@ class Correlation:
 
 
 def correlations(
-    models: Sequence[nn.Module], specs: Sequence[SymmetrySpec], batches: Iterable[Batch]
+    models: Sequence[nn.Module],
+    specs: Sequence[SymmetrySpec],
+    batches: Iterable[Batch],
+    *,
+    without: Collection[str] = (),
 ) -> tuple[dict[str, Correlation], ...]:
     """The correlations of every other model's units with the first one's, group by group; one pass over the batches.
 
     A group is seen where a layer reads it, and where none does, in what the layers that write it give; so is one that is read
     only together with a group between it and its outer one.  A unit that does not vary is alike to none.  Tokens that the batch's
-    masks leave out do not count.
+    masks leave out do not count.  without: groups, by name or by their row in the table, that need not be looked at, nor what is
+    inside them.
     """
-    views = [list(_views(model, spec)) for model, spec in zip(models, specs, strict=True)]
+    views = [list(_views(model, spec, without)) for model, spec in zip(models, specs, strict=True)]
     sums = [[_Sums() for _ in views[0]] for _ in models[1:]]
     for batch in batches:
         seen = [_seen(model, own, batch) for model, own in zip(models, views, strict=True)]
@@ -72,12 +77,14 @@ def correlations(
     )
 
 
-def _views(model: nn.Module, spec: SymmetrySpec) -> Iterator[_View]:
+def _views(model: nn.Module, spec: SymmetrySpec, without: Collection[str]) -> Iterator[_View]:
     layers = layers_of(model, spec)
     read = {name for layer in layers for segment in layer.inner for name in _seen_alone(segment)}
+    left = {group.name for group in spec.groups.values() if {group.name, group.row} & set(without)}
+    left |= {group.name for group in spec.groups.values() if group.outer in left}
     for layer in layers:
-        yield from _of_axis(layer, spec, behind=False, wanted=read)
-        yield from _of_axis(layer, spec, behind=True, wanted=set(spec.groups) - read)
+        yield from _of_axis(layer, spec, behind=False, wanted=read - left)
+        yield from _of_axis(layer, spec, behind=True, wanted=set(spec.groups) - read - left)
 
 
 def _seen_alone(segment: Segment) -> Iterator[str]:
@@ -154,9 +161,10 @@ class _Sums:
         if self._centres is None:
             self._centres = ours.mean(0), theirs.mean(0)
         x, y = ours - self._centres[0], theirs - self._centres[1]
-        new = [x.sum(0), y.sum(0), x.square().sum(0), y.square().sum(0), x.T @ y]
-        new = [each.to(torch.float64) for each in new]
-        self._sums = [old + each for old, each in zip(self._sums, new, strict=True)] if self._sums else new
+        new = (x.sum(0), y.sum(0), x.square().sum(0), y.square().sum(0), x.T @ y)
+        self._sums = self._sums or [torch.zeros_like(each, dtype=torch.float64) for each in new]
+        for total, each in zip(self._sums, new, strict=True):
+            total.add_(each)
         self._rows += len(x)
 
     def correlation(self) -> Floats:

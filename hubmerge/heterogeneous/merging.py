@@ -163,7 +163,7 @@ def _matches(
         return [
             matches_of_weights(specs[0], base, model.state_dict(), seed=seed, without=without) for model in models[1:]
         ]
-    found = correlations(models, specs, batches)
+    found = correlations(models, specs, batches, without=without)
     return [match_units(specs[0], each, min_similarity=least, without=without) for each in found]
 
 
