@@ -7,6 +7,7 @@ Li et al. 2016, Convergent Learning, arXiv:1511.07543; with the sum over all pla
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -71,10 +72,7 @@ def correlations(
         for other, rows in zip(seen[1:], sums, strict=True):
             for ours, theirs, row in zip(seen[0], other, rows, strict=True):
                 row.add(ours, theirs)
-    return tuple(
-        _by_group(specs[0], specs[k + 1], views[0], views[k + 1], [row.correlation() for row in rows])
-        for k, rows in enumerate(sums)
-    )
+    return tuple(_by_group(specs[0], specs[k], views[0], views[k], rows) for k, rows in enumerate(sums, 1))
 
 
 def _views(model: nn.Module, spec: SymmetrySpec, without: Collection[str]) -> Iterator[_View]:
@@ -168,9 +166,11 @@ class _Sums:
         self._rows += len(x)
 
     def correlation(self) -> Floats:
-        x, y, xx, yy, xy = (each.numpy() / self._rows for each in self._sums)
+        """Of everything that was added; once, since the sums are overwritten."""
+        x, y, xx, yy, covariance = (each.div_(self._rows).numpy() for each in self._sums)
+        self._sums = []
         scale = np.sqrt(np.maximum(xx - x**2, 0)[:, None] * np.maximum(yy - y**2, 0)[None, :])
-        covariance = xy - np.outer(x, y)
+        covariance -= np.outer(x, y)
         found: Floats = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > _LEAST)
         return found
 
@@ -179,29 +179,25 @@ _LEAST = 1e-12
 
 
 def _by_group(
-    spec: SymmetrySpec, other: SymmetrySpec, ours: Sequence[_View], theirs: Sequence[_View], found: Sequence[Floats]
+    spec: SymmetrySpec, other: SymmetrySpec, ours: Sequence[_View], theirs: Sequence[_View], sums: list[_Sums]
 ) -> dict[str, Correlation]:
-    plain: dict[str, list[Floats]] = {}
-    nested: dict[str, dict[str, list[Floats]]] = {}
-    between: dict[str, dict[tuple[str, str], list[Floats]]] = {}
-    for left, right, matrix in zip(ours, theirs, found, strict=True):
-        sizes = [[factor.size for factor in view.segment] for view in (left, right)]
-        values = matrix.reshape(*sizes[0], *sizes[1])
-        names = [factor.group or "" for factor in left.segment]
-        if not _is_free(spec, names[0]):
+    """The means over every group's views.  The sums are used up, so that no view is held twice."""
+    found: dict[tuple[str, ...], Floats] = {}
+    counts = Counter[tuple[str, ...]]()
+    for left, right in zip(ours, theirs, strict=True):
+        matrix = sums.pop(0).correlation()
+        names = tuple(factor.group or "" for factor in left.segment)
+        if not all(_is_free(spec, name) for name in names[:2]):
             continue
-        if len(names) == 1:
-            plain.setdefault(names[0], []).append(values)
-        elif len(names) == 2 and _is_free(spec, names[1]):
-            nested.setdefault(names[0], {}).setdefault(names[1], []).append(values)
-        elif len(names) == 3 and _is_free(spec, names[1]):
-            between.setdefault(names[0], {}).setdefault((names[1], names[2]), []).append(values)
-    groups = dict.fromkeys([*plain, *nested, *between])
+        values = matrix.reshape([factor.size for view in (left, right) for factor in view.segment])
+        found[names] = found[names] + values if names in found else values
+        counts[names] += 1
+    means = {names: values / counts[names] if counts[names] > 1 else values for names, values in found.items()}
     return {
         name: Correlation(
-            np.mean(plain[name], 0) if name in plain else np.zeros((spec.groups[name].size, other.groups[name].size)),
-            {inner: np.mean(views, 0) for inner, views in nested.get(name, {}).items()},
-            {inner: np.mean(views, 0) for inner, views in between.get(name, {}).items()},
+            means.get((name,), np.zeros((spec.groups[name].size, other.groups[name].size))),
+            {names[1]: values for names, values in means.items() if names[0] == name and len(names) == 2},
+            {(names[1], names[2]): values for names, values in means.items() if names[0] == name and len(names) == 3},
         )
-        for name in groups
+        for name in dict.fromkeys(names[0] for names in means)
     }
