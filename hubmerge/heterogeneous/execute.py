@@ -118,6 +118,8 @@ def _loaded(plan: AssemblyPlan, place: int) -> nn.Module:
 def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note: Note) -> tuple[Any, Report]:
     stages = plan.stages
     spec = spec_of(models[0])
+    if batches is not None:
+        _check_they_run(plan, models, batches)
     fits = stages.fit != "none"
     asked = {"activations": "matching by activations", "weights": "matching by weights", "identity": "averaging"}
     note(asked[stages.align] + (", merging, fitting every layer" if fits else ", merging"))
@@ -139,6 +141,26 @@ def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note
         seed=plan.recipe.seed,
     )
     return merged.model, merged.report
+
+
+def _check_they_run(plan: AssemblyPlan, models: list[Any], batches: Batches) -> None:
+    """Raise `MergeError` for a model that cannot be given the data, before anything is computed from it."""
+    import torch
+
+    first = {name: values[:1] for name, values in next(iter(batches)).items()}
+    for place, model in zip(plan.order, models, strict=True):
+        try:
+            with torch.no_grad():
+                model(**first)
+        except MemoryError:
+            raise
+        except Exception as error:  # any model's forward, on inputs that it may not be made for
+            told = " ".join(str(error).split())
+            raise MergeError(
+                f"it cannot be run on the calibration data ({type(error).__name__}: {told[:200]})",
+                where=str(plan.parents[place].reference),
+                hint="name data of the size and kind that all models take",
+            ) from error
 
 
 def _saved(plan: AssemblyPlan, folder: Path, model: Any, record: AssemblyRecord) -> Assembled:

@@ -27,6 +27,7 @@ from zoo_index.tensors import DType
 
 __all__ = ["plan_assembly"]
 
+
 def plan_assembly(
     recipe: Recipe,
     models: Sequence[ParentModel],
@@ -112,7 +113,21 @@ def _labels(
 def _calibration(stages: AssemblyStages, base: ParentModel, pins: Mapping[str, str]) -> CalibrationFacts | None:
     if stages.calibration is None:
         return None
+    _refuse_several_inputs(base)
     return check_calibration(stages.calibration, base.source, base.config, pins.get(stages.calibration.data))
+
+
+def _refuse_several_inputs(base: ParentModel) -> None:
+    """`PlanError` for a model that takes two things at once: calibration data is of one kind."""
+    architecture = (base.config.get("architectures") or [""])[0]
+    reads_pairs = base.config.get("is_encoder_decoder") and not str(architecture).endswith("EncoderModel")
+    if reads_pairs or architecture == "CLIPModel":
+        what = "a text to read and one to go on with" if reads_pairs else "texts and images"
+        raise PlanError(
+            f"{base.reference} ({architecture}) takes {what}, and calibration data is of one kind",
+            where="calibration",
+            hint="write align: weights and fit: none, which need no data",
+        )
 
 
 def _dtype(recipe: Recipe, models: Sequence[ParentModel]) -> DType:

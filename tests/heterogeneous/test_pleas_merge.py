@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from bad.models import hubmerge as command
-from pleas_models import images, pleas, resnet, zoo
+from pleas_models import bert, images, pleas, resnet, vit, zoo
 from safetensors.numpy import load_file
 from transformers import AutoModelForImageClassification
 
@@ -377,6 +377,33 @@ def test_a_damaged_model_is_named(tmp_path: Path, models: Path) -> None:
         f"the config names class 'NoSuchModel', which this transformers does not have · {tmp_path}/odd · "
         "upgrade transformers; models that bring their own code are not run; nothing was left behind"
     )
+
+
+def test_data_of_another_size_than_the_models_take_is_told_of_the_model(tmp_path: Path) -> None:
+    for i in (0, 1):
+        vit(tmp_path / str(i), i, ("x", "y"), image_size=8, patch_size=4)
+    with pytest.raises(MergeError) as stopped:
+        hubmerge.merge(pleas(f"{tmp_path}/0", f"{tmp_path}/1"), tmp_path / "out")
+    assert stopped.value.message.startswith(
+        "it cannot be run on the calibration data (ValueError: Input image size (16*16)"
+    )
+    assert stopped.value.where == f"{tmp_path}/0"
+    assert stopped.value.hint == "name data of the size and kind that all models take; nothing was left behind"
+
+
+def test_texts_are_matched_and_fitted_too_and_a_tied_head_stays_tied(tmp_path: Path) -> None:
+    words = ("<unk>", "one", "two", "and", "is", "three")
+    first, second = bert(tmp_path / "first", 0, words), bert(tmp_path / "second", 1, words)
+    (tmp_path / "texts.txt").write_text("one and two is three\ntwo and one\nthree is one and two\none\n")
+    data = {"data": f"{tmp_path}/texts.txt", "samples": 4}
+    recipe = pleas(str(first), str(second), calibration=data, align={"widths": "union", "ratio": 0.5})
+    manifest = hubmerge.merge(recipe, tmp_path / "out")
+    assert manifest.assembly is not None
+    assert {name: group.merged for name, group in manifest.assembly.groups.items()} == {"head0": 2, "ff0": 18}
+    assert manifest.assembly.kept.keys() == {"res"}
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (first / "tokenizer.json").read_bytes()
+    assert "cls.predictions.decoder.weight" not in load_file(tmp_path / "out" / "model.safetensors")
+    assert verify_merge(tmp_path / "out").level == "exact"
 
 
 def test_a_device_is_not_used_and_that_is_said(

@@ -266,6 +266,18 @@ def test_data_that_the_models_cannot_be_given_is_refused_before_anything_is_load
     )
 
 
+def test_models_that_take_two_things_at_once_are_merged_without_data(tmp_path: Path) -> None:
+    own = {"d_model": 8, "d_kv": 4, "d_ff": 12, "num_layers": 1, "num_heads": 2, "vocab_size": 8}
+    for i in (0, 1):
+        saved("T5", "ForConditionalGeneration", tmp_path / str(i), i, own, ())
+    names = (f"{tmp_path}/0", f"{tmp_path}/1")
+    assert refusal(*names) == (
+        f"{tmp_path}/0 (T5ForConditionalGeneration) takes a text to read and one to go on with, and calibration data is of one kind · "
+        "calibration · write align: weights and fit: none, which need no data"
+    )
+    assert planned(*names, align="weights", fit="none", calibration=None).calibration is None
+
+
 def test_fewer_samples_than_asked_for_are_a_note_and_never_a_fault() -> None:
     plan = hubmerge.build_plan(
         pleas(labels="disjoint", calibration={"data": "./images.npz", "samples": 100}), strict=True
