@@ -18,8 +18,11 @@ __all__ = ["mal_report"]
 
 
 def mal_report(
-    models: Annotated[
-        list[str], typer.Argument(help="The base, then one donor or more.", metavar="BASE DONOR...", show_default=False)
+    base: Annotated[
+        str, typer.Argument(help="The model whose layers are measured.", metavar="BASE", show_default=False)
+    ],
+    donors: Annotated[
+        list[str], typer.Argument(help="Models of its architecture.", metavar="DONOR", show_default=False)
     ],
     data: Annotated[
         str, typer.Option(help="Images or texts: a file, a folder, or a dataset on the Hub.", metavar="DATA")
@@ -51,33 +54,30 @@ def mal_report(
     from hubmerge.recipe_calibration import Calibration
     from hubmerge.torch_threads import one_torch_thread
 
-    if len(models) < 2:
-        raise typer.BadParameter("name the base and at least one donor", param_hint="BASE DONOR...")
     if out is not None and out.exists() and not out.is_dir():
         raise typer.BadParameter(f"{out} is no folder", param_hint="--out")
     output.quiet_transformers()
-    parents = [opened(name) for name in models]
+    parents = [opened(name) for name in (base, *donors)]
     calibration = Calibration(data=data, column=column, samples=samples, seed=seed)
     batches, probe = labelled(calibration, parents[0], labels)
-    base, *donors = (loaded(parent) for parent in parents)
+    first, *others = (loaded(parent) for parent in parents)
     with one_torch_thread():
-        found = laws(base, donors, batches, probe=probe)
-    names = models[1:]
+        found = laws(first, others, batches, probe=probe)
     for note in batches.notes:
         output.note(note)
     output.emit(
         format,
         json,
-        data=lambda: _facts(found, models[0], names, batches.digest),
-        table=lambda: _print(found, _short(names), tau),
+        data=lambda: _facts(found, base, donors, batches.digest),
+        table=lambda: _print(found, _short(donors), tau),
         quiet=lambda: (law.largest_within(tau) for law in found.curves),
     )
     if out is None:
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "laws.csv").write_text(csv_of(found, names), encoding="utf-8")
-        (out / "laws.svg").write_text(svg_of(found, _short(names), tau), encoding="utf-8")
+        (out / "laws.csv").write_text(csv_of(found, donors), encoding="utf-8")
+        (out / "laws.svg").write_text(svg_of(found, _short(donors), tau), encoding="utf-8")
     except OSError as error:
         raise MergeError(
             f"the report cannot be written ({error.strerror})", where=str(out), hint="name another folder"

@@ -191,7 +191,7 @@ def test_labels_are_read_from_rows_as_numbers_or_as_their_digits(tmp_path: Path)
 def test_a_base_without_donors_is_wrong_usage(zoo: Path) -> None:
     done = run("base", "--data", "data.npz")
     assert done.exit_code == 2
-    assert "name the base and at least one donor" in done.output
+    assert "Missing argument 'DONOR'" in done.output
 
 
 def test_models_are_loaded_in_float32_and_in_evaluation_mode(zoo: Path) -> None:
