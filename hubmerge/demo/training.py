@@ -1,4 +1,4 @@
-"""The models of the demo: a base that saw few pictures, and specialists fine-tuned from it on half of the digits.
+"""The models of the demo: a base that saw few pictures, specialists fine-tuned from it on half of the digits, and a stranger.
 
 The story is federated: the base is published, two people fine-tune it on what they have, nobody has everything.
 It was chosen because merging truly helps there.  Mean accuracy on 0-4 and on 5-9 over ten seeds of split and training:
@@ -10,6 +10,16 @@ Tried and left (three seeds): a base that saw all pictures, which scores .951 so
 point, and specialists for rotated, inverted or noisy pictures, where the best merge stays below .83 over all tasks.
 BatchNorm's averaged statistics cost something: estimated anew on the base's 200 pictures they give linear .953, slerp
 .953, task arithmetic .959, TIES .948.  No command does that, so the demo, which types commands only, does not either.
+
+The stranger (`WIDE`) has other initial weights, is half as wide again, and never saw 0 to 4.  Over the same ten seeds it scores .490,
+the specialist `LOW` .561, and `pleas` makes .926 of the two on 400 pictures without labels, at the widths of `LOW`: far above both
+parents in every seed, above the base (.867, which nobody has to merge) in nine of ten, below the merges of relatives.  The mean of both
+parents' probabilities, two models run side by side, gets .929.  Layers fitted to the parents' plain mean (`fit: {follow: all}`) give
+.808, and without a fit .503, below the better parent.  The parents' confidence is what the fit follows, so a stranger that is surer of
+what it never saw costs much: trained for 5 epochs instead of 3 it merges to .884, though it knows its half no worse.
+
+Chosen on seeds 1 to 3, which are not the demo's own.  Wider merges (union, ratio .5) give .950 there against .933, for four times the
+seconds; 200 pictures give .927 and 600 .941.
 """
 
 from __future__ import annotations
