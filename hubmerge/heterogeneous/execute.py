@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Assembled", "calibration_of", "write_assembly"]
 
 Note = Callable[[str], None]
+_PAUSE = 10.0
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,23 @@ def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note
         weights=[stages.weights[place] for place in plan.order],
         renormalise=batches is not None,
         seed=plan.recipe.seed,
+        progress=_now_and_then(note),
     )
     return merged.model, merged.report
+
+
+def _now_and_then(note: Note) -> Callable[[int, int], None]:
+    """Tells how many layers of how many are fitted, not oftener than every `_PAUSE` seconds."""
+    told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= _PAUSE:
+            note(f"fitted {done} of {total} layers")
+            told = now
+
+    return tell
 
 
 def _check_they_run(plan: AssemblyPlan, models: list[Any], batches: Batches) -> None:

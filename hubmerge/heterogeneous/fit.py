@@ -35,11 +35,13 @@ def fit_layers(
     weights: Sequence[float],
     batches: Sequence[Batch],
     fit: Fit,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> None:
     """Change the weights of every linear layer of `merged`, in the order in which the model uses them.
 
     specs: of the parents.  All models are run on all batches at once, from layer to layer.  Weights between units that no parent
-    has both stay as they are, and so do layers whose weight is another's too (tied).
+    has both stay as they are, and so do layers whose weight is another's too (tied).  progress: is told after each layer how many of
+    how many are fitted.
     """
     targets = _targets(merged, parents, specs, batches[0], fit)
     axes = {target.stream.axis for target in targets.values() if target.stream is not None}
@@ -52,6 +54,7 @@ def fit_layers(
         runs = [stack.enter_context(Halting(parent, theirs | norms, batches)) for parent in parents]
         run = stack.enter_context(Halting(merged, own, batches))
         before: list[Stop] | None = None
+        fitted = 0
         while (inputs := _advanced(runs)) is not None:
             target = targets.get(inputs[0][0].module)
             if target is None:  # a norm, whose input is the stream
@@ -63,6 +66,8 @@ def fit_layers(
                 raise RuntimeError("the models do not use the same layers")
             seen = Seen(inputs, outputs, fed, before if target.stream else None, shares)
             fit_layer(target, modules, seen, maps, weights, fit)
+            fitted += 1
+            progress(fitted, len(targets))
             if target.stream:
                 before = run.advance()
 

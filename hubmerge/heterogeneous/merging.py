@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,6 +84,7 @@ def merge_models(
     weights: Sequence[float] | None = None,
     renormalise: bool = True,
     seed: int = 0,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> MergedModel:
     """Merge transformers models of one architecture and depth, whatever their initialisation and widths, into one of the first's class.
 
@@ -93,6 +94,7 @@ def merge_models(
     `default_without`.  fit: on what the layers are fitted, None for not at all; ridge, follow: see
     `hubmerge.heterogeneous.layer_fit.Fit`.  labels: see `merged_labels`.  weights: the models' shares where a unit is several's.
     renormalise: BatchNorm statistics are estimated anew.  seed: of the restarts of weight matching.
+    progress: is told after each fitted layer how many of how many are.
 
     Source: Nasery et al. 2024, PLeaS, arXiv:2407.02447.  Differs from it: fits in closed form with a ridge towards the merged weights,
     on the merged model's own inputs unless ``fit="parents"``; a layer that adds to a residual stream is fitted to what the stream lacks;
@@ -127,7 +129,7 @@ def merge_models(
         tensors = merge_tensors(specs, [model.state_dict() for model in models], maps, shares)
         merged.load_state_dict(tensors)
         if fit is not None:
-            fit_layers(merged, models, specs, maps, shares, data, Fit(fit, ridge, follow=follow))
+            fit_layers(merged, models, specs, maps, shares, data, Fit(fit, ridge, follow=follow), progress)
         if renormalise:
             renormalise_model(merged, data)
         return MergedModel(merged, _report(specs, matches, maps, spec_of(merged), positions))

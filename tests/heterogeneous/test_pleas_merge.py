@@ -173,6 +173,18 @@ def test_a_merge_is_told_stage_by_stage(tmp_path: Path, capsys: pytest.CaptureFi
     assert lines[-1].startswith("  cost: 1.0")
 
 
+def test_a_long_fit_tells_how_far_it_is() -> None:
+    """A clock that is six seconds later at every layer: every second one is ten seconds after the last that was told."""
+    told: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        seconds = iter(range(0, 100, 6))
+        patch.setattr(carrying_out.time, "monotonic", lambda: next(seconds))
+        tell = carrying_out._now_and_then(told.append)
+        for layer in range(1, 8):
+            tell(layer, 7)
+    assert told == ["fitted 2 of 7 layers", "fitted 4 of 7 layers", "fitted 6 of 7 layers"]
+
+
 @pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"output": {"shard_size": 3000}}])
 def test_types_and_shards_are_the_recipe_s(tmp_path: Path, changes: dict[str, Any]) -> None:
     manifest = hubmerge.merge(pleas(labels="disjoint", **changes), tmp_path / "out")
