@@ -22,6 +22,7 @@ from hubmerge.plan import build_plan, pins_of
 from hubmerge.plan_types import Plan, PlannedParent, Step
 from hubmerge.planned import Planned
 from hubmerge.recipe import Recipe
+from hubmerge.reloading import reloaded
 from hubmerge.sizes import size_text
 from zoo_index.errors import HubmergeError
 from zoo_index.tensors import DType
@@ -88,7 +89,7 @@ def verify_merge(
     checks = [files, derivation]
     if reload:
         checks.append(
-            _check_reload(path)
+            Check("reload", *reloaded(path))
             if files.passed is not False
             else Check("reload", None, "not tried: the files are not those of the merge")
         )
@@ -271,42 +272,3 @@ def _comparer(
 
 def _as_float(values: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
     return singles(values) if dtype is DType.BF16 else values.astype(np.float64)
-
-
-def _check_reload(folder: Path) -> Check:
-    import torch
-
-    from hubmerge.made_up_inputs import made_up_inputs
-    from hubmerge.model_config import model_class, read_folder_config
-
-    try:
-        concrete = model_class(read_folder_config(folder), str(folder))
-        model, info = concrete.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    except HubmergeError as fault:
-        return Check("reload", False, f"transformers cannot load it: {fault}")
-    except Exception as error:  # a strange config lets transformers fail in every way there is
-        return Check("reload", False, f"transformers cannot load it ({type(error).__name__}: {_one_line(error)})")
-    odd = [
-        f"{kind} {min(info[key])!r}"
-        for kind, key in (("missing", "missing_keys"), ("unexpected", "unexpected_keys"))
-        if info[key]
-    ]
-    if odd:
-        return Check("reload", False, f"{concrete.__name__} and the tensors do not match: {', '.join(odd)}")
-    try:
-        with torch.no_grad():
-            outputs = model(**made_up_inputs(model))
-    except Exception as error:  # any model's forward, on inputs it was not written for
-        return Check(
-            "reload",
-            None,
-            f"{concrete.__name__} loads; it could not be run on a made-up input ({type(error).__name__}: {_one_line(error)})",
-        )
-    tensors = [value for value in outputs.values() if isinstance(value, torch.Tensor)]
-    if not tensors or not all(bool(torch.isfinite(value).all()) for value in tensors):
-        return Check("reload", False, f"{concrete.__name__} loads, but its outputs are not finite")
-    return Check("reload", True, f"{concrete.__name__} loads, its outputs are finite")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -1,18 +1,15 @@
-"""An `AssemblyPlan` in words: a page of text for the terminal, JSON for programs."""
+"""An `AssemblyPlan` in words: a page of text for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
 
 from hubmerge.explain_values import values_text
 from hubmerge.heterogeneous.plan_types import AssemblyPlan, PlannedGroup
 from hubmerge.plan_types import Download
 from hubmerge.sizes import size_text
-from hubmerge.symmetry.costs import Cost
 
-__all__ = ["assembly_dict", "assembly_text", "grouped_rows"]
+__all__ = ["assembly_text", "grouped_rows"]
 
 _SHOWN = 6
 """Labels that are named one by one."""
@@ -191,71 +188,3 @@ def _downloads_text(plan: AssemblyPlan) -> str:
         for i, files in by_parent.items()
     ]
     return f"{size_text(plan.bytes_to_download)}: {', '.join(parts)}"
-
-
-def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
-    """The plan as JSON values, every group with its sizes."""
-    return {
-        "method": plan.assembly.name,
-        "method_revision": plan.assembly.revision,
-        "hash": plan.hash,
-        "recipe": plan.recipe.to_dict(),
-        "family": plan.family,
-        "parents": [
-            {
-                "reference": str(parent.reference),
-                "role": parent.role,
-                "commit": parent.commit,
-                "headers": dict(parent.headers),
-                "parameters": dict(parent.parameters),
-                "widths": dict(plan.widths[i]),
-            }
-            for i, parent in enumerate(plan.parents)
-        ],
-        "base": plan.base,
-        "order": list(plan.order),
-        "stages": {**asdict(plan.stages), "base": str(plan.stages.base), "calibration": _calibration_dict(plan)},
-        "groups": [
-            {
-                "name": group.name,
-                "row": group.row,
-                "sizes": list(group.sizes),
-                "merged": group.merged,
-                "apart_at_least": group.apart,
-                "left_out": group.left_out,
-            }
-            for group in plan.groups
-        ],
-        "kept": dict(plan.kept),
-        "config_changes": dict(plan.changed),
-        "labels": list(plan.labels.names) if plan.labels is not None else None,
-        "cost": _cost_dict(plan.cost),
-        "cost_without_zeros": _cost_dict(plan.blocks),
-        "base_cost": _cost_dict(plan.base_cost),
-        "exact": plan.exact,
-        "config_donor": plan.config_donor,
-        "tokenizer_donor": plan.tokenizer_donor,
-        "carried": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.carried],
-        "downloads": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.downloads],
-        "left": list(plan.left),
-        "warnings": list(plan.warnings),
-        "notes": list(plan.notes),
-        "dtype": plan.dtype,
-        "parameters": plan.parameters,
-        "bytes_read": plan.bytes_read,
-        "bytes_written": plan.bytes_written,
-        "bytes_to_download": plan.bytes_to_download,
-        "peak_memory": plan.peak_memory,
-    }
-
-
-def _cost_dict(cost: Cost) -> dict[str, int]:
-    return {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
-
-
-def _calibration_dict(plan: AssemblyPlan) -> dict[str, Any] | None:
-    if plan.stages.calibration is None or plan.calibration is None:
-        return None
-    facts = plan.calibration
-    found = {"kind": facts.kind, "column": facts.column, "samples": facts.samples, "commit": facts.commit}
-    return {**plan.stages.calibration.model_dump(mode="json"), **found}

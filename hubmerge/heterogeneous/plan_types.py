@@ -139,7 +139,7 @@ class AssemblyPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
-        from hubmerge.heterogeneous.explain import assembly_dict
+        from hubmerge.heterogeneous.plan_json import assembly_dict
 
         return assembly_dict(self)
 
