@@ -22,6 +22,8 @@ FOLDS = 4
 """Parts of the data, of which each is left out once to find a ridge."""
 _RIDGES = tuple(10.0**k for k in range(-5, 4))
 _DEFAULT_RIDGE = 1e-3
+_MANY = 1024
+"""Inputs of a layer beyond which only one part is left out: its eigenvectors take a second at 2,000, nine at 4,000."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def _weights(
         total = sum(folds[1:], start=folds[0])
         parts = [fold.about(total.x / total.rows, total.y / total.rows) for fold in folds]
     if ridge == "auto":
-        ridge = best_ridge(parts, prior, allowed, _RIDGES) if len(parts) > 1 else _DEFAULT_RIDGE
+        left_out = len(parts) if len(prior) <= _MANY else 1
+        ridge = best_ridge(parts, prior, allowed, _RIDGES, left_out=left_out) if len(parts) > 1 else _DEFAULT_RIDGE
     return solved(sum(parts[1:], start=parts[0]), prior, allowed, ridge)
 
 

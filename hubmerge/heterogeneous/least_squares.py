@@ -85,13 +85,18 @@ def solved(normal: Normal, prior: Tensor, allowed: Tensor, ridge: float) -> Tens
     return weight
 
 
-def best_ridge(folds: Sequence[Normal], prior: Tensor, allowed: Tensor, ridges: Sequence[float]) -> float:
-    """The ridge whose weights, found without one fold, have the smallest error in it, summed over the folds."""
+def best_ridge(
+    folds: Sequence[Normal], prior: Tensor, allowed: Tensor, ridges: Sequence[float], *, left_out: int | None = None
+) -> float:
+    """The ridge whose weights, found without one fold, have the smallest error in it, summed over the folds.
+
+    left_out: how many of the folds, from the first on, are left out in turn; default all.
+    """
     import torch
 
     total = sum(folds[1:], start=folds[0])
     errors = torch.zeros(len(ridges), dtype=prior.dtype)
-    for fold in folds:
+    for fold in folds[:left_out]:
         rest = total - fold
         scale = rest.gram.diagonal().mean().clamp_min(_LEAST)
         found = [prior.clone() for _ in ridges]

@@ -114,6 +114,15 @@ def test_the_best_ridge_is_the_one_that_predicts_what_was_left_out() -> None:
     assert chosen[0] < chosen[1]
 
 
+def test_of_many_inputs_only_the_first_fold_is_left_out() -> None:
+    ridges, random = (1e-5, 1e2), np.random.default_rng(3)
+    y = X @ PRIOR + random.normal(size=(40, 3))
+    y[10:] = X[10:] @ (PRIOR + 1.0)  # all but the first fold say that the prior is wrong
+    folds = [Normal.of(torch.tensor(X[low : low + 10]), torch.tensor(y[low : low + 10])) for low in range(0, 40, 10)]
+    assert best_ridge(folds, torch.tensor(PRIOR), ALL, ridges) == 1e-5
+    assert best_ridge(folds, torch.tensor(PRIOR), ALL, ridges, left_out=1) == 1e2
+
+
 def test_the_best_ridge_leaves_alone_what_is_not_allowed() -> None:
     allowed = ALL.clone()
     allowed[2:, 0] = False
