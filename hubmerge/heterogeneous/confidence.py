@@ -41,8 +41,7 @@ def confident_shares(
                 logits = getattr(model(**batch), "logits", None)
             if logits is None or logits.shape[-1] < 2:
                 return None
-            chances = logits.to(torch.float64).log_softmax(-1)
-            entropy = -(chances.exp() * chances).sum(-1) / math.log(logits.shape[-1])
+            entropy = torch.stack([_doubt(sample) for sample in logits])  # one by one: vocabularies are large
             rows.append(math.log(max(weight, _LEAST)) - SHARPNESS * entropy)
         shares = torch.stack(rows).softmax(0)
         has_sides = bool(getattr(models[0].config, "is_encoder_decoder", False))
@@ -51,6 +50,14 @@ def confident_shares(
 
 
 _LEAST = 1e-300
+
+
+def _doubt(logits: Tensor) -> Tensor:
+    """The entropy of the probabilities along the last dimension, over that of equal ones."""
+    import torch
+
+    chances = logits.to(torch.float64).log_softmax(-1)
+    return -(chances.exp() * chances).sum(-1) / math.log(logits.shape[-1])
 
 
 def _of_tokens(shares: Tensor, batch: Mapping[str, Tensor], *, has_sides: bool) -> Tensor:
