@@ -133,7 +133,7 @@ def _merge_strangers(files: DemoFolder) -> dict[str, float]:
     _title("Models that share no ancestor")
     output.say(f"{LOW} and {WIDE} have no base in common and not the same widths, so their weights cannot be averaged.")
     output.say(
-        f"{STRANGERS_METHOD} matches their units by what they answer to pictures, merges them, and fits every layer."
+        f"{STRANGERS_METHOD} matches their units by what they answer to pictures, merges the pairs, and fits every layer to both."
     )
     recipe, merged = files.recipe(STRANGERS_METHOD), files.merged(STRANGERS_METHOD)
     parents = (spelling(files.model(LOW)), spelling(files.model(WIDE)))
