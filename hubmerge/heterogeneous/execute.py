@@ -12,11 +12,12 @@ from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord
 from hubmerge.calibration import Batches, open_calibration
 from hubmerge.errors import MergeError, NumbersError
 from hubmerge.fetching import open_planned
+from hubmerge.heterogeneous.loading import load_in_float32
 from hubmerge.heterogeneous.merging import Report, merge_models
 from hubmerge.heterogeneous.merging import default_without as usually_kept
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.record import assembly_record
-from hubmerge.model_config import check_labels, model_class, read_folder_config
+from hubmerge.model_config import read_folder_config
 from hubmerge.symmetry.verify import spec_of
 from hubmerge.torch_threads import one_torch_thread
 from zoo_index.checkpoint import read_config, read_tensor_table
@@ -84,37 +85,11 @@ def _calibration_record(plan: AssemblyPlan, batches: Batches | None) -> Calibrat
 
 
 def _loaded(plan: AssemblyPlan, place: int) -> nn.Module:
-    """A parent in float32, of the class that its config names; code of its own never runs."""
-    import torch
-
     source, name = open_planned(plan.parents[place]), str(plan.parents[place].reference)
     folder = source.path("config.json").parent
-    config = read_folder_config(folder)
-    check_labels(config, name)
-    concrete = model_class(config, name)
-    try:
-        model, info = concrete.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, use_safetensors=True, local_files_only=True
-        )
-    except (ImportError, MemoryError):  # what this machine lacks is no fault of the model
-        raise
-    except Exception as error:  # a strange config lets transformers fail in every way there is
-        told = " ".join(str(error).split())
-        raise MergeError(
-            f"transformers cannot load it ({type(error).__name__}: {told[:200]})",
-            where=name,
-            hint="mend config.json or the weights",
-        ) from error
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise MergeError(
-            f"{concrete.__name__} needs {len(missing)} tensors that it does not have (first {missing[0]!r})",
-            where=name,
-            hint="a head that was never trained would be random; name the class that it was saved from in config.json",
-        )
+    model = load_in_float32(folder, read_folder_config(folder), name)
     _check_finite(model, name)
-    found: nn.Module = model.eval()
-    return found
+    return model
 
 
 def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note: Note) -> tuple[Any, Report]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from hubmerge.heterogeneous.confidence import confident_shares
 from hubmerge.heterogeneous.layer_fit import Fit, Seen, Target, fit_layer
 from hubmerge.heterogeneous.layers import Norm, layers_of, norms_of
 from hubmerge.heterogeneous.lockstep import Halting, Stop
 from hubmerge.heterogeneous.maps import Maps
+from hubmerge.heterogeneous.uses import uses_of
 from hubmerge.symmetry.groups import Axis, SymmetrySpec
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _targets(
     ]
     norms = {norm.name: norm for norm in norms_of(parents[0], specs[0])}
     modules = dict(merged.named_modules())
-    uses = _uses(parents[0], {*own[0], *norms}, batch)
+    uses = uses_of(parents[0], {*own[0], *norms}, batch)
     targets: dict[str, Target] = {}
     seen: set[Axis] = set()
     for use, following in zip(uses, [*uses[1:], None], strict=True):
@@ -116,34 +117,3 @@ def _adds(spec: SymmetrySpec, outer: Axis, norm: Norm, seen: set[Axis]) -> bool:
     groups = [factor.group for part in outer for factor in part]
     theirs = [factor.group for part in norm.axis for factor in part]
     return groups == theirs and norm.axis in seen and groups[0] is not None and spec.groups[groups[0]].norm != "post"
-
-
-@dataclass(frozen=True)
-class _Use:
-    """A module that the model uses, with the shapes of what it takes and gives."""
-
-    module: str
-    taken: tuple[int, ...]
-    given: tuple[int, ...]
-
-
-def _uses(model: nn.Module, wanted: set[str], batch: Batch) -> list[_Use]:
-    """The modules in the order in which the model uses them, on one sample."""
-    import torch
-
-    uses: list[_Use] = []
-
-    def used(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            uses.append(_Use(name, tuple(inputs[0].shape), tuple(output.shape)))
-
-        return hook
-
-    handles = [module.register_forward_hook(used(name)) for name, module in model.named_modules() if name in wanted]
-    try:
-        with torch.no_grad():
-            model(**{name: values[:1] for name, values in batch.items()})
-    finally:
-        for handle in handles:
-            handle.remove()
-    return uses

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from hubmerge.calibration.files import DataFiles
 from hubmerge.calibration.local_rows import rows_of
 from hubmerge.calibration.model_side import kinds_taken
 from hubmerge.calibration.samples import is_blank
-from hubmerge.errors import MergeError, PlanError, shown
-from hubmerge.model_config import check_labels, model_class
+from hubmerge.errors import PlanError, shown
+from hubmerge.heterogeneous.loading import load_in_float32
 from hubmerge.parents import ParentModel, open_parent
 from zoo_index.hub import fetch
 from zoo_index.reference import ModelRef
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["labelled", "loaded", "opened"]
-
-_LONGEST = 200
 
 
 def opened(name: str) -> ParentModel:
@@ -42,33 +39,9 @@ def opened(name: str) -> ParentModel:
 
 
 def loaded(parent: ParentModel) -> Any:
-    """The model in float32 and evaluation mode, of the class that its config names; code of its own never runs.
-
-    Raises `PlanError` for a config that names no class, `MergeError` for a model that transformers cannot load or that lacks tensors.
-    """
-    import torch
-
-    name = str(parent.reference)
-    check_labels(parent.config, name)
-    concrete = model_class(parent.config, name)
+    """The model in float32 and evaluation mode; raises as `load_in_float32`."""
     fetch([(parent.source, file) for file in ("config.json", *parent.table.files)])
-    folder: Path = parent.source.path("config.json").parent
-    try:
-        model, info = concrete.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, use_safetensors=True, local_files_only=True
-        )
-    except (ImportError, MemoryError):  # what this machine lacks is no fault of the model
-        raise
-    except Exception as error:  # a strange config lets transformers fail in every way there is
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST]
-        message = f"transformers cannot load it ({told})"
-        raise MergeError(message, where=name, hint="mend config.json or the weights") from error
-    missing = sorted(info["missing_keys"])
-    if missing:
-        message = f"{concrete.__name__} needs {len(missing)} tensors that it does not have (first {missing[0]!r})"
-        hint = "name the class that it was saved from in config.json, as architectures"
-        raise MergeError(message, where=name, hint=hint)
-    return model.eval()
+    return load_in_float32(parent.source.path("config.json").parent, parent.config, str(parent.reference))
 
 
 def labelled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,7 @@ from hubmerge.heterogeneous.matching import GroupMatches, match_units, matches_o
 from hubmerge.heterogeneous.norms import renormalise as renormalise_model
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
 from hubmerge.heterogeneous.slots import group_maps
+from hubmerge.heterogeneous.uses import uses_of
 from hubmerge.symmetry.budget import Policy
 from hubmerge.symmetry.costs import Cost, block_cost, dense_cost
 from hubmerge.symmetry.groups import SymmetrySpec
@@ -171,25 +173,11 @@ def _matches(
 
 def _positions(model: Any, spec: SymmetrySpec, batch: Batch) -> dict[str, int]:
     """How often the base uses every layer's weights for one sample: places of an image, tokens of a text."""
-    import torch
-
-    found: dict[str, int] = {}
     layers = {layer.name: layer for layer in layers_of(model, spec)}
-
-    def hook(name: str) -> Any:
-        def count(_module: Any, _inputs: Any, output: Tensor) -> None:
-            channels = output.shape[1] if layers[name].kind == "convolution" else output.shape[-1]
-            found[layers[name].weight] = output[0].numel() // channels
-
-        return count
-
-    handles = [module.register_forward_hook(hook(name)) for name, module in model.named_modules() if name in layers]
-    try:
-        with torch.no_grad():
-            model(**{name: values[:1] for name, values in batch.items()})
-    finally:
-        for handle in handles:
-            handle.remove()
+    found: dict[str, int] = {}
+    for use in uses_of(model, layers, batch):
+        channels = use.given[1 if layers[use.module].kind == "convolution" else -1]
+        found[layers[use.module].weight] = math.prod(use.given[1:]) // channels
     return found
 
 
