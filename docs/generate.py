@@ -283,6 +283,25 @@ def benchmark_tables() -> str:
     return "\n\n".join(_benchmark(json.loads(path.read_text(encoding="utf-8"))) for path in files)
 
 
+_SETTINGS = (
+    "goals",
+    "resnet_same",
+    "resnet_domain",
+    "resnet_split",
+    "resnet_calibration",
+    "resnet_wider",
+    "resnet_narrower",
+    "vit_*",
+)
+
+
+def heterogeneous_tables() -> str:
+    """A section for what is to be reached, and for each setting of models trained apart that has a result."""
+    folder = ROOT / "benchmarks" / "heterogeneous" / "results"
+    files = [path for name in _SETTINGS for path in sorted(folder.glob(f"{name}.json"))]
+    return "\n\n".join(_benchmark(json.loads(path.read_text(encoding="utf-8"))) for path in files)
+
+
 def _benchmark(result: Mapping[str, Any]) -> str:
     machine, load = result["machine"], result["load"]
     measured = (
@@ -301,6 +320,7 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "commands": commands_page,
     "modules": modules_table,
     "benchmarks": benchmark_tables,
+    "heterogeneous": heterogeneous_tables,
 }
 
 if __name__ == "__main__":
