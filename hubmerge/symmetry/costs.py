@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hubmerge.symmetry.groups import Role, SymmetrySpec, TensorSymmetry
@@ -74,7 +74,7 @@ def cost_terms(
     like = like or {}
     found = Counter[tuple[tuple[tuple[int | str, ...], ...], ...]]()
     used = Counter[tuple[tuple[tuple[int | str, ...], ...], ...]]()
-    for name, tensor in spec.tensors.items():
+    for name, tensor in _weights(spec):
         axes = tuple(
             tuple(
                 tuple(
@@ -118,7 +118,7 @@ def block_cost(spec: SymmetrySpec, sharing: Mapping[str, Sharing], positions: Ma
     """
     parents = frozenset(parent for units in sharing.values() for owners, _ in units for parent in owners)
     parameters = multiply_adds = 0
-    for name, tensor in spec.tensors.items():
+    for name, tensor in _weights(spec):
         entries = _entries_with_parents(tensor, sharing, parents or frozenset({0}))
         parameters += entries
         multiply_adds += entries * _uses(spec, name, positions or {})
@@ -143,6 +143,14 @@ def sharing_at(size: int, widths: tuple[int, ...]) -> Sharing:
         left = {parent: width - count * (parent in owners) for parent, width in left.items()}
         size -= count
     return tuple(units.items())
+
+
+def _weights(spec: SymmetrySpec) -> Iterator[tuple[str, TensorSymmetry]]:
+    """The tensors of floating-point numbers; counters and the numbers of positions are none."""
+    return ((name, tensor) for name, tensor in spec.tensors.items() if not name.endswith(_WHOLE_NUMBERS))
+
+
+_WHOLE_NUMBERS = ("num_batches_tracked", "position_ids")
 
 
 def _uses(spec: SymmetrySpec, name: str, positions: Mapping[str, int]) -> int:

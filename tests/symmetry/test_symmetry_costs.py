@@ -20,7 +20,7 @@ def test_a_resnet_costs_its_kernels_times_their_output_positions() -> None:
     spec = load_spec(RESNET, resnet_shapes(4, (4, 8)))
     # kernels: stem 4*1*49, first stage 2 * 4*4*9, second 8*4*9 + 8*8*9 + shortcut 8*4, classifier 3*8
     kernels = 196 + 288 + 288 + 576 + 32 + 24
-    norms = 3 * (4 * 4 + 1) + 3 * (4 * 8 + 1)  # weight, bias, mean, variance and a counter
+    norms = 3 * 4 * 4 + 3 * 4 * 8  # weight, bias, mean and variance; a counter is no parameter
     assert dense_cost(spec, {}) == Cost(kernels + norms + 3, kernels)
     positions = {STEM: 16, "resnet.encoder.stages.1.layers.0.shortcut.convolution.weight": 4}
     assert dense_cost(spec, {}, positions).multiply_adds == kernels + 15 * 196 + 3 * 32
@@ -31,7 +31,7 @@ def test_a_wider_stage_costs_more_where_it_is_written_and_where_it_is_read() -> 
     sizes = {"res2": 12, "mid1.0": 12}
     assert dense_cost(spec, sizes).multiply_adds == 196 + 288 + 12 * 4 * 9 + 12 * 12 * 9 + 12 * 4 + 3 * 12
     assert dense_cost(spec, sizes).parameters == sum(
-        4 * shape[0] + 1 if name.endswith("running_mean") else shape[0] * shape[1] * shape[2] * shape[3]
+        4 * shape[0] if name.endswith("running_mean") else shape[0] * shape[1] * shape[2] * shape[3]
         for name, shape in resnet_shapes(4, (4, 12)).items()
         if len(shape) == 4 or name.endswith("running_mean")
     ) + (3 * 12 + 3)
