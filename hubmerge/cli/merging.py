@@ -135,7 +135,7 @@ def merge(
         _keep_safe(recipe, out)
     with interruptible():
         planned = build_plan(_read(recipe), jobs=jobs, memory=memory, strict=strict)
-        _tell(planned, device)
+        _tell(planned, device, jobs)
         with output.progress(*_work(planned)) as advance:
             merged = merge_plan(
                 planned,
@@ -184,12 +184,14 @@ def _weight_bytes(manifest: Manifest) -> int:
     return sum(file.size for name, file in manifest.files.items() if name.endswith(".safetensors"))
 
 
-def _tell(planned: Plan | AssemblyPlan, device: str) -> None:
+def _tell(planned: Plan | AssemblyPlan, device: str, jobs: int | None) -> None:
     """What a person should know before the work begins."""
     for text in planned.warnings:
         output.note(f"{'note' if text in planned.notes else 'warning'}: {text}")
     if device != "cpu":
         _tell_of_device(planned, device)
+    if jobs is not None and jobs > 1:
+        _tell_of_jobs(planned, jobs)
     if planned.downloads:
         output.note(f"to download: {size_text(planned.bytes_to_download)} in {len(planned.downloads)} files")
         output.calm_downloads()
@@ -202,6 +204,15 @@ def _tell_of_device(planned: Plan | AssemblyPlan, device: str) -> None:
         output.note(f"{planned.assembly.name} computes on the CPU: --device {device} is not used")
     elif planned.method.kind == "entrywise":
         output.note(f"{planned.method.name} merges entry by entry, on the CPU: --device {device} is not used")
+
+
+def _tell_of_jobs(planned: Plan | AssemblyPlan, jobs: int) -> None:
+    from hubmerge.plan_types import Plan
+
+    if not isinstance(planned, Plan):
+        output.note(
+            f"{planned.assembly.name} computes on one thread, so that it comes out the same: --jobs {jobs} is not used"
+        )
 
 
 def _how_written(merged: Merged) -> str:

@@ -418,12 +418,14 @@ def test_texts_are_matched_and_fitted_too_and_a_tied_head_stays_tied(tmp_path: P
     assert verify_merge(tmp_path / "out").level == "exact"
 
 
-def test_a_device_is_not_used_and_that_is_said(
+def test_a_device_and_jobs_are_not_used_and_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], models: Path
 ) -> None:
     (models / "plain.yaml").write_text(json.dumps(pleas(labels="disjoint", align="identity", fit="none")))
-    assert command("merge", "plain.yaml", str(tmp_path / "out"), "--device", "cuda") == 0
-    assert "pleas computes on the CPU: --device cuda is not used" in capsys.readouterr().err
+    assert command("merge", "plain.yaml", str(tmp_path / "out"), "--device", "cuda", "--jobs", "2") == 0
+    told = capsys.readouterr().err
+    assert "pleas computes on the CPU: --device cuda is not used" in told
+    assert "pleas computes on one thread, so that it comes out the same: --jobs 2 is not used" in told
 
 
 def test_an_older_manifest_is_read_as_before_and_written_without_the_new_section(union: Path) -> None:
