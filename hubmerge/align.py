@@ -15,7 +15,7 @@ import numpy as np
 
 from hubmerge.carry import files_of_copy
 from hubmerge.errors import MergeError, PlanError
-from hubmerge.parents import ParentModel, open_parent
+from hubmerge.parents import ParentModel, open_parent, refuse_adapter
 from hubmerge.symmetry import Element, Group, Matching, SymmetrySpec, load_spec, match_weights, transform
 from zoo_index.hub import fetch
 from zoo_index.reference import ModelRef
@@ -89,7 +89,7 @@ def _disk_faults(out: Path) -> Iterator[None]:
 
 
 def _check_names(spec: SymmetrySpec, without: Collection[str], model: str) -> None:
-    unknown = set(without) - {name for group in spec.groups.values() for name in (group.name, group.row)}
+    unknown = spec.unknown(without)
     if unknown:
         raise PlanError(
             f"{model} has no group {min(unknown)!r}",
@@ -100,12 +100,7 @@ def _check_names(spec: SymmetrySpec, without: Collection[str], model: str) -> No
 
 def _opened(name: str) -> ParentModel:
     reference = ModelRef.parse(name)
-    if reference.adapter is not None:
-        raise PlanError(
-            "a model with an adapter is not aligned",
-            where=name,
-            hint="make one model of the two first: `hubmerge merge` with merge_method: passthrough and this model alone",
-        )
+    refuse_adapter(reference, "a model with an adapter is not aligned")
     return open_parent(reference)
 
 

@@ -7,6 +7,7 @@ more processor time than everything else that a merge does before its first numb
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 from hubmerge.errors import PlanError
@@ -50,6 +51,7 @@ def _prepare() -> None:
         _waiting.pop(0)()
 
 
+@cache
 def _use_whole_vectors() -> None:
     """Have vectors of 512 bits used where they cost nothing.
 

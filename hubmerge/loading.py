@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hubmerge.compute import compute
-from hubmerge.errors import MergeError, PlanError
+from hubmerge.errors import PlanError
 from hubmerge.fetching import fetch_parents
 from hubmerge.io.reader import NUMPY, InputFiles, Workspace
+from hubmerge.loaded import faults_of_transformers, load_whole
 from hubmerge.measure import Known
 from hubmerge.model_config import check_labels, model_class, read_folder_config, read_json_object
 from hubmerge.plan import build_plan
@@ -21,7 +21,6 @@ from hubmerge.prologue import known_of, pooled_states
 from hubmerge.published import check_weights, fetch_files, open_published, published_kind, published_plan
 from hubmerge.recipe import Recipe
 from hubmerge.token import as_token
-from zoo_index.errors import HubmergeError
 from zoo_index.hub import ModelSource
 from zoo_index.tensors import DType
 
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
 __all__ = ["AutoMergedModel"]
-
-_LONGEST_REASON = 200
-"""Characters of an error of transformers that are shown: some list every model there is."""
 
 
 class AutoMergedModel:
@@ -91,8 +87,12 @@ class AutoMergedModel:
         concrete = _trusted_class(config) if trust else None
         if concrete is not None:
             kwargs["trust_remote_code"] = True
-        loaded = _loaded(
-            concrete or model_class(config, str(source)), folder, kwargs, "the folder does not have", str(source)
+        loaded = load_whole(
+            concrete or model_class(config, str(source)),
+            folder,
+            kwargs,
+            str(source),
+            lacking="the folder does not have",
         )
         return _remember(loaded, opened)
 
@@ -118,7 +118,9 @@ def _put_together(plan: AssemblyPlan, kwargs: dict[str, Any]) -> PreTrainedModel
     with TemporaryDirectory(prefix="hubmerge-") as place:
         folder = Path(place) / "merged"
         merge_plan(plan, folder, digest=False)
-        loaded = _loaded(model_class(read_folder_config(folder), name), folder, kwargs, "the merge does not have", name)
+        loaded = load_whole(
+            model_class(read_folder_config(folder), name), folder, kwargs, name, lacking="the merge does not have"
+        )
         model: PreTrainedModel = loaded[0] if isinstance(loaded, tuple) else loaded
     model.config.name_or_path = model.name_or_path = name
     return _remember(loaded, plan.recipe)
@@ -144,37 +146,10 @@ def _with_adapter(folder: Path, kwargs: dict[str, Any], token: str | None, *, tr
         raise PlanError("the adapter does not name its base model", where=str(folder), hint="merge again")
     loaded = AutoMergedModel.from_pretrained(base, revision=revision, token=token, trust_remote_code=trust, **kwargs)
     model = loaded[0] if isinstance(loaded, tuple) else loaded
-    with _faults_of_transformers(str(folder)):
+    with faults_of_transformers(str(folder)):
         model.load_adapter(str(folder))
     model.eval()
     return loaded
-
-
-@contextmanager
-def _faults_of_transformers(where: str) -> Iterator[None]:
-    """One `MergeError` for whatever transformers raises; what this machine lacks (memory, a package) is no fault of a model."""
-    import torch
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (HubmergeError, ImportError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except SafetensorError as error:
-        raise MergeError(
-            f"the weights are damaged ({_one_line(error)})", where=where, hint="fetch or merge them again"
-        ) from error
-    except Exception as error:  # a strange config lets transformers fail in every way there is
-        raise MergeError(
-            f"transformers cannot load it ({type(error).__name__}: {_one_line(error)})",
-            where=where,
-            hint="mend config.json or the weights, or the arguments given to from_pretrained",
-        ) from error
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
 
 
 class _TensorSlice:
@@ -227,39 +202,25 @@ def _assemble(plan: Plan, kwargs: dict[str, Any]) -> PreTrainedModel:
     name = str(donor.reference.model)
     concrete = model_class(plan.config, name)
     check_labels(plan.config, name)
-    with _faults_of_transformers(name):
+    with faults_of_transformers(name):
         config = AutoConfig.for_model(
             **{**plan.config, "model_type": plan.config.get("model_type", concrete.config_class.model_type)}
         )
     with InputFiles(plan.parents) as files:
         known = known_of(plan, pooled_states(plan, files, plan.jobs))
         slices = {step.output.name: _TensorSlice(plan, step, files, known) for step in plan.steps}
-        loaded = _loaded(
-            concrete, None, {**kwargs, "config": config, "state_dict": slices}, "the parents do not have", name
+        loaded = load_whole(
+            concrete,
+            None,
+            {**kwargs, "config": config, "state_dict": slices},
+            name,
+            lacking="the parents do not have",
         )
     model: PreTrainedModel = loaded[0] if isinstance(loaded, tuple) else loaded
     model.config.name_or_path = model.name_or_path = plan.recipe.name or f"hubmerge-{plan.hash[:12]}"
     if any(file.name == "generation_config.json" for file in plan.carried):
         with InputFiles(plan.parents) as files:
             folder = files.path(plan.config_donor, "generation_config.json").parent
-        with _faults_of_transformers(name):
+        with faults_of_transformers(name):
             model.generation_config = GenerationConfig.from_pretrained(folder)
     return loaded
-
-
-def _loaded(
-    concrete: type[PreTrainedModel], folder: Path | None, kwargs: dict[str, Any], lacking: str, where: str
-) -> PreTrainedModel:
-    """What transformers loads (with its loading info when `kwargs` ask for it); refused when tensors of the class are missing."""
-    wants_info = bool(kwargs.get("output_loading_info"))
-    own_code = bool(kwargs.get("trust_remote_code"))  # what that raises is its own, and not for us to explain
-    with nullcontext() if own_code else _faults_of_transformers(where):
-        model, info = concrete.from_pretrained(folder, **{**kwargs, "output_loading_info": True})
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise MergeError(
-            f"{concrete.__name__} needs {len(missing)} tensors that {lacking} (first {missing[0]!r})",
-            where=where,
-            hint="a head that was never trained would be random; merge models of the class that is loaded",
-        )
-    return (model, info) if wants_info else model

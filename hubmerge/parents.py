@@ -18,7 +18,7 @@ from zoo_index.quantised import packed_fault, quantisation_of
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType, TensorTable
 
-__all__ = ["ParentModel", "open_parent", "parent_of"]
+__all__ = ["ParentModel", "open_parent", "parent_of", "refuse_adapter"]
 
 MERGEABLE = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16, *FLOAT8})
 """Floating-point types that the engine computes with."""
@@ -107,6 +107,16 @@ def open_parent(reference: ModelRef, pins: Mapping[str, str] | None = None) -> P
     _refuse_odd_types(adapter_table, reference.adapter)
     effect = read_adapter_effect(adapter_config, adapter_table, own.table, str(reference))
     return replace(own, adapter_source=adapter_source, adapter_table=adapter_table, effect=effect)
+
+
+def refuse_adapter(reference: ModelRef, message: str) -> None:
+    """`PlanError` for a model with an adapter, where only one model's own weights will do; message: what is not done with such."""
+    if reference.adapter is not None:
+        raise PlanError(
+            message,
+            where=str(reference),
+            hint="make one model of the two first: `hubmerge merge` with merge_method: passthrough and this model alone",
+        )
 
 
 def parent_of(reference: ModelRef, source: ModelSource) -> ParentModel:

@@ -6,12 +6,10 @@ trained first.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.engine.report import Report
@@ -19,6 +17,7 @@ from benchmarks.heterogeneous.goals import judge
 from benchmarks.heterogeneous.measuring import Job, Measured, measure
 from benchmarks.heterogeneous.options import in_processes, parser
 from benchmarks.heterogeneous.parents import train_parents
+from benchmarks.heterogeneous.saving import save_report
 from benchmarks.heterogeneous.settings import CALIBRATION, MODELS, SETTINGS, Setting
 
 __all__ = ["main", "summary", "table"]
@@ -49,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for setting in settings:
         jobs = [Job(given.cache, setting, seed) for seed in given.seeds]
         found = {job.seed: measured for job, measured in in_processes(measure, jobs, given.processes)}
-        _save(table(setting, {seed: found[seed] for seed in given.seeds}), given.results)
-    _save(judge(given.results), given.results)
+        save_report("images", table(setting, {seed: found[seed] for seed in given.seeds}), given.results)
+    save_report("images", judge(given.results), given.results)
 
 
 def table(setting: Setting, found: Mapping[int, Sequence[Measured]]) -> Report:
@@ -115,15 +114,6 @@ def _explanation(setting: Setting, seeds: int) -> str:
         f"{tasks}{joint}; mean ± standard error over {seeds} seeds, which differ in everything.{images} "
         "BatchNorm's statistics are estimated anew unless it says so. Parameters are over the base's."
     )
-
-
-def _save(report: Report, folder: Path) -> None:
-    """Write the report's JSON with this command and the versions of what trained and merged."""
-    path = report.save(folder)
-    content = json.loads(path.read_text(encoding="utf-8"))
-    content["command"] = "python -m benchmarks.heterogeneous.images"
-    content["versions"] |= {name: version(name) for name in ("torch", "transformers", "scipy")}
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,10 @@ The base knows MNIST; donors know scikit-learn's digits (24, 16 and 12 channels)
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from benchmarks.heterogeneous.data import Batch, Division, calibration, divide, 
 from benchmarks.heterogeneous.images import RESULTS, summary
 from benchmarks.heterogeneous.options import in_processes, parser
 from benchmarks.heterogeneous.parents import saved_model, train_parents
+from benchmarks.heterogeneous.saving import save_report
 from benchmarks.heterogeneous.scoring import outputs_of, scores
 from benchmarks.heterogeneous.settings import CALIBRATION, PARENTS, SETTINGS, ImageSet
 
@@ -86,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train_parents(given.cache, wanted, given.seeds, given.processes)
     jobs = [_Job(given.cache, seed) for seed in given.seeds]
     found = {job.seed: lines for job, lines in in_processes(_measured, jobs, given.processes)}
-    _save(_table({seed: found[seed] for seed in given.seeds}), given.results)
+    save_report("mal", _table({seed: found[seed] for seed in given.seeds}), given.results)
 
 
 def _measured(job: _Job) -> tuple[_Line, ...]:
@@ -159,14 +158,6 @@ def _table(found: Mapping[int, Sequence[_Line]]) -> Report:
         row = (lines[0].label, taken, *cells, summary(over), f"{statistics.mean(seconds):.1f}" if seconds else "-")
         report.add(row, key=lines[0].key, scores=values, over_control=over, seconds=seconds)
     return report
-
-
-def _save(report: Report, folder: Path) -> None:
-    path = report.save(folder)
-    content = json.loads(path.read_text(encoding="utf-8"))
-    content["command"] = "python -m benchmarks.heterogeneous.mal"
-    content["versions"] |= {name: version(name) for name in ("torch", "transformers", "scipy")}
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

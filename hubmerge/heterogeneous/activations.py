@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.layers import Layer, channels_last, layers_of
+from hubmerge.heterogeneous.uses import run_watched
 from hubmerge.symmetry.groups import Kind, Segment, SymmetrySpec
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Correlation", "correlations"]
 
 Floats = NDArray[np.float64]
-Batch = Mapping[str, "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def correlations(
 def _views(model: nn.Module, spec: SymmetrySpec, without: Collection[str]) -> Iterator[_View]:
     layers = layers_of(model, spec)
     read = {name for layer in layers for segment in layer.inner for name in _seen_alone(segment)}
-    left = {group.name for group in spec.groups.values() if {group.name, group.row} & set(without)}
+    left = set(spec.named(without))
     left |= {group.name for group in spec.groups.values() if group.outer in left}
     for layer in layers:
         yield from _of_axis(layer, spec, behind=False, wanted=read - left)
@@ -106,8 +107,6 @@ def _is_free(spec: SymmetrySpec, name: str) -> bool:
 
 def _seen(model: nn.Module, views: Sequence[_View], batch: Batch) -> list[Tensor]:
     """What every view shows of one batch: (rows, channels of the segment)."""
-    import torch
-
     kept: dict[tuple[str, bool], Tensor] = {}
     wanted = {(view.layer.name, view.behind) for view in views}
     handles = []
@@ -116,12 +115,7 @@ def _seen(model: nn.Module, views: Sequence[_View], batch: Batch) -> list[Tensor
             handles.append(module.register_forward_pre_hook(_keeping(kept, name)))
         if (name, True) in wanted:
             handles.append(module.register_forward_hook(_keeping_output(kept, name)))
-    try:
-        with torch.no_grad():
-            model(**batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_watched(model, batch, handles)
     rows = []
     for view in views:
         mask = None if view.layer.mask is None else batch.get(view.layer.mask)

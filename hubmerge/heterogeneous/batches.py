@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hubmerge.errors import PlanError
-from hubmerge.heterogeneous.layer_fit import FOLDS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["check_batches", "in_folds"]
+__all__ = ["FOLDS", "Batch", "check_batches", "in_folds"]
 
 Batch = Mapping[str, "Tensor"]
+"""What a model's `forward` takes, by name."""
+
+FOLDS = 4
+"""Parts of the data, of which each is left out once to find a ridge."""
 
 
 def in_folds(batches: Sequence[Batch]) -> list[Batch]:

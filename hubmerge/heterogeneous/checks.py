@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 
 from hubmerge.errors import PlanError
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 
-__all__ = ["check_alike", "check_sizes", "checked_shares", "known_groups", "matchable"]
+__all__ = ["check_alike", "check_shapes", "check_sizes", "checked_shares", "known_groups", "matchable"]
 
 
 def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = ()) -> None:
@@ -40,6 +40,17 @@ def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = ()) -> Non
             raise PlanError(
                 f"only {where} has the tensor {odd!r}", where="models", hint="merge models of the same depth and head"
             )
+
+
+def check_shapes(ours: Mapping[str, Sequence[int]], theirs: Mapping[str, Sequence[int]], base: str, other: str) -> None:
+    """Raise `PlanError` for a tensor of both that has another shape in each, as matching by weights cannot have it."""
+    odd = next((name for name, shape in ours.items() if name in theirs and list(theirs[name]) != list(shape)), None)
+    if odd is not None:
+        raise PlanError(
+            f"tensor {odd!r} is {list(ours[odd])} in {base} and {list(theirs[odd])} in {other}",
+            where="align",
+            hint="models of different widths are matched by activations",
+        )
 
 
 def _tied_rows(spec: SymmetrySpec) -> frozenset[str]:
@@ -77,8 +88,7 @@ def checked_shares(weights: Sequence[float] | None, models: int) -> tuple[float,
 
 def known_groups(spec: SymmetrySpec, names: Collection[str]) -> tuple[str, ...]:
     """These names of groups or of their rows; `PlanError` for one that is neither."""
-    known = {name for group in spec.groups.values() for name in (group.name, group.row)}
-    unknown = set(names) - known
+    unknown = spec.unknown(names)
     if unknown:
         raise PlanError(
             f"there is no group {min(unknown)!r}",
@@ -90,10 +100,9 @@ def known_groups(spec: SymmetrySpec, names: Collection[str]) -> tuple[str, ...]:
 
 def matchable(spec: SymmetrySpec, without: Collection[str]) -> frozenset[str]:
     """The groups that activations can match although their sizes differ.  without: groups, or their rows, that are not matched."""
+    left = spec.named(without)
     outer = {
-        name
-        for name, group in spec.groups.items()
-        if group.outer is None and group.kind.permutes and not {name, group.row} & set(without)
+        name for name, group in spec.groups.items() if group.outer is None and group.kind.permutes and name not in left
     }
     inner = {
         name

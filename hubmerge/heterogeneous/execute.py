@@ -88,7 +88,7 @@ def _loaded(plan: AssemblyPlan, place: int) -> nn.Module:
     source, name = open_planned(plan.parents[place]), str(plan.parents[place].reference)
     folder = source.path("config.json").parent
     model = load_in_float32(folder, read_folder_config(folder), name)
-    _check_finite(model, name)
+    _check_finite(model, name, name, "the model is damaged; fetch or save it again")
     return model
 
 
@@ -159,7 +159,7 @@ def _saved(plan: AssemblyPlan, folder: Path, model: Any, record: AssemblyRecord)
     import torch
 
     model.to(getattr(torch, plan.dtype))
-    _check_finite(model, "the merge")
+    _check_finite(model, "the merge", "", "choose other data, a larger ridge, or a wider dtype")
     model.config.name_or_path = ""
     model.save_pretrained(folder, max_shard_size=plan.recipe.output.shard_size)
     for path in folder.glob("*.safetensors"):  # safetensors gives them to their owner alone
@@ -168,17 +168,10 @@ def _saved(plan: AssemblyPlan, folder: Path, model: Any, record: AssemblyRecord)
     return Assembled(record, written.parameters, len(written))
 
 
-def _check_finite(model: Any, whose: str) -> None:
+def _check_finite(model: Any, whose: str, where: str, hint: str) -> None:
     """Raise `NumbersError` for the first tensor with a number that is not finite."""
     import torch
 
     for name, values in model.state_dict().items():
         if values.is_floating_point() and not bool(torch.isfinite(values).all()):
-            merged = whose == "the merge"
-            raise NumbersError(
-                f"tensor {name!r} of {whose} has a number that is not finite",
-                where="" if merged else whose,
-                hint="choose other data, a larger ridge, or a wider dtype"
-                if merged
-                else "the model is damaged; fetch or save it again",
-            )
+            raise NumbersError(f"tensor {name!r} of {whose} has a number that is not finite", where=where, hint=hint)

@@ -7,11 +7,12 @@ what the merged model itself feeds it, all layers before it being fitted already
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.confidence import confident_shares
 from hubmerge.heterogeneous.layer_fit import Fit, Seen, Target, fit_layer
 from hubmerge.heterogeneous.layers import Norm, layers_of, norms_of
@@ -21,11 +22,9 @@ from hubmerge.heterogeneous.uses import uses_of
 from hubmerge.symmetry.groups import Axis, SymmetrySpec
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 __all__ = ["fit_layers"]
-
-Batch = Mapping[str, "Tensor"]
 
 
 def fit_layers(

@@ -16,23 +16,22 @@ __all__ = ["kept_groups", "matched_groups", "planned_groups", "sharing_of"]
 
 def kept_groups(spec: SymmetrySpec, stages: AssemblyStages, base: ModelRef) -> dict[str, str]:
     """The groups that could be matched and are not, with the reason.  Raises `PlanError` for a name in `without` that is none."""
-    known = {name for group in spec.groups.values() for name in (group.name, group.row)}
-    unknown = set(stages.without) - known
+    unknown = spec.unknown(stages.without)
     if unknown:
         raise PlanError(
             f"{base} has no group {min(unknown)!r}",
             where="align.without",
             hint=f"`hubmerge symmetry show {base}` lists them",
         )
-    kept = {}
+    named, kept = spec.named(stages.without), {}
     for name, group in spec.groups.items():
         if group.outer is not None or not group.kind.permutes:
             continue
         if stages.align == "identity":
             kept[name] = "align: identity leaves all units as they stand"
-        elif {group.name, group.row} & set(stages.without):
+        elif name in named:
             kept[name] = "align.without names it"
-        elif group.norm in {"layer", "rms", "post"}:
+        elif group.normed_as_a_whole:
             kept[name] = (
                 f"a norm over all its units ({group.norm}); matched, such merges became worse, and the fit brings it together"
             )

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from hubmerge.heterogeneous.batches import FOLDS
 from hubmerge.heterogeneous.confidence import shares_of_rows
 from hubmerge.heterogeneous.layers import Layer, Norm, channels_last
-from hubmerge.heterogeneous.least_squares import Normal, best_ridge, patches, solved
+from hubmerge.heterogeneous.least_squares import Normal, best_ridge, patches, solved, summed
 from hubmerge.heterogeneous.lockstep import Stop
 from hubmerge.heterogeneous.maps import Maps, merge_features, parents_of_units
 from hubmerge.symmetry.groups import Axis
@@ -16,10 +17,8 @@ from hubmerge.symmetry.groups import Axis
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FOLDS", "Fit", "Seen", "Target", "fit_layer"]
+__all__ = ["Fit", "Seen", "Target", "fit_layer"]
 
-FOLDS = 4
-"""Parts of the data, of which each is left out once to find a ridge."""
 _RIDGES = tuple(10.0**k for k in range(-5, 4))
 _DEFAULT_RIDGE = 1e-3
 _MANY = 1024
@@ -105,7 +104,7 @@ def fit_layer(
         if module.bias is not None:
             module.bias.copy_(prior[-1])
         if target.norm is not None and fit.sequential:
-            _set_statistics(modules[target.norm.name], body, sum(folds[1:], start=folds[0]))
+            _set_statistics(modules[target.norm.name], body, summed(folds))
 
 
 def _weights(
@@ -113,12 +112,12 @@ def _weights(
 ) -> Tensor:
     parts = list(folds)
     if centred:  # about the means of all data, which is what the norm behind takes away
-        total = sum(folds[1:], start=folds[0])
+        total = summed(folds)
         parts = [fold.about(total.x / total.rows, total.y / total.rows) for fold in folds]
     if ridge == "auto":
         left_out = len(parts) if len(prior) <= _MANY else 1
         ridge = best_ridge(parts, prior, allowed, _RIDGES, left_out=left_out) if len(parts) > 1 else _DEFAULT_RIDGE
-    return solved(sum(parts[1:], start=parts[0]), prior, allowed, ridge)
+    return solved(summed(parts), prior, allowed, ridge)
 
 
 def _allowed(target: Target, maps: Maps, module: Any) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Normal", "best_ridge", "patches", "solved"]
+__all__ = ["Normal", "best_ridge", "patches", "solved", "summed"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ class Normal:
         return self.yy - 2 * (weight * self.cross).sum(0) + (weight * (self.gram @ weight)).sum(0)
 
 
+def summed(folds: Sequence[Normal]) -> Normal:
+    """The normal equations of all folds, of which there is at least one."""
+    return sum(folds[1:], start=folds[0])
+
+
 def solved(normal: Normal, prior: Tensor, allowed: Tensor, ridge: float) -> Tensor:
     """The weights (inputs, outputs) of smallest squared error plus `ridge` times the mean square of the inputs times their squared
     distance from `prior`.
@@ -94,7 +99,7 @@ def best_ridge(
     """
     import torch
 
-    total = sum(folds[1:], start=folds[0])
+    total = summed(folds)
     errors = torch.zeros(len(ridges), dtype=prior.dtype)
     for fold in folds[:left_out]:
         rest = total - fold

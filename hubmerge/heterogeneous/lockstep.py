@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from hubmerge.heterogeneous.batches import Batch
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = ["Halting", "Stop"]
-
-Batch = Mapping[str, "Tensor"]
 
 
 @dataclass(frozen=True)

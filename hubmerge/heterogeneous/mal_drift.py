@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.layers import channels_last
+from hubmerge.heterogeneous.uses import run_watched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = ["LayerCall", "block_rows", "drift", "layer_calls", "mean_loss", "noise_batches", "reference_of"]
-
-Batch = Mapping[str, "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,6 @@ def mean_loss(model: Any, probe: Sequence[Batch]) -> float:
 
 def block_rows(model: Any, blocks: Sequence[str], batch: Batch) -> dict[str, Tensor]:
     """What every one of the modules `blocks` gives for one batch: (rows, channels)."""
-    import torch
-
     found: dict[str, Tensor] = {}
     mask = batch.get("attention_mask")
 
@@ -117,12 +115,7 @@ def block_rows(model: Any, blocks: Sequence[str], batch: Batch) -> dict[str, Ten
         return hook
 
     handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in blocks]
-    try:
-        with torch.no_grad():
-            model(**batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_watched(model, batch, handles)
     return found
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.evaluating import evaluating
 from hubmerge.heterogeneous.mal_drift import mean_loss
 from hubmerge.heterogeneous.mal_search import Search
 from hubmerge.heterogeneous.mal_zoo import zoo_of
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 __all__ = ["LAW_FACTORS", "Law", "Laws", "Point", "laws"]
 
-Batch = Mapping[str, "Tensor"]
 
 LAW_FACTORS = tuple(i / 10 for i in range(11))
 """0, .1, ..., 1: at what shares of a donor the curves are measured, unless others are given."""

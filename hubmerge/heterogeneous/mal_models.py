@@ -16,7 +16,7 @@ from hubmerge.calibration.model_side import kinds_taken
 from hubmerge.calibration.samples import is_blank
 from hubmerge.errors import PlanError, shown
 from hubmerge.heterogeneous.loading import load_in_float32
-from hubmerge.parents import ParentModel, open_parent
+from hubmerge.parents import ParentModel, open_parent, refuse_adapter
 from zoo_index.hub import fetch
 from zoo_index.reference import ModelRef
 
@@ -29,12 +29,7 @@ __all__ = ["labelled", "loaded", "opened"]
 def opened(name: str) -> ParentModel:
     """The headers of a folder or of a model on the Hub; `PlanError` for one with an adapter."""
     reference = ModelRef.parse(name)
-    if reference.adapter is not None:
-        raise PlanError(
-            "a model with an adapter has no layers of its own",
-            where=name,
-            hint="make one model of the two first: `hubmerge merge` with merge_method: passthrough and this model alone",
-        )
+    refuse_adapter(reference, "a model with an adapter has no layers of its own")
     return open_parent(reference)
 
 

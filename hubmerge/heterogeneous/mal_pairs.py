@@ -10,6 +10,7 @@ import numpy as np
 
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.activations import correlations
+from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.mal_blocks import Block, blocks_of, structure_of
 from hubmerge.heterogeneous.mal_depth import CKA, monotone_map
 from hubmerge.heterogeneous.mal_drift import block_rows
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Alignment", "Pair", "align_layers"]
-
-Batch = Mapping[str, "Tensor"]
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ the order of the layers are as docs/mal.md tells, and may differ from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.evaluating import evaluating
 from hubmerge.heterogeneous.mal_decisions import Decision
 from hubmerge.heterogeneous.mal_drift import mean_loss
@@ -18,12 +19,8 @@ from hubmerge.heterogeneous.mal_pairs import Alignment
 from hubmerge.heterogeneous.mal_search import Choose, Search, Turn
 from hubmerge.heterogeneous.mal_zoo import zoo_of
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 __all__ = ["FACTORS", "Assembled", "Losses", "assemble_from_zoo"]
 
-Batch = Mapping[str, "Tensor"]
 
 FACTORS = tuple(i / 20 for i in range(11))
 """0, .05, .1, ..., .5: what shares of a donor are tried, unless others are given."""

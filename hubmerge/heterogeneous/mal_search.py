@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.mal_decisions import Decision
 from hubmerge.heterogeneous.mal_drift import drift, layer_calls, mean_loss
 from hubmerge.heterogeneous.mal_pairs import Alignment, Pair
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Choose", "Search", "Tried", "Turn"]
 
-Batch = Mapping[str, "Tensor"]
 
 Turn = tuple[int, int, Pair]
 """Round, donor, and the pair of layers whose turn it is."""

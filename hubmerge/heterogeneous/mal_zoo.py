@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.mal_drift import noise_batches, reference_of
 from hubmerge.heterogeneous.mal_pairs import Alignment, align_layers
 from hubmerge.heterogeneous.norms import renormalise as renormalised
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NOISE_SAMPLES", "Zoo", "zoo_of"]
 
-Batch = Mapping[str, "Tensor"]
 
 NOISE_SAMPLES = 64
 """Of noise, where there is no data."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.activations import Correlation
+from hubmerge.heterogeneous.checks import check_shapes
 from hubmerge.symmetry.elements import Monomial
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 
@@ -56,10 +56,10 @@ def match_units(
     between (query heads of a key-value head) are assigned under the assignment of the features that they share.
     without: groups, by name or by their row in the table, that stay as they are.
     """
-    matches = {}
+    matches, left = {}, spec.named(without)
     for name, correlation in found.items():
         group = spec.groups[name]
-        if group.outer is not None or {group.name, group.row} & set(without) or not group.kind.permutes:
+        if group.outer is not None or name in left or not group.kind.permutes:
             continue
         worth = np.abs(correlation.plain) if group.kind.signs else correlation.plain.copy()
         inner: dict[str, Floats] = {}
@@ -146,13 +146,8 @@ def matches_of_weights(
 
     A pair's similarity is its group's, the mean cosine of what its units are connected by.  Raises `PlanError` for shapes that differ.
     """
-    odd = next((name for name, values in base.items() if other[name].shape != values.shape), None)
-    if odd is not None:
-        raise PlanError(
-            f"tensor {odd!r} is {list(base[odd].shape)} in the base and {list(other[odd].shape)} in another model",
-            where="align",
-            hint="models of different widths are matched by activations",
-        )
+    ours, theirs = ({name: tuple(values.shape) for name, values in side.items()} for side in (base, other))
+    check_shapes(ours, theirs, "the base", "another model")
     from hubmerge.symmetry.match import match_weights
 
     matching = match_weights(spec, base, other, seed=seed, without=without)

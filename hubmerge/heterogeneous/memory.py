@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from hubmerge.heterogeneous.layer_fit import FOLDS
+from hubmerge.heterogeneous.batches import FOLDS
 from hubmerge.symmetry.costs import dense_cost, shape_at
 from hubmerge.symmetry.groups import Role, SymmetrySpec
 

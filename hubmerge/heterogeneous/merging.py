@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from hubmerge.heterogeneous.activations import correlations
-from hubmerge.heterogeneous.batches import check_batches, in_folds
+from hubmerge.heterogeneous.batches import Batch, check_batches, in_folds
 from hubmerge.heterogeneous.checks import check_alike, check_sizes, checked_shares, known_groups, matchable
 from hubmerge.heterogeneous.evaluating import evaluating
 from hubmerge.heterogeneous.fit import fit_layers
@@ -29,12 +29,8 @@ from hubmerge.symmetry.costs import Cost, block_cost, dense_cost
 from hubmerge.symmetry.groups import SymmetrySpec
 from hubmerge.symmetry.verify import spec_of
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 __all__ = ["GroupReport", "MergedModel", "Report", "default_without", "merge_models"]
 
-Batch = Mapping[str, "Tensor"]
 Align = Literal["activations", "weights", "identity"]
 
 
@@ -142,7 +138,7 @@ def default_without(spec: SymmetrySpec) -> tuple[str, ...]:
 
     Matched by activations they made merged transformers worse, and least squares brings the streams together by itself.
     """
-    return tuple(name for name, group in spec.groups.items() if group.norm in {"layer", "rms", "post"})
+    return tuple(name for name, group in spec.groups.items() if group.normed_as_a_whole)
 
 
 def _config(model: Any) -> dict[str, Any]:

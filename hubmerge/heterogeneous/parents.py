@@ -7,8 +7,8 @@ from typing import Any
 
 from hubmerge.assemblies import AssemblyStages
 from hubmerge.errors import PlanError
-from hubmerge.heterogeneous.checks import check_alike
-from hubmerge.parents import ParentModel
+from hubmerge.heterogeneous.checks import check_alike, check_shapes
+from hubmerge.parents import ParentModel, refuse_adapter
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 from hubmerge.symmetry.load import load_spec
 from hubmerge.symmetry.widths import width_fields
@@ -39,18 +39,12 @@ def specs_of(models: Sequence[ParentModel]) -> tuple[SymmetrySpec, ...]:
 
 
 def _refuse_kinds(model: ParentModel) -> None:
-    name = str(model.reference)
-    if model.reference.adapter is not None:
-        raise PlanError(
-            "a model with an adapter is not put together with others",
-            where=name,
-            hint="make one model of the two first: `hubmerge merge` with merge_method: passthrough and this model alone",
-        )
+    refuse_adapter(model.reference, "a model with an adapter is not put together with others")
     odd = next((meta for meta in model.table.values() if meta.dtype in FLOAT8), None)
     if odd is not None:
         raise PlanError(
             f"tensor {odd.name!r} is stored as {odd.dtype.value}",
-            where=name,
+            where=str(model.reference),
             hint="save it in bfloat16 first: `hubmerge merge` with merge_method: passthrough and this model alone",
         )
 
@@ -63,20 +57,10 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
     names = [str(model.reference) for model in models]
     check_alike(specs, names)
     if stages.align == "weights":
-        _check_shapes(models, names)
+        shapes = [{name: meta.shape for name, meta in model.table.items()} for model in models]
+        for name, theirs in zip(names[1:], shapes[1:], strict=True):
+            check_shapes(shapes[0], theirs, names[0], name)
     return [text for other in models[1:] for text in _vocabulary_findings(models[0], other, specs[0])]
-
-
-def _check_shapes(models: Sequence[ParentModel], names: Sequence[str]) -> None:
-    for name, other in zip(names[1:], models[1:], strict=True):
-        for tensor, meta in models[0].table.items():
-            theirs = other.table.get(tensor)
-            if theirs is not None and theirs.shape != meta.shape:
-                raise PlanError(
-                    f"tensor {tensor!r} is {list(meta.shape)} in {names[0]} and {list(theirs.shape)} in {name}",
-                    where="align",
-                    hint="models of different widths are matched by activations",
-                )
 
 
 def _vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySpec) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from hubmerge.heterogeneous.batches import Batch
 
-__all__ = ["Use", "uses_of"]
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.hooks import RemovableHandle
+
+__all__ = ["Use", "run_watched", "uses_of"]
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,8 @@ class Use:
     given: tuple[int, ...]
 
 
-def uses_of(model: nn.Module, wanted: Collection[str], batch: Mapping[str, Tensor]) -> list[Use]:
+def uses_of(model: nn.Module, wanted: Collection[str], batch: Batch) -> list[Use]:
     """The modules in the order in which the model uses them, on one sample."""
-    import torch
-
     uses: list[Use] = []
 
     def used(name: str) -> Callable[..., None]:
@@ -34,10 +35,17 @@ def uses_of(model: nn.Module, wanted: Collection[str], batch: Mapping[str, Tenso
         return hook
 
     handles = [module.register_forward_hook(used(name)) for name, module in model.named_modules() if name in wanted]
+    run_watched(model, {name: values[:1] for name, values in batch.items()}, handles)
+    return uses
+
+
+def run_watched(model: nn.Module, batch: Batch, handles: Iterable[RemovableHandle]) -> None:
+    """Run the model once, without gradients; its hooks, which `handles` are of, go afterwards, whatever happens."""
+    import torch
+
     try:
         with torch.no_grad():
-            model(**{name: values[:1] for name, values in batch.items()})
+            model(**batch)
     finally:
         for handle in handles:
             handle.remove()
-    return uses

@@ -7,7 +7,7 @@ beyond them are those under which transformers and rectifier networks keep their
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -131,6 +131,11 @@ class Group:
     norm: str | None = None
     note: str = ""
 
+    @property
+    def normed_as_a_whole(self) -> bool:
+        """Whether a norm divides by all its units together, so that one unit's change is the others' too."""
+        return self.norm not in {None, "batch"}
+
 
 @dataclass(frozen=True)
 class SymmetrySpec:
@@ -144,6 +149,14 @@ class SymmetrySpec:
     tensors: Mapping[str, TensorSymmetry]
     tied: tuple[tuple[str, str], ...] = ()
     same: tuple[tuple[str, str], ...] = ()
+
+    def named(self, names: Collection[str]) -> frozenset[str]:
+        """The groups that go by one of `names`, or whose rows do."""
+        return frozenset(name for name, group in self.groups.items() if not {name, group.row}.isdisjoint(names))
+
+    def unknown(self, names: Collection[str]) -> frozenset[str]:
+        """Those of `names` that are neither a group's nor a row's."""
+        return frozenset(names).difference(*((name, group.row) for name, group in self.groups.items()))
 
     def members(self, group: str, role: Role) -> tuple[str, ...]:
         """The tensors with an axis of this role in the group, in the order of `tensors`."""

@@ -88,11 +88,8 @@ class _Search:
         self, spec: SymmetrySpec, base: Mapping[str, Tensor], other: Mapping[str, Tensor], without: Collection[str]
     ) -> None:
         self._spec, self._ours, self._theirs = spec, base, other
-        free = [
-            group
-            for group in spec.groups.values()
-            if group.kind.permutes and not {group.name, group.row} & set(without)
-        ]
+        left = spec.named(without)
+        free = [group for group in spec.groups.values() if group.kind.permutes and group.name not in left]
         self._outermost = [group for group in free if group.outer is None]
         self._inner: dict[str, list[Group]] = {group.name: [] for group in self._outermost}
         for group in free:

@@ -56,7 +56,7 @@ def kept_whole(group: Group) -> str:
         return f"{group.name} stays as it is: {group.note}"
     if not group.kind.permutes:
         return f"{group.name} has no units that could be kept apart ({group.kind.value})"
-    if group.norm not in {None, "batch"}:
+    if group.normed_as_a_whole:
         return f"{group.name} is under a norm ({group.norm}), which units of one parent would change for the others"
     return ""
 
