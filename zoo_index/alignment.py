@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zoo_index.architecture import Architecture, compare_architectures
 from zoo_index.families import FAMILIES
 from zoo_index.metadata import ModelRecord
 
@@ -11,6 +12,9 @@ ALIGNED_SIZES = frozenset({"embedding_size", "hidden_sizes", "intermediate_size"
 """Config fields in which models may differ and be aligned: the units that they count stand under no norm but BatchNorm."""
 
 
+_ROPE = frozenset({"rope_theta", "rope_type", "rope_scaling"})
+
+
 def why_not_aligned(a: ModelRecord, b: ModelRecord) -> str:
     """Why no table of units fits both models; empty where one does."""
     kinds = [a.model_type, b.model_type]
@@ -18,6 +22,12 @@ def why_not_aligned(a: ModelRecord, b: ModelRecord) -> str:
         return "they are of different architectures, whose units are not matched with one another"
     if not any(kinds[0] in family.model_types for family in FAMILIES):
         return f"there is no symmetry table for {kinds[0]}, so their units cannot be matched either"
+    speeds = [
+        difference for difference in compare_architectures(a.architecture, b.architecture) if difference.field in _ROPE
+    ]
+    if speeds:
+        told = ", ".join(map(str, speeds))
+        return f"their positions are turned at other speeds ({told}), which no matching of units brings together"
     return ""
 
 
@@ -27,5 +37,32 @@ def how_to_align(a: ModelRecord, b: ModelRecord) -> str:
     extra = "" if labels[0] == labels[1] else " and labels: disjoint"
     return (
         f"their units can be matched on data: write merge_method: pleas with calibration data{extra} into a recipe, and "
-        "`hubmerge plan` says what it makes of them"
+        f"`hubmerge plan` says what it makes of them{_left_out(a.architecture, b.architecture)}"
     )
+
+
+def _left_out(a: Architecture, b: Architecture) -> str:
+    """What the widths of the narrower model have no room for; empty where the widths are the same."""
+    counts = [_counts(each) for each in (a, b)]
+    shared = [field for field in counts[0] if len(counts[0][field]) == len(counts[1].get(field, ()))]
+    lost = {field: sum(abs(x - y) for x, y in zip(counts[0][field], counts[1][field], strict=True)) for field in shared}
+    told = [
+        f"{count} of {sum(map(max, counts[0][field], counts[1][field]))} by {field}"
+        for field, count in lost.items()
+        if count
+    ]
+    if not told:
+        return ""
+    return f"; at the narrower one's widths units of the wider have no place ({', '.join(told)}), with widths: union all have"
+
+
+def _counts(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Field -> its numbers, for those that are stated in full."""
+    found = {}
+    for field in sorted(ALIGNED_SIZES):
+        value = architecture.hard.get(field)
+        entries = value if isinstance(value, list) else [value]
+        counts = tuple(entry for entry in entries if isinstance(entry, int))
+        if len(counts) == len(entries):
+            found[field] = counts
+    return found

@@ -62,6 +62,7 @@ def planned_sizes(
             specs,
             Widths(stages.widths, stages.ratio, stages.budget),
             positions=positions.of_tensors,
+            grown=labels.grown if labels is not None else None,
         )
     except SymmetryError as fault:
         where = "align.widths" if stages.budget is None else "align.budget"

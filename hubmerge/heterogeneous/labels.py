@@ -25,6 +25,11 @@ class MergedLabels:
     names: tuple[str, ...]
     maps: Mapping[str, tuple[Selection, ...]]
 
+    @property
+    def grown(self) -> dict[str, int]:
+        """The size of the label group in the merge, where it is not that of every parent."""
+        return {group: own[0].unit.size for group, own in self.maps.items()}
+
 
 def merged_labels(configs: Sequence[Mapping[str, Any]], labels: Labels | None) -> MergedLabels:
     """Bring the parents' labels together.

@@ -11,6 +11,7 @@ import numpy as np
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.activations import correlations
 from hubmerge.heterogeneous.batches import Batch
+from hubmerge.heterogeneous.functions import check_functions
 from hubmerge.heterogeneous.mal_blocks import Block, blocks_of, structure_of
 from hubmerge.heterogeneous.mal_depth import CKA, monotone_map
 from hubmerge.heterogeneous.mal_drift import block_rows
@@ -87,10 +88,11 @@ def align_layers(
     `min_cka` are none.  Then every group of units is matched once for all layers that share it, by correlations of activations, both where
     it is written and where it is read: pairs of units below `min_similarity` are none.  without: groups that keep their order.
 
-    Raises `PlanError`, with `where`, for another family and for a donor that cannot be given what the base is given.
+    Raises `PlanError`, with `where`, for another family, for other rotary frequencies, and for a donor that cannot be given what the base is given.
     """
     specs = spec_of(base), spec_of(donor)
     _check(specs, where)
+    check_functions([model.config.to_dict() for model in (base, donor)], ("the base", where))
     pairs = _paired((base, donor), specs, batches, min_cka)
     pairs, renamed = _without_conflicts(specs, pairs)
     ours = _of_blocks(specs[0], pairs)

@@ -14,6 +14,7 @@ from hubmerge.heterogeneous.batches import Batch, check_batches, in_folds
 from hubmerge.heterogeneous.checks import check_alike, check_sizes, checked_shares, known_groups, matchable
 from hubmerge.heterogeneous.evaluating import evaluating
 from hubmerge.heterogeneous.fit import fit_layers
+from hubmerge.heterogeneous.functions import check_functions
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import Labels, merged_labels
 from hubmerge.heterogeneous.layer_fit import Fit
@@ -107,6 +108,7 @@ def merge_models(
         check_alike(specs)
         check_batches(data, models[0], align, fit, renormalise=renormalise)
         configs = [_config(model) for model in models]
+        check_functions(configs)
         shares = checked_shares(weights, len(models))
         left = default_without(specs[0]) if without is None else known_groups(specs[0], without)
         check_sizes(specs, {LABELS, *(matchable(specs[0], left) if align == "activations" else ())})
@@ -116,10 +118,15 @@ def merge_models(
             name: sorted((float(alike) for found in matches for alike in found[name].similarity), reverse=True)
             for name in (matches[0] if matches else ())
         }
-        chosen = merged_widths(
-            configs, specs, Widths(widths, ratio, budget, policy), similarity=similarity, positions=positions
-        )
         heads = merged_labels(configs, labels) if LABELS in specs[0].groups else None
+        chosen = merged_widths(
+            configs,
+            specs,
+            Widths(widths, ratio, budget, policy),
+            similarity=similarity,
+            positions=positions,
+            grown=heads.grown if heads else None,
+        )
         maps: dict[str, tuple[GroupMap, ...]] = group_maps(specs, matches, chosen.sizes)
         maps |= heads.maps if heads else {}
         check_sizes(specs, maps)

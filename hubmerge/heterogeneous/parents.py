@@ -8,6 +8,7 @@ from typing import Any
 from hubmerge.assemblies import AssemblyStages
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.checks import check_alike, check_shapes
+from hubmerge.heterogeneous.functions import check_functions
 from hubmerge.parents import ParentModel, refuse_adapter
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 from hubmerge.symmetry.load import load_spec
@@ -56,11 +57,12 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
     """
     names = [str(model.reference) for model in models]
     check_alike(specs, names)
+    warnings = check_functions([model.config for model in models], names)
     if stages.align == "weights":
         shapes = [{name: meta.shape for name, meta in model.table.items()} for model in models]
         for name, theirs in zip(names[1:], shapes[1:], strict=True):
             check_shapes(shapes[0], theirs, names[0], name)
-    return [text for other in models[1:] for text in _vocabulary_findings(models[0], other, specs[0])]
+    return warnings + [text for other in models[1:] for text in _vocabulary_findings(models[0], other, specs[0])]
 
 
 def _vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySpec) -> list[str]:

@@ -45,11 +45,12 @@ def merged_widths(
     *,
     similarity: Mapping[str, Sequence[float]] | None = None,
     positions: Mapping[str, int] | None = None,
+    grown: Mapping[str, int] | None = None,
 ) -> MergedWidths:
     """Choose the widths.
 
     configs, specs: of the parents, the base first.  similarity: group -> of its pairs, most alike first, for a greedy budget.
-    positions: tensor -> how often its weights are used for one sample, for its share of the cost.
+    positions: tensor -> how often its weights are used for one sample, for its share of the cost.  grown: see `choose_sizes`.
 
     Raises `SymmetryError` for a budget that no widths keep within, `PlanError` for one without union, and for a ratio beside it or
     outside [0, 1].
@@ -69,7 +70,15 @@ def merged_widths(
     parents = [sizes_of(each) for each in configs]
     if asked.budget is not None:
         changed = choose_sizes(
-            fields, specs[0], config, asked.budget, similarity, asked.policy, parents=parents, positions=positions
+            fields,
+            specs[0],
+            config,
+            asked.budget,
+            similarity,
+            asked.policy,
+            parents=parents,
+            positions=positions,
+            grown=grown,
         )
     else:
         changed = sizes_at(fields, config, asked.ratio or 0.0, parents=parents)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Literal
 
-from hubmerge.symmetry.costs import cost_at, cost_terms
+from hubmerge.symmetry.costs import cost_at, cost_terms, dense_cost
 from hubmerge.symmetry.errors import SymmetryError
 from hubmerge.symmetry.groups import SymmetrySpec
 from hubmerge.symmetry.widened import is_expressible
@@ -55,11 +55,13 @@ def choose_sizes(
     *,
     parents: Sequence[Mapping[str, int]],
     positions: Mapping[str, int] | None = None,
+    grown: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """The fields to set so that the merged model's dense multiply-adds are within `budget` times the base's.
 
     fields, spec, config: of the base.  parents: the sizes of every parent's groups, the base first.  positions: as for
-    `cost_terms`.  policy: uniform is the largest ratio of `sizes_at`; greedy grows, step by step, the field with the most
+    `cost_terms`.  grown: groups that have another size in the merge whatever its widths are, as labels that are joined; they count
+    under the budget.  policy: uniform is the largest ratio of `sizes_at`; greedy grows, step by step, the field with the most
     mismatch kept apart for the multiply-adds it adds, and is never left with more mismatch than uniform.
     similarity: group -> of its matched pairs (for more parents: of every unit merged into one of those before), most alike
     first; 1 is alike, and pairs that it does not have count as 0.  A pair's mismatch is what is missing to 1, a group's the mean
@@ -69,7 +71,7 @@ def choose_sizes(
     over the budget, as with a parent wider than the base, and when no sizes can be written into this config.
     """
     space = _Space(fields, config, parents)
-    price = _price(space, spec, positions)
+    price = _price(space, spec, positions, grown or {})
     least = space.at(0.0)
     if price(least) > budget:
         raise SymmetryError(
@@ -158,9 +160,11 @@ class _Space:
         return None
 
 
-def _price(space: _Space, spec: SymmetrySpec, positions: Mapping[str, int] | None) -> Callable[[_Steps], float]:
+def _price(
+    space: _Space, spec: SymmetrySpec, positions: Mapping[str, int] | None, grown: Mapping[str, int]
+) -> Callable[[_Steps], float]:
     """The dense multiply-adds after so many steps, over the base's."""
-    like: dict[str, int | str] = {name: group.size for name, group in spec.groups.items()}
+    like: dict[str, int | str] = {**{name: group.size for name, group in spec.groups.items()}, **grown}
     alike: dict[tuple[int, int, int], str] = {}
     for i, field in enumerate(space.fields):
         for group, gain in field.groups:
@@ -171,7 +175,7 @@ def _price(space: _Space, spec: SymmetrySpec, positions: Mapping[str, int] | Non
         sizes = {group: space.size(group, gain, steps[i]) for (i, _, gain), group in alike.items()}
         return cost_at(terms, sizes).multiply_adds
 
-    base = multiply_adds((0,) * len(space.fields))
+    base = dense_cost(spec, {}, positions).multiply_adds
     return lambda steps: multiply_adds(steps) / base
 
 

@@ -9,7 +9,7 @@ import torch
 from apart_models import batches, model
 
 from hubmerge.errors import PlanError
-from hubmerge.heterogeneous import merge_models
+from hubmerge.heterogeneous import assemble_from_zoo, merge_models
 from hubmerge.symmetry import SymmetryError
 
 
@@ -142,3 +142,13 @@ def test_a_group_that_does_not_exist_cannot_be_left_out() -> None:
     assert refused([model("vit", seed) for seed in (0, 1)], batches("vit"), without=("heads",)).startswith(
         "there is no group 'heads' · without · there are res, "
     )
+
+
+def test_rotary_positions_of_two_speeds() -> None:
+    fast = model("llama", 1, rope_parameters={"rope_type": "default", "rope_theta": 500.0})
+    assert refused([model("llama", 0), fast], batches("llama")) == (
+        "model 1 and model 2 turn positions at other speeds (rope_theta 10000.0 vs 500.0), which no matching of heads brings "
+        "together · models · take parents of the same rope parameters"
+    )
+    with pytest.raises(PlanError, match=r"^the base and donors\[0\] turn positions at other speeds"):
+        assemble_from_zoo(model("llama", 0), [fast], batches("llama"))

@@ -324,3 +324,9 @@ def test_strict_makes_an_error_of_a_warning(tmp_path: Path) -> None:
     with pytest.raises(PlanError) as refused:
         hubmerge.build_plan(pleas(labels="disjoint", parameters={"density": 0.5}), strict=True)
     assert "density" in str(refused.value)
+
+
+def test_what_the_base_computes_otherwise_is_a_warning(tmp_path: Path) -> None:
+    names = [str(vit(tmp_path / act, 0, ("a", "b"), hidden_act=act)) for act in ("gelu", "relu")]
+    (warning,) = planned(*names).warnings
+    assert warning == f"{names[0]} and {names[1]} differ: activation gelu vs relu; the merge has the base's function"

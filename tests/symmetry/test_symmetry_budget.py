@@ -193,3 +193,11 @@ def test_pairs_whose_similarity_is_not_told_are_kept_apart_first() -> None:
     fields, spec = read(MISTRAL, llama_shapes(MISTRAL))
     told = {"kv0": [0.9, 0.9], "ff0": [0.9, 0.9]}
     assert choose_sizes(fields, spec, MISTRAL, 1.2, told, "greedy", parents=two(MISTRAL)) == {"intermediate_size": 6}
+
+
+def test_labels_that_are_joined_count_under_the_budget() -> None:
+    """Three more labels take 24 of the 604 multiply-adds that are allowed, which leaves 16 units instead of 18."""
+    fields, spec = read(VIT, vit_shapes())
+    chosen = choose_sizes(fields, spec, VIT, 1.2, parents=two(VIT), grown={"label": 6})
+    assert ATTENTION_AND_ENDS + 24 + 16 * 16 <= 1.2 * 504 < ATTENTION_AND_ENDS + 24 + 17 * 16
+    assert chosen == {"intermediate_size": 16}

@@ -53,7 +53,8 @@ def test_widths_of_units_under_no_norm_but_batchnorm_can_be_aligned(tmp_path: Pa
     assert block == "block: hidden_sizes [4, 8] vs [6, 12]"
     assert how == (
         "info: their units can be matched on data: write merge_method: pleas with calibration data into a recipe, and "
-        "`hubmerge plan` says what it makes of them"
+        "`hubmerge plan` says what it makes of them; at the narrower one's widths units of the wider have no place "
+        "(6 of 18 by hidden_sizes), with widths: union all have"
     )
 
 
@@ -68,6 +69,19 @@ def test_classes_of_their_own_are_kept_apart_by_a_word_in_the_recipe(tmp_path: P
 def test_other_depths_are_not_aligned(tmp_path: Path) -> None:
     left, right = sized(tmp_path, "a", 4), sized(tmp_path, "b", 6, hidden_sizes=[6, 12], depths=[1, 2])
     assert compare(left, right).level is Level.size
+
+
+def test_positions_turned_at_other_speeds_are_not_aligned(tmp_path: Path) -> None:
+    llama = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 8}
+    left, right = (
+        sized(tmp_path, name, width, **llama, intermediate_size=width, rope_theta=theta)
+        for name, width, theta in (("a", 4, 1e4), ("b", 6, 5e5))
+    )
+    found = compare(left, right)
+    assert found.level is Level.size
+    assert sentences(found)[-1] == (
+        "info: their positions are turned at other speeds (rope_theta 10000.0 vs 500000.0), which no matching of units brings together"
+    )
 
 
 def test_an_architecture_without_a_table_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""What the configs of unlike models say of how they compute, where no alignment of units brings it together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hubmerge.errors import PlanError
+from zoo_index.architecture import FieldDifference, compare_architectures, read_architecture
+
+__all__ = ["check_functions"]
+
+_ROPE = frozenset({"rope_theta", "rope_type", "rope_scaling"})
+_WARNINGS = {
+    "activation": "the merge has the base's function",
+    "scale_embedding": "the merge scales as the base does",
+    "sliding_window": "the merge reaches as far as the base",
+    "downsample_in_bottleneck": "the merge halves where the base does",
+}
+"""Fields that change what a layer computes and not what its units are, and what becomes of them."""
+
+
+def check_functions(configs: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> list[str]:
+    """Raise `PlanError` for models whose rotary positions turn at other speeds; returns warnings of what else they compute differently.
+
+    configs: as config.json or `to_dict` has them, the base's first.  names: what the models are called, by default by their places.
+
+    Queries and keys are turned by the position, plane by plane.  A plane of one speed does not fit in the place of another, whatever the
+    order of heads is.
+    """
+    called = names or [f"model {place}" for place in range(1, len(configs) + 1)]
+    # labels are left out: a config in memory numbers them with integers, and they say nothing of how a model computes
+    base, *others = (read_architecture({**config, "id2label": None}) for config in configs)
+    warnings = []
+    for name, other in zip(called[1:], others, strict=True):
+        found = {difference.field: difference for difference in compare_architectures(base, other)}
+        _refuse_rope(list(found.values()), called[0], name)
+        warnings += [
+            f"{called[0]} and {name} differ: {found[field]}; {consequence}"
+            for field, consequence in _WARNINGS.items()
+            if field in found
+        ]
+    return warnings
+
+
+def _refuse_rope(found: Sequence[FieldDifference], base: str, other: str) -> None:
+    told = ", ".join(str(difference) for difference in found if difference.field in _ROPE)
+    if told:
+        raise PlanError(
+            f"{base} and {other} turn positions at other speeds ({told}), which no matching of heads brings together",
+            where="models",
+            hint="take parents of the same rope parameters",
+        )
