@@ -17,7 +17,7 @@ class Decision:
     """A layer of a donor, tried on a layer of the base.
 
     round: from 1.  donor: its number, from 0.  layer: the base's, by name; position: its place among the base's layers, from 0.
-    donor_layer: None where none goes with it.  cka, similarity, gain: see `hubmerge.heterogeneous.mal_pairs.Pair`.
+    donor_layer: None where none goes with it.  cka, similarity, gain: see `hubmerge.heterogeneous.block_pairs.Pair`.
     factor: the donor's share, 0 where it was refused.  drift, loss: at this factor, and where it was refused at the smallest that was
     tried; None where nothing was measured.  why: why it was refused, empty where it was accepted.
     """

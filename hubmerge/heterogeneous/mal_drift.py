@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.batches import Batch
-from hubmerge.heterogeneous.layers import channels_last
-from hubmerge.heterogeneous.uses import run_watched
+from hubmerge.heterogeneous.block_runs import block_output
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["LayerCall", "block_rows", "drift", "layer_calls", "mean_loss", "noise_batches", "reference_of"]
+__all__ = ["LayerCall", "drift", "layer_calls", "mean_loss", "reference_of"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def layer_calls(reference: Any, layer: str, batches: Iterable[Batch], noise: int
         with torch.no_grad():
             output = module(*args, **kwargs)
         mask = batch.get("attention_mask")
-        calls.append(LayerCall(args, kwargs, mask, _rows(output, mask)))
+        calls.append(LayerCall(args, kwargs, mask, block_output(output, mask)))
     return calls
 
 
@@ -79,7 +78,7 @@ def drift(reference: Any, layer: str, tensors: Mapping[str, Tensor], calls: Sequ
     for call in calls:
         own = {name: values.clone() for name, values in tensors.items()}  # BatchNorm counts in its buffers
         with torch.no_grad():
-            output = _rows(functional_call(module, own, call.args, dict(call.kwargs)), call.mask)
+            output = block_output(functional_call(module, own, call.args, dict(call.kwargs)), call.mask)
         apart += float((output - call.output).double().square().sum())
         norm += float(call.output.double().square().sum())
     if apart == 0:
@@ -101,33 +100,6 @@ def mean_loss(model: Any, probe: Sequence[Batch]) -> float:
         total += float(loss) * size
         rows += size
     return total / rows
-
-
-def block_rows(model: Any, blocks: Sequence[str], batch: Batch) -> dict[str, Tensor]:
-    """What every one of the modules `blocks` gives for one batch: (rows, channels)."""
-    found: dict[str, Tensor] = {}
-    mask = batch.get("attention_mask")
-
-    def keep(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            found[name] = _rows(output, mask)
-
-        return hook
-
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in blocks]
-    run_watched(model, batch, handles)
-    return found
-
-
-def noise_batches(base: Any, samples: int, seed: int) -> list[dict[str, Tensor]]:
-    """One batch of noise for the model's `forward`: normal pixels, random tokens; at least `samples` of them."""
-    import torch
-
-    from hubmerge.symmetry.verify import example_inputs
-
-    drawn = [example_inputs(base, seed + i) for i in range((samples + 1) // 2)]  # two in each
-    joined = {name: torch.cat([inputs[name] for inputs in drawn]) for name in drawn[0]}
-    return [{name: values.float() if values.is_floating_point() else values for name, values in joined.items()}]
 
 
 class _ReachedError(Exception):
@@ -169,9 +141,3 @@ def _noisy(args: tuple[Any, ...], kwargs: Mapping[str, Any], random: Any) -> tup
     if args:
         return (drawn(args[0]), *args[1:]), dict(kwargs)
     return args, {**kwargs, "hidden_states": drawn(kwargs["hidden_states"])}
-
-
-def _rows(output: Any, mask: Tensor | None) -> Tensor:
-    values = output[0] if isinstance(output, tuple) else output
-    rows: Tensor = channels_last(values, "convolution" if values.dim() == 4 else "linear", mask)
-    return rows

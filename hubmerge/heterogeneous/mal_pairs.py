@@ -11,40 +11,18 @@ import numpy as np
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.activations import correlations
 from hubmerge.heterogeneous.batches import Batch
+from hubmerge.heterogeneous.block_pairs import Pair, in_names_of_base, of_blocks, pair_blocks, without_conflicts
 from hubmerge.heterogeneous.functions import check_functions
-from hubmerge.heterogeneous.mal_blocks import Block, blocks_of, structure_of
-from hubmerge.heterogeneous.mal_depth import CKA, monotone_map
-from hubmerge.heterogeneous.mal_drift import block_rows
 from hubmerge.heterogeneous.maps import GroupMap, merge_tensors
 from hubmerge.heterogeneous.matching import GroupMatches, match_units
 from hubmerge.heterogeneous.slots import group_maps
-from hubmerge.symmetry.groups import Axis, Kind, SymmetrySpec, TensorSymmetry
+from hubmerge.symmetry.groups import Kind, SymmetrySpec
 from hubmerge.symmetry.verify import spec_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Alignment", "Pair", "align_layers"]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A layer of the base and the layer of a donor that goes with it.
-
-    theirs: None where there is none, and why says it.  cka: of what the two compute, linear.  similarity: of the units, the mean over the
-    groups of the layer, a unit without a partner counting 0.
-    """
-
-    ours: Block
-    theirs: Block | None
-    cka: float = 0.0
-    similarity: float = 0.0
-    why: str = ""
-
-    @property
-    def gain(self) -> float:
-        """What merging the two is expected to be worth: similarity times CKA, from 0 to 1.  Layers are tried in its order."""
-        return max(self.similarity, 0.0) * self.cka
+__all__ = ["Alignment", "align_layers"]
 
 
 @dataclass(frozen=True)
@@ -93,12 +71,12 @@ def align_layers(
     specs = spec_of(base), spec_of(donor)
     _check(specs, where)
     check_functions([model.config.to_dict() for model in (base, donor)], ("the base", where))
-    pairs = _paired((base, donor), specs, batches, min_cka)
-    pairs, renamed = _without_conflicts(specs, pairs)
-    ours = _of_blocks(specs[0], pairs)
+    pairs = pair_blocks((base, donor), specs, batches, min_cka)
+    pairs, renamed = without_conflicts(specs, pairs)
+    ours = of_blocks(specs[0], pairs)
     if not ours.tensors:
         return Alignment(pairs, (ours, ours), {})
-    theirs = _in_names_of_base(specs, pairs, renamed)
+    theirs = in_names_of_base(specs, pairs, renamed)
     (found,) = correlations((base, donor), (ours, theirs), batches)
     matches = match_units(ours, found, min_similarity=min_similarity, without=without)
     named = {pair.ours.tensors[e]: name for pair in pairs if pair.theirs for e, name in pair.theirs.tensors.items()}
@@ -124,98 +102,6 @@ def _check(specs: Sequence[SymmetrySpec], where: str) -> None:
                 where=where,
                 hint="both models are run on the same data; choose another donor",
             )
-
-
-def _paired(
-    models: Sequence[Any], specs: Sequence[SymmetrySpec], batches: Sequence[Batch], least: float
-) -> tuple[Pair, ...]:
-    """A pair for every layer of the base, in its order; units are not looked at yet."""
-    blocks = [blocks_of(spec) for spec in specs]
-    stages = {
-        stage: [[block for block in each if block.stage == stage] for each in blocks]
-        for stage in dict.fromkeys(block.stage for block in blocks[0])
-    }
-    alike = {stage: CKA() for stage in stages}
-    unlike: set[str] = set()
-    for batch in batches:
-        rows = [block_rows(model, [block.name for block in each], batch) for model, each in zip(models, blocks)]
-        for stage, (ours, theirs) in stages.items():
-            values = [[own[block.name] for block in each] for own, each in zip(rows, (ours, theirs))]
-            if len({len(each) for side in values for each in side}) > 1:
-                unlike.add(stage)
-            elif theirs:
-                alike[stage].add(*values)
-    pairs = []
-    for stage, (ours, theirs) in stages.items():
-        if not theirs or stage in unlike:
-            why = "the donor's layers see another number of places" if theirs else "the donor has no such stage"
-            pairs += [Pair(block, None, why=why) for block in ours]
-            continue
-        worth = alike[stage].values()
-        made = [[structure_of(specs[side], block) for block in each] for side, each in enumerate((ours, theirs))]
-        possible = np.array([[one == other for other in made[1]] for one in made[0]])
-        chosen = monotone_map(np.where(possible, worth, -np.inf), least)
-        pairs += [_pair(ours[i], theirs, j, worth[i], possible[i]) for i, j in enumerate(chosen)]
-    return tuple(pairs)
-
-
-def _pair(ours: Block, theirs: Sequence[Block], chosen: int, worth: Any, possible: Any) -> Pair:
-    if chosen >= 0:
-        return Pair(ours, theirs[chosen], float(worth[chosen]))
-    why = "its layers are paired with others" if possible.any() else "no layer of its stage has the same structure"
-    return Pair(ours, None, why=why)
-
-
-def _without_conflicts(specs: Sequence[SymmetrySpec], pairs: Sequence[Pair]) -> tuple[tuple[Pair, ...], dict[str, str]]:
-    """The donor's groups by the base's names; pairs for which a group would need two names are no more."""
-    names: dict[str, str] = {}
-    kept = []
-    for pair in pairs:
-        if pair.theirs is None:
-            kept.append(pair)
-            continue
-        both = [
-            (specs[1].tensors[pair.theirs.tensors[ending]].factors, specs[0].tensors[name].factors)
-            for ending, name in pair.ours.tensors.items()
-        ]
-        new = {t.group: o.group for theirs, ours in both for t, o in zip(theirs, ours) if t.group and o.group}
-        taken = {**names, **new}
-        fits = all(names.get(theirs, ours) == ours for theirs, ours in new.items())
-        if fits and len(set(taken.values())) == len(taken):
-            names = taken
-            kept.append(pair)
-        else:
-            kept.append(Pair(pair.ours, None, why="its units are shared with layers that it is not paired with"))
-    return tuple(kept), names
-
-
-def _of_blocks(spec: SymmetrySpec, pairs: Sequence[Pair]) -> SymmetrySpec:
-    names = [name for pair in pairs if pair.theirs for name in pair.ours.tensors.values()]
-    return replace(spec, tensors={name: spec.tensors[name] for name in names}, tied=(), same=())
-
-
-def _in_names_of_base(specs: Sequence[SymmetrySpec], pairs: Sequence[Pair], names: Mapping[str, str]) -> SymmetrySpec:
-    """The donor's paired layers with the base's groups, which have the donor's sizes; tensors by the donor's names.
-
-    A group is what it is in the base, also where the donor's caller sees it.
-    """
-    ours, theirs = specs
-    groups = {new: replace(ours.groups[new], size=theirs.groups[old].size) for old, new in names.items()}
-    tensors = {}
-    for pair in pairs:
-        for name in pair.theirs.tensors.values() if pair.theirs else ():
-            own = theirs.tensors[name]
-            tensors[name] = TensorSymmetry(
-                name, own.row, own.written, tuple(_renamed(axis, names) for axis in own.axes)
-            )
-    return SymmetrySpec(theirs.family, groups, tensors)
-
-
-def _renamed(axis: Axis, names: Mapping[str, str]) -> Axis:
-    return tuple(
-        tuple(replace(factor, group=names[factor.group]) if factor.group else factor for factor in segment)
-        for segment in axis
-    )
 
 
 def _judged(

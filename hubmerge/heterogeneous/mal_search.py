@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hubmerge.heterogeneous.batches import Batch
+from hubmerge.heterogeneous.block_pairs import Pair
 from hubmerge.heterogeneous.mal_decisions import Decision
 from hubmerge.heterogeneous.mal_drift import drift, layer_calls, mean_loss
-from hubmerge.heterogeneous.mal_pairs import Alignment, Pair
+from hubmerge.heterogeneous.mal_pairs import Alignment
 from hubmerge.heterogeneous.mal_zoo import Zoo
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.batches import Batch
-from hubmerge.heterogeneous.mal_drift import noise_batches, reference_of
+from hubmerge.heterogeneous.block_runs import noise_batches
+from hubmerge.heterogeneous.mal_drift import reference_of
 from hubmerge.heterogeneous.mal_pairs import Alignment, align_layers
 from hubmerge.heterogeneous.norms import renormalise as renormalised
 

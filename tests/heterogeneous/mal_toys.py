@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from hubmerge.heterogeneous.mal_blocks import Block
-from hubmerge.heterogeneous.mal_pairs import Alignment, Pair
+from hubmerge.heterogeneous.block_pairs import Pair
+from hubmerge.heterogeneous.blocks import Block
+from hubmerge.heterogeneous.mal_pairs import Alignment
 from hubmerge.symmetry.groups import Factor, Role, SymmetrySpec, TensorSymmetry
 
 AXIS = ((Factor(None, Role.WRITES, 2),),)

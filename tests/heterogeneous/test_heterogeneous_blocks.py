@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from apart_models import model
 
-from hubmerge.heterogeneous.mal_blocks import blocks_of, structure_of
+from hubmerge.heterogeneous.blocks import blocks_of, structure_of
 from hubmerge.symmetry import spec_of
 
 

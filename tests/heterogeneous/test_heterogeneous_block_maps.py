@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hubmerge.heterogeneous.mal_depth import CKA, monotone_map
+from hubmerge.heterogeneous.block_maps import CKA, monotone_map
 
 NO = -np.inf
 
