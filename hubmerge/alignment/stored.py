@@ -1,0 +1,66 @@
+"""A model's tensors read from its files one at a time, and written over their places in a copy of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hubmerge.errors import MergeError
+from hubmerge.parents import ParentModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["StoredWeights", "write_copy"]
+
+
+class StoredWeights(Mapping[str, "Tensor"]):
+    """A model's tensors, each read from its file when it is asked for.  again: what to do where a file has changed meanwhile."""
+
+    def __init__(self, parent: ParentModel, again: str = "align again") -> None:
+        self._parent = parent
+        self._again = again
+
+    def __getitem__(self, name: str) -> Tensor:
+        import torch
+
+        meta = self._parent.table[name]
+        path = self._parent.source.path(meta.file)
+        stored = np.fromfile(path, np.uint8, meta.nbytes, offset=meta.start)
+        if stored.size < meta.nbytes:
+            raise MergeError(
+                f"{path.name} ended inside tensor {name!r}", where=str(path), hint=f"the file changed; {self._again}"
+            )
+        return torch.from_numpy(stored).view(getattr(torch, meta.dtype.torch_name)).reshape(meta.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parent.table)
+
+    def __len__(self) -> int:
+        return len(self._parent.table)
+
+
+def write_copy(
+    folder: Path, parent: ParentModel, files: Iterable[str], changed: Callable[[str, Tensor], Tensor]
+) -> None:
+    """The parent's `files` in `folder`, and over their places in them the tensors that `changed` makes others of.
+
+    changed: is given a tensor's name and the tensor, and returns it itself where it stays as it is; else one of the same shape and type.
+    """
+    import torch
+
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(parent.source.path(name), folder / name)
+    weights = StoredWeights(parent)
+    for name, meta in parent.table.items():
+        before = weights[name]
+        after = changed(name, before)
+        if after is not before:
+            with (folder / meta.file).open("r+b") as file:
+                file.seek(meta.start)
+                file.write(after.contiguous().view(torch.uint8).numpy().tobytes())
