@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord
 from hubmerge.calibration import Batches, open_calibration
-from hubmerge.errors import MergeError, NumbersError
 from hubmerge.fetching import open_planned
-from hubmerge.heterogeneous.loading import load_in_float32
+from hubmerge.heterogeneous.loading import check_finite, check_they_run, load_in_float32
 from hubmerge.heterogeneous.merging import Report, merge_models
 from hubmerge.heterogeneous.merging import default_without as usually_kept
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
@@ -88,7 +87,7 @@ def _loaded(plan: AssemblyPlan, place: int) -> nn.Module:
     source, name = open_planned(plan.parents[place]), str(plan.parents[place].reference)
     folder = source.path("config.json").parent
     model = load_in_float32(folder, read_folder_config(folder), name)
-    _check_finite(model, name, name, "the model is damaged; fetch or save it again")
+    check_finite(model, name, name, "the model is damaged; fetch or save it again")
     return model
 
 
@@ -96,7 +95,7 @@ def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note
     stages = plan.stages
     spec = spec_of(models[0])
     if batches is not None:
-        _check_they_run(plan, models, batches)
+        check_they_run(models, [str(plan.parents[place].reference) for place in plan.order], batches)
     fits = stages.fit != "none"
     asked = {"activations": "matching by activations", "weights": "matching by weights", "identity": "averaging"}
     note(asked[stages.align] + (", merging, fitting every layer" if fits else ", merging"))
@@ -135,43 +134,14 @@ def _now_and_then(note: Note) -> Callable[[int, int], None]:
     return tell
 
 
-def _check_they_run(plan: AssemblyPlan, models: list[Any], batches: Batches) -> None:
-    """Raise `MergeError` for a model that cannot be given the data, before anything is computed from it."""
-    import torch
-
-    first = {name: values[:1] for name, values in next(iter(batches)).items()}
-    for place, model in zip(plan.order, models, strict=True):
-        try:
-            with torch.no_grad():
-                model(**first)
-        except MemoryError:
-            raise
-        except Exception as error:  # any model's forward, on inputs that it may not be made for
-            told = " ".join(str(error).split())
-            raise MergeError(
-                f"it cannot be run on the calibration data ({type(error).__name__}: {told[:200]})",
-                where=str(plan.parents[place].reference),
-                hint="name data of the size and kind that all models take",
-            ) from error
-
-
 def _saved(plan: AssemblyPlan, folder: Path, model: Any, record: AssemblyRecord) -> Assembled:
     import torch
 
     model.to(getattr(torch, plan.dtype))
-    _check_finite(model, "the merge", "", "choose other data, a larger ridge, or a wider dtype")
+    check_finite(model, "the merge", "", "choose other data, a larger ridge, or a wider dtype")
     model.config.name_or_path = ""
     model.save_pretrained(folder, max_shard_size=plan.recipe.output.shard_size)
     for path in folder.glob("*.safetensors"):  # safetensors gives them to their owner alone
         path.chmod((folder / "config.json").stat().st_mode)
     written = read_tensor_table(LocalFolder(folder, PinnedRef(ModelRef.of(str(folder.absolute())))))
     return Assembled(record, written.parameters, len(written))
-
-
-def _check_finite(model: Any, whose: str, where: str, hint: str) -> None:
-    """Raise `NumbersError` for the first tensor with a number that is not finite."""
-    import torch
-
-    for name, values in model.state_dict().items():
-        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
-            raise NumbersError(f"tensor {name!r} of {whose} has a number that is not finite", where=where, hint=hint)

@@ -17,7 +17,7 @@ from hubmerge.vocabulary import read_vocabulary
 from zoo_index.errors import HubmergeError
 from zoo_index.float8 import FLOAT8
 
-__all__ = ["check_parents", "specs_of", "widths_of"]
+__all__ = ["check_parents", "specs_of", "vocabulary_findings", "widths_of"]
 
 
 def specs_of(models: Sequence[ParentModel]) -> tuple[SymmetrySpec, ...]:
@@ -62,11 +62,11 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
         shapes = [{name: meta.shape for name, meta in model.table.items()} for model in models]
         for name, theirs in zip(names[1:], shapes[1:], strict=True):
             check_shapes(shapes[0], theirs, names[0], name)
-    return warnings + [text for other in models[1:] for text in _vocabulary_findings(models[0], other, specs[0])]
+    return warnings + [text for other in models[1:] for text in vocabulary_findings(models[0], other, specs[0])]
 
 
-def _vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySpec) -> list[str]:
-    """Raise `PlanError` where one id stands for two tokens; a warning where that cannot be told."""
+def vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySpec) -> list[str]:
+    """Raise `PlanError` where one id stands for two tokens; a warning where that cannot be told.  spec: of either."""
     if not any(group.kind is Kind.TOKENS for group in spec.groups.values()):
         return []
     signatures = [model.record.tokenizer_signature for model in (base, other)]

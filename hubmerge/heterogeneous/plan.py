@@ -25,7 +25,7 @@ from hubmerge.recipe import Recipe
 from hubmerge.symmetry.groups import SymmetrySpec
 from zoo_index.tensors import DType
 
-__all__ = ["plan_assembly"]
+__all__ = ["plan_assembly", "refuse_several_inputs"]
 
 
 def plan_assembly(
@@ -113,12 +113,12 @@ def _labels(
 def _calibration(stages: AssemblyStages, base: ParentModel, pins: Mapping[str, str]) -> CalibrationFacts | None:
     if stages.calibration is None:
         return None
-    _refuse_several_inputs(base)
+    refuse_several_inputs(base, "write align: weights and fit: none, which need no data")
     return check_calibration(stages.calibration, base.source, base.config, pins.get(stages.calibration.data))
 
 
-def _refuse_several_inputs(base: ParentModel) -> None:
-    """`PlanError` for a model that takes two things at once: calibration data is of one kind."""
+def refuse_several_inputs(base: ParentModel, hint: str) -> None:
+    """`PlanError` for a model that takes two things at once: calibration data is of one kind.  hint: what to do without data."""
     architecture = (base.config.get("architectures") or [""])[0]
     reads_pairs = base.config.get("is_encoder_decoder") and not str(architecture).endswith("EncoderModel")
     if reads_pairs or architecture == "CLIPModel":
@@ -126,7 +126,7 @@ def _refuse_several_inputs(base: ParentModel) -> None:
         raise PlanError(
             f"{base.reference} ({architecture}) takes {what}, and calibration data is of one kind",
             where="calibration",
-            hint="write align: weights and fit: none, which need no data",
+            hint=hint,
         )
 
 
