@@ -289,6 +289,7 @@ _SETTINGS = (
     "resnet_domain",
     "resnet_split",
     "resnet_calibration",
+    "resnet_proxy",
     "resnet_wider",
     "resnet_narrower",
     "vit_*",

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.heterogeneous.settings import HELD_OUT, SIDES, ImageSet, Setting
+from benchmarks.heterogeneous.settings import HELD_OUT, SIDES, ImageSet, Proxy, Setting
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Batch", "Division", "Images", "calibration", "divide", "load"]
+__all__ = ["Batch", "Division", "Images", "calibration", "divide", "load", "proxy"]
 
 Batch = Mapping[str, "torch.Tensor"]
 """What a model is called with: pixel_values, float32 of shape (n, 1, side, side)."""
@@ -79,12 +79,33 @@ def calibration(setting: Setting, divisions: Mapping[ImageSet, Division], size: 
 
     The images of the sets alternate, so that every batch has as many of each.
     """
-    import torch
-
     share = size // len(setting.images)
     parts = [divisions[name].train.pixels[:share] for name in setting.images]
-    pixels = torch.from_numpy(np.stack(parts, axis=1).reshape(share * len(parts), *parts[0].shape[1:]))
-    return [{"pixel_values": pixels[start : start + 100]} for start in range(0, len(pixels), 100)]
+    return _batches(np.stack(parts, axis=1).reshape(share * len(parts), *parts[0].shape[1:]))
+
+
+def proxy(kind: Proxy, size: int, seed: int) -> list[Batch]:
+    """`size` images that no parent was trained on, in batches of at most 100: of scikit-learn's digits, or smooth noise from -1 to 1."""
+    generator = np.random.default_rng(seed)
+    if kind == "digits":
+        pixels = load("digits").pixels
+        return _batches(pixels[generator.permutation(len(pixels))[:size]])
+    from scipy.ndimage import gaussian_filter
+
+    side = SIDES["mnist"]
+    drawn = gaussian_filter(generator.standard_normal((size, 1, side, side)), (0, 0, _BLUR, _BLUR))
+    low, high = drawn.min((1, 2, 3), keepdims=True), drawn.max((1, 2, 3), keepdims=True)
+    return _batches((2 * (drawn - low) / (high - low) - 1).astype(np.float32))
+
+
+_BLUR = 2.0
+"""Pixels: about the width of a stroke."""
+
+
+def _batches(pixels: npt.NDArray[np.float32]) -> list[Batch]:
+    import torch
+
+    return [{"pixel_values": torch.from_numpy(pixels[start : start + 100])} for start in range(0, len(pixels), 100)]
 
 
 def _mnist() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:

@@ -31,6 +31,7 @@ _TITLES = {
     "wider": "A wider donor, trained on other images",
     "narrower": "A narrower donor, trained on other images",
     "calibration": "Fewer calibration images",
+    "proxy": "Each trained on half of the digits, calibrated on other data",
 }
 
 

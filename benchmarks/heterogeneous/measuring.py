@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.heterogeneous.data import Division, Images, calibration, divide, load
+from benchmarks.heterogeneous.data import Batch, Division, Images, calibration, divide, load, proxy
 from benchmarks.heterogeneous.parents import saved_model
 from benchmarks.heterogeneous.rows import Row, rows
 from benchmarks.heterogeneous.scoring import Outputs, ensemble, outputs_of, renormalised, scores
@@ -81,12 +81,17 @@ class _Bench:
 
     def merged(self, row: Row, merge: Callable[..., Any]) -> Measured:
         setting = self.job.setting
-        batches = calibration(setting, self.divisions, row.calibration)
+        own = row.images is None
+        batches = calibration(setting, self.divisions, row.calibration) if own else self._proxy(row)
         begun = time.perf_counter()
         done = merge(self.parents, batches, labels=setting.labels, seed=self.job.seed, **row.arguments)
         seconds = time.perf_counter() - begun
         size = _parameters(done.model) / _parameters(self.parents[0])
         return self._scored(row.key, row.label, outputs_of(done.model), size, seconds)
+
+    def _proxy(self, row: Row) -> list[Batch]:
+        assert row.images is not None
+        return proxy(row.images, row.calibration, self.job.seed)
 
     def _scored(self, key: str, label: str, outputs: Outputs, size: float, seconds: float | None = None) -> Measured:
         return Measured(key, label, scores(outputs, self.job.setting, self.held_out), size, seconds)

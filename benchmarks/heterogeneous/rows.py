@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from benchmarks.heterogeneous.settings import CALIBRATION, CALIBRATION_SIZES, Setting
+from benchmarks.heterogeneous.settings import CALIBRATION, CALIBRATION_SIZES, Proxy, Setting
 
 __all__ = ["BUDGETS", "SHARES", "Row", "rows"]
 
@@ -33,13 +33,14 @@ class Row:
     """One line of a table.
 
     key: what goals call it.  label: what readers see.  arguments: of `merge_models`, beside models, batches, labels and
-    seed.  calibration: how many images it is given.
+    seed.  calibration: how many images it is given, and of which kind: its own, or of data that is no parent's.
     """
 
     key: str
     label: str
     arguments: Mapping[str, Any]
     calibration: int = CALIBRATION
+    images: Proxy | None = None
 
 
 def rows(setting: Setting) -> tuple[Row, ...]:
@@ -48,6 +49,8 @@ def rows(setting: Setting) -> tuple[Row, ...]:
         return tuple(_calibration_rows())
     if setting.name in {"wider", "narrower"}:
         return tuple(_width_rows())
+    if setting.name == "proxy":
+        return tuple(_proxy_rows())
     return tuple(_rows(batch_norm=setting.model == "resnet"))
 
 
@@ -93,6 +96,17 @@ def _calibration_rows() -> Iterator[Row]:
             yield _row(f"{fit}_{size}", f"{size} images: {words}", "activations", size=size, **arguments)
 
 
-def _row(key: str, label: str, align: str, *, size: int = CALIBRATION, **arguments: Any) -> Row:
+def _proxy_rows() -> Iterator[Row]:
+    """The same on data of the parents' kind that is none of theirs, and on none at all (PLeaS-free, arXiv:2407.02447)."""
+    kinds: tuple[tuple[str, Proxy | None], ...] = (("own images", None), ("other digits", "digits"), ("noise", "noise"))
+    for words, images in kinds:
+        yield _row(f"{images or 'own'}_activations", f"{words}: permuted by activations", "activations", images=images)
+        for fit, (form, arguments) in _FITS.items():
+            yield _row(f"{images or 'own'}_{fit}", f"{words}: {form}", "activations", images=images, **arguments)
+
+
+def _row(
+    key: str, label: str, align: str, *, size: int = CALIBRATION, images: Proxy | None = None, **arguments: Any
+) -> Row:
     given = {"align": align, "widths": "base", "fit": None, "renormalise": True, **arguments}
-    return Row(key, label, MappingProxyType(given), size)
+    return Row(key, label, MappingProxyType(given), size, images)

@@ -5,7 +5,7 @@ and 101, which are none of `SEEDS`, by looking at the parents alone.  Two parent
 
 same: both know MNIST.  domain: one knows MNIST, the other scikit-learn's digits, under the same ten labels.  split: one
 knows 0 to 4, the other 5 to 9, each with a head of its own.  wider and narrower: domain, with a donor of another width.
-calibration: domain, with fewer images.
+calibration: domain, with fewer images.  proxy: split, calibrated on what is not the parents' data.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ __all__ = [
     "ImageSet",
     "Model",
     "Parent",
+    "Proxy",
     "Recipe",
     "Setting",
     "Task",
@@ -50,6 +51,8 @@ ALL = LOW + HIGH
 
 Model = Literal["resnet", "vit"]
 ImageSet = Literal["mnist", "digits", "small digits"]
+Proxy = Literal["digits", "noise"]
+"""What stands in for the parents' data: images of another set, or smooth noise."""
 
 MODELS: tuple[Model, ...] = ("resnet", "vit")
 SIDES: Mapping[ImageSet, int] = {"mnist": 32, "digits": 32, "small digits": 8}
@@ -166,6 +169,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("wider", "resnet", (_MNIST, _DIGITS_WIDER), _TWO_DOMAINS, "shared"),
     Setting("narrower", "resnet", (_MNIST, _DIGITS_NARROWER), _TWO_DOMAINS, "shared"),
     Setting("calibration", "resnet", (_MNIST, _DIGITS), _TWO_DOMAINS, "shared"),
+    Setting(
+        "proxy",
+        "resnet",
+        (_MNIST_LOW, _MNIST_HIGH),
+        (Task("0 to 4", "mnist", LOW), Task("5 to 9", "mnist", HIGH)),
+        "disjoint",
+    ),
     Setting("same", "vit", (_VIT, _VIT_B), (Task("digits", "small digits", ALL),), "shared"),
     Setting(
         "split",

@@ -59,7 +59,7 @@ def test_no_two_lines_of_a_table_are_called_the_same(name: str) -> None:
     measured = rows(TABLES[name])
     assert len({row.key for row in measured} | set(CONTROLS)) == len(measured) + len(CONTROLS)
     assert len({row.label for row in measured}) == len(measured)
-    assert len({(str(row.arguments), row.calibration) for row in measured}) == len(measured)
+    assert len({(str(row.arguments), row.calibration, row.images) for row in measured}) == len(measured)
 
 
 def test_every_goal_is_read_from_lines_that_there_are(tmp_path: Path) -> None:

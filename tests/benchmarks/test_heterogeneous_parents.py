@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks.heterogeneous.data import Division, Images, calibration, divide, load
+from benchmarks.heterogeneous.data import Division, Images, calibration, divide, load, proxy
 from benchmarks.heterogeneous.parents import saved_model, train_parents
 from benchmarks.heterogeneous.settings import ALL, HIGH, LOW, PARENTS, RECIPES, SEEDS, SETTINGS, ImageSet, Recipe
 from benchmarks.heterogeneous.training import new_model, shifted
@@ -131,3 +132,14 @@ def test_a_parent_is_trained_once_and_again_when_its_recipe_changes(
     train_parents(tmp_path, [parent], [7], 1)
     assert not saved_model(tmp_path, parent, 7).classifier.weight.equal(first.classifier.weight)
     assert sorted(path.name for path in (tmp_path / "seed7").iterdir()) == ["vit64-digits-low"]
+
+
+def test_what_stands_in_for_the_parents_data_is_drawn_by_the_seed() -> None:
+    for kind in ("digits", "noise"):
+        first, again, other = (torch.cat([b["pixel_values"] for b in proxy(kind, 150, seed)]) for seed in (0, 0, 1))
+        assert first.shape == (150, 1, 32, 32)
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+        assert first.min() == -1
+        assert first.max() == 1
+    assert [len(batch["pixel_values"]) for batch in proxy("digits", 150, 0)] == [100, 50]
