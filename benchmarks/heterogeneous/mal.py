@@ -14,12 +14,12 @@ from typing import Any
 
 from benchmarks.engine.report import Report
 from benchmarks.heterogeneous.data import Batch, Division, calibration, divide, load
-from benchmarks.heterogeneous.images import RESULTS, summary
 from benchmarks.heterogeneous.options import in_processes, parser
 from benchmarks.heterogeneous.parents import saved_model, train_parents
 from benchmarks.heterogeneous.saving import save_report
 from benchmarks.heterogeneous.scoring import outputs_of, scores
 from benchmarks.heterogeneous.settings import CALIBRATION, PARENTS, SETTINGS, ImageSet
+from benchmarks.heterogeneous.tables import RESULTS, summary
 
 __all__ = ["ASSEMBLIES", "PROBE", "Assembly", "main"]
 
@@ -127,7 +127,7 @@ def _probe(divisions: Mapping[ImageSet, Division]) -> list[Batch]:
     first = CALIBRATION // len(divisions)
     return [
         {
-            "pixel_values": torch.from_numpy(division.train.pixels[first : first + PROBE]),
+            "pixel_values": torch.from_numpy(division.train.inputs[first : first + PROBE]),
             "labels": torch.from_numpy(division.train.labels[first : first + PROBE]),
         }
         for division in divisions.values()

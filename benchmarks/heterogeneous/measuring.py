@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.heterogeneous.data import Batch, Division, Images, calibration, divide, load, proxy
+from benchmarks.heterogeneous.data import Batch, Division, calibration, divide, load, proxy
+from benchmarks.heterogeneous.examples import Examples
 from benchmarks.heterogeneous.parents import saved_model
 from benchmarks.heterogeneous.rows import Row, rows
 from benchmarks.heterogeneous.scoring import Outputs, ensemble, outputs_of, renormalised, scores
@@ -59,7 +60,7 @@ class _Bench:
     job: Job
     parents: list[Any] = field(init=False)
     divisions: dict[ImageSet, Division] = field(init=False)
-    held_out: dict[ImageSet, Images] = field(init=False)
+    held_out: dict[ImageSet, Examples] = field(init=False)
 
     def __post_init__(self) -> None:
         setting, seed = self.job.setting, self.job.seed
@@ -102,5 +103,5 @@ def _parameters(model: Any) -> int:
 
 
 @cache
-def _images(name: ImageSet) -> Images:
+def _images(name: ImageSet) -> Examples:
     return load(name)

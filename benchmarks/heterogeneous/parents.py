@@ -17,7 +17,8 @@ from typing import Any
 from benchmarks.heterogeneous.data import Division, divide, load
 from benchmarks.heterogeneous.options import in_processes, parser
 from benchmarks.heterogeneous.scoring import accuracy, outputs_of
-from benchmarks.heterogeneous.settings import MODELS, PARENTS, RECIPES, ImageSet, Parent
+from benchmarks.heterogeneous.settings import MODELS, PARENTS, RECIPES, ImageSet, Parent, Recipe
+from benchmarks.heterogeneous.text_settings import TEXT_PARENTS, TEXT_RECIPES
 from benchmarks.heterogeneous.training import new_model, train
 
 __all__ = ["Trained", "main", "saved_model", "train_parents"]
@@ -27,7 +28,7 @@ _NOTE = "trained.json"
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of a parent: its accuracy on the held-out images of its own labels, per cent, and the seconds it took."""
+    """What became of a parent: its accuracy on the held-out examples of its own labels, per cent, and the seconds it took."""
 
     accuracy: float
     seconds: float
@@ -43,9 +44,9 @@ class _Job:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train the parents that are missing."""
     commands = parser(__doc__)
-    commands.add_argument("--model", nargs="+", choices=MODELS, default=MODELS)
+    commands.add_argument("--model", nargs="+", choices=(*MODELS, "bert"), default=(*MODELS, "bert"))
     given = commands.parse_args(arguments)
-    wanted = [parent for parent in PARENTS if parent.model in given.model]
+    wanted = [parent for parent in (*PARENTS, *TEXT_PARENTS) if parent.model in given.model]
     train_parents(given.cache, wanted, given.seeds, given.processes)
 
 
@@ -58,20 +59,25 @@ def train_parents(folder: Path, parents: Sequence[Parent], seeds: Sequence[int],
 
 def saved_model(folder: Path, parent: Parent, seed: int) -> Any:
     """A trained parent, loaded, in evaluation mode; RuntimeError when it is not there."""
-    from transformers import AutoModelForImageClassification
+    from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
 
     if not _is_there(folder, parent, seed):
         raise RuntimeError(f"{parent.name} of seed {seed} is not trained: python -m benchmarks.heterogeneous.parents")
-    return AutoModelForImageClassification.from_pretrained(_place(folder, parent, seed)).eval()
+    kind = AutoModelForSequenceClassification if parent.model == "bert" else AutoModelForImageClassification
+    return kind.from_pretrained(_place(folder, parent, seed)).eval()
 
 
 def _place(folder: Path, parent: Parent, seed: int) -> Path:
     return folder / f"seed{seed}" / parent.name
 
 
+def _recipe(parent: Parent) -> Recipe:
+    return (RECIPES if parent.model != "bert" else TEXT_RECIPES)[parent.model, parent.images]
+
+
 def _facts(parent: Parent) -> dict[str, Any]:
     """What a parent depends on beside its seed, as JSON gives it back."""
-    facts = {"parent": asdict(parent), "recipe": asdict(RECIPES[parent.model, parent.images])}
+    facts = {"parent": asdict(parent), "recipe": asdict(_recipe(parent))}
     return dict(json.loads(json.dumps(facts)))
 
 
@@ -87,8 +93,9 @@ def _train(job: _Job) -> Trained:
     parent, place = job.parent, _place(job.folder, job.parent, job.seed)
     division = _division(parent.images, job.seed)
     begun = time.perf_counter()
-    recipe = RECIPES[parent.model, parent.images]
-    model = train(new_model(parent, job.seed), division.train, parent.labels, recipe, seed=parent.torch_seed(job.seed))
+    model = train(
+        new_model(parent, job.seed), division.train, parent.labels, _recipe(parent), seed=parent.torch_seed(job.seed)
+    )
     seconds = time.perf_counter() - begun
     held_out = division.held_out.only(parent.labels)
     right = accuracy(outputs_of(model), held_out, parent.labels)

@@ -33,7 +33,7 @@ class Row:
     """One line of a table.
 
     key: what goals call it.  label: what readers see.  arguments: of `merge_models`, beside models, batches, labels and
-    seed.  calibration: how many images it is given, and of which kind: its own, or of data that is no parent's.
+    seed.  calibration: how many images or texts it is given.  images: what stands in for the parents' data.
     """
 
     key: str
@@ -46,11 +46,13 @@ class Row:
 def rows(setting: Setting) -> tuple[Row, ...]:
     """The lines of a setting's table, without those of the parents and other controls."""
     if setting.name == "calibration":
-        return tuple(_calibration_rows())
+        return tuple(_calibration_rows("texts" if setting.model == "bert" else "images"))
     if setting.name in {"wider", "narrower"}:
         return tuple(_width_rows())
     if setting.name == "proxy":
         return tuple(_proxy_rows())
+    if setting.model == "bert":
+        return tuple(_text_rows())
     return tuple(_rows(batch_norm=setting.model == "resnet"))
 
 
@@ -76,6 +78,25 @@ def _rows(*, batch_norm: bool) -> Iterator[Row]:
         yield _row("separate", "all units separate", "activations", widths="union", ratio=1.0)
 
 
+def _text_rows() -> Iterator[Row]:
+    """As `_rows`, without fits after permuting by weights and without the published forms of wider merges; and the stream permuted too."""
+    yield _row("average", "average", "identity")
+    yield _row("weights", "permuted by weights", "weights")
+    yield _row("activations", "permuted by activations", "activations")
+    yield _row("stream", "permuted by activations, the stream too", "activations", without=())
+    for fit, (words, arguments) in _FITS.items():
+        yield _row(f"average_{fit}", f"not permuted, {words}", "identity", **arguments)
+    for fit, (words, arguments) in _FITS.items():
+        yield _row(f"pleas_{fit}", f"PLeaS: permuted by activations, {words}", "activations", **arguments)
+    yield _row(
+        "stream_auto", "PLeaS, hubmerge's default, the stream permuted too", "activations", without=(), **_DEFAULT
+    )
+    for budget in BUDGETS:
+        wide: dict[str, Any] = {"align": "activations", "widths": "union", "budget": budget}
+        yield _row(f"partial_{budget}", f"{budget}x: permuted in part", **wide)
+        yield _row(f"pleas_{budget}_auto", f"{budget}x: PLeaS, {_FITS['auto'][0]}", **wide, **_DEFAULT)
+
+
 def _width_rows() -> Iterator[Row]:
     """A donor of another width into the base, at the base's width and at the width of both."""
     for share in SHARES:
@@ -88,12 +109,12 @@ def _width_rows() -> Iterator[Row]:
         yield _row(f"union_{fit}", f"the same, {words}", "activations", widths="union", **arguments)
 
 
-def _calibration_rows() -> Iterator[Row]:
-    """What is left of PLeaS when there are fewer images to calibrate with."""
+def _calibration_rows(things: str) -> Iterator[Row]:
+    """What is left of PLeaS when there is less to calibrate with."""
     for size in CALIBRATION_SIZES:
-        yield _row(f"activations_{size}", f"{size} images: permuted by activations", "activations", size=size)
+        yield _row(f"activations_{size}", f"{size} {things}: permuted by activations", "activations", size=size)
         for fit, (words, arguments) in _FITS.items():
-            yield _row(f"{fit}_{size}", f"{size} images: {words}", "activations", size=size, **arguments)
+            yield _row(f"{fit}_{size}", f"{size} {things}: {words}", "activations", size=size, **arguments)
 
 
 def _proxy_rows() -> Iterator[Row]:

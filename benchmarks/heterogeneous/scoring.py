@@ -1,6 +1,6 @@
-"""Accuracies: with the task known, over all ten digits without it, and what a merge is held against.
+"""Accuracies: with the task known, over all labels without it, and what a merge is held against.
 
-A model's outputs go by name: the label "7" is the digit 7, wherever it stands.
+A model's outputs go by name: the label "7" is the digit 7, or the package of this number, wherever it stands.
 """
 
 from __future__ import annotations
@@ -12,29 +12,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.heterogeneous.data import Batch, Images
+from benchmarks.heterogeneous.data import Batch
+from benchmarks.heterogeneous.examples import Examples
 from benchmarks.heterogeneous.settings import ALL, ImageSet, Setting
 
 __all__ = ["Outputs", "accuracy", "ensemble", "outputs_of", "renormalised", "scores"]
 
-Outputs = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-"""Pixels of shape (n, 1, side, side) -> one number for each of n images and ten digits, -inf for a digit it does not know."""
+Outputs = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
+"""Inputs of n examples -> one number for each of them and ten labels, -inf for a label that the model does not know."""
 
 _AT_ONCE = 250
 
 
 def outputs_of(model: Any) -> Outputs:
-    """The logits of a transformers classifier, ordered by digit."""
+    """The logits of a transformers classifier, ordered by label."""
     import torch
 
-    digits = [int(model.config.id2label[index]) for index in range(len(model.config.id2label))]
+    known = [int(model.config.id2label[index]) for index in range(len(model.config.id2label))]
 
-    def outputs(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        ordered = np.full((len(pixels), len(ALL)), -np.inf, np.float32)
+    def outputs(inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        ordered = np.full((len(inputs), len(ALL)), -np.inf, np.float32)
         with torch.inference_mode():
-            for start in range(0, len(pixels), _AT_ONCE):
-                part = torch.from_numpy(pixels[start : start + _AT_ONCE])
-                ordered[start : start + _AT_ONCE, digits] = model(pixel_values=part).logits.numpy()
+            for start in range(0, len(inputs), _AT_ONCE):
+                part = torch.from_numpy(inputs[start : start + _AT_ONCE])
+                ordered[start : start + _AT_ONCE, known] = model(**{model.main_input_name: part}).logits.numpy()
         return ordered
 
     return outputs
@@ -46,28 +47,28 @@ def ensemble(parents: Sequence[Outputs], labels: str) -> Outputs:
     shared: the mean of their probabilities.  disjoint: their logits side by side, as in a model with joined heads.
     """
 
-    def shared(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        every = np.stack([parent(pixels) for parent in parents])
+    def shared(inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        every = np.stack([parent(inputs) for parent in parents])
         exponentials = np.exp(every - every.max(axis=-1, keepdims=True))
         mean: npt.NDArray[np.float32] = (exponentials / exponentials.sum(axis=-1, keepdims=True)).mean(axis=0)
         return mean
 
-    def disjoint(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        every = np.stack([parent(pixels) for parent in parents])
+    def disjoint(inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        every = np.stack([parent(inputs) for parent in parents])
         if (np.isfinite(every[:, 0]).sum(axis=0) > 1).any():
-            raise ValueError("two parents know the same digit")
+            raise ValueError("two parents know the same label")
         joined: npt.NDArray[np.float32] = every.max(axis=0)
         return joined
 
     return disjoint if labels == "disjoint" else shared
 
 
-def accuracy(outputs: Outputs, images: Images, among: Sequence[int]) -> float | None:
+def accuracy(outputs: Outputs, images: Examples, among: Sequence[int]) -> float | None:
     """Per cent of `images` whose own digit has the largest output of those in `among`; None when it knows none of them.
 
     An image for which some output is not a number counts as wrong: a merge that overflows has not answered.
     """
-    given = outputs(images.pixels)[:, list(among)]
+    given = outputs(images.inputs)[:, list(among)]
     if np.isneginf(given).all():
         return None
     guessed = np.asarray(among)[given.argmax(axis=1)]
@@ -75,11 +76,11 @@ def accuracy(outputs: Outputs, images: Images, among: Sequence[int]) -> float | 
     return 100 * float(right.mean())
 
 
-def scores(outputs: Outputs, setting: Setting, held_out: Mapping[ImageSet, Images]) -> dict[str, float | None]:
+def scores(outputs: Outputs, setting: Setting, held_out: Mapping[ImageSet, Examples]) -> dict[str, float | None]:
     """The accuracy on every task of a setting, the model being told the task, and their mean.
 
     mean: None when it does not know one of the tasks.  joint, where the heads are joined: over the images of all tasks and
-    all ten digits, the task being unknown.
+    all labels, the task being unknown.
     """
     found: dict[str, float | None] = {
         task.name: accuracy(outputs, held_out[task.images].only(task.labels), task.labels) for task in setting.tasks

@@ -49,8 +49,9 @@ CALIBRATION_SIZES = (50, 100, 300, 600)
 LOW, HIGH = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
 ALL = LOW + HIGH
 
-Model = Literal["resnet", "vit"]
-ImageSet = Literal["mnist", "digits", "small digits"]
+Model = Literal["resnet", "vit", "bert"]
+ImageSet = Literal["mnist", "digits", "small digits", "code", "prose"]
+"""Of images; `code` and `prose` are texts, which have settings of their own (`text_settings`)."""
 Proxy = Literal["digits", "noise"]
 """What stands in for the parents' data: images of another set, or smooth noise."""
 
@@ -79,7 +80,8 @@ class Recipe:
 class Parent:
     """A model that is trained for this benchmark.
 
-    name: its folder.  width: of the first of three stages, or of a ViT's stream.  labels: the digits that it knows, in
+    name: its folder.  width: of the first of three stages, of a ViT's stream, or of a
+    BERT's feed-forward layers.  labels: the digits that it knows, in
     the order of its outputs.  number: with the seed it decides the initialisation and the order of training.
     """
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.heterogeneous.data import Images
+from benchmarks.heterogeneous.examples import Examples
 from benchmarks.heterogeneous.settings import SIDES, Parent, Recipe
+from benchmarks.heterogeneous.text_settings import LENGTH, WORDS
 
 if TYPE_CHECKING:
     import torch
@@ -16,20 +17,24 @@ _PAPER = -1.0
 
 
 def new_model(parent: Parent, seed: int) -> Any:
-    """The untrained model; its outputs are named after the digits they stand for, "0" to "9".
+    """The untrained model; its outputs are named after the digits they stand for, or the numbers of packages: "0" to "9".
 
     ResNet: basic blocks, two for each of three stages of widths w, 2w, 4w.  ViT: three layers, four heads, patches of 2
-    pixels, a feed-forward layer of twice the stream's width.
+    pixels, a feed-forward layer of twice the stream's width.  BERT: two layers, four heads, a stream of 64, without dropout.
     """
     import torch
-    from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        ResNetConfig,
+        ResNetForImageClassification,
+        ViTConfig,
+        ViTForImageClassification,
+    )
 
     names = {index: str(label) for index, label in enumerate(parent.labels)}
-    common: dict[str, Any] = {
-        "num_channels": 1,
-        "id2label": names,
-        "label2id": {name: index for index, name in names.items()},
-    }
+    labels: dict[str, Any] = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
+    common: dict[str, Any] = {"num_channels": 1, **labels}
     width = parent.width
     with torch.random.fork_rng():
         torch.manual_seed(parent.torch_seed(seed))
@@ -44,6 +49,19 @@ def new_model(parent: Parent, seed: int) -> Any:
                 **common,
             )
             return ViTForImageClassification(vit)
+        if parent.model == "bert":
+            bert = BertConfig(
+                vocab_size=WORDS,
+                hidden_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                intermediate_size=width,
+                max_position_embeddings=LENGTH + 1,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+                **labels,
+            )
+            return BertForSequenceClassification(bert)
         resnet = ResNetConfig(
             embedding_size=width,
             hidden_sizes=[width, 2 * width, 4 * width],
@@ -55,15 +73,15 @@ def new_model(parent: Parent, seed: int) -> Any:
         return ResNetForImageClassification(resnet)
 
 
-def train(model: Any, images: Images, labels: tuple[int, ...], recipe: Recipe, seed: int) -> Any:
-    """Train `model` in place on those of `images` that show one of `labels`; returns it in evaluation mode.
+def train(model: Any, examples: Examples, labels: tuple[int, ...], recipe: Recipe, seed: int) -> Any:
+    """Train `model` in place on those of `examples` that have one of `labels`; returns it in evaluation mode.
 
     The last batch of an epoch is left out when it is not full.  On one thread the same machine gives the same weights.
     """
     import torch
 
-    shown = images.only(labels)
-    pixels = torch.from_numpy(shown.pixels)
+    shown = examples.only(labels)
+    inputs = torch.from_numpy(shown.inputs)
     outputs = torch.tensor([labels.index(int(label)) for label in shown.labels])
     order = torch.Generator().manual_seed(seed)
     steps = len(shown) // recipe.batch
@@ -74,8 +92,8 @@ def train(model: Any, images: Images, labels: tuple[int, ...], recipe: Recipe, s
         shuffled = torch.randperm(len(shown), generator=order)
         for step in range(steps):
             rows = shuffled[step * recipe.batch : (step + 1) * recipe.batch]
-            batch = shifted(pixels[rows], recipe.shift, order)
-            loss = model(pixel_values=batch, labels=outputs[rows]).loss
+            batch = shifted(inputs[rows], recipe.shift, order)
+            loss = model(**{model.main_input_name: batch}, labels=outputs[rows]).loss
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

