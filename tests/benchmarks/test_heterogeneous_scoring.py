@@ -77,7 +77,7 @@ def test_an_ensemble_with_disjoint_labels_is_the_logits_side_by_side() -> None:
 
 
 def test_disjoint_labels_must_be_disjoint() -> None:
-    with pytest.raises(ValueError, match=r"^two parents know the same digit$"):
+    with pytest.raises(ValueError, match=r"^two parents know the same label$"):
         ensemble([outputs({0: 2, 1: -3}), outputs({1: 7})], "disjoint")(images(0).inputs)
 
 
@@ -86,6 +86,7 @@ def test_a_models_outputs_go_by_their_names() -> None:
 
     class Model:
         config = SimpleNamespace(id2label={0: "7", 1: "3"})
+        main_input_name = "pixel_values"
 
         def __call__(self, pixel_values: object) -> SimpleNamespace:
             return SimpleNamespace(logits=torch.tensor([[0.5, 1.5]]).repeat(len(pixel_values), 1))  # type: ignore[arg-type]
