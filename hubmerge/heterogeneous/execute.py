@@ -12,10 +12,11 @@ from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord
 from hubmerge.calibration import Batches, open_calibration
 from hubmerge.fetching import open_planned
 from hubmerge.heterogeneous.loading import check_finite, check_they_run, load_in_float32
-from hubmerge.heterogeneous.merging import Report, merge_models
 from hubmerge.heterogeneous.merging import default_without as usually_kept
+from hubmerge.heterogeneous.merging import merge_models
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.record import assembly_record
+from hubmerge.heterogeneous.report import Report
 from hubmerge.model_config import read_folder_config
 from hubmerge.symmetry.verify import spec_of
 from hubmerge.torch_threads import one_torch_thread

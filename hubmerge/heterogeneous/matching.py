@@ -28,13 +28,16 @@ class GroupMatches:
 
     partner: for each unit of the base the other's unit, -1 where it has none.  similarity: of each pair, 0 where there is none.
     sign: 1 or -1 for each.  inner: for nested groups, by name: for every pair of units the matrix that takes the other's inner
-    features to the base's, (base's units, inner size, other's inner size), orthogonal.
+    features to the base's, (base's units, inner size, other's inner size), orthogonal.  worth: how alike every unit of the base and
+    every one of the other are, and signs: 1 or -1, how they are, both (base's units, other's units); None where only the assignment is known.
     """
 
     partner: NDArray[np.int64]
     similarity: Floats
     sign: Floats
     inner: Mapping[str, Floats] = field(default_factory=dict)
+    worth: Floats | None = None
+    signs: Floats | None = None
 
     @property
     def matched(self) -> int:
@@ -84,12 +87,14 @@ def match_units(
         partner = np.where(similarity >= min_similarity, partner, -1)
         chosen = np.maximum(partner, 0)
         own = np.arange(partner.size)
-        sign = np.where(group.kind.signs & (correlation.plain[own, chosen] < 0), -1.0, 1.0)
+        signs = np.where(group.kind.signs & (correlation.plain < 0), -1.0, 1.0)
         matches[name] = GroupMatches(
             partner,
             np.where(partner >= 0, similarity, 0.0),
-            sign,
+            signs[own, chosen],
             {nested: turns[own, chosen] for nested, turns in inner.items()},
+            worth,
+            signs,
         )
     return matches
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from hubmerge.heterogeneous.activations import correlations
 from hubmerge.heterogeneous.batches import Batch, check_batches, in_folds
 from hubmerge.heterogeneous.checks import check_alike, check_sizes, checked_shares, known_groups, matchable
@@ -19,42 +17,20 @@ from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import Labels, merged_labels
 from hubmerge.heterogeneous.layer_fit import Fit
 from hubmerge.heterogeneous.layers import layers_of
-from hubmerge.heterogeneous.maps import GroupMap, Selection, merge_tensors
+from hubmerge.heterogeneous.maps import GroupMap, merge_tensors
 from hubmerge.heterogeneous.matching import GroupMatches, match_units, matches_of_weights
 from hubmerge.heterogeneous.norms import renormalise as renormalise_model
+from hubmerge.heterogeneous.report import Report, report_of
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
 from hubmerge.heterogeneous.slots import group_maps
 from hubmerge.heterogeneous.uses import uses_of
 from hubmerge.symmetry.budget import Policy
-from hubmerge.symmetry.costs import Cost, block_cost, dense_cost
 from hubmerge.symmetry.groups import SymmetrySpec
 from hubmerge.symmetry.verify import spec_of
 
-__all__ = ["GroupReport", "MergedModel", "Report", "default_without", "merge_models"]
+__all__ = ["MergedModel", "default_without", "merge_models"]
 
 Align = Literal["activations", "weights", "identity"]
-
-
-@dataclass(frozen=True)
-class GroupReport:
-    """What became of one group.  sizes: of the parents; merged: of the merge; matched: units of each other parent that share one with
-    the base's; similarity: the mean over these pairs, for each other parent.
-    """
-
-    sizes: tuple[int, ...]
-    merged: int
-    matched: tuple[int, ...]
-    similarity: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was aligned and how far.  cost, base_cost: of the merge and of the base, dense; blocks: of the merge without what is zero."""
-
-    groups: Mapping[str, GroupReport]
-    base_cost: Cost
-    cost: Cost
-    blocks: Cost
 
 
 @dataclass(frozen=True)
@@ -137,7 +113,7 @@ def merge_models(
             fit_layers(merged, models, specs, maps, shares, data, Fit(fit, ridge, follow=follow), progress)
         if renormalise:
             renormalise_model(merged, data)
-        return MergedModel(merged, _report(specs, matches, maps, spec_of(merged), positions))
+        return MergedModel(merged, report_of(specs, matches, maps, spec_of(merged), positions))
 
 
 def default_without(spec: SymmetrySpec) -> tuple[str, ...]:
@@ -194,43 +170,3 @@ def _new_model(base: Any, config: Mapping[str, Any], names: Sequence[str]) -> An
         own.label2id = {name: i for i, name in enumerate(names)}
     with torch.random.fork_rng(devices=[]):
         return type(base)(own).eval()
-
-
-def _report(
-    specs: Sequence[SymmetrySpec],
-    matches: Sequence[Mapping[str, GroupMatches]],
-    maps: Mapping[str, Sequence[GroupMap]],
-    merged: SymmetrySpec,
-    positions: Mapping[str, int] | None,
-) -> Report:
-    groups, sharing = {}, {}
-    for name, own in maps.items():
-        if not all(isinstance(each, Selection) for each in own):
-            continue
-        there = np.stack([each.unit >= 0 for each in own if isinstance(each, Selection)], 1)
-        rows, counts = np.unique(there, axis=0, return_counts=True)
-        kinds = zip(rows.tolist(), counts.tolist(), strict=True)
-        sharing[name] = tuple((frozenset(s for s, has in enumerate(row) if has), int(count)) for row, count in kinds)
-        found = [each.get(name) for each in matches]
-        groups[name] = GroupReport(
-            tuple(spec.groups[name].size for spec in specs),
-            len(there),
-            tuple(int((there[:, 0] & there[:, s]).sum()) for s in range(1, len(specs))),
-            tuple(_mean_similarity(each, there[:, 0] & there[:, s]) for s, each in enumerate(found, 1)),
-        )
-    sizes = {name: group.size for name, group in merged.groups.items()}
-    base = {name: group.size for name, group in specs[0].groups.items()}
-    return Report(
-        groups,
-        dense_cost(specs[0], base, positions),
-        dense_cost(merged, sizes, positions),
-        block_cost(merged, sharing, positions),
-    )
-
-
-def _mean_similarity(found: GroupMatches | None, there: np.ndarray[Any, Any]) -> float:
-    """The mean over the pairs that are merged; 0 where none are."""
-    if found is None:
-        return float(there.any())
-    shared = there[: found.partner.size] & (found.partner >= 0)
-    return float(found.similarity[shared].mean()) if shared.any() else 0.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord, CostRecord, GroupRecord
-from hubmerge.heterogeneous.merging import Report
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
+from hubmerge.heterogeneous.report import Report
 from hubmerge.symmetry.costs import Cost
 
 __all__ = ["assembly_record"]
