@@ -23,7 +23,7 @@ from hubmerge.symmetry.groups import Kind, Segment, SymmetrySpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Correlation", "correlations"]
+__all__ = ["Correlation", "Seen", "correlations", "seen_by_batch"]
 
 Floats = NDArray[np.float64]
 
@@ -76,14 +76,44 @@ def correlations(
     return tuple(_by_group(specs[0], specs[k], views[0], views[k], rows) for k, rows in enumerate(sums, 1))
 
 
-def _views(model: nn.Module, spec: SymmetrySpec, without: Collection[str]) -> Iterator[_View]:
+@dataclass(frozen=True)
+class Seen:
+    """One view of two models on one batch.
+
+    segments: of the first and of the other.  behind: whether it is a layer's output.  ours, theirs: (rows, channels).
+    """
+
+    segments: tuple[Segment, Segment]
+    behind: bool
+    ours: Tensor
+    theirs: Tensor
+
+
+def seen_by_batch(
+    models: tuple[nn.Module, nn.Module],
+    specs: tuple[SymmetrySpec, SymmetrySpec],
+    batches: Iterable[Batch],
+    *,
+    without: Collection[str] = (),
+) -> Iterator[tuple[Seen, ...]]:
+    """For every batch the views that `correlations` takes, in the same order, and those of features that only change their sign."""
+    views = [list(_views(model, spec, without, signs=True)) for model, spec in zip(models, specs, strict=True)]
+    for batch in batches:
+        ours, theirs = (_seen(model, own, batch) for model, own in zip(models, views, strict=True))
+        yield tuple(
+            Seen((left.segment, right.segment), left.behind, x, y)
+            for left, right, x, y in zip(*views, ours, theirs, strict=True)
+        )
+
+
+def _views(model: nn.Module, spec: SymmetrySpec, without: Collection[str], *, signs: bool = False) -> Iterator[_View]:
     layers = layers_of(model, spec)
     read = {name for layer in layers for segment in layer.inner for name in _seen_alone(segment)}
     left = set(spec.named(without))
     left |= {group.name for group in spec.groups.values() if group.outer in left}
     for layer in layers:
-        yield from _of_axis(layer, spec, behind=False, wanted=read - left)
-        yield from _of_axis(layer, spec, behind=True, wanted=set(spec.groups) - read - left)
+        yield from _of_axis(layer, spec, behind=False, wanted=read - left, signs=signs)
+        yield from _of_axis(layer, spec, behind=True, wanted=set(spec.groups) - read - left, signs=signs)
 
 
 def _seen_alone(segment: Segment) -> Iterator[str]:
@@ -91,11 +121,11 @@ def _seen_alone(segment: Segment) -> Iterator[str]:
     return (factor.group for factor in segment[:2] if factor.group is not None)
 
 
-def _of_axis(layer: Layer, spec: SymmetrySpec, *, behind: bool, wanted: set[str]) -> Iterator[_View]:
+def _of_axis(layer: Layer, spec: SymmetrySpec, *, behind: bool, wanted: set[str], signs: bool) -> Iterator[_View]:
     start = 0
     for segment in layer.outer if behind else layer.inner:
         names = [factor.group for factor in segment if factor.group is not None]
-        if any(name in wanted and _is_free(spec, name) for name in names):
+        if any(name in wanted and (_is_free(spec, name) or (signs and _has_signs(spec, name))) for name in names):
             yield _View(layer, behind, start, segment)
         start += math.prod(factor.size for factor in segment)
 
@@ -103,6 +133,10 @@ def _of_axis(layer: Layer, spec: SymmetrySpec, *, behind: bool, wanted: set[str]
 def _is_free(spec: SymmetrySpec, name: str) -> bool:
     kind = spec.groups[name].kind if name else Kind.FIXED
     return kind.permutes or kind.is_linear
+
+
+def _has_signs(spec: SymmetrySpec, name: str) -> bool:
+    return spec.groups[name].kind is Kind.PLANE_SIGNS
 
 
 def _seen(model: nn.Module, views: Sequence[_View], batch: Batch) -> list[Tensor]:

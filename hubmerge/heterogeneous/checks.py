@@ -42,14 +42,22 @@ def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = ()) -> Non
             )
 
 
-def check_shapes(ours: Mapping[str, Sequence[int]], theirs: Mapping[str, Sequence[int]], base: str, other: str) -> None:
+def check_shapes(
+    ours: Mapping[str, Sequence[int]],
+    theirs: Mapping[str, Sequence[int]],
+    base: str,
+    other: str,
+    *,
+    where: str = "align",
+    hint: str = "models of different widths are matched by activations",
+) -> None:
     """Raise `PlanError` for a tensor of both that has another shape in each, as matching by weights cannot have it."""
     odd = next((name for name, shape in ours.items() if name in theirs and list(theirs[name]) != list(shape)), None)
     if odd is not None:
         raise PlanError(
             f"tensor {odd!r} is {list(ours[odd])} in {base} and {list(theirs[odd])} in {other}",
-            where="align",
-            hint="models of different widths are matched by activations",
+            where=where,
+            hint=hint,
         )
 
 

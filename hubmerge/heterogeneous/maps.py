@@ -39,11 +39,12 @@ class Selection:
     """Every merged unit is one of the parent's, or none of them.
 
     unit: (merged size,), the parent's unit, -1 where it has none.  sign: 1 or -1 for each.  E has the sign at (i, unit[i]), and D is
-    its transpose.
+    its transpose.  scale: positive, where units are also scaled: E has it times the sign, D the sign over it.
     """
 
     unit: NDArray[np.int64]
     sign: Floats
+    scale: Floats | None = None
 
     @classmethod
     def of(cls, unit: NDArray[np.int64]) -> Selection:
@@ -172,6 +173,8 @@ def _piece(values: Tensor, segment: Segment, maps: Maps, parent: int, *, mass: b
         if isinstance(part, Selection):
             factors = _selected(factors, position, part, role, mass=mass)
         else:
+            if part.outer is not None and part.outer not in names:
+                continue  # gains that all heads share, where features change no more than their sign
             place = None if part.outer is None else names.index(part.outer)
             factors = _mixed(factors, position, place, part, role, mass=mass)
     return factors.reshape(-1, *values.shape[1:])
@@ -186,6 +189,8 @@ def _selected(values: Tensor, position: int, part: Selection, role: Role, *, mas
         return torch.ones(part.unit.size, *moved.shape[1:], dtype=values.dtype).movedim(0, position)
     there = torch.from_numpy((part.unit >= 0).astype(np.float64))
     factor = there if mass or role is Role.FOLLOWS else there * torch.from_numpy(part.sign)
+    if part.scale is not None and not mass and role is not Role.FOLLOWS:
+        factor = factor * torch.from_numpy(part.scale if role is Role.WRITES else 1 / part.scale)
     picked = moved[torch.from_numpy(np.maximum(part.unit, 0))]
     return (picked * factor.to(values.dtype).reshape(-1, *(1 for _ in moved.shape[1:]))).movedim(0, position)
 
