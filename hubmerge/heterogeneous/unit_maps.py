@@ -73,8 +73,7 @@ def _assigned(worth: Floats, least: float) -> tuple[NDArray[np.int64], Floats]:
 
 
 def _inverse(turns: Floats) -> Floats:
-    found: Floats = np.linalg.pinv(turns)
-    return found
+    return np.asarray(np.linalg.pinv(turns), np.float64)
 
 
 def _alike(view: UnitView) -> Floats:
@@ -199,4 +198,5 @@ def _worth_inside(view: UnitView, i: int, j: int, sizes: Sequence[int], inner: M
         for moments, size, width in zip((view.ours[i], view.theirs[j]), sizes, widths, strict=True)
     ]
     found: Floats = np.einsum("manb,ab->mn", cross, turn)
-    return found / np.maximum(np.sqrt(np.outer(*scale)), 1e-300)
+    alike: Floats = found / np.maximum(np.sqrt(np.outer(*scale)), 1e-300)
+    return alike
