@@ -10,6 +10,7 @@ import pytest
 import torch
 from apart_models import batches, model
 
+from hubmerge import PlanError
 from hubmerge.heterogeneous import Donor, transport_deltas
 from hubmerge.symmetry import random_element, spec_of, transform
 
@@ -65,3 +66,52 @@ def test_weights_do_so_without_data(name: str) -> None:
     target, donor, goal = case(name, but=("res",))
     found = transport_deltas(target, [donor], align="weights", without=("res",) if name != "resnet basic" else ())
     assert_same(found.model, goal, 1e-6)
+
+
+def test_with_a_weight_of_0_the_target_stays_bit_for_bit() -> None:
+    target, other = model("llama", 3), model("llama", 4)
+    found = transport_deltas(target, [Donor(trained(other, 5), other, 0.0)], batches("llama"))
+    theirs = target.state_dict()
+    assert all(torch.equal(values, theirs[name]) for name, values in found.model.state_dict().items())
+    assert found.reports[0].share > 0.05
+
+
+def test_a_donor_whose_base_is_the_target_is_task_arithmetic() -> None:
+    target = model("gpt2", 3)
+    one, two = trained(target, 5), trained(target, 6)
+    found = transport_deltas(target, [Donor(one, target, 0.5), Donor(two, target, -2.0)], align="weights")
+    base, ours, theirs = (each.state_dict() for each in (target, one, two))
+    for name, values in found.model.state_dict().items():
+        expected = base[name] + 0.5 * (ours[name] - base[name]) - 2.0 * (theirs[name] - base[name])
+        torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-6)
+    assert [report.share for report in found.reports] == pytest.approx([1.0, 1.0])
+
+
+def test_what_a_donor_learned_in_units_that_the_target_has_not_is_left_out_and_told() -> None:
+    """8 of 24 hidden units of the donor have no partner among the target's 16."""
+    target, base = model("llama", 3, intermediate_size=16), model("llama", 4)
+    found = transport_deltas(target, [Donor(trained(base, 5), base)], batches("llama"), min_similarity=-1.0)
+    report = found.reports[0]
+    assert (report.groups["ff0"].sizes, report.groups["ff0"].matched) == ((16, 24), 16)
+    carried = report.tensors["model.layers.0.mlp.down_proj.weight"]
+    assert 0.6 < carried.share < 1
+    assert carried.share == pytest.approx(carried.carried / carried.original)
+    assert report.groups["kv0"].support > 1  # turned features are made of several
+
+
+def test_donors_that_do_not_go_with_the_target_are_refused() -> None:
+    target, other = model("llama", 3), model("llama", 4, intermediate_size=32)
+    with pytest.raises(PlanError) as refused:
+        transport_deltas(target, [Donor(model("llama", 5), other)], align="weights")
+    assert str(refused.value) == (
+        "tensor 'model.layers.0.mlp.gate_proj.weight' is [32, 16] in donor 1's base and [24, 16] in donor 1 · donors · "
+        "give the base that the donor was trained from"
+    )
+    with pytest.raises(PlanError) as refused:
+        transport_deltas(target, [Donor(model("gpt2", 5), model("gpt2", 6))], align="weights")
+    assert str(refused.value) == (
+        "the target is llama, donor 1's base is gpt2 · models · merge models of one architecture"
+    )
+    with pytest.raises(PlanError) as refused:
+        transport_deltas(target, [Donor(other, other)])
+    assert str(refused.value) == ("aligning by activations needs data · batches · give batches, or align='weights'")
