@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hubmerge.errors import ManifestError, MergeError, PlanError, RecipeError, VerifyError
     from hubmerge.in_memory import merge_state_dicts
     from hubmerge.loading import AutoMergedModel
+    from hubmerge.lora import merge_adapters
     from hubmerge.manifest import Manifest, read_manifest
     from hubmerge.materialization import materialize
     from hubmerge.plan import build_plan
@@ -36,6 +37,7 @@ __all__ = [
     "load_recipe",
     "materialize",
     "merge",
+    "merge_adapters",
     "merge_state_dicts",
     "read_manifest",
     "verify_merge",
@@ -55,6 +57,7 @@ _HOMES = {
     "load_recipe": "hubmerge.recipe",
     "materialize": "hubmerge.materialization",
     "merge": "hubmerge.assemble",
+    "merge_adapters": "hubmerge.lora",
     "merge_state_dicts": "hubmerge.in_memory",
     "read_manifest": "hubmerge.manifest",
     "verify_merge": "hubmerge.verify",

@@ -15,7 +15,15 @@ from typing import Any, TypeVar
 from hubmerge.errors import PlanError, shown
 from zoo_index.tensors import TensorMeta, TensorTable
 
-__all__ = ["AdapterEffect", "LowRank", "read_adapter_effect"]
+__all__ = [
+    "AdapterEffect",
+    "FactorPairs",
+    "LowRank",
+    "read_adapter_effect",
+    "refuse_unsupported",
+    "scale_of",
+    "split_tensors",
+]
 
 _MOVES_THE_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 _NOT_A_TERM = {
@@ -35,7 +43,7 @@ _FACTOR = re.compile(r"(?P<module>.+)\.(?P<kind>lora_[A-Za-z_]+)(?P<rest>\..+)?\
 
 
 Effect = TypeVar("Effect")
-_Pairs = dict[tuple[str, bool], dict[str, TensorMeta]]
+FactorPairs = dict[tuple[str, bool], dict[str, TensorMeta]]
 """(module, whether it is an embedding) -> its factors, A and B."""
 
 
@@ -77,7 +85,7 @@ def read_adapter_effect(
     types, initialisations that moved the base), for a factor without its partner or without a place in the base, and for
     shapes that do not fit.
     """
-    _refuse_unsupported(config, where)
+    refuse_unsupported(config, where)
     pairs, replaced = _sorted_tensors(adapter, base, where)
     low_rank: dict[str, LowRank] = {}
     for (module, embedding), factors in pairs.items():
@@ -90,7 +98,7 @@ def read_adapter_effect(
         target = _place(f"{module}.weight", base, where)
         transposed = embedding or bool(config.get("fan_in_fan_out"))
         _check_shapes(factors["A"], factors["B"], transposed, base[target], where)
-        scale = _scale(config, module, factors["A"].shape[0], where)
+        scale = scale_of(config, module, factors["A"].shape[0], where)
         _take(low_rank, target, LowRank(factors["A"], factors["B"], scale, transposed), where)
     # PEFT saves an embedding it adapts with the adapter, as base_layer: what the factors are added to
     both = next((name for name in low_rank if name in replaced and _BASE_LAYER not in replaced[name].name), None)
@@ -103,22 +111,34 @@ def read_adapter_effect(
     return AdapterEffect(low_rank, replaced)
 
 
-def _sorted_tensors(adapter: TensorTable, base: TensorTable, where: str) -> tuple[_Pairs, dict[str, TensorMeta]]:
+def _sorted_tensors(adapter: TensorTable, base: TensorTable, where: str) -> tuple[FactorPairs, dict[str, TensorMeta]]:
     """An adapter's factors by module, and its tensors that take the place of the base's, by the base's name."""
-    pairs: _Pairs = {}
+    pairs, others = split_tensors(adapter, where)
     replaced: dict[str, TensorMeta] = {}
+    for short, meta in others.items():
+        target = _place(re.sub(r"\.modules_to_save(\.[^.]+)?(?=\.)", "", short), base, where)
+        if base[target].shape != meta.shape:
+            raise PlanError(
+                f"the adapter's {meta.name!r} has shape {list(meta.shape)}, the base's {target!r} {list(base[target].shape)}",
+                where=where,
+                hint="an adapter with resized embeddings needs a base with the same vocabulary",
+            )
+        _take(replaced, target, meta, where)
+    return pairs, replaced
+
+
+def split_tensors(adapter: TensorTable, where: str) -> tuple[FactorPairs, dict[str, TensorMeta]]:
+    """An adapter's factors by module, and its other tensors, by their names below the model.
+
+    Raises `PlanError` for a tensor of another kind of adapter.
+    """
+    pairs: FactorPairs = {}
+    others: dict[str, TensorMeta] = {}
     for name, meta in adapter.items():
         short = name.removeprefix(_PREFIX).replace(_BASE_LAYER, ".")
         factor = _FACTOR.match(short)
         if factor is None:
-            target = _place(re.sub(r"\.modules_to_save(\.[^.]+)?(?=\.)", "", short), base, where)
-            if base[target].shape != meta.shape:
-                raise PlanError(
-                    f"the adapter's {name!r} has shape {list(meta.shape)}, the base's {target!r} {list(base[target].shape)}",
-                    where=where,
-                    hint="an adapter with resized embeddings needs a base with the same vocabulary",
-                )
-            _take(replaced, target, meta, where)
+            others[short] = meta
             continue
         kind = factor["kind"]
         if kind not in {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"} or factor["rest"] not in {
@@ -131,10 +151,11 @@ def _sorted_tensors(adapter: TensorTable, base: TensorTable, where: str) -> tupl
                 hint="merge it into its base with PEFT first (merge_and_unload)",
             )
         pairs.setdefault((factor["module"], "embedding" in kind), {})[kind[-1]] = meta
-    return pairs, replaced
+    return pairs, others
 
 
-def _refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
+def refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
+    """Raise `PlanError` for an adapter that is no additive low-rank term.  config: adapter_config.json."""
     kind = str(config.get("peft_type", "unknown"))
     dense = "merge it into its base with PEFT first (merge_and_unload) and name the result"
     if kind.upper() != "LORA":
@@ -193,7 +214,8 @@ def _alpha(config: Mapping[str, Any], module: str, rank: int, where: str) -> Any
     return config.get("lora_alpha", rank)
 
 
-def _scale(config: Mapping[str, Any], module: str, rank: int, where: str) -> float:
+def scale_of(config: Mapping[str, Any], module: str, rank: int, where: str) -> float:
+    """What a module's product of factors is multiplied with; `PlanError` for a config that does not say it."""
     alpha = _alpha(config, module, rank, where)
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < _LARGEST_ALPHA:
         raise PlanError(f"lora_alpha of {module!r} is {shown(alpha)}, not a number", where=where, hint=_SAVE_AGAIN)

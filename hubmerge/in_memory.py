@@ -19,7 +19,7 @@ from hubmerge.plan_types import Plan, Step
 from hubmerge.recipe import Recipe
 from zoo_index.errors import HubmergeError
 
-__all__ = ["merge_state_dicts"]
+__all__ = ["merge_opened", "merge_state_dicts"]
 
 _UNBOUNDED = 1 << 62
 
@@ -70,7 +70,7 @@ def merge_state_dicts(
         faults += fault.faults
     if faults:
         raise _together(faults)
-    return _merged(recipe, models, kinds.pop() if kinds else "numpy", shared_names, jobs)
+    return merge_opened(recipe, models, kinds.pop() if kinds else "numpy", shared_names, jobs)
 
 
 def _listed(
@@ -127,9 +127,13 @@ def _one_memory(models: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return found or {}
 
 
-def _merged(
+def merge_opened(
     recipe: Recipe, models: Mapping[str, StateDict], kind: Kind, one_memory: Mapping[str, str], jobs: int | None
 ) -> dict[str, Any]:
+    """The merge of state dicts by a recipe that names them.
+
+    one_memory: names that are one memory with another, which stands behind them.  Warnings and errors are those of `merge_state_dicts`.
+    """
     ordered = [models[reference.name] for reference in recipe.references]
     plan = _plan(recipe, ordered, jobs)
     _check_numpy_knows(plan, kind)

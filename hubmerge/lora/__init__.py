@@ -1,0 +1,7 @@
+"""LoRA adapters merged as adapters: in bases that they share (KnOTS, core space), or as PEFT combines them."""
+
+from __future__ import annotations
+
+from hubmerge.lora.merging import MergedAdapter, merge_adapters
+
+__all__ = ["MergedAdapter", "merge_adapters"]

@@ -1,0 +1,53 @@
+"""Products of two thin matrices without ever building them: the singular values, and the best factors of a smaller rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmerge.lora.adapter import Factors
+
+__all__ = ["Reduced", "reduced", "triplets"]
+
+Floats = NDArray[np.float64]
+
+_NOISE = 1e-12
+"""Singular values below this share of the largest are rounding."""
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Factors of some rank, balanced: both have the same singular values.
+
+    energy: the share of the sum of squares of the product that they have, from 0 to 1; 1 for a product that is 0.
+    """
+
+    factors: Factors
+    energy: float
+
+
+def triplets(b: Floats, a: Floats) -> tuple[Floats, Floats, Floats]:
+    """The singular value decomposition of ``b @ a``: (out, k), (k,) descending, (k, in), k the smaller of rank and sizes.
+
+    b: (out, rank), a: (rank, in).  Thin QR of both and a decomposition of (rank, rank): O((out + in) rank^2).
+    """
+    left, upper = np.linalg.qr(b)
+    right, lower = np.linalg.qr(a.T)
+    u, values, v = np.linalg.svd(upper @ lower.T, full_matrices=False)
+    return left @ u, values, v @ right.T
+
+
+def reduced(b: Floats, a: Floats, rank: int | None = None) -> Reduced:
+    """``b @ a`` as factors of at most `rank`, the nearest there are in the Frobenius norm; None keeps its numerical rank.
+
+    At least one row is kept, also of a product that is 0.
+    """
+    u, values, v = triplets(b, a)
+    whole = max(1, int((values > _NOISE * values[0]).sum()))
+    kept = whole if rank is None else min(rank, whole)
+    total = float((values**2).sum())
+    energy = float((values[:kept] ** 2).sum()) / total if total else 1.0
+    root = np.sqrt(values[:kept])
+    return Reduced(Factors(root[:, None] * v[:kept], u[:, :kept] * root), energy)

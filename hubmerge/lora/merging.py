@@ -1,0 +1,219 @@
+"""`merge_adapters`: LoRA adapters of one base merged into one adapter, by any method, without ever building a dense change."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from hubmerge.errors import PlanError, RecipeError, shown
+from hubmerge.in_memory import merge_opened
+from hubmerge.in_memory_recipe import BASE, known_method, recipe_of_call
+from hubmerge.lora.adapter import Adapter, Factors, Kind, adapter_of, given_back
+from hubmerge.lora.coordinates import Coordinates, zeros
+from hubmerge.lora.low_rank import Reduced, reduced
+from hubmerge.lora.peft_combinations import (
+    COMBINATIONS,
+    CombinationParameters,
+    combined,
+    has_cross_terms,
+    is_thinned,
+)
+from hubmerge.lora.reading import check_one_base, read_adapter
+from hubmerge.lora.spaces import SPACES, Basis, Space
+from hubmerge.lora.stacks import Missing, Stack, stacks_of
+from hubmerge.lora.writing import write_adapter
+from hubmerge.method import get_method
+from zoo_index.errors import HubmergeError
+
+__all__ = ["MergedAdapter", "merge_adapters"]
+
+
+class MergedAdapter(dict[str, tuple[Any, Any]]):
+    """``{module: (A, B)}``, the merged change being B @ A.
+
+    energy: module -> the share of the merged change's sum of squares that its factors have; 1 where the rank was not cut.
+    """
+
+    def __init__(self, modules: Mapping[str, tuple[Any, Any]], energy: Mapping[str, float]) -> None:
+        super().__init__(modules)
+        self.energy = dict(energy)
+
+
+def merge_adapters(
+    name: str,
+    adapters: Sequence[Any],
+    out: str | Path | None = None,
+    *,
+    basis: Basis | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    missing: Missing = "zero",
+    rank: int | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+) -> MergedAdapter:
+    """Merge LoRA adapters that were trained on one base.
+
+    adapters: folders, or mappings of modules to (A, B), A (rank, in), B (out, rank), with the scale alpha / r in B.  name: with `basis`
+    any method that merges deltas (`hubmerge methods`), in the coordinates of `Knots` or of `Core`.  Without it a combination of PEFT
+    (`COMBINATIONS`), or task_arithmetic, which is the same in every basis.  parameters: as for `merge_state_dicts`; a list has one value
+    for each adapter.  missing: see `stacks_of`.  rank: of the result, at most; the nearest of that rank in the Frobenius norm, and
+    `MergedAdapter.energy` says how near.  None keeps all of it, but for PEFT's combinations by ``svd``, which keep the largest rank of the
+    adapters.  out: a new folder, for the merged adapter as PEFT has them.  jobs: threads, default the cores at hand.
+
+    Returns float32 factors of the adapters' kind (numpy for folders); no dense change is built, but by PEFT's ``_svd`` forms.
+    Raises `PlanError` and `RecipeError` before anything is computed, `MergeError` for numbers that are not finite.
+    """
+    opened, kind = _opened(adapters)
+    stacks = stacks_of(opened, missing)
+    if rank is not None and rank < 1:
+        raise PlanError(f"rank must be 1 or more, got {rank}", where="rank", hint="leave it out to keep all")
+    space = basis or ("core" if name == "task_arithmetic" else None)
+    if space is not None:
+        cut = _in_basis(name, opened, stacks, space, parameters or {}, rank, seed, jobs)
+    else:
+        cut = _combined(name, opened, stacks, parameters or {}, rank, seed)
+    merged = {module: found.factors for module, found in cut.items()}
+    if out is not None:
+        write_adapter(Path(out), opened, merged)
+    return MergedAdapter(
+        {module: given_back(factors, kind) for module, factors in merged.items()},
+        {module: found.energy for module, found in cut.items()},
+    )
+
+
+def _opened(adapters: Sequence[Any]) -> tuple[list[Adapter], Kind]:
+    if isinstance(adapters, str | Path | Mapping) or not isinstance(adapters, Sequence) or not adapters:
+        raise PlanError("adapters must be a list", where="adapters", hint="adapters=[first, second]")
+    opened: list[Adapter] = []
+    kinds: set[Kind] = set()
+    faults: list[HubmergeError] = []
+    for i, given in enumerate(adapters):
+        try:
+            if isinstance(given, str | Path):
+                opened.append(read_adapter(str(given)))
+                continue
+            adapter, kind = adapter_of(given, f"adapters[{i}]")
+            opened.append(adapter)
+            kinds.add(kind)
+        except HubmergeError as fault:
+            faults += fault.faults
+    if faults:
+        raise faults[0] if len(faults) == 1 else PlanError.of(faults)
+    check_one_base(opened)
+    return opened, "torch" if "torch" in kinds else "numpy"
+
+
+def _in_basis(
+    name: str,
+    adapters: Sequence[Adapter],
+    stacks: Mapping[str, Stack],
+    basis: Basis,
+    parameters: Mapping[str, Any],
+    rank: int | None,
+    seed: int,
+    jobs: int | None,
+) -> dict[str, Reduced]:
+    if basis not in SPACES:
+        raise RecipeError(f"there is no basis {shown(basis)}", where="basis", hint=f"one of: {', '.join(SPACES)}")
+    method = get_method(name)
+    if method.base == "start" or method.parents[1] == 1:
+        raise RecipeError(
+            f"{name} starts from one of its models, and adapters are changes of one base",
+            where="name",
+            hint="take a method on deltas: task_arithmetic, ties, dare_ties",
+        )
+    places = tuple(f"parents[{i}]" for i in range(len(adapters)))
+    recipe = recipe_of_call(name, places, method.base == "required", parameters, seed, None)
+    spaces: dict[str, Space] = {module: SPACES[basis](stack) for module, stack in stacks.items()}
+    models = {place: Coordinates(place, spaces, i) for i, place in enumerate(places)}
+    base = {BASE: zeros(BASE, spaces)} if method.base == "required" else {}
+    merged = merge_opened(recipe, {**base, **models}, "numpy", {}, jobs)
+    cut = {}
+    for module, space in spaces.items():
+        b, a = space.back(merged.pop(module).astype(np.float64))
+        cut[module] = reduced(b, a, rank)
+    return cut
+
+
+def _combined(
+    name: str,
+    adapters: Sequence[Adapter],
+    stacks: Mapping[str, Stack],
+    parameters: Mapping[str, Any],
+    rank: int | None,
+    seed: int,
+) -> dict[str, Reduced]:
+    own, weights = _parameters(name, parameters, len(adapters))
+    rule = "linear" if len(adapters) == 1 else name  # as in PEFT
+    if has_cross_terms(rule):
+        _check_ranks(rule, stacks)
+        if len(adapters) > 1:
+            instead = "task_arithmetic" if name == "linear" else 'basis="knots"'
+            text = (
+                f"{name} works on A and on B apart, as PEFT does: the result has terms of one adapter's B with another's A, which "
+                f"nobody trained; {instead} has none"
+            )
+            warnings.warn(text, stacklevel=3)
+    cut = {}
+    for module, stack in stacks.items():
+        b, a = combined(rule, stack, weights, own.density, own.majority_sign_method, seed)
+        if rule.endswith("svd"):
+            most = max(part.rank for each in stacks.values() for part in each.present)
+            cut[module] = reduced(b, a, rank or most)
+        elif rank is not None:
+            cut[module] = reduced(b, a, rank)
+        else:
+            cut[module] = Reduced(Factors(a, b), 1.0)
+    return cut
+
+
+def _parameters(
+    name: str, parameters: Mapping[str, Any], adapters: int
+) -> tuple[CombinationParameters, tuple[float, ...]]:
+    if name not in COMBINATIONS:
+        known = known_method(name)
+        if known is not None:
+            raise RecipeError(
+                f"{name} merges adapters in a basis that they share, and none is named",
+                where="basis",
+                hint='write basis="knots" or basis="core"',
+            )
+        near = get_close_matches(name, COMBINATIONS, n=1, cutoff=0.0)[0]
+        raise RecipeError(f"there is no method {shown(name)}", where="name", hint=f"the nearest name is {near}")
+    weight = parameters.get("weight", 1.0)
+    listed = weight.tolist() if hasattr(weight, "tolist") else weight
+    weights = tuple(listed) if isinstance(listed, list | tuple) else (listed,) * adapters
+    if len(weights) != adapters:
+        raise RecipeError(
+            f"weight has {len(weights)} values for {adapters} adapters",
+            where="parameters.weight",
+            hint="give one number for all, or one for each adapter in order",
+        )
+    rows = []
+    for own in weights:
+        try:
+            rows.append(CombinationParameters.model_validate({**parameters, "weight": own}))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(("parameters", *map(str, first["loc"])))
+            raise RecipeError(f"{first['msg'].lower()}, got {shown(first['input'])}", where=place) from None
+    if is_thinned(name) and "density" not in parameters:
+        raise RecipeError(f"{name} needs density, the share of entries it keeps", where="parameters.density")
+    return rows[0], tuple(row.weight for row in rows)
+
+
+def _check_ranks(name: str, stacks: Mapping[str, Stack]) -> None:
+    for module, stack in stacks.items():
+        ranks = sorted({part.rank for part in stack.present})
+        if len(ranks) > 1:
+            raise PlanError(
+                f"{name} adds up factors, and those of {module!r} have the ranks {', '.join(map(str, ranks))}",
+                where="adapters",
+                hint='svd, cat and basis="knots" take any ranks',
+            )

@@ -1,0 +1,92 @@
+"""The modules of several adapters side by side: which of them change a module, and what a missing one means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmerge.errors import PlanError
+from hubmerge.lora.adapter import Adapter, Factors
+
+__all__ = ["Missing", "Stack", "stacks_of"]
+
+Missing = Literal["zero", "intersect", "error"]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One module's factors in every adapter, None where an adapter leaves the module alone."""
+
+    module: str
+    parts: tuple[Factors | None, ...]
+
+    @property
+    def present(self) -> tuple[Factors, ...]:
+        return tuple(part for part in self.parts if part is not None)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in) of the change."""
+        return self.present[0].shape
+
+    @property
+    def columns(self) -> tuple[slice, ...]:
+        """Where each adapter's columns are in `b`, and its rows in `a`; empty ones for an adapter without the module."""
+        found, start = [], 0
+        for part in self.parts:
+            stop = start + (part.rank if part is not None else 0)
+            found.append(slice(start, stop))
+            start = stop
+        return tuple(found)
+
+    def b(self) -> Floats:
+        """All second factors side by side with their scales, (out, sum of ranks), float64."""
+        return np.concatenate([part.scale * part.b.astype(np.float64) for part in self.present], axis=1)
+
+    def a(self) -> Floats:
+        """All first factors one below the other, (sum of ranks, in), float64."""
+        return np.concatenate([part.a.astype(np.float64) for part in self.present])
+
+
+def stacks_of(adapters: Sequence[Adapter], missing: Missing) -> dict[str, Stack]:
+    """Every module that an adapter changes, in the order of their names.
+
+    missing: of a module that some adapters leave alone: zero, they change nothing there; intersect, it is left out; error, `PlanError`.
+    Raises `PlanError` for a module of several shapes, and where nothing is left.
+    """
+    names = sorted({module for adapter in adapters for module in adapter.modules})
+    stacks = {}
+    for module in names:
+        stack = Stack(module, tuple(adapter.modules.get(module) for adapter in adapters))
+        absent = next((a.name for a, part in zip(adapters, stack.parts, strict=True) if part is None), None)
+        if absent is not None and missing == "error":
+            raise PlanError(
+                f"{absent} does not change {module!r}, which another adapter does",
+                where="missing",
+                hint="missing: zero takes that for no change, missing: intersect leaves the module out",
+            )
+        if absent is not None and missing == "intersect":
+            continue
+        _check_shapes(adapters, stack)
+        stacks[module] = stack
+    if not stacks:
+        raise PlanError("the adapters have no module in common", where="missing", hint="write missing: zero")
+    return stacks
+
+
+def _check_shapes(adapters: Sequence[Adapter], stack: Stack) -> None:
+    shapes: Mapping[str, tuple[int, int]] = {
+        adapter.name: part.shape for adapter, part in zip(adapters, stack.parts, strict=True) if part is not None
+    }
+    if len(set(shapes.values())) > 1:
+        told = ", ".join(f"{name} {out} x {within}" for name, (out, within) in shapes.items())
+        raise PlanError(
+            f"{stack.module!r} has another size in each ({told})",
+            where="adapters",
+            hint="adapters that were trained on models of one shape can be merged",
+        )
