@@ -5,8 +5,6 @@ Each is an ordinary model folder, CACHE/seed0/resnet16-mnist-a, and is trained a
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.heterogeneous.data import Division, divide, load
+from benchmarks.heterogeneous.keeping import is_kept, keep
 from benchmarks.heterogeneous.options import in_processes, parser
 from benchmarks.heterogeneous.scoring import accuracy, outputs_of
 from benchmarks.heterogeneous.settings import MODELS, PARENTS, RECIPES, ImageSet, Parent, Recipe
@@ -22,8 +21,6 @@ from benchmarks.heterogeneous.text_settings import TEXT_PARENTS, TEXT_RECIPES
 from benchmarks.heterogeneous.training import new_model, train
 
 __all__ = ["Trained", "main", "saved_model", "train_parents"]
-
-_NOTE = "trained.json"
 
 
 @dataclass(frozen=True)
@@ -76,17 +73,12 @@ def _recipe(parent: Parent) -> Recipe:
 
 
 def _facts(parent: Parent) -> dict[str, Any]:
-    """What a parent depends on beside its seed, as JSON gives it back."""
-    facts = {"parent": asdict(parent), "recipe": asdict(_recipe(parent))}
-    return dict(json.loads(json.dumps(facts)))
+    """What a parent depends on beside its seed."""
+    return {"parent": asdict(parent), "recipe": asdict(_recipe(parent))}
 
 
 def _is_there(folder: Path, parent: Parent, seed: int) -> bool:
-    try:
-        note = json.loads((_place(folder, parent, seed) / _NOTE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return False
-    return bool(note["facts"] == _facts(parent))
+    return is_kept(_place(folder, parent, seed), _facts(parent))
 
 
 def _train(job: _Job) -> Trained:
@@ -100,13 +92,7 @@ def _train(job: _Job) -> Trained:
     held_out = division.held_out.only(parent.labels)
     right = accuracy(outputs_of(model), held_out, parent.labels)
     assert right is not None  # its own labels are those that it knows
-    unfinished = place.with_name(place.name + ".partial")
-    for old in (unfinished, place):
-        shutil.rmtree(old, ignore_errors=True)
-    model.save_pretrained(unfinished)
-    note = {"facts": _facts(parent), "accuracy": right, "seconds": round(seconds, 1)}
-    (unfinished / _NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-    unfinished.rename(place)
+    keep(model, place, _facts(parent), accuracy=right, seconds=round(seconds, 1))
     return Trained(right, seconds)
 
 

@@ -1,0 +1,99 @@
+"""Texts for language models: the code of Python's library and the prose of its language reference, cut into blocks of tokens."""
+
+from __future__ import annotations
+
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, HELD_OUT_BLOCKS, PROBE_BLOCKS
+from benchmarks.heterogeneous.text_settings import PACKAGES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["SORTS", "Blocks", "bits_per_byte", "blocks_of", "calibration_blocks", "cut"]
+
+Sort = Literal["code", "prose"]
+SORTS: tuple[Sort, ...] = ("code", "prose")
+_EVERY = 4
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Of one sort: int64 of shape (n, 128).  train: three files, or topics, of four.  held_out: of the others, evenly spread."""
+
+    train: Tensor
+    held_out: Tensor
+
+
+def blocks_of(sort: Sort, tokenizer: Any) -> Blocks:
+    """All texts of a sort, in the order of files or topics."""
+    import torch
+
+    texts = _code() if sort == "code" else _prose()
+    train, held_out = (
+        cut(tokenizer("\n\n".join(part), return_attention_mask=False, verbose=False)["input_ids"])
+        for part in (
+            [text for number, text in enumerate(texts) if number % _EVERY],
+            texts[::_EVERY],
+        )
+    )
+    spread = torch.arange(HELD_OUT_BLOCKS) * len(held_out) // HELD_OUT_BLOCKS
+    return Blocks(train, held_out[spread])
+
+
+def cut(tokens: list[int]) -> Tensor:
+    """Whole blocks, one after the other; what is left at the end is dropped."""
+    import torch
+
+    number = len(tokens) // BLOCK
+    return torch.tensor(tokens[: number * BLOCK]).reshape(number, BLOCK)
+
+
+def calibration_blocks(
+    blocks: dict[Sort, Blocks], seed: int
+) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+    """Texts to calibrate with, and others with labels for a probe: of either sort as many, in batches of eight, drawn by `seed`."""
+    import torch
+
+    generator = np.random.default_rng(seed)
+    drawn = {
+        sort: torch.from_numpy(generator.permutation(len(each.train))[: CALIBRATION_BLOCKS + PROBE_BLOCKS])
+        for sort, each in blocks.items()
+    }
+    mixed = torch.stack([blocks[sort].train[rows] for sort, rows in drawn.items()], 1).flatten(0, 1)
+    given, probe = mixed[: 2 * CALIBRATION_BLOCKS], mixed[2 * CALIBRATION_BLOCKS :]
+    return (
+        [{"input_ids": part} for part in given.split(8)],
+        [{"input_ids": part, "labels": part} for part in probe.split(8)],
+    )
+
+
+def bits_per_byte(model: Any, blocks: Tensor, tokenizer: Any) -> float:
+    """What the model needs to tell every byte of the blocks but for their first tokens; tokens are those of a byte-level vocabulary."""
+    import torch
+
+    nats = 0.0
+    with torch.inference_mode():
+        for part in blocks.split(8):
+            logits = model(input_ids=part).logits[:, :-1]
+            nats += float(
+                torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum")
+            )
+    said = sum(len(token) for token in tokenizer.convert_ids_to_tokens(blocks[:, 1:].flatten().tolist()))
+    return nats / float(np.log(2)) / said
+
+
+def _code() -> list[str]:
+    folder = Path(sysconfig.get_path("stdlib"))
+    return [path.read_text(encoding="utf-8") for name in PACKAGES for path in sorted((folder / name).rglob("*.py"))]
+
+
+def _prose() -> list[str]:
+    from pydoc_data.topics import topics
+
+    return [topics[name] for name in sorted(topics)]

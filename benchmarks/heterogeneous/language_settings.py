@@ -1,0 +1,60 @@
+"""What is merged and measured of language models: SmolLM2-135M-Instruct, a fine-tune of it, and a small llama trained from nothing.
+
+Written before any result.  Rates were chosen by looking at the donors' own losses with seed 100.
+
+The fine-tune is trained on the code of Python's library, whole.  Its units are then put into another order by a random element of the
+model's symmetries: every group that can be permuted, the stream among them.  It computes what it did, and no tensor of it stands beside
+its like.  What a way of merging loses against the merge with the fine-tune as it was, is what it failed to match.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "BLOCK",
+    "CALIBRATION_BLOCKS",
+    "FINE_TUNE",
+    "HELD_OUT_BLOCKS",
+    "LM_SEEDS",
+    "PROBE_BLOCKS",
+    "SMALL",
+    "Training",
+]
+
+LM_SEEDS = (0, 1)
+"""Each decides the order of training, the small llama's initialisation, the order of units and the calibration texts."""
+
+BLOCK = 128
+"""Tokens of a text; the first is not predicted."""
+
+HELD_OUT_BLOCKS = 16
+"""Texts of either sort, code and prose, that are scored: evenly spread over every fourth file, or topic, which nothing else sees."""
+
+CALIBRATION_BLOCKS = 16
+"""Texts of either sort that models are run on to be matched and fitted."""
+
+PROBE_BLOCKS = 8
+"""Other texts of either sort, on which MAL may look at the loss."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """AdamW, one cycle of the learning rate, in bfloat16 but for the weights.
+
+    steps: of `batch` blocks each.  rate: the highest learning rate.  layers, width: of a llama that is trained from nothing: how many
+    there are, and of its feed-forward layers; 0 for one that is trained on.
+    """
+
+    name: str
+    steps: int
+    batch: int
+    rate: float
+    decay: float
+    layers: int = 0
+    width: int = 0
+
+
+FINE_TUNE = Training("smollm2-code", steps=150, batch=4, rate=1e-4, decay=0.01)
+SMALL = Training("llama4-code", steps=300, batch=8, rate=2e-3, decay=0.01, layers=4, width=1024)
+"""Streams, heads and vocabulary are the base's; four layers for thirty, and feed-forward layers of 1,024 for 1,536."""
