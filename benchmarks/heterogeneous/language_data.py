@@ -68,8 +68,8 @@ def calibration_blocks(
     mixed = torch.stack([blocks[sort].train[rows] for sort, rows in drawn.items()], 1).flatten(0, 1)
     given, probe = mixed[: 2 * CALIBRATION_BLOCKS], mixed[2 * CALIBRATION_BLOCKS :]
     return (
-        [{"input_ids": part} for part in given.split(8)],
-        [{"input_ids": part, "labels": part} for part in probe.split(8)],
+        [{"input_ids": part} for part in torch.split(given, 8)],
+        [{"input_ids": part, "labels": part} for part in torch.split(probe, 8)],
     )
 
 
@@ -79,7 +79,7 @@ def bits_per_byte(model: Any, blocks: Tensor, tokenizer: Any) -> float:
 
     nats = 0.0
     with torch.inference_mode():
-        for part in blocks.split(8):
+        for part in torch.split(blocks, 8):
             logits = model(input_ids=part).logits[:, :-1]
             nats += float(
                 torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum")
