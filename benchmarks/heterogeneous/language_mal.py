@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "language_mal",
         "SmolLM2-135M: layers of a small llama, one by one",
         "Bits per byte on held-out text, less is better. The donor has 4 layers for 30, feed-forward layers of 1,024 for 1,536, and was "
-        f"trained from nothing on code. Lost: the mean of both sorts above the base's. Each number is a seed's: "
+        f"trained from nothing on code. Lost: the mean of both sorts above the base's. Numbers are those of seed "
         f"{' and '.join(map(str, given.seeds))}.",
         {seed: each.lines for seed, each in found.items()},
         "base",

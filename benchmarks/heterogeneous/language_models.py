@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{HELD_OUT_BLOCKS} texts of 128 tokens of either sort. The fine-tune is trained on code, then every group of units that can "
         "be permuted is, the stream among them, which changes nothing of what it computes. Lost: the mean of both sorts above that of "
         f"the average with the fine-tune as it was. {2 * CALIBRATION_BLOCKS} texts without labels to align and fit with. "
-        f"Each number is a seed's: {' and '.join(map(str, given.seeds))}.",
+        f"Numbers are those of seed {' and '.join(map(str, given.seeds))}.",
         {seed: found[seed] for seed in given.seeds},
         REFERENCE,
         {"seeds": given.seeds, "training": asdict(FINE_TUNE)},

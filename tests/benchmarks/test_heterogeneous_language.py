@@ -1,0 +1,104 @@
+"""The benchmarks of language models: blocks, bits, models in another order, and what is lost."""
+
+from __future__ import annotations
+
+from math import log2
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.heterogeneous.keeping import is_kept, keep
+from benchmarks.heterogeneous.language_data import Blocks, Sort, bits_per_byte, calibration_blocks, cut
+from benchmarks.heterogeneous.language_models import WAYS, Line, bits_table
+from benchmarks.heterogeneous.language_parents import reordered
+from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, PROBE_BLOCKS
+
+
+def test_texts_are_cut_into_whole_blocks() -> None:
+    blocks = cut(list(range(2 * BLOCK + 5)))
+    assert blocks.shape == (2, BLOCK)
+    assert blocks[:, 0].tolist() == [0, BLOCK]
+
+
+def test_bits_are_counted_for_every_byte_but_those_of_first_tokens() -> None:
+    def model(input_ids: torch.Tensor) -> SimpleNamespace:
+        """A quarter for each of four tokens."""
+        return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 4))
+
+    tokenizer = SimpleNamespace(convert_ids_to_tokens=lambda ids: ["abcd"[: 1 + number] for number in ids])
+    blocks = torch.tensor([[3, 0, 1], [3, 2, 2]])  # of 1, 2, 3 and 3 bytes are told
+    assert bits_per_byte(model, blocks, tokenizer) == pytest.approx(4 * log2(4) / 9)
+
+
+def test_the_probe_has_labels_and_none_of_the_texts_that_models_are_fitted_on() -> None:
+    blocks: dict[Sort, Blocks] = {
+        "code": Blocks(torch.arange(60).reshape(60, 1), torch.zeros(0, 1)),
+        "prose": Blocks(1000 + torch.arange(60).reshape(60, 1), torch.zeros(0, 1)),
+    }
+    given, probe = calibration_blocks(blocks, 3)
+    seen = torch.cat([batch["input_ids"] for batch in given]).flatten().tolist()
+    told = torch.cat([batch["labels"] for batch in probe]).flatten().tolist()
+    assert (len(seen), len(told)) == (2 * CALIBRATION_BLOCKS, 2 * PROBE_BLOCKS)
+    assert not {*seen} & {*told}
+    assert [token >= 1000 for token in seen[:4]] == [False, True, False, True]
+    assert all(batch["labels"] is batch["input_ids"] for batch in probe)
+
+
+def llama() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config).eval()
+
+
+def test_a_reordered_model_computes_the_same_with_every_layer_in_another_order() -> None:
+    model = llama()
+    other = reordered(model, 0)
+    asked = torch.arange(12).reshape(2, 6)
+    with torch.no_grad():
+        assert torch.allclose(model(asked).logits, other(asked).logits, atol=1e-5)
+    ours, theirs = model.state_dict(), other.state_dict()
+    assert not any(torch.equal(ours[name], theirs[name]) for name in ours if "norm" not in name)
+    up = "model.layers.0.mlp.up_proj.weight"
+    assert ours[up].abs().sum() == pytest.approx(theirs[up].abs().sum().item())  # no scales
+    assert not torch.equal(reordered(model, 1).state_dict()[up], theirs[up])
+
+
+def test_what_is_lost_is_the_mean_above_the_reference_seed_by_seed() -> None:
+    def lines(best: float, own: float) -> tuple[Line, ...]:
+        return (
+            Line("best", "the best", {"code": best, "prose": best}),
+            Line("own", "own", {"code": own, "prose": own + 1}, 2.0),
+        )
+
+    report = bits_table("n", "t", "e", {0: lines(1.0, 1.5), 1: lines(2.0, 2.25)}, "best", {})
+    assert report.rows == [
+        ("the best", "1.000 2.000", "1.000 2.000", "+0.000 +0.000", "-"),
+        ("own", "1.500 2.250", "2.500 3.250", "+1.000 +0.750", "2"),
+    ]
+    assert report.measurements[1]["lost"] == [1.0, 0.75]
+
+
+def test_ways_of_merging_are_told_apart() -> None:
+    assert len({way.key for way in WAYS}) == len({way.label for way in WAYS}) == len(WAYS)
+    assert len({str(way.arguments) for way in WAYS}) == len(WAYS)
+
+
+def test_a_kept_model_is_known_by_what_it_was_trained_by(tmp_path: Path) -> None:
+    model, place = llama(), tmp_path / "seed0" / "small"
+    facts = {"recipe": {"steps": 3, "labels": (1, 2)}}
+    assert not is_kept(place, facts)
+    keep(model, place, facts, loss=1.5)
+    assert is_kept(place, facts)
+    assert not is_kept(place, {"recipe": {"steps": 4}})
+    assert '"loss": 1.5' in (place / "trained.json").read_text()
+    keep(model, place, {"recipe": {"steps": 4}})
+    assert is_kept(place, {"recipe": {"steps": 4}})
+    assert [path.name for path in place.parent.iterdir()] == ["small"]
