@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cards.markdown import Markup, code, text
+from cards.transport_words import carried_limits, carried_matching, carried_remarks
 from hubmerge.assembly_record import AssemblyRecord
 from hubmerge.assembly_words import group_rows
 
@@ -43,6 +44,8 @@ def assembly_words(record: AssemblyRecord | None) -> AssemblyWords | None:
 
 
 def _matching(record: AssemblyRecord) -> Markup:
+    if record.transport is not None:
+        return carried_matching(record)
     base, others = record.order[0], record.order[1:]
     return Markup(
         f"Models that were trained apart have their units in other orders, so they were put into that of {_name(base)} first: the units "
@@ -53,7 +56,8 @@ def _matching(record: AssemblyRecord) -> Markup:
 
 def _columns(record: AssemblyRecord) -> tuple[Markup, ...]:
     alike = {"activations": "mean correlation", "weights": "mean cosine"}.get(record.align, "mean similarity")
-    names = ["units", "groups", *map(_plain, record.order), "merge", "pairs merged", alike]
+    done = "pairs merged" if record.transport is None else "aligned"
+    names = ["units", "groups", *map(_plain, record.order), "merge", done, alike]
     return tuple(text(name) for name in names)
 
 
@@ -101,7 +105,7 @@ def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
             "shared": "The models have the same classes, and their heads were merged.",
         }
         found.append(Markup(words[record.labels]))
-    return (*found, _cost(record))
+    return (*found, *carried_remarks(record), _cost(record))
 
 
 def _cost(record: AssemblyRecord) -> Markup:
@@ -122,6 +126,8 @@ def _cost(record: AssemblyRecord) -> Markup:
 def _limits(record: AssemblyRecord) -> tuple[Markup, ...]:
     lost = "Models that were trained apart lose something when they become one: expect each of them to be better on its own task"
     limits = [Markup(f"{lost}, and rely on measured numbers only.")]
+    if record.transport is not None:
+        return carried_limits()
     if record.calibration is not None:
         data = "the calibration data named above; on data unlike it the merge can be worse"
         limits.append(Markup(f"Units were matched and layers fitted on {data}."))

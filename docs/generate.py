@@ -109,13 +109,20 @@ def methods_page() -> str:
     return "\n\n".join("\n\n".join(section) for section in sections)
 
 
+_BASE_OF_ASSEMBLY = {
+    False: "optional: one of the models, by default the first",
+    True: "required: the model that is added to, none of the models",
+}
+
+
 def _assembly_section(assembly: Assembly) -> Iterator[str]:
     yield f"## {assembly.name}"
     yield assembly.explanation
+    page = "transport.md" if assembly.carries else "pleas.md"
     facts = [
         ("parents", _count(*assembly.parents)),
-        ("`base_model`", "optional: one of the models, by default the first"),
-        ("kind", "assembly: see [pleas.md](pleas.md)"),
+        ("`base_model`", _BASE_OF_ASSEMBLY[assembly.carries]),
+        ("kind", f"assembly: see [{page}]({page})"),
         ("revision", assembly.revision),
         ("stages", ", ".join(f"`{key}: {value}`" for key, value in assembly.preset.items())),
         ("source", _linked(assembly.paper)),

@@ -31,13 +31,21 @@ class AssemblyParameters(Parameters):
     )
 
 
+class TransportParameters(Parameters):
+    """The parameters of `transport`."""
+
+    weight: PerParent[float] = Field(
+        1.0, description="how much of what the model learned is added; above 1 it is more, below 0 it is taken away"
+    )
+
+
 @dataclass(frozen=True)
 class AssemblyStages:
     """The stages of one assembly with every choice made.
 
     budget, ratio: at most one is given, both None for the base model's widths or where `min_similarity` alone decides.
     labels: None leaves it to the models' label names.  weights: one for each of the recipe's models, in their order; 0
-    or more, not all 0.
+    or more, not all 0, unless deltas are carried.  bases: then of each of them what it was trained from.
     """
 
     align: AlignMethod
@@ -54,6 +62,7 @@ class AssemblyStages:
     labels: Labels | None
     base: ModelRef
     weights: tuple[float, ...]
+    bases: tuple[ModelRef, ...] = ()
 
     @property
     def needs_data(self) -> bool:
@@ -65,7 +74,8 @@ class AssemblyStages:
 class Assembly:
     """One assembly: what a recipe, the documentation and a manifest say of it, and what it does where a recipe is silent.
 
-    parents: fewest and most models, the base model among them.  revision: raised whenever its numbers change.  about: what there is to
+    parents: fewest and most models, the base model among them.  carries: whether what each model learned on top of a base of its own is
+    carried to the base model, which then is none of the models.  revision: raised whenever its numbers change.  about: what there is to
     say beside the summary.
     """
 
@@ -82,6 +92,7 @@ class Assembly:
     parents: tuple[int, int | None] = (2, None)
     revision: int = 1
     about: str = ""
+    carries: bool = False
 
     @property
     def explanation(self) -> str:
@@ -91,6 +102,8 @@ class Assembly:
     @property
     def preset(self) -> dict[str, str]:
         """The choices of its stages where a recipe is silent, by the recipe's keys."""
+        if self.carries:
+            return {"align": self.align}
         return {
             "align": f"{{method: {self.align}, widths: {self.widths}}}",
             "fit": f"{{method: {self.fit}, inputs: {self.inputs}, ridge: {self.ridge}, follow: {self.follow}}}",
@@ -120,7 +133,32 @@ Differs from the paper: layers are solved in closed form, on what the merge itse
 the models' own features, and takes all models alike; a budget counts the dense cost, zero blocks included.""",
 )
 
-ASSEMBLIES: Mapping[str, Assembly] = MappingProxyType({assembly.name: assembly for assembly in (_PLEAS,)})
+_TRANSPORT = Assembly(
+    name="transport",
+    summary="Carry what models learned on top of their own bases to another base, of other initialisation or width.",
+    paper="Theseus 2026, arXiv:2602.12952",
+    align="activations",
+    widths="base",
+    fit="none",
+    inputs="auto",
+    ridge="auto",
+    follow="all",
+    parameters=TransportParameters,
+    parents=(1, None),
+    carries=True,
+    about="""\
+W = W_base + sum of weight * E (W_model - W_own) D, where W_base is `base_model`, the target, and W_own the model that is named as
+`base` beside each of the models.  E and D come from aligning each own base with the target: units (channels, hidden units,
+attention heads) are assigned by how they correlate on the calibration data, or by the weights that connect them; the features
+inside heads are turned as far as the architecture lets them turn.  Nothing is fitted, and a weight of 0 is the target
+itself.  Of every tensor it is recorded how much of the delta's norm arrived; where it is less than a twentieth over all, the merge
+warns that nothing was carried.
+
+Differs from the paper: one map for each group of units, shared by all that write and read it, where the paper has a rotation for
+every module's input and output.""",
+)
+
+ASSEMBLIES: Mapping[str, Assembly] = MappingProxyType({assembly.name: assembly for assembly in (_PLEAS, _TRANSPORT)})
 """Every assembly by the name that a recipe's merge_method has for it."""
 
 
@@ -149,4 +187,5 @@ def stages_of(assembly: Assembly, recipe: Recipe) -> AssemblyStages:
         labels=recipe.labels,
         base=recipe.base_model or section.models[0],
         weights=tuple(float(row.get("weight", 1.0)) for row in values),
+        bases=tuple(entry.base for entry in recipe.models if entry.base is not None) if assembly.carries else (),
     )

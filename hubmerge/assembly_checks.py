@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hubmerge.assemblies import ASSEMBLIES, Assembly, AssemblyStages, stages_of
 from hubmerge.errors import RecipeError
 from hubmerge.sections import read_sections
+from hubmerge.transport_checks import carrying_faults, carrying_keys, misplaced_bases
 from zoo_index.errors import HubmergeError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def misplaced_keys(raw: Mapping[str, Any]) -> list[RecipeError]:
     """A fault for each of `ASSEMBLY_KEYS` in the recipe of a method that merges tensor by tensor."""
     names = ", ".join(ASSEMBLIES)
     method = raw.get("merge_method") or raw.get("combine")
-    return [
+    return misplaced_bases(raw, str(method)) + [
         RecipeError(
             f"{key} is for methods that put unlike models together, which {method} does not",
             where=key,
@@ -49,6 +50,10 @@ def misplaced_keys(raw: Mapping[str, Any]) -> list[RecipeError]:
 def written_faults(assembly: Assembly, raw: Mapping[str, Any]) -> list[HubmergeError]:
     """Faults of the keys and parameters of a recipe for `assembly`; `raw` may be wrong in any other way."""
     refused = [
+        *([] if assembly.carries else misplaced_bases(raw, assembly.name)),
+        *(carrying_keys(assembly, raw) if assembly.carries else ()),
+    ]
+    refused += [
         RecipeError(f"{assembly.name} takes no {key}", where=key, hint=hint)
         for key, hint in _REFUSED.items()
         if raw.get(key) not in (None, [], {})
@@ -95,6 +100,12 @@ def assembly_faults(assembly: Assembly, recipe: Recipe) -> list[HubmergeError]:
     if not twice and len(models) < assembly.parents[0]:
         message = f"{assembly.name} takes at least {assembly.parents[0]} models; the recipe has {len(models)}"
         faults.append(RecipeError(message, where="models", hint=f"given: {', '.join(map(str, models))}"))
+    if assembly.carries:
+        return [
+            *faults,
+            *carrying_faults(assembly, recipe),
+            *_stage_faults(assembly, stages_of(assembly, recipe), recipe),
+        ]
     if recipe.base_model is not None and recipe.base_model not in models:
         hint = "list it under models, or leave base_model out: then it is the first model"
         message = f"base_model {recipe.base_model} is not among the models"
@@ -104,7 +115,7 @@ def assembly_faults(assembly: Assembly, recipe: Recipe) -> list[HubmergeError]:
 
 def _stage_faults(assembly: Assembly, stages: AssemblyStages, recipe: Recipe) -> list[HubmergeError]:
     faults: list[HubmergeError] = []
-    if not any(stages.weights) and recipe.sections[0].scopes.is_constant:
+    if not assembly.carries and not any(stages.weights) and recipe.sections[0].scopes.is_constant:
         faults.append(RecipeError("all weights are 0", where="parameters.weight", hint="give one model at least 1"))
     if stages.budget is not None and stages.ratio is not None:
         message = "budget and ratio both say how many units stay separate"

@@ -6,7 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["AssemblyRecord", "CalibrationRecord", "CostRecord", "GroupRecord"]
+__all__ = ["LITTLE", "AssemblyRecord", "CalibrationRecord", "CarriedRecord", "CostRecord", "GroupRecord"]
+
+LITTLE = 0.05
+"""Of a task vector's norm: less than this carried is nothing."""
 
 
 class _Record(BaseModel):
@@ -45,12 +48,26 @@ class CalibrationRecord(_Record):
     sha256: str
 
 
+class CarriedRecord(_Record):
+    """What one model learned on top of `base`, carried to the merge.
+
+    share: the norm of what was carried over that of what it learned, all tensors together; tensors: of each.  support: of groups whose
+    features were mixed, of how many features one of the merge's is made, on average.
+    """
+
+    base: str
+    share: float
+    support: dict[str, float] = {}
+    tensors: dict[str, float]
+
+
 class AssemblyRecord(_Record):
     """A merge of unlike models, as it was carried out.
 
     order: the models, the base first, in which everything else lists them; weights: their shares.  labels: how classes came together, None
     without a head.  kept: groups that were not matched, with the reason.  cost, base_cost: dense; cost_without_zeros: of what is not
-    zero because its units have no model in common.
+    zero because its units have no model in common.  transport: where deltas were carried to the first of `order`, one for each of the
+    others.
     """
 
     family: str
@@ -72,3 +89,14 @@ class AssemblyRecord(_Record):
     cost: CostRecord
     cost_without_zeros: CostRecord
     calibration: CalibrationRecord | None = None
+    transport: tuple[CarriedRecord, ...] | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What should be known of the merge and shows only once it is made."""
+        return tuple(
+            f"of what {name} learned on top of {carried.base}, {carried.share:.1%} of the norm was carried: the merge is its base model "
+            "and hardly anything else"
+            for name, carried in zip(self.order[1:], self.transport or (), strict=False)
+            if carried.share < LITTLE
+        )

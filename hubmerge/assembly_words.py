@@ -26,6 +26,18 @@ class GroupRow:
     similarity: float | None
 
 
+def carried_lines(record: AssemblyRecord) -> tuple[str, ...]:
+    """What was carried to the base model, a sentence for each kind of unit and for each model, and what is wrong with it."""
+    lines = []
+    for row in group_rows(record):
+        alike = f", {_MEASURES[record.align]} {row.similarity:.2f} on average" if row.similarity is not None else ""
+        what = f"{row.name} ({row.groups} groups)" if row.groups > 1 else row.name
+        lines.append(f"{what}: {row.shared} units aligned with the {row.merged} of {record.order[0]}{alike}")
+    for name, carried in zip(record.order[1:], record.transport or (), strict=True):
+        lines.append(f"{name}: {carried.share:.1%} of the norm of what it learned on top of {carried.base} was carried")
+    return (*lines, *(f"warning: {text}" for text in record.warnings))
+
+
 def group_rows(record: AssemblyRecord) -> tuple[GroupRow, ...]:
     """The groups of an assembly, one row for each row of the family's table; for more than two models pairs with the base count."""
     rows: dict[str, list[GroupRecord]] = {}
@@ -51,6 +63,8 @@ def _row(name: str, groups: Sequence[GroupRecord]) -> GroupRow:
 
 def how_far(record: AssemblyRecord) -> tuple[str, ...]:
     """What was aligned and how far, and what the merge costs, a sentence each."""
+    if record.transport is not None:
+        return carried_lines(record)
     lines = []
     for row in group_rows(record):
         alike = f", {_MEASURES[record.align]} {row.similarity:.2f} on average" if row.similarity is not None else ""

@@ -53,13 +53,13 @@ class Recipe(Part):
     )
     align: AlignKey = Field(
         None,
-        description="pleas: how the models come into one order, as a mapping, or its method alone: `align: weights`",
+        description="pleas, transport: how the models come into one order, as a mapping, or its method alone: `align: weights`",
     )
     fit: FitKey = Field(
         None, description="pleas: whether layers are fitted afterwards, as a mapping, or its method alone: `fit: none`"
     )
     calibration: CalibrationKey = Field(
-        None, description="pleas: unlabelled data to match and fit with, as a mapping, or its data alone"
+        None, description="pleas, transport: unlabelled data to match and fit with, as a mapping, or its data alone"
     )
     labels: Labels | None = Field(
         None,
@@ -75,7 +75,7 @@ class Recipe(Part):
     base_model: Reference | None = Field(
         None,
         description="the common ancestor: deltas are differences from it, and its config and tokenizer are taken; "
-        "pleas: one of the models, in whose order of units the others come; default: the first",
+        "pleas: one of the models, in whose order of units the others come; default: the first; transport: the target",
     )
     parameters: dict[str, Any] = Field(
         default_factory=dict,
@@ -128,7 +128,8 @@ class Recipe(Part):
         bases = [section.base for section in self.sections if section.base] + (
             [self.base_model] if self.base_model else []
         )
-        return tuple(dict.fromkeys([*listed, *bases]))
+        own = [entry.base for entry in self.models if entry.base]
+        return tuple(dict.fromkeys([*listed, *own, *bases]))
 
     @property
     def parents(self) -> tuple[ModelRef, ...]:

@@ -21,6 +21,7 @@ class ModelEntry(Part):
     """One model of the merge and the parameters that are its own."""
 
     model: Reference = Field(description="the model")
+    base: Reference | None = Field(None, description="transport: the model that it was trained from")
     parameters: dict[str, Any] = Field(default_factory=dict, description="parameters of this model, by name")
 
 

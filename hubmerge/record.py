@@ -99,7 +99,7 @@ def assembly_manifest(
         dtype=plan.dtype,
         parameters=parameters,
         tensors={"merged": tensors},
-        warnings=plan.warnings,
+        warnings=(*plan.warnings, *assembly.warnings),
         versions={"python": platform.python_version()} | {name: version(name) for name in _COMPUTING},
         files=files,
         assembly=assembly,

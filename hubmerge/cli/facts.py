@@ -75,7 +75,7 @@ def _assembly_facts(assembly: Assembly) -> dict[str, Any]:
         "name": assembly.name,
         "summary": assembly.summary,
         "kind": "assembly",
-        "base": "optional",
+        "base": "required" if assembly.carries else "optional",
         "parents": list(assembly.parents),
         "sparsify": None,
         "preset": assembly.preset,

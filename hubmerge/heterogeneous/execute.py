@@ -17,6 +17,7 @@ from hubmerge.heterogeneous.merging import merge_models
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.record import assembly_record
 from hubmerge.heterogeneous.report import Report
+from hubmerge.heterogeneous.transport_merge import transported
 from hubmerge.model_config import read_folder_config
 from hubmerge.symmetry.verify import spec_of
 from hubmerge.torch_threads import one_torch_thread
@@ -57,9 +58,15 @@ def write_assembly(plan: AssemblyPlan, folder: Path, *, note: Note = lambda _: N
         for place in plan.order:
             note(f"loading {plan.parents[place].reference}")
             models.append(_loaded(plan, place))
-        model, report = _merged(plan, models, batches, note)
+        calibration = _calibration_record(plan, batches)
+        if plan.assembly.carries:
+            note("aligning every model's base with the target, carrying what the model learned")
+            model, record = transported(plan, models, batches, calibration)
+        else:
+            model, report = _merged(plan, models, batches, note)
+            record = assembly_record(plan, report, calibration)
         note("writing")
-        return _saved(plan, folder, model, assembly_record(plan, report, _calibration_record(plan, batches)))
+        return _saved(plan, folder, model, record)
 
 
 def calibration_of(plan: AssemblyPlan) -> Batches | None:

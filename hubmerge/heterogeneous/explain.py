@@ -34,12 +34,21 @@ def assembly_text(plan: AssemblyPlan) -> str:
 
 def _parent_line(plan: AssemblyPlan, i: int) -> str:
     parent = plan.parents[i]
-    roles = ["base: its order of units, config"] if i == plan.base else ["parent"]
+    roles = [_role(plan, i)]
     roles += ["tokenizer"] if i == plan.tokenizer_donor else []
     pin = f" @ {parent.commit[:12]}" if parent.commit else ""
     widths = ", ".join(f"{name} {value}" for name, value in plan.widths[i].items())
     own = f"  {values_text(parent.parameters)}" if parent.parameters else ""
     return f"  {parent.reference}{pin}  ({', '.join(roles)}){own}  {widths}"
+
+
+def _role(plan: AssemblyPlan, i: int) -> str:
+    bases = plan.stages.bases
+    if not plan.assembly.carries:
+        return "base: its order of units, config" if i == plan.base else "parent"
+    if i == plan.base:
+        return "the target: what is carried is added to it"
+    return f"learned on top of {bases[i]}" if i < len(bases) else "a model's own base"
 
 
 def _unit_lines(plan: AssemblyPlan) -> list[str]:
@@ -59,7 +68,9 @@ def _unit_lines(plan: AssemblyPlan) -> list[str]:
         ]
         for name, group in grouped_rows(plan.groups)
     ]
-    told = "apart: at least so many stay one model's; the most alike are merged"
+    told = "apart: at least so many stay one model's; the most alike are " + (
+        "aligned" if plan.assembly.carries else "merged"
+    )
     least = plan.stages.min_similarity
     told += f", and no pair less alike than {least:g}" if plan.stages.align == "activations" and least > -1 else ""
     return [*_aligned([head, *rows]), f"  {told}"]
@@ -114,7 +125,10 @@ def _facts(plan: AssemblyPlan) -> Iterator[tuple[str, str]]:
         yield "labels", _labels_text(plan)
     yield "cost", _cost_text(plan)
     yield "matched", _matched_text(plan)
-    yield "fitted", _fitted_text(plan)
+    if plan.assembly.carries:
+        yield "carried", "what each model learned on top of its own base; units that the target has not are left out"
+    else:
+        yield "fitted", _fitted_text(plan)
     if plan.calibration is not None:
         yield "calibration", _calibration_text(plan)
     yield "reads", size_text(plan.bytes_read)

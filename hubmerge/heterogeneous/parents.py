@@ -17,7 +17,7 @@ from hubmerge.vocabulary import read_vocabulary
 from zoo_index.errors import HubmergeError
 from zoo_index.float8 import FLOAT8
 
-__all__ = ["check_parents", "specs_of", "vocabulary_findings", "widths_of"]
+__all__ = ["check_bases", "check_parents", "specs_of", "vocabulary_findings", "widths_of"]
 
 
 def specs_of(models: Sequence[ParentModel]) -> tuple[SymmetrySpec, ...]:
@@ -63,6 +63,15 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
         for name, theirs in zip(names[1:], shapes[1:], strict=True):
             check_shapes(shapes[0], theirs, names[0], name)
     return warnings + [text for other in models[1:] for text in vocabulary_findings(models[0], other, specs[0])]
+
+
+def check_bases(models: Sequence[ParentModel], stages: AssemblyStages) -> None:
+    """Raise `PlanError` where a model that learned something and its own base differ in a shape.  models: in the recipe's order."""
+    by_name = {model.reference: model for model in models}
+    for model, base in zip(models, stages.bases, strict=False):
+        shapes = [{name: meta.shape for name, meta in each.table.items()} for each in (by_name[base], model)]
+        hint = "name the model that it was trained from"
+        check_shapes(*shapes, str(base), str(model.reference), where="models", hint=hint)
 
 
 def vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySpec) -> list[str]:

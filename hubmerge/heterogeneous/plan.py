@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 
 from hubmerge.assemblies import Assembly, AssemblyStages, stages_of
 from hubmerge.calibration.check import CalibrationFacts, check_calibration
@@ -17,7 +17,7 @@ from hubmerge.heterogeneous.costs import PlannedSizes, planned_sizes
 from hubmerge.heterogeneous.groups import kept_groups, planned_groups
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels, merged_labels
-from hubmerge.heterogeneous.parents import check_parents, specs_of, widths_of
+from hubmerge.heterogeneous.parents import check_bases, check_parents, specs_of, widths_of
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.parents import ParentModel
 from hubmerge.plan_types import CarriedFile, Download, PlannedParent
@@ -49,6 +49,7 @@ def plan_assembly(
     ordered = [models[i] for i in order]
     specs = specs_of(ordered)
     warnings = [*recipe.warnings, *check_parents(ordered, specs, stages)]
+    check_bases(models, stages)
     labels = _labels(ordered, specs, stages)
     kept = kept_groups(specs[0], stages, ordered[0].reference)
     calibration = _calibration(stages, ordered[0], pins or {})
@@ -66,7 +67,7 @@ def plan_assembly(
         recipe=recipe,
         assembly=assembly,
         stages=stages,
-        parents=tuple(_planned(recipe, model) for model in models),
+        parents=tuple(_planned(recipe, model, stages) for model in models),
         base=base,
         family=specs[0].family,
         tensors=tuple(tuple(model.table.values()) for model in models),
@@ -107,7 +108,8 @@ def _labels(
         message = f"{models[0].reference} has a classifier, and labels: none says that there is none"
         hint = "write labels: shared or labels: disjoint, or save the models without their heads"
         raise PlanError(message, where="labels", hint=hint)
-    return merged_labels([model.config for model in models], stages.labels)
+    asked = "shared" if stages.bases and stages.labels is None else stages.labels
+    return merged_labels([model.config for model in models], asked)
 
 
 def _calibration(stages: AssemblyStages, base: ParentModel, pins: Mapping[str, str]) -> CalibrationFacts | None:
@@ -157,10 +159,12 @@ def _notes(stages: AssemblyStages, calibration: CalibrationFacts | None, sized: 
     return notes
 
 
-def _planned(recipe: Recipe, model: ParentModel) -> PlannedParent:
+def _planned(recipe: Recipe, model: ParentModel, stages: AssemblyStages) -> PlannedParent:
     (section,) = recipe.sections
     own = next((s.parameters for s in section.sources if s.model == model.reference), {})
-    return PlannedParent(model.reference, "parent", model.commit, None, model.headers, dict(own))
+    listed = {entry.model for entry in recipe.models}
+    role: Literal["base", "parent"] = "parent" if not stages.bases or model.reference in listed else "base"
+    return PlannedParent(model.reference, role, model.commit, None, model.headers, dict(own))
 
 
 def _downloads(models: Sequence[ParentModel], carried: Sequence[CarriedFile]) -> list[Download]:
@@ -176,7 +180,12 @@ def _hash(plan: AssemblyPlan, assembly: Assembly) -> str:
     content: dict[str, Any] = {
         "recipe": plan.recipe.to_dict(),
         "method": [assembly.name, assembly.revision],
-        "stages": {**asdict(plan.stages), "calibration": None, "base": str(plan.stages.base)},
+        "stages": {
+            **asdict(plan.stages),
+            "calibration": None,
+            "base": str(plan.stages.base),
+            "bases": [str(base) for base in plan.stages.bases],
+        },
         "calibration": plan.calibration and [plan.calibration.column, plan.calibration.commit],
         "parents": [[str(p.reference), p.commit, dict(p.headers)] for p in plan.parents],
         "groups": [[group.name, group.sizes, group.merged] for group in plan.groups],

@@ -32,7 +32,12 @@ def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
         ],
         "base": plan.base,
         "order": list(plan.order),
-        "stages": {**asdict(plan.stages), "base": str(plan.stages.base), "calibration": _calibration_dict(plan)},
+        "stages": {
+            **asdict(plan.stages),
+            "base": str(plan.stages.base),
+            "bases": [str(base) for base in plan.stages.bases],
+            "calibration": _calibration_dict(plan),
+        },
         "groups": [
             {
                 "name": group.name,

@@ -30,10 +30,7 @@ from hubmerge.symmetry.verify import spec_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LITTLE", "Carried", "Donor", "TransportReport", "Transported", "carried_share", "transport_deltas"]
-
-LITTLE = 0.05
-"""Of a task vector's norm: less than this carried is nothing."""
+__all__ = ["Carried", "Donor", "TransportReport", "Transported", "carried_share", "transport_deltas"]
 
 
 @dataclass(frozen=True)

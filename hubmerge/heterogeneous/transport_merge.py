@@ -1,0 +1,86 @@
+"""A planned transport carried out: which models are what, what is carried, and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord, CarriedRecord, CostRecord, GroupRecord
+from hubmerge.calibration import Batches
+from hubmerge.heterogeneous.plan_types import AssemblyPlan
+from hubmerge.heterogeneous.transport import Donor, TransportReport, transport_deltas
+from hubmerge.symmetry.verify import spec_of
+
+__all__ = ["transported"]
+
+_DECIMALS = 6
+"""Of shares and similarities: the digits behind are the machine's."""
+
+
+def transported(
+    plan: AssemblyPlan, models: Sequence[Any], batches: Batches | None, calibration: CalibrationRecord | None
+) -> tuple[Any, AssemblyRecord]:
+    """The target with what was carried, and the record.  models: in the order of ``plan.order``.  Raises as `transport_deltas` does."""
+    by_name = {plan.parents[place].reference: model for place, model in zip(plan.order, models, strict=True)}
+    target, stages = by_name[plan.stages.base], plan.stages
+    donors = [
+        Donor(by_name[parent.reference], by_name[base], weight)
+        for parent, base, weight in zip(plan.parents, stages.bases, stages.weights, strict=False)
+    ]
+    found = transport_deltas(
+        target,
+        donors,
+        batches if batches is not None else (),
+        align=stages.align,
+        min_similarity=stages.min_similarity,
+        without=tuple(plan.kept),
+        labels="shared",
+        seed=plan.recipe.seed,
+    )
+    return found.model, _record(plan, spec_of(target).groups, found.reports, calibration)
+
+
+def _record(
+    plan: AssemblyPlan, groups: Any, reports: Sequence[TransportReport], calibration: CalibrationRecord | None
+) -> AssemblyRecord:
+    stages = plan.stages
+    names = [str(parent.reference) for parent in plan.parents[: len(reports)]]
+    aligned = dict.fromkeys(name for report in reports for name in report.groups)
+    return AssemblyRecord(
+        family=plan.family,
+        order=(str(stages.base), *names),
+        weights=(1.0, *stages.weights),
+        align=stages.align,
+        widths="base",
+        min_similarity=stages.min_similarity,
+        fit="none",
+        labels="shared" if plan.labels is not None else None,
+        groups={name: _group(name, groups[name], reports) for name in aligned},
+        kept=dict(plan.kept),
+        base_cost=CostRecord(parameters=plan.base_cost.parameters, multiply_adds=plan.base_cost.multiply_adds),
+        cost=CostRecord(parameters=plan.cost.parameters, multiply_adds=plan.cost.multiply_adds),
+        cost_without_zeros=CostRecord(parameters=plan.cost.parameters, multiply_adds=plan.cost.multiply_adds),
+        calibration=calibration,
+        transport=tuple(_carried(str(base), report) for base, report in zip(stages.bases, reports, strict=True)),
+    )
+
+
+def _group(name: str, group: Any, reports: Sequence[TransportReport]) -> GroupRecord:
+    """A group of all donors; a donor whose base is the target has all of its units where they are."""
+    found = [report.groups.get(name) for report in reports]
+    return GroupRecord(
+        row=group.row,
+        sizes=(group.size, *(group.size if each is None else each.sizes[1] for each in found)),
+        merged=group.size,
+        matched=tuple(group.size if each is None else each.matched for each in found),
+        similarity=tuple(1.0 if each is None else round(each.similarity, _DECIMALS) for each in found),
+    )
+
+
+def _carried(base: str, report: TransportReport) -> CarriedRecord:
+    return CarriedRecord(
+        base=base,
+        share=round(report.share, _DECIMALS),
+        support={name: round(group.support, _DECIMALS) for name, group in report.groups.items() if group.support > 1},
+        tensors={name: round(each.share, _DECIMALS) for name, each in report.tensors.items()},
+    )
