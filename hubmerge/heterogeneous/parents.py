@@ -69,9 +69,9 @@ def check_bases(models: Sequence[ParentModel], stages: AssemblyStages) -> None:
     """Raise `PlanError` where a model that learned something and its own base differ in a shape.  models: in the recipe's order."""
     by_name = {model.reference: model for model in models}
     for model, base in zip(models, stages.bases, strict=False):
-        shapes = [{name: meta.shape for name, meta in each.table.items()} for each in (by_name[base], model)]
+        ours, theirs = ({name: meta.shape for name, meta in each.table.items()} for each in (by_name[base], model))
         hint = "name the model that it was trained from"
-        check_shapes(*shapes, str(base), str(model.reference), where="models", hint=hint)
+        check_shapes(ours, theirs, str(base), str(model.reference), where="models", hint=hint)
 
 
 def vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySpec) -> list[str]:
