@@ -147,7 +147,8 @@ def _facts(plan: AssemblyPlan) -> Iterator[tuple[str, str]]:
 def _labels_text(plan: AssemblyPlan) -> str:
     assert plan.labels is not None
     names = plan.labels.names
-    how = "one model's after the other's" if plan.joins_labels else "the same in all models, their rows are averaged"
+    same = "the same in all models" + ("" if plan.assembly.carries else ", their rows are averaged")
+    how = "one model's after the other's" if plan.joins_labels else same
     return f"{len(names)}, {how}: {_some(names)}"
 
 
