@@ -34,7 +34,7 @@ _REFUSED = {
 
 def misplaced_keys(raw: Mapping[str, Any]) -> list[RecipeError]:
     """A fault for each of `ASSEMBLY_KEYS` in the recipe of a method that merges tensor by tensor."""
-    names = ", ".join(ASSEMBLIES)
+    names = " or ".join(ASSEMBLIES)
     method = raw.get("merge_method") or raw.get("combine")
     return misplaced_bases(raw, str(method)) + [
         RecipeError(

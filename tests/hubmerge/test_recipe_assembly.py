@@ -173,7 +173,7 @@ def test_methods_that_merge_tensor_by_tensor_do_not_take_the_keys_of_assemblies(
     assert recipe_faults(raw) == [
         (
             f"{key} is for methods that put unlike models together, which linear does not · {key} · "
-            "remove it, or write merge_method: pleas"
+            f"remove it, or write merge_method: {' or '.join(ASSEMBLIES)}"
         )
         for key in ("align", "fit", "calibration", "labels")
     ]
