@@ -158,9 +158,9 @@ def _check_kind(kind: Kind, out: Path, manifest: Manifest) -> None:
         raise PublishError("this merge is an adapter", where=str(out), hint="publish it with --as adapter")
     if kind != "recipe":
         return
-    if manifest.assembly is not None:
+    if manifest.whole_only:
         raise PublishError(
-            f"a merge by {manifest.method} is not published as a recipe alone: making it again takes its calibration data",
+            f"a merge by {manifest.method} is not published as a recipe alone: {manifest.whole_only}",
             where=str(out),
             hint="publish it with --as dense",
         )

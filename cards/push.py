@@ -82,9 +82,9 @@ def _write_recipe(manifest: Manifest, folder: Path) -> None:
     from hubmerge.recipe import Recipe
 
     plan = build_plan(Recipe.parse(manifest.recipe), pins=pins_of(manifest))
-    if not isinstance(plan, Plan):
+    if not isinstance(plan, Plan) or manifest.whole_only:
         raise PublishError(
-            f"a merge by {manifest.method} is not published as a recipe alone: making it again takes its calibration data",
+            f"a merge by {manifest.method} is not published as a recipe alone: {manifest.whole_only}",
             where=folder.name,
             hint="publish the folder of the merge",
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hubmerge.carry_out import Work, carry_out
 from hubmerge.destination import keep_parents_safe
 from hubmerge.device import check_device
 from hubmerge.errors import ManifestError, PlanError, shown
@@ -16,15 +17,15 @@ from hubmerge.fetching import check_disks, fetch_parents
 from hubmerge.io.partial import MAX_NAME_BYTES, put_back, sweep
 from hubmerge.io.reader import InputFiles
 from hubmerge.io.sample import sample_digests
-from hubmerge.io.unchanged import FileState, check_planned, check_unchanged, file_states, written_since
+from hubmerge.io.unchanged import check_planned, check_unchanged, file_states, written_since
 from hubmerge.io.writer import OutputFolder
 from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
 from hubmerge.plan import DEFAULT_MEMORY, build_plan
 from hubmerge.plan_types import Plan
 from hubmerge.planned import Planned
 from hubmerge.recipe import Recipe
-from hubmerge.record import assembly_manifest, file_digest, file_digests, folder_digests, manifest_of
-from hubmerge.weights import Written, identity_of, write_weights
+from hubmerge.record import file_digest
+from hubmerge.weights import Written
 
 if TYPE_CHECKING:
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
@@ -103,13 +104,14 @@ def merge_plan(
             sweep(target)
             accept(finished)
             return Merged(finished, already_done=True)
-        check_disks(plan, target)
+        alignment = plan.alignment if isinstance(plan, Plan) else None
+        check_disks(plan, target, beside=alignment.copied if alignment is not None else 0)
         fetch_parents(plan)
         check_planned(plan, files)
         states, samples = file_states(plan, files), sample_digests(plan, files)
         with OutputFolder(target, plan.hash, fresh=fresh, replace=overwrite) as folder:
-            work = _Work(folder, samples, states, digest, device, progress, note)
-            written, recorded = _tensor_by_tensor(plan, work) if isinstance(plan, Plan) else _put_together(plan, work)
+            work = Work(folder, samples, states, digest, device, progress, note)
+            written, recorded = carry_out(plan, work)
             with _not_worth_keeping(folder):
                 check_unchanged(states, plan, files)
             for name, text in plan.texts.items():
@@ -122,47 +124,6 @@ def merge_plan(
             folder.write_file(MANIFEST_NAME, manifest.to_json().encode())
             folder.publish()
     return Merged(manifest, already_done=False, written=written)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Where the weights of a merge go, what is known of the parents, and how it is done."""
-
-    folder: OutputFolder
-    samples: tuple[str, ...]
-    states: tuple[FileState, ...]
-    digest: bool
-    device: str
-    progress: Progress
-    note: Callable[[str], None]
-
-
-def _tensor_by_tensor(plan: Plan, work: _Work) -> tuple[Written, Callable[[], Manifest]]:
-    """Write the weights of a merge that is gone on with; returns what makes its manifest once all files are there."""
-    identity = identity_of(plan, work.samples, work.states, work.device)
-    written = write_weights(
-        plan,
-        work.folder,
-        identity,
-        digest=work.digest,
-        device=work.device,
-        progress=work.progress,
-        note=work.note,
-    )
-    partial = work.folder.partial
-    return written, lambda: manifest_of(plan, work.samples, file_digests(plan, partial, written.digests))
-
-
-def _put_together(plan: AssemblyPlan, work: _Work) -> tuple[None, Callable[[], Manifest]]:
-    """The same for unlike models, which are put together as a whole."""
-    from hubmerge.heterogeneous.execute import write_assembly
-
-    partial = work.folder.partial
-    work.folder.start_over()
-    made = write_assembly(plan, partial, note=work.note)
-    return None, lambda: assembly_manifest(
-        plan, work.samples, made.record, made.parameters, made.tensors, folder_digests(partial, weights=work.digest)
-    )
 
 
 @contextmanager
@@ -263,7 +224,11 @@ def _same_carried(plan: Planned, files: InputFiles, manifest: Manifest) -> bool:
 def _same_data(plan: Plan | AssemblyPlan, manifest: Manifest) -> bool:
     """Whether calibration data, where there is any, is that of the merge."""
     if isinstance(plan, Plan):
-        return True
+        if plan.alignment is None:
+            return True
+        from hubmerge.alignment.derivation import same_rows
+
+        return same_rows(plan, plan.alignment, manifest)
     from hubmerge.heterogeneous.derivation import same_data
 
     return same_data(plan, manifest)

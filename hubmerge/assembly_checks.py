@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["ASSEMBLY_KEYS", "assembly_faults", "misplaced_keys", "written_faults"]
 
 ASSEMBLY_KEYS = ("align", "fit", "calibration", "labels")
-"""Keys of a recipe that only assemblies read."""
+"""Keys of a recipe that assemblies read."""
+_OF_ALIGNMENTS = ("align", "calibration")
+"""Those that a method on tensors reads as well, with `align` among them."""
 
 _BASE_IS_KEPT = "the merge has that of base_model, by default the first model's"
 _REFUSED = {
@@ -33,17 +35,18 @@ _REFUSED = {
 
 
 def misplaced_keys(raw: Mapping[str, Any]) -> list[RecipeError]:
-    """A fault for each of `ASSEMBLY_KEYS` in the recipe of a method that merges tensor by tensor."""
+    """A fault for each of `ASSEMBLY_KEYS` in the recipe of a method that merges tensor by tensor, but for an alignment's."""
     names = " or ".join(ASSEMBLIES)
     method = raw.get("merge_method") or raw.get("combine")
+    aligns = raw.get("align") is not None
     return misplaced_bases(raw, str(method)) + [
         RecipeError(
             f"{key} is for methods that put unlike models together, which {method} does not",
             where=key,
-            hint=f"remove it, or write merge_method: {names}",
+            hint=f"remove it, {'add align: activations, ' if key in _OF_ALIGNMENTS else ''}or write merge_method: {names}",
         )
         for key in ASSEMBLY_KEYS
-        if raw.get(key) is not None
+        if raw.get(key) is not None and not (aligns and key in _OF_ALIGNMENTS)
     ]
 
 

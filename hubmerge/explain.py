@@ -30,6 +30,10 @@ def plan_text(plan: Plan) -> str:
     lines += [f"  all models: {values_text(plan.recipe.parameters)}"] if plan.recipe.parameters else []
     layers = layer_lines(plan)
     lines += ["", "layers", *layers] if layers else []
+    if plan.alignment is not None:
+        from hubmerge.alignment.words import alignment_lines
+
+        lines += ["", *alignment_lines(plan, plan.alignment)]
     lines += ["", "tensors"]
     for (action, dtypes), steps in _groups(plan).items():
         entries = sum(step.output.numel for step in steps)
@@ -95,6 +99,8 @@ def _groups(plan: Plan) -> dict[tuple[str, str], list[Step]]:
 
 def plan_dict(plan: Plan) -> dict[str, Any]:
     """The plan as JSON values, every tensor with its inputs."""
+    from hubmerge.alignment.words import alignment_dict
+
     return {
         "method": plan.method.name,
         "method_revision": plan.method.revision,
@@ -111,6 +117,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
             }
             for parent in plan.parents
         ],
+        "alignment": alignment_dict(plan.alignment),
         "layers": layer_rows(plan),
         "config_donor": plan.config_donor,
         "tokenizer_donor": plan.tokenizer_donor,

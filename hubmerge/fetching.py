@@ -27,15 +27,16 @@ def open_planned(parent: PlannedParent, in_adapter: bool = False) -> ModelSource
     return reopen_model(reference, commit)
 
 
-def check_disks(plan: Planned, out: Path) -> None:
+def check_disks(plan: Planned, out: Path, beside: int = 0) -> None:
     """`PlanError` when the disk of `out` or that of the Hub cache has no room for what will be written there.
 
-    What an interrupted merge of `out` takes up counts as room: it is gone on with, or discarded.
+    beside: bytes that are needed in OUT.partial until the merge is done.  What an interrupted merge of `out` takes up counts as
+    room: it is gone on with, or discarded.
     """
     wanted: dict[int, int] = {}
     places: dict[int, Path] = {}
     for folder, size in (
-        (out, plan.bytes_written - _taken(partial_of(out))),
+        (out, plan.bytes_written + beside - _taken(partial_of(out))),
         (hub_cache_folder(), plan.bytes_to_download),
     ):
         place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
@@ -57,7 +58,7 @@ def _taken(folder: Path) -> int:
     if not folder.is_dir() or folder.is_symlink():
         return 0
     try:
-        return sum(getattr(state, "st_blocks", 0) * 512 for state in (path.lstat() for path in folder.iterdir()))
+        return sum(getattr(state, "st_blocks", 0) * 512 for state in (path.lstat() for path in folder.rglob("*")))
     except OSError:  # whoever takes it over says what is wrong with it
         return 0
 

@@ -45,7 +45,7 @@ class AutoMergedModel:
 
         source: a folder (the OUT of a merge, a published one, or any model folder), a model on the Hub (``user/name``), or a
         recipe (YAML file, mapping, `Recipe`).  A recipe, and a repository that holds only one, is merged straight into the
-        model: no checkpoint is written, and memory peaks at the model and the tensors in flight.  (Unlike models, pleas, are put
+        model: no checkpoint is written, and memory peaks at the model and the tensors in flight.  (Unlike models, pleas, and aligned ones are put
         together in a temporary folder instead, as `hubmerge merge` does it.)  For a published recipe the
         parents are taken at their commits, and the weights are first compared with the digests that were published, which
         computes them twice.  An adapter is put on its base model by transformers' `load_adapter`: the result is the base's
@@ -68,7 +68,7 @@ class AutoMergedModel:
         if isinstance(source, Recipe | Mapping) or Path(source).is_file():
             with as_token(token):
                 plan = build_plan(source)
-                if not isinstance(plan, Plan):
+                if not isinstance(plan, Plan) or plan.alignment is not None:
                     return _put_together(plan, kwargs)
                 fetch_parents(plan)
                 return _from_recipe(plan, kwargs, plan.recipe)
@@ -108,8 +108,8 @@ def _from_recipe(plan: Plan, kwargs: dict[str, Any], source: Recipe | ModelSourc
     return _remember(_assemble(plan, kwargs), source)
 
 
-def _put_together(plan: AssemblyPlan, kwargs: dict[str, Any]) -> PreTrainedModel:
-    """Unlike models are put together as a whole: into a temporary folder, which is gone once the merge is loaded."""
+def _put_together(plan: Plan | AssemblyPlan, kwargs: dict[str, Any]) -> PreTrainedModel:
+    """Unlike models are put together as a whole, and aligned ones read copies: into a temporary folder, gone once the merge is loaded."""
     from tempfile import TemporaryDirectory
 
     from hubmerge.assemble import merge_plan

@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from hubmerge.alignment_record import AlignmentRecord
 from hubmerge.assembly_record import AssemblyRecord
 from hubmerge.errors import ManifestError, shown
 
 __all__ = [
+    "ALIGNMENT_VERSION",
     "ASSEMBLY_VERSION",
     "FORMAT_VERSION",
     "MANIFEST_NAME",
@@ -25,9 +27,12 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "hubmerge.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 ASSEMBLY_VERSION: Literal[2] = 2
 """With an `AssemblyRecord`, which readers of version 1 do not know."""
+ALIGNMENT_VERSION: Literal[3] = 3
+"""With an `AlignmentRecord`, which readers of version 2 do not know."""
+_VERSIONS = (FORMAT_VERSION, ASSEMBLY_VERSION, ALIGNMENT_VERSION)
 
 
 class _Record(BaseModel):
@@ -68,10 +73,11 @@ class Manifest(_Record):
     tensors: how many were merged, copied, averaged (running statistics), counted (counters).  vocabulary: what became of
     the rows of embeddings and heads, in sentences; empty where nothing moved.
     files: every file of the folder but this one and README.md.  assembly: of models that were unlike one another, which makes
-    the format_version 2; without it the text is that of version 1.
+    the format_version 2; alignment: of parents that were brought into one order first, which makes it 3; without either the text is
+    that of version 1.
     """
 
-    format_version: Literal[1, 2] = 1
+    format_version: Literal[1, 2, 3] = 1
     hubmerge_version: str
     plan_hash: str
     recipe: dict[str, Any]
@@ -91,11 +97,19 @@ class Manifest(_Record):
     versions: dict[str, str] = {}
     files: dict[str, FileDigest]
     assembly: AssemblyRecord | None = None
+    alignment: AlignmentRecord | None = None
 
     @property
     def undigested(self) -> tuple[str, ...]:
         """Files whose sha256 is not recorded."""
         return tuple(name for name, file in self.files.items() if file.sha256 is None)
+
+    @property
+    def whole_only(self) -> str:
+        """Why it takes more than the parents' files to make the merge again; empty where it does not."""
+        if self.assembly is not None:
+            return "making it again takes its calibration data"
+        return "making it again takes aligned copies of its parents" if self.alignment is not None else ""
 
     @field_validator("files")
     @classmethod
@@ -110,7 +124,7 @@ class Manifest(_Record):
 
     def to_json(self) -> str:
         """The text of hubmerge.json."""
-        left_out = {"assembly"} if self.assembly is None else None
+        left_out = {name for name in ("assembly", "alignment") if getattr(self, name) is None}
         return json.dumps(self.model_dump(mode="json", exclude=left_out), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -134,9 +148,9 @@ def read_manifest(folder: Path) -> Manifest:
             f"{MANIFEST_NAME} cannot be read ({error})", where=str(folder), hint="merge again"
         ) from error
     version = raw.get("format_version") if isinstance(raw, dict) else None
-    if version not in (FORMAT_VERSION, ASSEMBLY_VERSION):  # a list, that a damaged file may have, fits into no set
+    if version not in _VERSIONS:  # a list, that a damaged file may have, fits into no set
         raise ManifestError(
-            f"{MANIFEST_NAME} has format_version {version!r}, this hubmerge reads {FORMAT_VERSION} and {ASSEMBLY_VERSION}",
+            f"{MANIFEST_NAME} has format_version {version!r}, this hubmerge reads {FORMAT_VERSION} to {ALIGNMENT_VERSION}",
             where=str(path),
             hint="use the hubmerge that wrote it, or a newer one",
         )

@@ -63,6 +63,13 @@ def build_plan(
         from hubmerge.heterogeneous.plan import plan_assembly
 
         return plan_assembly(recipe, models, pins, strict=strict)
+    if recipe.align is not None:
+        from hubmerge.alignment.planning import aligned_plan, plan_alignment
+
+        alignment = plan_alignment(recipe, models, pins)
+        return aligned_plan(
+            plan_models(recipe, models, jobs=jobs, memory=memory, strict=strict), alignment, strict=strict
+        )
     return plan_models(recipe, models, jobs=jobs, memory=memory, strict=strict)
 
 
@@ -162,8 +169,9 @@ def pins_of(manifest: Manifest) -> dict[str, str]:
     """The commits of a merge's parents, their adapters and its calibration data, by the names in its recipe."""
     rows = [(parent.reference, parent.commit) for parent in manifest.parents]
     rows += [(parent.adapter, parent.adapter_commit) for parent in manifest.parents if parent.adapter]
-    if manifest.assembly is not None and manifest.assembly.calibration is not None:
-        rows.append((manifest.assembly.calibration.data, manifest.assembly.calibration.commit))
+    for record in (manifest.assembly, manifest.alignment):
+        if record is not None and record.calibration is not None:
+            rows.append((record.calibration.data, record.calibration.commit))
     return {name: commit for name, commit in rows if name and commit}
 
 

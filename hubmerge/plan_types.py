@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from hubmerge.method import MergeMethod
 from hubmerge.recipe import Recipe
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import TensorMeta
+
+if TYPE_CHECKING:
+    from hubmerge.alignment.plan_types import PlannedAlignment
 
 __all__ = [
     "Action",
@@ -184,7 +187,8 @@ class Plan:
     estimate in bytes above the interpreter and its libraries; `hash` identifies recipe, parents and method.  written: files
     of the tokenizer that are made, not copied, by name.  vocabulary: what became of the rows of embeddings and heads,
     where the recipe asks for one vocabulary.  warnings: what a person should know before the merge; notes: those of them
-    that are facts and no mistakes to mend, which `strict` lets pass.
+    that are facts and no mistakes to mend, which `strict` lets pass.  alignment: what is done with parents before the steps,
+    which then read aligned copies in their place; None where they are merged as they are.
     """
 
     recipe: Recipe
@@ -206,6 +210,7 @@ class Plan:
     written: Mapping[str, str] = field(default_factory=dict)
     vocabulary: VocabularyRows | None = None
     notes: tuple[str, ...] = ()
+    alignment: PlannedAlignment | None = None
 
     @property
     def method(self) -> MergeMethod:

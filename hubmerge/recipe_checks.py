@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hubmerge.alignment_checks import alignment_faults
 from hubmerge.assemblies import assembly_of
 from hubmerge.assembly_checks import assembly_faults, misplaced_keys, written_faults
 from hubmerge.chat_template import template_fault
@@ -72,7 +73,7 @@ def model_faults(recipe: Recipe) -> list[HubmergeError]:
         ]
         found += _base_faults(section, recipe.method) + _length_faults(section)
         faults += found or _count_faults(section, recipe.method)
-    return faults + _tokenizer_faults(recipe)
+    return [*faults, *_tokenizer_faults(recipe), *alignment_faults(recipe)]
 
 
 def _tokenizer_faults(recipe: Recipe) -> list[HubmergeError]:

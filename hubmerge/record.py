@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from hubmerge.io.digests import file_sha256
 from hubmerge.io.partial import PARTIAL_MARK
-from hubmerge.manifest import ASSEMBLY_VERSION, FileDigest, Manifest, ParentRecord
+from hubmerge.manifest import ALIGNMENT_VERSION, ASSEMBLY_VERSION, FORMAT_VERSION, FileDigest, Manifest, ParentRecord
 from hubmerge.plan_types import Plan, PlannedParent
 from hubmerge.version import __version__
 
 if TYPE_CHECKING:
+    from hubmerge.alignment_record import AlignmentRecord
     from hubmerge.assembly_record import AssemblyRecord
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
@@ -42,10 +43,13 @@ def folder_digests(folder: Path, *, weights: bool) -> dict[str, FileDigest]:
     return files
 
 
-def manifest_of(plan: Plan, samples: tuple[str, ...], files: dict[str, FileDigest]) -> Manifest:
-    """The record of a merge.  samples: what `sample_digests` gives for every parent."""
+def manifest_of(
+    plan: Plan, samples: tuple[str, ...], files: dict[str, FileDigest], alignment: AlignmentRecord | None = None
+) -> Manifest:
+    """The record of a merge.  samples: what `sample_digests` gives for every parent.  alignment: of parents that were aligned first."""
     method = plan.method
     return Manifest(
+        format_version=FORMAT_VERSION if alignment is None else ALIGNMENT_VERSION,
         hubmerge_version=__version__,
         plan_hash=plan.hash,
         recipe=plan.recipe.to_dict(),
@@ -53,7 +57,7 @@ def manifest_of(plan: Plan, samples: tuple[str, ...], files: dict[str, FileDiges
         method_revision=method.revision,
         paper=method.paper,
         seed=plan.recipe.seed,
-        reproducible="exact" if method.kind == "entrywise" else "tolerance",
+        reproducible="exact" if method.kind == "entrywise" and alignment is None else "tolerance",
         parents=tuple(_record(parent, sample) for parent, sample in zip(plan.parents, samples, strict=True)),
         config_donor=str(plan.parents[plan.config_donor].reference),
         tokenizer_donor=None if plan.tokenizer_donor is None else str(plan.parents[plan.tokenizer_donor].reference),
@@ -69,6 +73,7 @@ def manifest_of(plan: Plan, samples: tuple[str, ...], files: dict[str, FileDiges
         warnings=plan.warnings,
         versions=versions_of(plan),
         files=files,
+        alignment=alignment,
     )
 
 
@@ -107,7 +112,7 @@ def assembly_manifest(
 
 
 _COMPUTING = ("numpy", "scipy", "torch", "transformers")
-"""What computes the numbers of a merge of unlike models."""
+"""What computes the numbers of a merge of unlike models, and of an alignment."""
 
 
 def _record(parent: PlannedParent, sample: str) -> ParentRecord:
@@ -129,4 +134,5 @@ def versions_of(plan: Plan) -> dict[str, str]:
     from importlib.metadata import version
 
     names = ("numba", "numpy", *(("torch",) if plan.method.kind == "matrix" else ()))
+    names = names if plan.alignment is None else tuple(dict.fromkeys([*names, *_COMPUTING]))
     return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from hubmerge.errors import NumbersError, VerifyError
-from hubmerge.execute import execute
 from hubmerge.fetching import fetch_parents
 from hubmerge.io.digests import file_sha256
-from hubmerge.io.reader import NUMPY, InputFiles, read_at, singles
+from hubmerge.io.reader import InputFiles
 from hubmerge.io.sample import sample_digests
 from hubmerge.manifest import Manifest, read_manifest
 from hubmerge.plan import build_plan, pins_of
-from hubmerge.plan_types import Plan, PlannedParent, Step
+from hubmerge.plan_types import Plan, PlannedParent
 from hubmerge.planned import Planned
 from hubmerge.recipe import Recipe
+from hubmerge.rederive import rederive
 from hubmerge.reloading import reloaded
 from hubmerge.sizes import size_text
 from zoo_index.errors import HubmergeError
-from zoo_index.tensors import DType
 
 if TYPE_CHECKING:
+    from hubmerge.alignment.plan_types import PlannedAlignment
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
 __all__ = ["Check", "Verification", "verify_merge"]
 
 Level = Literal["exact", "tolerance", "recorded", "sizes"]
-
-_TOLERANCE = {DType.F64: 1e-5, DType.F32: 1e-5, DType.F16: 2**-9, DType.BF16: 2**-6}
-"""Relative to the largest magnitude of a tensor: what another BLAS may change."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +145,17 @@ def _check_derivation(manifest: Manifest, folder: Path, jobs: int | None, *, fet
         return Check("derivation", None, f"not tried: {what}"), "recorded"
     if not isinstance(plan, Plan):
         return _check_assembly(plan, manifest, folder)
+    if plan.alignment is not None:
+        return _check_aligned(plan, plan.alignment, manifest, folder)
+    return _check_tensors(plan, manifest, folder)
+
+
+def _check_tensors(plan: Plan, manifest: Manifest, folder: Path) -> tuple[Check, Level]:
+    """Every tensor derived once more from the parents as they are."""
     exact = manifest.reproducible == "exact"
     try:
         _compare_files(plan, folder)
-        worst = _rederive(plan, folder, exact=exact)
+        worst = rederive(plan, folder, exact=exact)
     except HubmergeError as fault:
         return Check("derivation", False, str(fault)), "recorded"
     except OSError as error:
@@ -172,6 +171,34 @@ def _check_derivation(manifest: Manifest, folder: Path, jobs: int | None, *, fet
         True,
         f"{len(plan.steps)} tensors derived again from the parents: largest difference {worst:.1e} of a tensor's largest entry",
     ), "tolerance"
+
+
+def _check_aligned(plan: Plan, alignment: PlannedAlignment, manifest: Manifest, folder: Path) -> tuple[Check, Level]:
+    """The same for a merge after an alignment: parents are aligned once more, into a temporary folder."""
+    from hubmerge.alignment.derivation import check_orders, check_statistics, same_rows
+    from hubmerge.alignment.stage import aligned_again
+    from hubmerge.alignment.statistics import statistics_of
+
+    estimated = statistics_of(plan) if alignment.estimates_statistics else ()
+    try:
+        if not same_rows(plan, alignment, manifest):
+            return Check("derivation", None, "not tried: the calibration data changed since the merge"), "recorded"
+        _compare_files(plan, folder)
+        with aligned_again(plan, alignment) as aligned:
+            check_orders(aligned, manifest, folder)
+            worst = rederive(plan, folder, exact=False, inputs=aligned.inputs(plan), without=estimated)
+            worst = max(worst, check_statistics(plan, aligned, folder)) if estimated else worst
+    except (VerifyError, NumbersError) as fault:
+        return Check("derivation", False, str(fault)), "recorded"
+    except HubmergeError as fault:
+        return Check("derivation", None, f"not tried: {fault}"), "recorded"
+    except OSError as error:
+        return Check("derivation", None, f"not tried: {error.filename} cannot be read ({error.strerror})"), "recorded"
+    how = f"{len(plan.steps)} tensors derived again from the parents, aligned again"
+    if worst == 0:
+        return Check("derivation", True, f"{how}: the same numbers"), "exact"
+    told = f"{how}: largest difference {worst:.1e} of a tensor's largest entry"
+    return Check("derivation", True, told), "tolerance"
 
 
 def _check_assembly(plan: AssemblyPlan, manifest: Manifest, folder: Path) -> tuple[Check, Level]:
@@ -225,50 +252,3 @@ def _compare_carried(plan: Planned, folder: Path) -> None:
 def _starts_with(path: Path, raw: bytes) -> bool:
     with path.open("rb") as file:
         return file.read(len(raw)) == raw
-
-
-def _rederive(plan: Plan, folder: Path, *, exact: bool) -> float:
-    """Run the plan against the bytes on disk; returns the worst relative difference.  Raises `VerifyError` at the first tensor that differs."""
-    descriptors = {name: os.open(folder / name, os.O_RDONLY | getattr(os, "O_BINARY", 0)) for name in plan.layout.sizes}
-    worst = [0.0]
-    try:
-        execute(plan, _comparer(descriptors, worst, exact=exact))
-    finally:
-        for descriptor in descriptors.values():
-            os.close(descriptor)
-    return worst[0]
-
-
-def _comparer(
-    descriptors: dict[str, int], worst: list[float], *, exact: bool
-) -> Callable[[Step, int, npt.NDArray[Any]], None]:
-    def compare(step: Step, first: int, entries: npt.NDArray[Any]) -> None:
-        output = step.output
-        stored = np.empty(entries.size, NUMPY[output.dtype])
-        view, done = stored.view(np.uint8).data, 0
-        while done < len(view):  # the system reads at most 2 GiB at a time
-            place = output.start + first * entries.itemsize + done
-            if (count := read_at(descriptors[output.file], view[done:], place)) == 0:
-                raise VerifyError(f"{output.file} became shorter", where=output.name, hint="verify again")
-            done += count
-        if np.array_equal(stored.view(np.uint8), entries.view(np.uint8)):
-            return
-        if exact or not output.dtype.is_float:
-            raise VerifyError(
-                f"tensor {output.name!r} differs from what its parents give", where=output.file, hint="merge again"
-            )
-        a, b = (_as_float(values, output.dtype) for values in (stored, entries))
-        difference = float(np.abs(a - b).max() / max(float(np.abs(b).max()), 1e-30))
-        worst[0] = max(worst[0], difference)
-        if not difference <= _TOLERANCE[output.dtype]:  # a number that is not finite is beyond it, too
-            raise VerifyError(
-                f"tensor {output.name!r} differs by {difference:.1e} from what its parents give",
-                where=output.file,
-                hint="merge again",
-            )
-
-    return compare
-
-
-def _as_float(values: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
-    return singles(values) if dtype is DType.BF16 else values.astype(np.float64)

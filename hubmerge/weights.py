@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,8 @@ def write_weights(
     folder: OutputFolder,
     identity: Mapping[str, Any],
     *,
+    inputs: InputFiles | None = None,
+    prepared: bool = False,
     digest: bool = True,
     device: str = "cpu",
     progress: Callable[[int], None] = lambda _: None,
@@ -54,8 +56,9 @@ def write_weights(
 ) -> Written:
     """Write every tensor of `plan` into `folder`, but for the pieces that its journal has.
 
-    identity: what `identity_of` gives; the journal must agree with it.  device: of matrix methods.  note: is told, in a
-    sentence, what was found.
+    identity: what `identity_of` gives; the journal must agree with it.  inputs: where the parents' numbers are read, default the files
+    that the plan names; closed by this.  prepared: whether something in the folder is worth keeping before any piece is.  device:
+    of matrix methods.  note: is told, in a sentence, what was found.
     """
     layout, journal_path = plan.layout, folder.partial / JOURNAL_NAME
     left = _agreeing(read_journal(journal_path), identity, folder, note)
@@ -70,7 +73,7 @@ def write_weights(
         folder.keep(found, total)
         progress(found)
         note(f"{folder.partial} holds {percent(found, total)} % of this merge: going on from there")
-    elif left.pooled:
+    elif left.pooled or prepared:
         folder.keep(0, total)
     else:
         folder.forget()
@@ -95,7 +98,7 @@ def write_weights(
 
         pools = left.pooled
         if pools is None:
-            with InputFiles(plan.parents) as files:
+            with nullcontext(inputs) if inputs is not None else InputFiles(plan.parents) as files:
                 pools = pooled_states(plan, files, plan.jobs)
             journal.add_pooled(pools)
         if pools:
@@ -104,6 +107,7 @@ def write_weights(
             plan,
             sink,
             progress=progress,
+            inputs=inputs,
             done=frozenset(done),
             finished=finished,
             pools=pools,

@@ -165,6 +165,11 @@ def merge(
 
             for line in how_far(manifest.assembly):
                 output.say(f"  {line}")
+        if manifest.alignment is not None:
+            from hubmerge.alignment.words import how_aligned
+
+            for line in how_aligned(manifest.alignment):
+                output.say(f"  {line}")
         output.note(f"next: hubmerge verify {out}")
 
     output.emit(format, json, data=lambda: manifest.model_dump(mode="json"), table=table, quiet=lambda: [out])
@@ -175,6 +180,8 @@ def _work(planned: Plan | AssemblyPlan) -> tuple[str, int]:
     from hubmerge.plan_types import Plan
 
     if isinstance(planned, Plan):
+        if planned.alignment is not None:
+            output.quiet_transformers()
         return f"merging {len(planned.steps)} tensors", sum(planned.layout.sizes.values())
     output.quiet_transformers()
     return "merging", 0

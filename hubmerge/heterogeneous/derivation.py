@@ -12,9 +12,9 @@ from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.io.digests import file_sha256
 from hubmerge.manifest import Manifest
 
-__all__ = ["Derived", "derive_again", "same_data"]
+__all__ = ["TOLERANCE", "Derived", "derive_again", "same_data"]
 
-_TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "float16": 2**-8, "bfloat16": 2**-5}
+TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "float16": 2**-8, "bfloat16": 2**-5}
 """Relative to the largest magnitude of a tensor: sums in another order change the last digits of correlations, and every layer is fitted
 on what those before it give.
 """
@@ -75,7 +75,7 @@ def _difference(stored: Path, again: Path, dtype: str) -> float:
             if a.shape != b.shape:
                 raise VerifyError(f"tensor {name!r} has another shape", where=str(stored), hint="merge again")
             difference = float((a.double() - b.double()).abs().max() / b.double().abs().max().clamp_min(1e-30))
-            if not difference <= _TOLERANCE[dtype]:
+            if not difference <= TOLERANCE[dtype]:
                 raise VerifyError(
                     f"tensor {name!r} differs by {difference:.1e} from what its models give",
                     where=str(stored),

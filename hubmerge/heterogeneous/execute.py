@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord
+from hubmerge.assembly_record import AssemblyRecord
 from hubmerge.calibration import Batches, open_calibration
 from hubmerge.fetching import open_planned
 from hubmerge.heterogeneous.loading import check_finite, check_they_run, load_in_float32
 from hubmerge.heterogeneous.merging import default_without as usually_kept
 from hubmerge.heterogeneous.merging import merge_models
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
-from hubmerge.heterogeneous.record import assembly_record
+from hubmerge.heterogeneous.record import assembly_record, calibration_record
 from hubmerge.heterogeneous.report import Report
 from hubmerge.heterogeneous.transport_merge import transported
 from hubmerge.model_config import read_folder_config
@@ -58,7 +58,7 @@ def write_assembly(plan: AssemblyPlan, folder: Path, *, note: Note = lambda _: N
         for place in plan.order:
             note(f"loading {plan.parents[place].reference}")
             models.append(_loaded(plan, place))
-        calibration = _calibration_record(plan, batches)
+        calibration = calibration_record(plan.stages.calibration, plan.calibration, batches)
         if plan.assembly.carries:
             note("aligning every model's base with the target, carrying what the model learned")
             model, record = transported(plan, models, batches, calibration)
@@ -76,19 +76,6 @@ def calibration_of(plan: AssemblyPlan) -> Batches | None:
     source = open_planned(plan.parents[plan.base])
     commit = plan.calibration.commit if plan.calibration is not None else None
     return open_calibration(plan.stages.calibration, source, read_config(source), commit)
-
-
-def _calibration_record(plan: AssemblyPlan, batches: Batches | None) -> CalibrationRecord | None:
-    if batches is None or plan.stages.calibration is None or plan.calibration is None:
-        return None
-    return CalibrationRecord(
-        data=plan.stages.calibration.data,
-        commit=plan.calibration.commit,
-        kind=batches.kind,
-        column=plan.calibration.column,
-        samples=len(batches),
-        sha256=batches.digest,
-    )
 
 
 def _loaded(plan: AssemblyPlan, place: int) -> nn.Module:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord, CostRecord, GroupRecord
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.report import Report
+from hubmerge.recipe_calibration import Calibration
 from hubmerge.symmetry.costs import Cost
 
-__all__ = ["assembly_record"]
+if TYPE_CHECKING:
+    from hubmerge.calibration import Batches
+    from hubmerge.calibration.check import CalibrationFacts
 
-_DECIMALS = 6
+__all__ = ["DECIMALS", "assembly_record", "calibration_record"]
+
+DECIMALS = 6
 """Of a similarity: the digits behind are the machine's."""
 
 
@@ -39,7 +44,7 @@ def assembly_record(plan: AssemblyPlan, report: Report, calibration: Calibration
                 sizes=group.sizes,
                 merged=group.merged,
                 matched=group.matched,
-                similarity=tuple(round(value, _DECIMALS) for value in group.similarity),
+                similarity=tuple(round(value, DECIMALS) for value in group.similarity),
             )
             for name, group in report.groups.items()
             if name in rows
@@ -49,6 +54,22 @@ def assembly_record(plan: AssemblyPlan, report: Report, calibration: Calibration
         cost=_cost(report.cost),
         cost_without_zeros=_cost(report.blocks),
         calibration=calibration,
+    )
+
+
+def calibration_record(
+    asked: Calibration | None, facts: CalibrationFacts | None, batches: Batches | None
+) -> CalibrationRecord | None:
+    """The data as it was drawn; None where there is none."""
+    if asked is None or facts is None or batches is None:
+        return None
+    return CalibrationRecord(
+        data=asked.data,
+        commit=facts.commit,
+        kind=batches.kind,
+        column=facts.column,
+        samples=len(batches),
+        sha256=batches.digest,
     )
 
 

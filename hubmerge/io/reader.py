@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -73,10 +73,14 @@ def to_singles(stored: Array, dtype: DType, out: Array) -> None:
 
 
 class InputFiles:
-    """The parents' files, opened once each and read from any thread."""
+    """The parents' files, opened once each and read from any thread.
 
-    def __init__(self, parents: Sequence[PlannedParent]) -> None:
+    instead: by a parent's place the folder that its files are read from, where that is not its own.
+    """
+
+    def __init__(self, parents: Sequence[PlannedParent], instead: Mapping[int, Path] | None = None) -> None:
         self._parents = parents
+        self._instead = instead or {}
         self._descriptors: dict[Path, int] = {}
         self._paths: dict[tuple[int, bool, str], Path] = {}
         self._lock = threading.Lock()
@@ -98,6 +102,8 @@ class InputFiles:
     def path(self, parent: int, file: str, in_adapter: bool = False) -> Path:
         """Where a parent's file is on disk."""
         key = (parent, in_adapter, file)
+        if parent in self._instead:
+            return self._instead[parent] / file
         if key not in self._paths:
             self._paths[key] = open_planned(self._parents[parent], in_adapter).path(file)
         return self._paths[key]

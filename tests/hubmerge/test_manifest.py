@@ -59,13 +59,13 @@ def broken(tmp_path: Path, content: Any) -> str:
 
 def test_a_manifest_of_another_format_version_is_refused(tmp_path: Path) -> None:
     for content, version in (
-        ({"format_version": 3}, "3"),
+        ({"format_version": 4}, "4"),
         ({"format_version": [1]}, "[1]"),
         ({}, "None"),
         ([], "None"),
     ):
         assert broken(tmp_path, content) == (
-            f"hubmerge.json has format_version {version}, this hubmerge reads 1 and 2 · {tmp_path}/hubmerge.json · "
+            f"hubmerge.json has format_version {version}, this hubmerge reads 1 to 3 · {tmp_path}/hubmerge.json · "
             "use the hubmerge that wrote it, or a newer one"
         )
 

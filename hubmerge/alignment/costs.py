@@ -1,0 +1,66 @@
+"""What an alignment takes, roughly: memory, and seconds of one core."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+
+from hubmerge.symmetry.costs import dense_cost
+from hubmerge.symmetry.groups import Group, SymmetrySpec
+
+__all__ = ["memory_of_activations", "memory_of_weights", "seconds_of_activations", "seconds_of_weights"]
+
+_SINGLE, _DOUBLE = 4, 8
+_AT_ONCE = 6
+"""Copies of a tensor in float64 that live at once: both models', one in another order, and what is cut and put together of them."""
+_STARTS, _SWEEPS = 3, 6
+"""Descents, and how often each visits all groups, as found for models of this family's sizes."""
+_RATE = 2e10
+"""Multiply-adds in a second of one core, where matrices are large."""
+_ASSIGNMENT = 2e-9
+"""Seconds of an assignment over the cube of its size."""
+
+
+def memory_of_weights(spec: SymmetrySpec, matched: Collection[str]) -> int:
+    """Bytes: the largest tensor in float64, and the inner products of every unit with every other."""
+    largest = max((math.prod(tensor.shape) for tensor in spec.tensors.values()), default=0)
+    units = max((_pairs(spec, spec.groups[name]) for name in matched), default=0)
+    return _DOUBLE * (_AT_ONCE * largest + 2 * units)
+
+
+def memory_of_activations(
+    spec: SymmetrySpec, matched: Collection[str], batch: int, positions: Mapping[str, int]
+) -> int:
+    """Bytes: two models in float32, what a batch is between layers, the sums of all groups in float64.
+
+    positions: of every layer, for one sample.
+    """
+    parameters = 2 * dense_cost(spec, {}).parameters
+    values = sum(positions.get(name, 1) * tensor.shape[0] for name, tensor in spec.tensors.items() if tensor.shape)
+    return _SINGLE * (parameters + 2 * batch * values) + _DOUBLE * sum(_pairs(spec, spec.groups[n]) for n in matched)
+
+
+def seconds_of_weights(spec: SymmetrySpec, matched: Collection[str]) -> float:
+    """For one model: inner products and assignments of every group, sweep by sweep, from several starts."""
+    products = 0.0
+    for tensor in spec.tensors.values():
+        for name in {factor.group for factor in tensor.factors} & set(matched):
+            products += float(math.prod(tensor.shape)) * math.isqrt(_pairs(spec, spec.groups[str(name)]))
+    assignments = sum(math.pow(_pairs(spec, spec.groups[name]), 1.5) for name in matched)
+    return _STARTS * _SWEEPS * (products / _RATE + _ASSIGNMENT * assignments)
+
+
+def seconds_of_activations(
+    spec: SymmetrySpec, matched: Collection[str], samples: int, positions: Mapping[str, int]
+) -> float:
+    """For one model: both run on the samples, and every unit's activations times every other's."""
+    forward = 2 * dense_cost(spec, {}, positions).multiply_adds
+    most = max(positions.values(), default=1)
+    products = most * sum(_pairs(spec, spec.groups[name]) for name in matched)
+    return samples * (forward + products) / _RATE
+
+
+def _pairs(spec: SymmetrySpec, group: Group) -> int:
+    """Numbers that are held of a group's pairs: of units, and of what is nested in them."""
+    inside = sum(each.size**2 for each in spec.groups.values() if each.outer == group.name and each.kind.permutes)
+    return group.size**2 * (1 + inside)

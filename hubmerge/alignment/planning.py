@@ -1,0 +1,194 @@
+"""`plan_alignment`: a recipe's `align` and the parents' headers in, a `PlannedAlignment` out.  No weights are read, no torch is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hubmerge.alignment.common import common_spec
+from hubmerge.alignment.costs import (
+    memory_of_activations,
+    memory_of_weights,
+    seconds_of_activations,
+    seconds_of_weights,
+)
+from hubmerge.alignment.plan_types import MatchedGroup, PlannedAlignment
+from hubmerge.alignment_checks import aligned_models, alignment_method, order_of
+from hubmerge.calibration.check import CalibrationFacts, check_calibration
+from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.functions import check_functions
+from hubmerge.heterogeneous.parents import vocabulary_findings
+from hubmerge.heterogeneous.plan import refuse_several_inputs
+from hubmerge.heterogeneous.positions import picture_size, planned_positions
+from hubmerge.parents import ParentModel, refuse_adapter
+from hubmerge.plan_types import Plan
+from hubmerge.recipe import Recipe
+from hubmerge.symmetry.groups import Kind, SymmetrySpec
+from zoo_index.errors import HubmergeError
+
+__all__ = ["aligned_plan", "plan_alignment"]
+
+_GIVEN = frozenset({Kind.TOKENS, Kind.POSITIONS, Kind.LABELS, Kind.FIXED})
+_WIDER = "models of other widths go together by merge_method: pleas"
+
+
+def plan_alignment(
+    recipe: Recipe, models: Sequence[ParentModel], pins: Mapping[str, str] | None = None
+) -> PlannedAlignment | None:
+    """Decide what can be decided about a recipe's alignment; None where it asks for none.
+
+    models: one for each of the recipe's references, in their order.  pins: the commit of a calibration dataset, by its name in the recipe.
+
+    Raises `PlanError` and `SymmetryError` for models that cannot be brought into one order, for all of them together, and `PlanError` and
+    `HubError` for the data.
+    """
+    aligned = aligned_models(recipe)
+    if not aligned or recipe.align is None:
+        return None
+    places = {model.reference: i for i, model in enumerate(models)}
+    base, others = models[places[order_of(recipe)]], [models[places[reference]] for reference in aligned]
+    spec, warnings = _checked(base, others)
+    method = alignment_method(recipe)
+    assert method != "identity"
+    by_activations = method == "activations"
+    kept = _kept(recipe, spec, base, by_activations=by_activations)
+    groups = tuple(
+        MatchedGroup(name, group.row, group.size)
+        for name, group in spec.groups.items()
+        if group.outer is None and group.kind.permutes and name not in kept
+    )
+    calibration = _calibration(recipe, base, pins or {})
+    statistics = any(name.endswith("running_mean") for name in spec.tensors)
+    if calibration is not None and not by_activations and not statistics:
+        warnings.append("calibration is of no use: units are matched by weights, and there is no BatchNorm")
+    if by_activations:
+        memory, seconds = _costs_on_data(recipe, spec, base, groups)
+    else:
+        names = [group.name for group in groups]
+        memory, seconds = memory_of_weights(spec, names), seconds_of_weights(spec, names)
+    return PlannedAlignment(
+        method="activations" if by_activations else "weights",
+        base=places[order_of(recipe)],
+        others=tuple(places[reference] for reference in aligned),
+        family=spec.family,
+        groups=groups,
+        kept=kept,
+        min_similarity=recipe.align.min_similarity if by_activations else None,
+        calibration=calibration,
+        statistics=statistics,
+        copied=sum(model.source.files()[name] for model in others for name in model.table.files),
+        memory=memory,
+        seconds=seconds * len(others),
+        warnings=tuple(warnings),
+        notes=(*_notes(base, others, calibration, statistics=statistics),),
+    )
+
+
+def aligned_plan(plan: Plan, alignment: PlannedAlignment | None, *, strict: bool) -> Plan:
+    """`plan` with its alignment, and what that says; strict: its warnings are errors."""
+    if alignment is None:
+        return plan
+    if strict and alignment.warnings:
+        hint = "mend it, or leave out --strict"
+        raise PlanError.of([PlanError(warning, where="--strict", hint=hint) for warning in alignment.warnings])
+    facts = alignment.calibration
+    content = [plan.hash, "alignment", _REVISION, facts and [facts.column, facts.commit]]
+    told = [text for text in alignment.warnings if text not in plan.warnings]
+    return replace(
+        plan,
+        alignment=alignment,
+        warnings=(*told, *plan.warnings, *alignment.notes),
+        notes=(*plan.notes, *alignment.notes),
+        hash=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+    )
+
+
+_REVISION = 1
+"""Raised whenever an alignment's numbers change."""
+
+
+def _checked(base: ParentModel, others: Sequence[ParentModel]) -> tuple[SymmetrySpec, list[str]]:
+    """The symmetries that all models share, and what should be known of the models."""
+    faults: list[HubmergeError] = []
+    warnings: list[str] = []
+    specs = []
+    for model in others:
+        names = [str(each.reference) for each in (base, model)]
+        try:
+            for each in (base, model):
+                refuse_adapter(each.reference, "a model with an adapter is not aligned")
+            specs.append(common_spec(base, model, *names, unlike=_WIDER))
+            warnings += check_functions([base.config, model.config], names)
+            warnings += vocabulary_findings(base, model, specs[-1])
+        except HubmergeError as fault:
+            faults += [each for each in fault.faults if str(each) not in map(str, faults)]
+    if faults:
+        raise faults[0] if len(faults) == 1 else PlanError.of(faults)
+    return specs[0], warnings
+
+
+def _kept(recipe: Recipe, spec: SymmetrySpec, base: ParentModel, *, by_activations: bool) -> dict[str, str]:
+    """The outermost groups that stay as they are, with the reason.  Raises `PlanError` for a name in `without` that is none."""
+    assert recipe.align is not None
+    unknown = spec.unknown(recipe.align.without)
+    if unknown:
+        raise PlanError(
+            f"{base.reference} has no group {min(unknown)!r}",
+            where="align.without",
+            hint=f"`hubmerge symmetry show {base.reference}` lists them",
+        )
+    named, kept = spec.named(recipe.align.without), {}
+    for name, group in spec.groups.items():
+        if name in named:
+            kept[name] = "align.without names it"
+        elif group.kind in _GIVEN:
+            kept[name] = "what its entries are is given from outside"
+        elif by_activations and group.normed_as_a_whole:
+            kept[name] = f"a norm over all its units ({group.norm}); matched by activations, merges became worse"
+        elif group.kind.is_linear and not (by_activations and group.kind is Kind.INVERTIBLE):
+            kept[name] = "it is turned or mixed, not reordered"
+    return kept
+
+
+def _calibration(recipe: Recipe, base: ParentModel, pins: Mapping[str, str]) -> CalibrationFacts | None:
+    if recipe.calibration is None:
+        return None
+    refuse_several_inputs(base, "write align: weights without calibration, which needs no data")
+    return check_calibration(recipe.calibration, base.source, base.config, pins.get(recipe.calibration.data))
+
+
+def _costs_on_data(
+    recipe: Recipe, spec: SymmetrySpec, base: ParentModel, groups: Sequence[MatchedGroup]
+) -> tuple[int, float]:
+    assert recipe.calibration is not None
+    positions = planned_positions(spec, base.config, picture_size(base.source)).of_tensors
+    uses = positions or dict.fromkeys(spec.tensors, recipe.calibration.max_length)
+    names = [group.name for group in groups]
+    samples = recipe.calibration.samples
+    return (
+        memory_of_activations(spec, names, min(samples, recipe.calibration.batch), uses),
+        seconds_of_activations(spec, names, samples, uses),
+    )
+
+
+def _notes(
+    base: ParentModel, others: Sequence[ParentModel], calibration: CalibrationFacts | None, *, statistics: bool
+) -> list[str]:
+    notes = list(calibration.notes) if calibration is not None else []
+    shared = set.intersection(*(_ancestors(model) for model in (base, *others)))
+    if shared:
+        notes.append(
+            f"align: all models come from {min(shared)}, so that they most likely stand in one order already, and nothing is moved"
+        )
+    if statistics and calibration is None:
+        notes.append(
+            "align: statistics of BatchNorm are averaged, which fits no merge of models trained apart; with calibration they are estimated anew"
+        )
+    return notes
+
+
+def _ancestors(model: ParentModel) -> set[str]:
+    """The model by its name, and those that its files declare it to come from."""
+    return {str(model.reference), *(edge.parent for edge in model.record.base_models if edge.confidence != "low")}

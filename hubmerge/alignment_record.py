@@ -1,0 +1,56 @@
+"""`AlignmentRecord`: what a manifest says of parents that were brought into one order of units before their method merged them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from hubmerge.assembly_record import CalibrationRecord
+
+__all__ = ["AlignedGroupRecord", "AlignedParentRecord", "AlignmentRecord"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AlignedGroupRecord(_Record):
+    """One group of a parent's units.
+
+    row: its name in the family's table.  moved: how many units are not where they were; apart: how many have no partner, and have the
+    base's own values.  similarity: the mean over pairs: of the cosine between the weights that connect them, or of the correlation
+    between their activations; before: the same for units that stay where they are, only told of weights.
+    """
+
+    row: str
+    size: int
+    moved: int
+    apart: int = 0
+    similarity: float
+    before: float | None = None
+
+
+class AlignedParentRecord(_Record):
+    """One parent that was brought into the base's order.  order: sha256 over the orders and signs of all its groups."""
+
+    reference: str
+    order: str
+    groups: dict[str, AlignedGroupRecord]
+
+
+class AlignmentRecord(_Record):
+    """How the parents were brought into the order of `base`.
+
+    min_similarity: of pairs, None where units are matched by weights.  kept: groups whose units stay as they are, with the reason.
+    statistics: how many BatchNorms had their statistics estimated anew on the calibration data.
+    """
+
+    family: str
+    base: str
+    method: Literal["weights", "activations"]
+    min_similarity: float | None = None
+    parents: tuple[AlignedParentRecord, ...]
+    kept: dict[str, str] = {}
+    calibration: CalibrationRecord | None = None
+    statistics: int = 0
