@@ -39,7 +39,7 @@ def common_spec(
             raise PlanError(
                 f"tensor {name!r} is {_shown(shapes[0])} in {base} and {_shown(shapes[1])} in {model}",
                 where=model,
-                hint=unlike,
+                hint=unlike if None not in shapes else "only models with the same tensors are aligned",
             )
         for parent, whose in ((ours, base), (theirs, model)):
             dtype = parent.table[name].dtype

@@ -1,4 +1,4 @@
-"""Recipes for unlike models: `align`, `fit`, `calibration` and `labels`, which only `merge_method: pleas` reads."""
+"""Recipes for unlike models: `align`, `fit`, `calibration` and `labels`, as `merge_method: pleas` reads them."""
 
 from __future__ import annotations
 
@@ -169,13 +169,18 @@ def test_keys_that_mean_nothing_to_an_assembly_are_refused_by_name() -> None:
 
 
 def test_methods_that_merge_tensor_by_tensor_do_not_take_the_keys_of_assemblies() -> None:
-    raw = pleas(merge_method="linear", align="weights", fit="none", labels="shared")
+    """But for `align`, and for `calibration` beside it."""
+    unlike = "is for methods that put unlike models together, which linear does not"
+    names = " or ".join(ASSEMBLIES)
+    raw = pleas(merge_method="linear", fit="none", labels="shared")
     assert recipe_faults(raw) == [
-        (
-            f"{key} is for methods that put unlike models together, which linear does not · {key} · "
-            f"remove it, or write merge_method: {' or '.join(ASSEMBLIES)}"
-        )
-        for key in ("align", "fit", "calibration", "labels")
+        f"fit {unlike} · fit · remove it, or write merge_method: {names}",
+        f"calibration {unlike} · calibration · remove it, add align: activations, or write merge_method: {names}",
+        f"labels {unlike} · labels · remove it, or write merge_method: {names}",
+    ]
+    assert recipe_faults({**raw, "align": "weights"}) == [
+        f"fit {unlike} · fit · remove it, or write merge_method: {names}",
+        f"labels {unlike} · labels · remove it, or write merge_method: {names}",
     ]
 
 
