@@ -63,4 +63,4 @@ def write_copy(
         if after is not before:
             with (folder / meta.file).open("r+b") as file:
                 file.seek(meta.start)
-                file.write(after.contiguous().view(torch.uint8).numpy().tobytes())
+                file.write(after.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
