@@ -16,7 +16,7 @@ from hubmerge.in_memory import merge_opened
 from hubmerge.in_memory_recipe import BASE, known_method, recipe_of_call
 from hubmerge.lora.adapter import Adapter, Factors, Kind, adapter_of, given_back
 from hubmerge.lora.coordinates import Coordinates, zeros
-from hubmerge.lora.low_rank import Reduced, reduced
+from hubmerge.lora.low_rank import Reduced, reduced, triplets
 from hubmerge.lora.peft_combinations import (
     COMBINATIONS,
     CombinationParameters,
@@ -136,8 +136,7 @@ def _in_basis(
     merged = merge_opened(recipe, {**base, **models}, "numpy", {}, jobs)
     cut = {}
     for module, space in spaces.items():
-        b, a = space.back(merged.pop(module).astype(np.float64))
-        cut[module] = reduced(b, a, rank)
+        cut[module] = reduced(space.back(merged.pop(module).astype(np.float64)), rank)
     return cut
 
 
@@ -165,9 +164,9 @@ def _combined(
         b, a = combined(rule, stack, weights, own.density, own.majority_sign_method, seed)
         if rule.endswith("svd"):
             most = max(part.rank for each in stacks.values() for part in each.present)
-            cut[module] = reduced(b, a, rank or most)
+            cut[module] = reduced(triplets(b, a), rank or most)
         elif rank is not None:
-            cut[module] = reduced(b, a, rank)
+            cut[module] = reduced(triplets(b, a), rank)
         else:
             cut[module] = Reduced(Factors(a, b), 1.0)
     return cut

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hubmerge.lora.low_rank import Triplets, orthonormal, upper_factor
 from hubmerge.lora.stacks import Stack
 
 __all__ = ["SPACES", "Basis", "Space"]
@@ -35,8 +36,8 @@ class Space(Protocol):
         """The change of adapter `place`, in this basis; zeros where it leaves the module alone."""
         ...
 
-    def back(self, merged: Floats) -> tuple[Floats, Floats]:
-        """Merged coordinates as factors: (out, k) and (k, in)."""
+    def back(self, merged: Floats) -> Triplets:
+        """The singular value decomposition of the change whose coordinates are `merged`."""
         ...
 
 
@@ -57,9 +58,9 @@ class Knots:
     @classmethod
     def of(cls, stack: Stack) -> Knots:
         """The basis of a module's changes, without directions whose singular value is at most `LEAST`; one is always kept."""
-        upper = _upper(stack.b())
+        upper = upper_factor(stack.b())
         blocks = [
-            upper[:, columns] @ _upper(part.a.astype(np.float64).T).T
+            upper[:, columns] @ upper_factor(part.a.astype(np.float64).T).T
             for part, columns in zip(stack.parts, stack.columns, strict=True)
             if part is not None
         ]
@@ -77,15 +78,12 @@ class Knots:
             return np.zeros(self.shape)
         return self.turns[:, self.stack.columns[place]] @ part.a.astype(np.float64)
 
-    def back(self, merged: Floats) -> tuple[Floats, Floats]:
+    def back(self, merged: Floats) -> Triplets:
         # Q is made again: kept for all modules it would be as large as the adapters are
-        return np.linalg.qr(self.stack.b())[0] @ self.small, merged
-
-
-def _upper(values: Floats) -> Floats:
-    """R of the thin QR decomposition."""
-    factor: Floats = np.linalg.qr(values, mode="r")  # type: ignore[assignment]  # numpy's stubs name the pair of both
-    return factor
+        left = orthonormal(self.stack.b())[0] @ self.small
+        right, lower = orthonormal(merged.T)
+        u, values, v = np.linalg.svd(lower.T, full_matrices=False)
+        return left @ u, values, v @ right.T
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,8 @@ class Core:
 
     @classmethod
     def of(cls, stack: Stack) -> Core:
-        left = np.linalg.svd(stack.b(), full_matrices=False)[0]
-        right = np.linalg.svd(stack.a(), full_matrices=False)[2]
-        return cls(stack, left, right)
+        """The bases of a module's factors, their numerical null spaces left in: nothing that an adapter has is there."""
+        return cls(stack, _left_vectors(stack.b()), _left_vectors(stack.a().T).T)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -116,8 +113,15 @@ class Core:
             return np.zeros(self.shape)
         return part.scale * (self.left.T @ part.b.astype(np.float64)) @ (part.a.astype(np.float64) @ self.right.T)
 
-    def back(self, merged: Floats) -> tuple[Floats, Floats]:
-        return self.left @ merged, self.right
+    def back(self, merged: Floats) -> Triplets:
+        u, values, v = np.linalg.svd(merged, full_matrices=False)
+        return self.left @ u, values, v @ self.right
+
+
+def _left_vectors(values: Floats) -> Floats:
+    left, upper = orthonormal(values)
+    found: Floats = left @ np.linalg.svd(upper, full_matrices=False)[0]
+    return found
 
 
 SPACES: Mapping[Basis, Callable[[Stack], Space]] = MappingProxyType({"knots": Knots.of, "core": Core.of})
