@@ -11,10 +11,10 @@ from benchmarks.engine.report import Report
 __all__ = ["save_report"]
 
 
-def save_report(module: str, report: Report, folder: Path) -> None:
-    """Write the report's JSON; module: the one of this package whose command made it."""
+def save_report(module: str, report: Report, folder: Path, package: str = "heterogeneous") -> None:
+    """Write the report's JSON; module: the one of the package whose command made it."""
     path = report.save(folder)
     content = json.loads(path.read_text(encoding="utf-8"))
-    content["command"] = f"python -m benchmarks.heterogeneous.{module}"
+    content["command"] = f"python -m benchmarks.{package}.{module}"
     content["versions"] |= {name: version(name) for name in ("torch", "transformers", "scipy")}
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ _NOISE = 1e-12
 
 @dataclass(frozen=True)
 class Reduced:
-    """Factors of some rank, balanced: both have the same singular values.
+    """Factors of some rank, float32, balanced: both have the same singular values.
 
     energy: the share of the sum of squares of the product that they have, from 0 to 1; 1 for a product that is 0.
     """
@@ -68,4 +68,5 @@ def reduced(decomposed: Triplets, rank: int | None = None) -> Reduced:
     total = float((values**2).sum())
     energy = float((values[:kept] ** 2).sum()) / total if total else 1.0
     root = np.sqrt(values[:kept])
-    return Reduced(Factors(root[:, None] * v[:kept], u[:, :kept] * root), energy)
+    a, b = root[:, None] * v[:kept], u[:, :kept] * root
+    return Reduced(Factors(a.astype(np.float32), b.astype(np.float32)), energy)
