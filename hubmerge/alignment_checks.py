@@ -14,6 +14,8 @@ __all__ = ["aligned_models", "alignment_faults", "alignment_method", "order_of"]
 
 _READ = frozenset({"method", "widths", "min_similarity", "without"})
 """What of `align` is read here; the rest says how a merge becomes wider."""
+_OF_MERGES = ("balanced", "zip", "optimal_transport")
+"""Ways to match that merges of unlike models alone have."""
 _WHOLE = "merge whole models into one first, and take layers of that"
 
 
@@ -52,6 +54,10 @@ def _method_faults(recipe: Recipe) -> list[RecipeError]:
     if method == "identity":
         message = "identity leaves all units as they stand, as a recipe without align does"
         faults.append(RecipeError(message, where="align", hint="remove align, or write align: weights"))
+    if method in _OF_MERGES:
+        message = f"units are brought into one order by pairs, and align: {method} is for methods that put unlike models together"
+        hint = "write align: weights or align: activations, or merge_method: pleas"
+        faults.append(RecipeError(message, where="align", hint=hint))
     if method == "activations" and recipe.calibration is None:
         hint = "add calibration: with a dataset, a file or a folder; align: weights needs none"
         message = "units are matched by their activations, which needs data"
@@ -73,8 +79,9 @@ def _key_faults(recipe: Recipe) -> list[RecipeError]:
         for key in sorted(asked - _READ)
         if getattr(recipe.align, key) is not None
     ]  # fmt: skip
-    if recipe.align.widths == "union":
-        message = f"{name} merges tensor by tensor, and makes nothing wider"
+    if recipe.align.widths in {"union", "fold"}:
+        what = "makes nothing wider" if recipe.align.widths == "union" else "folds no units"
+        message = f"{name} merges tensor by tensor, and {what}"
         faults.append(RecipeError(message, where="align.widths", hint=unlike))
     if "min_similarity" in asked and alignment_method(recipe) == "weights":
         message = "min_similarity is of pairs of units, and weights say only of a whole group how alike it is"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from hubmerge.align_choices import BALANCE, REGULARISATION, is_matched_on_data
 from hubmerge.method_parameters import Parameters, PerParent
 from hubmerge.recipe_calibration import Calibration
 from hubmerge.recipe_stages import AlignMethod, FitFollow, FitInputs, FitMethod, Labels, Widths
@@ -45,7 +46,8 @@ class AssemblyStages:
 
     budget, ratio: at most one is given, both None for the base model's widths or where `min_similarity` alone decides.
     labels: None leaves it to the models' label names.  weights: one for each of the recipe's models, in their order; 0
-    or more, not all 0, unless deltas are carried.  bases: then of each of them what it was trained from.
+    or more, not all 0, unless deltas are carried.  bases: then of each of them what it was trained from.  balance, regularisation: of the
+    methods of matching that have one, None for the others.
     """
 
     align: AlignMethod
@@ -63,11 +65,13 @@ class AssemblyStages:
     base: ModelRef
     weights: tuple[float, ...]
     bases: tuple[ModelRef, ...] = ()
+    balance: float | None = None
+    regularisation: float | None = None
 
     @property
     def needs_data(self) -> bool:
         """Whether it cannot be done without calibration data."""
-        return self.align == "activations" or self.fit == "least_squares"
+        return is_matched_on_data(self.align) or self.fit == "least_squares"
 
 
 @dataclass(frozen=True)
@@ -170,10 +174,11 @@ def assembly_of(merge_method: str | None) -> Assembly | None:
 def stages_of(assembly: Assembly, recipe: Recipe) -> AssemblyStages:
     """The stages of a recipe for `assembly`: what it says, and the assembly's own where it is silent."""
     align, fit = recipe.align, recipe.fit
+    method: AlignMethod = (align and align.method) or assembly.align
     (section,) = recipe.sections
     values = [section.scopes.resolve(assembly, model, "", 0.0) for model in section.models]
     return AssemblyStages(
-        align=(align and align.method) or assembly.align,
+        align=method,
         widths=(align and align.widths) or assembly.widths,
         budget=align.budget if align else None,
         ratio=align.ratio if align else None,
@@ -188,4 +193,12 @@ def stages_of(assembly: Assembly, recipe: Recipe) -> AssemblyStages:
         base=recipe.base_model or section.models[0],
         weights=tuple(float(row.get("weight", 1.0)) for row in values),
         bases=tuple(entry.base for entry in recipe.models if entry.base is not None) if assembly.carries else (),
+        balance=_said(recipe, "balance", BALANCE if method == "balanced" else None),
+        regularisation=_said(recipe, "regularisation", REGULARISATION if method == "optimal_transport" else None),
     )
+
+
+def _said(recipe: Recipe, key: str, default: float | None) -> float | None:
+    """A number under align, or `default` where there is none."""
+    value: float | None = getattr(recipe.align, key, None)
+    return default if value is None else value

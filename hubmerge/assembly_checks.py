@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hubmerge.align_choices import is_matched_on_data, misfits
 from hubmerge.assemblies import ASSEMBLIES, Assembly, AssemblyStages, stages_of
 from hubmerge.errors import RecipeError
 from hubmerge.sections import read_sections
@@ -127,6 +128,16 @@ def _stage_faults(assembly: Assembly, stages: AssemblyStages, recipe: Recipe) ->
     if wider is not None and stages.widths != "union":
         message = f"{wider} says how much wider the merge may be, and widths: {stages.widths} makes nothing wider"
         faults.append(RecipeError(message, where=f"align.{wider}", hint="add widths: union, or remove it"))
+    faults += [
+        RecipeError(fault.message, where=f"align.{fault.key}", hint=fault.hint)
+        for fault in misfits(
+            stages.align,
+            stages.widths,
+            min_similarity=stages.min_similarity,
+            balance=stages.balance,
+            regularisation=stages.regularisation,
+        )
+    ]
     if stages.fit == "none" and recipe.fit is not None:
         faults += [
             RecipeError(f"{name} is of no use where nothing is fitted", where=f"fit.{name}", hint="remove it")
@@ -134,7 +145,7 @@ def _stage_faults(assembly: Assembly, stages: AssemblyStages, recipe: Recipe) ->
             if getattr(recipe.fit, name) is not None
         ]
     if stages.needs_data and stages.calibration is None:
-        uses = {"matches units by their activations": stages.align == "activations"}
+        uses = {"matches units by their activations": is_matched_on_data(stages.align)}
         uses["fits layers to what the parents compute"] = stages.fit == "least_squares"
         what = " and ".join(use for use, is_used in uses.items() if is_used)
         hint = "add calibration: with a dataset, a file or a folder; align: weights with fit: none needs none"

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from hubmerge.recipe_stages import AlignMethod, Widths
+
 __all__ = ["LITTLE", "AssemblyRecord", "CalibrationRecord", "CarriedRecord", "CostRecord", "GroupRecord"]
 
 LITTLE = 0.05
@@ -20,7 +22,9 @@ class GroupRecord(_Record):
     """One group of units that were matched.
 
     row: its name in the family's table.  sizes: of the models, in the order of `AssemblyRecord.order`; merged: of the merge.  matched:
-    for each other model, how many of its units share one with the base's; similarity: the mean over these pairs.
+    for each other model, how many of its units share one with the base's; similarity: the mean over these pairs.  support: where units are
+    mixed, for each model of how many of its units one of the merge is made (e to the power of their shares' entropy), on average, and
+    largest_support: at most.
     """
 
     row: str
@@ -28,6 +32,8 @@ class GroupRecord(_Record):
     merged: int
     matched: tuple[int, ...]
     similarity: tuple[float, ...]
+    support: tuple[float, ...] | None = None
+    largest_support: tuple[float, ...] | None = None
 
 
 class CostRecord(_Record):
@@ -73,11 +79,13 @@ class AssemblyRecord(_Record):
     family: str
     order: tuple[str, ...]
     weights: tuple[float, ...]
-    align: Literal["activations", "weights", "identity"]
-    widths: Literal["base", "union"]
+    align: AlignMethod
+    widths: Widths
     budget: float | None = None
     ratio: float | None = None
     min_similarity: float
+    balance: float | None = None
+    regularisation: float | None = None
     fit: Literal["least_squares", "none"]
     inputs: Literal["auto", "merged", "parents"] | None = None
     ridge: float | Literal["auto"] | None = None

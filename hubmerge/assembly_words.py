@@ -15,7 +15,8 @@ class GroupRow:
     """Groups of one row of a family's table.
 
     name: the row, groups: how many there are.  units: of all models together, merged: of the merge, both over all groups; shared: how many
-    units of the merge are several models'; similarity: the mean over all merged pairs, None where there are none.
+    units of the merge are several models'; similarity: the mean over all merged pairs, None where there are none.  support: where units
+    are mixed, of how many of one model's units one of the merge is made, on average over the groups, for the model of which they are most.
     """
 
     name: str
@@ -24,6 +25,7 @@ class GroupRow:
     merged: int
     shared: int
     similarity: float | None
+    support: float | None = None
 
 
 def carried_lines(record: AssemblyRecord) -> tuple[str, ...]:
@@ -51,6 +53,7 @@ def _row(name: str, groups: Sequence[GroupRecord]) -> GroupRow:
         (matched, alike) for group in groups for matched, alike in zip(group.matched, group.similarity, strict=True)
     ]
     count = sum(matched for matched, _ in pairs)
+    mixed = [max(group.support or (0.0,)) for group in groups]
     return GroupRow(
         name,
         len(groups),
@@ -58,6 +61,7 @@ def _row(name: str, groups: Sequence[GroupRecord]) -> GroupRow:
         sum(group.merged for group in groups),
         count,
         sum(matched * alike for matched, alike in pairs) / count if count else None,
+        sum(mixed) / len(groups) if any(mixed) else None,
     )
 
 
@@ -70,11 +74,20 @@ def how_far(record: AssemblyRecord) -> tuple[str, ...]:
         alike = f", {_MEASURES[record.align]} {row.similarity:.2f} on average" if row.similarity is not None else ""
         what = f"{row.name} ({row.groups} groups)" if row.groups > 1 else row.name
         units = " and ".join(map(str, row.units))
-        lines.append(f"{what}: {units} units become {row.merged}, {row.shared} pairs merged{alike}")
+        how = "pairs merged" if row.support is None else "units sharing one with the base's"
+        mixed = "" if row.support is None else f", each a mean of {row.support:.1f} of one model's"
+        lines.append(f"{what}: {units} units become {row.merged}, {row.shared} {how}{alike}{mixed}")
     size = record.cost.parameters / record.base_cost.parameters
     work = record.cost.multiply_adds / record.base_cost.multiply_adds
     lines.append(f"cost: {size:.2f} times the base's parameters, {work:.2f} times its multiply-adds")
     return tuple(lines)
 
 
-_MEASURES = {"activations": "correlation", "weights": "cosine", "identity": "similarity"}
+_MEASURES = {
+    "activations": "correlation",
+    "weights": "cosine",
+    "balanced": "similarity",
+    "zip": "correlation",
+    "optimal_transport": "correlation",
+    "identity": "similarity",
+}

@@ -27,8 +27,8 @@ __all__ = [
     "Widths",
 ]
 
-AlignMethod = Literal["activations", "weights", "identity"]
-Widths = Literal["base", "union"]
+AlignMethod = Literal["activations", "weights", "balanced", "zip", "optimal_transport", "identity"]
+Widths = Literal["base", "union", "fold"]
 FitMethod = Literal["least_squares", "none"]
 FitInputs = Literal["auto", "merged", "parents"]
 FitFollow = Literal["confident", "all"]
@@ -57,13 +57,14 @@ class Align(Part):
 
     method: AlignMethod | None = Field(
         None,
-        description="what units are matched by: activations (on the calibration data), weights, or identity (as they stand); "
-        "default: that of merge_method",
+        description="how units are matched: by activations (on the calibration data), weights, both (balanced), zip (contracted, the "
+        "most alike first, within a model too), optimal_transport (in part, many to many), or identity (as they stand); default: that "
+        "of merge_method",
     )
     widths: Widths | None = Field(
         None,
-        description="base: as wide as the base model; union: pairs too unlike stay separate, which makes layers wider; "
-        "default: that of merge_method",
+        description="base: as wide as the base model, units without a partner are left out; fold: as wide, and they join the most "
+        "similar one or are copied; union: pairs too unlike stay separate, which makes layers wider; default: that of merge_method",
     )
     budget: float | None = Field(
         None,
@@ -81,6 +82,17 @@ class Align(Part):
     )
     min_similarity: float = Field(
         0.0, ge=-1, le=1, strict=True, description="pairs less alike than this are not merged"
+    )
+    balance: float | None = Field(
+        None, ge=0, le=1, strict=True, description="with balanced, the share of weights in the similarity; default 0.5"
+    )
+    regularisation: float | None = Field(
+        None,
+        ge=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="with optimal_transport, how strongly units are spread over several, in units of a correlation; 0 for the exact "
+        "plan; default 0.03",
     )
     without: tuple[str, ...] = Field(
         (), description="groups whose units keep the order they have; `hubmerge symmetry show` lists the groups"

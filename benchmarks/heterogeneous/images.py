@@ -13,7 +13,8 @@ from benchmarks.heterogeneous.goals import judge
 from benchmarks.heterogeneous.measuring import Job, measure
 from benchmarks.heterogeneous.options import in_processes, parser
 from benchmarks.heterogeneous.parents import train_parents
-from benchmarks.heterogeneous.saving import save_report
+from benchmarks.heterogeneous.rows import rows
+from benchmarks.heterogeneous.saving import add_lines, save_report
 from benchmarks.heterogeneous.settings import MODELS, SETTINGS
 from benchmarks.heterogeneous.tables import RESULTS, table
 
@@ -26,15 +27,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = tuple(dict.fromkeys(setting.name for setting in SETTINGS))
     commands.add_argument("--settings", nargs="+", choices=names, default=names)
     commands.add_argument("--model", nargs="+", choices=MODELS, default=MODELS)
+    commands.add_argument(
+        "--rows",
+        nargs="+",
+        default=(),
+        metavar="KEY",
+        help="measure these lines alone, and keep the others of the results",
+    )
     commands.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
     given = commands.parse_args(arguments)
     settings = [setting for setting in SETTINGS if setting.name in given.settings and setting.model in given.model]
     wanted = dict.fromkeys(parent for setting in settings for parent in setting.parents)
     train_parents(given.cache, tuple(wanted), given.seeds, given.processes)
     for setting in settings:
-        jobs = [Job(given.cache, setting, seed) for seed in given.seeds]
+        keys = tuple(row.key for row in rows(setting) if row.key in given.rows)
+        if given.rows and not keys:
+            continue
+        jobs = [Job(given.cache, setting, seed, keys) for seed in given.seeds]
         found = {job.seed: measured for job, measured in in_processes(measure, jobs, given.processes)}
-        save_report("images", table(setting, {seed: found[seed] for seed in given.seeds}), given.results)
+        report = table(setting, {seed: found[seed] for seed in given.seeds})
+        if keys:
+            add_lines("images", report, given.results, [row.key for row in rows(setting)])
+        else:
+            save_report("images", report, given.results)
     save_report("images", judge(given.results), given.results)
 
 

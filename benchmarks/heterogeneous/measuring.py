@@ -21,11 +21,12 @@ __all__ = ["Job", "Measured", "measure"]
 
 @dataclass(frozen=True)
 class Job:
-    """A setting and a seed; cache: the folder of the trained parents."""
+    """A setting and a seed; cache: the folder of the trained parents; rows: the keys of the lines that are measured, all without it."""
 
     cache: Path
     setting: Setting
     seed: int
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ def measure(job: Job, merge: Callable[..., Any] | None = None) -> tuple[Measured
         from hubmerge.heterogeneous import merge_models
 
         merge = merge_models
-    bench, merges = _Bench(job), rows(job.setting)
-    return (*bench.controls(), *(bench.merged(row, merge) for row in merges))
+    bench, merges = _Bench(job), [row for row in rows(job.setting) if not job.rows or row.key in job.rows]
+    controls = () if job.rows else bench.controls()
+    return (*controls, *(bench.merged(row, merge) for row in merges))
 
 
 @dataclass

@@ -28,6 +28,13 @@ _FITS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 
 
+_WAYS: Mapping[str, str] = {
+    "balanced": "matched by activations and weights (MuDSC)",
+    "zip": "contracted by activations (ZipIt)",
+    "optimal_transport": "transported by activations (OT fusion)",
+}
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of a table.
@@ -69,6 +76,8 @@ def _rows(*, batch_norm: bool) -> Iterator[Row]:
         yield _row(f"weights_{fit}", f"permuted by weights, {words}", "weights", **arguments)
     for fit, (words, arguments) in _FITS.items():
         yield _row(f"pleas_{fit}", f"PLeaS: permuted by activations, {words}", "activations", **arguments)
+    for align, words in _WAYS.items() if batch_norm else ():
+        yield from _with_fits(align, words, align)
     for budget in BUDGETS:
         wide: dict[str, Any] = {"align": "activations", "widths": "union", "budget": budget}
         yield _row(f"partial_{budget}", f"{budget}x: permuted in part", **wide)
@@ -104,9 +113,19 @@ def _width_rows() -> Iterator[Row]:
         yield _row(f"base_{share}", f"base's width, {share} of the donor", "activations", weights=weights)
     for fit, (words, arguments) in _FITS.items():
         yield _row(f"base_{fit}", f"base's width, {words}", "activations", **arguments)
+    yield from _with_fits("fold", "base's width, units without a partner folded", "activations", widths="fold")
+    for align, words in _WAYS.items():
+        yield from _with_fits(align, f"base's width, {words}", align)
     yield _row("union", "all matched units joined, the others separate", "activations", widths="union")
     for fit, (words, arguments) in _FITS.items():
         yield _row(f"union_{fit}", f"the same, {words}", "activations", widths="union", **arguments)
+
+
+def _with_fits(key: str, label: str, align: str, **arguments: Any) -> Iterator[Row]:
+    """One way of matching without a fit and with each."""
+    yield _row(key, label, align, **arguments)
+    for fit, (words, fitted) in _FITS.items():
+        yield _row(f"{key}_{fit}", f"{label}, {words}", align, **arguments, **fitted)
 
 
 def _calibration_rows(things: str) -> Iterator[Row]:

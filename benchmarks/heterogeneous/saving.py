@@ -3,18 +3,56 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from benchmarks.engine.report import Report
 
-__all__ = ["save_report"]
+__all__ = ["add_lines", "save_report"]
 
 
 def save_report(module: str, report: Report, folder: Path, package: str = "heterogeneous") -> None:
     """Write the report's JSON; module: the one of the package whose command made it."""
     path = report.save(folder)
-    content = json.loads(path.read_text(encoding="utf-8"))
+    _write(path, _complete(module, path, package))
+
+
+def add_lines(module: str, report: Report, folder: Path, order: Sequence[str], package: str = "heterogeneous") -> None:
+    """Write the report's lines into the JSON that is there, in the place of those of the same keys.
+
+    order: the keys as the table has them; others come before.  When and with what lines were measured that the rest was not measured with
+    is kept under `added`.  Raises ValueError for lines of other seeds or another setting.
+    """
+    path = folder / f"{report.name}.json"
+    old = json.loads(path.read_text(encoding="utf-8"))
+    path = report.save(folder)
+    new = _complete(module, path, package)
+    if any(old[what] != new[what] for what in ("options", "columns", "explanation")):
+        _write(path, old)
+        raise ValueError(f"{path} holds lines of other seeds or another setting: measure all of it")
+    keys = [line["key"] for line in new["measurements"]]
+    lines = [
+        (line, row)
+        for content, wanted in ((old, False), (new, True))
+        for line, row in zip(content["measurements"], content["rows"], strict=True)
+        if wanted or line["key"] not in keys
+    ]
+    places = {key: place for place, key in enumerate(order)}
+    lines.sort(key=lambda each: places.get(each[0]["key"], -1))
+    note = {"lines": keys, **{what: new[what] for what in ("date", "seconds", "load", "machine", "versions", "commit")}}
+    old["measurements"], old["rows"] = [line for line, _ in lines], [row for _, row in lines]
+    _write(path, {**old, "added": [*old.get("added", ()), note]})
+
+
+def _complete(module: str, path: Path, package: str) -> dict[str, Any]:
+    """A report as it was saved, with the command that made it and the versions of what trained and merged."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     content["command"] = f"python -m benchmarks.{package}.{module}"
     content["versions"] |= {name: version(name) for name in ("torch", "transformers", "scipy")}
+    return content
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hubmerge.align_choices import is_matched_on_data
 from hubmerge.errors import PlanError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def check_batches(batches: Sequence[Batch], base: nn.Module, align: str, fit: st
 
     has_statistics = any(isinstance(module, _BatchNorm) for module in base.modules())
     needs = {
-        'align="activations"': align == "activations",
+        f'align="{align}"': is_matched_on_data(align),
         f'fit="{fit}"': fit is not None,
         "renormalise=True": renormalise and has_statistics,
     }

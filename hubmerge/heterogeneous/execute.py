@@ -16,7 +16,7 @@ from hubmerge.heterogeneous.merging import default_without as usually_kept
 from hubmerge.heterogeneous.merging import merge_models
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.record import assembly_record, calibration_record
-from hubmerge.heterogeneous.report import Report
+from hubmerge.heterogeneous.report import Report, warnings_of
 from hubmerge.heterogeneous.transport_merge import transported
 from hubmerge.model_config import read_folder_config
 from hubmerge.symmetry.verify import spec_of
@@ -92,7 +92,14 @@ def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note
     if batches is not None:
         check_they_run(models, [str(plan.parents[place].reference) for place in plan.order], batches)
     fits = stages.fit != "none"
-    asked = {"activations": "matching by activations", "weights": "matching by weights", "identity": "averaging"}
+    asked = {
+        "activations": "matching by activations",
+        "weights": "matching by weights",
+        "balanced": "matching by activations and weights",
+        "zip": "contracting by activations",
+        "optimal_transport": "transporting by activations",
+        "identity": "averaging",
+    }
     note(asked[stages.align] + (", merging, fitting every layer" if fits else ", merging"))
     merged = merge_models(
         models,
@@ -102,6 +109,8 @@ def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note
         ratio=stages.ratio,
         budget=stages.budget,
         min_similarity=stages.min_similarity,
+        balance=stages.balance,
+        regularisation=stages.regularisation,
         without=(*usually_kept(spec), *stages.without),
         fit=stages.inputs if fits else None,
         ridge=stages.ridge,
@@ -112,6 +121,8 @@ def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note
         seed=plan.recipe.seed,
         progress=_now_and_then(note),
     )
+    for warning in warnings_of(merged.report):
+        note(f"warning: {warning}")
     return merged.model, merged.report
 
 

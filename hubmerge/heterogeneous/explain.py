@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from hubmerge.explain_values import values_text
+from hubmerge.heterogeneous.explain_align import matched_text, surplus_word, units_text
 from hubmerge.heterogeneous.plan_types import AssemblyPlan, PlannedGroup
 from hubmerge.plan_types import Download
 from hubmerge.sizes import size_text
@@ -57,7 +58,7 @@ def _unit_lines(plan: AssemblyPlan) -> list[str]:
         return ["units        of no group are matched: all stay in the order they have"]
     names = _short_names([str(plan.parents[i].reference) for i in plan.order])
     left = any(group.left_out for group in plan.groups)
-    head = ["units of", *names, "merged", "apart", *(["left out"] if left else [])]
+    head = ["units of", *names, "merged", "apart", *([surplus_word(plan.stages)] if left else [])]
     rows = [
         [
             name,
@@ -68,12 +69,7 @@ def _unit_lines(plan: AssemblyPlan) -> list[str]:
         ]
         for name, group in grouped_rows(plan.groups)
     ]
-    told = "apart: at least so many stay one model's; the most alike are " + (
-        "aligned" if plan.assembly.carries else "merged"
-    )
-    least = plan.stages.min_similarity
-    told += f", and no pair less alike than {least:g}" if plan.stages.align == "activations" and least > -1 else ""
-    return [*_aligned([head, *rows]), f"  {told}"]
+    return [*_aligned([head, *rows]), f"  {units_text(plan.stages, carries=plan.assembly.carries)}"]
 
 
 def _short_names(names: Sequence[str]) -> list[str]:
@@ -165,12 +161,7 @@ def _cost_text(plan: AssemblyPlan) -> str:
 
 
 def _matched_text(plan: AssemblyPlan) -> str:
-    how = {
-        "activations": "by the correlations of their activations on the calibration data",
-        "weights": "by the weights that connect them",
-        "identity": "not at all: units stand in the same order",
-    }
-    return how[plan.stages.align]
+    return matched_text(plan.stages)
 
 
 def _fitted_text(plan: AssemblyPlan) -> str:

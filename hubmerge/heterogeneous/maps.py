@@ -200,6 +200,7 @@ def _mixed(values: Tensor, position: int, outer: int | None, part: Soft, role: R
     import torch
 
     matrix = part.encode if role is not Role.READS else np.swapaxes(part.decode, -1, -2)
+    matrix = np.abs(matrix) if role is Role.FOLLOWS else matrix
     if mass:
         rows = np.ones((*matrix.shape[:-1], 1)) if role is Role.READS else np.abs(matrix).sum(-1, keepdims=True)
         matrix = np.broadcast_to(np.minimum(rows, 1.0) / matrix.shape[-1], matrix.shape)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hubmerge.heterogeneous.activations import correlations
+from hubmerge.align_choices import is_matched_on_data
+from hubmerge.heterogeneous.align_stage import Choice, align_units, maps_of
 from hubmerge.heterogeneous.batches import Batch, check_batches, in_folds
 from hubmerge.heterogeneous.checks import check_alike, check_sizes, checked_shares, known_groups, matchable
 from hubmerge.heterogeneous.evaluating import evaluating
@@ -18,19 +19,17 @@ from hubmerge.heterogeneous.labels import Labels, merged_labels
 from hubmerge.heterogeneous.layer_fit import Fit
 from hubmerge.heterogeneous.layers import layers_of
 from hubmerge.heterogeneous.maps import GroupMap, merge_tensors
-from hubmerge.heterogeneous.matching import GroupMatches, match_units, matches_of_weights
 from hubmerge.heterogeneous.norms import renormalise as renormalise_model
 from hubmerge.heterogeneous.report import Report, report_of
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
-from hubmerge.heterogeneous.slots import group_maps
 from hubmerge.heterogeneous.uses import uses_of
+from hubmerge.recipe_stages import AlignMethod
+from hubmerge.recipe_stages import Widths as WidthsKind
 from hubmerge.symmetry.budget import Policy
 from hubmerge.symmetry.groups import SymmetrySpec
 from hubmerge.symmetry.verify import spec_of
 
 __all__ = ["MergedModel", "default_without", "merge_models"]
-
-Align = Literal["activations", "weights", "identity"]
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,14 @@ def merge_models(
     models: Sequence[Any],
     batches: Iterable[Batch],
     *,
-    align: Align = "activations",
-    widths: Literal["base", "union"] = "base",
+    align: AlignMethod = "activations",
+    widths: WidthsKind = "base",
     ratio: float | None = None,
     budget: float | None = None,
     policy: Policy = "uniform",
     min_similarity: float = 0.0,
+    balance: float | None = None,
+    regularisation: float | None = None,
     without: Collection[str] | None = None,
     fit: Literal["auto", "merged", "parents"] | None = "auto",
     ridge: float | Literal["auto"] = "auto",
@@ -65,8 +66,9 @@ def merge_models(
 
     models: float32, the first is the base; they are not changed.  batches: what `forward` takes, gone through several times.  align: how
     units are matched; widths, ratio, budget, policy: see `hubmerge.heterogeneous.sizing.Widths`.  min_similarity: pairs of units whose
-    activations are less alike are not merged.  without: groups, by name or by their row in the table, that keep their order; default
-    `default_without`.  fit: on what the layers are fitted, None for not at all; ridge, follow: see
+    activations are less alike are not merged.  balance: of weights in `balanced`, 0 to 1; regularisation: of `optimal_transport`, 0 for
+    the exact plan; `hubmerge.align_choices` has their defaults.  without: groups, by name or by their row in the table, that keep their
+    order; default `default_without`.  fit: on what the layers are fitted, None for not at all; ridge, follow: see
     `hubmerge.heterogeneous.layer_fit.Fit`.  labels: see `merged_labels`.  weights: the models' shares where a unit is several's.
     renormalise: BatchNorm statistics are estimated anew.  seed: of the restarts of weight matching.
     progress: is told after each fitted layer how many of how many are.
@@ -78,6 +80,8 @@ def merge_models(
     Raises `SymmetryError` for an architecture without a table, and `PlanError` for models that are not of one architecture and depth, or
     whose groups have other sizes where that cannot be bridged; and where there is no data for what needs some.
     """
+    choice = Choice(align, widths, min_similarity, balance, regularisation, seed)
+    choice.check()
     data = in_folds(list(batches))
     with evaluating(models):
         specs = [spec_of(model) for model in models]
@@ -87,23 +91,19 @@ def merge_models(
         check_functions(configs)
         shares = checked_shares(weights, len(models))
         left = default_without(specs[0]) if without is None else known_groups(specs[0], without)
-        check_sizes(specs, {LABELS, *(matchable(specs[0], left) if align == "activations" else ())})
-        matches = _matches(align, models, specs, data, min_similarity, left, seed)
-        positions = _positions(models[0], specs[0], data[0]) if data else None
-        similarity = {
-            name: sorted((float(alike) for found in matches for alike in found[name].similarity), reverse=True)
-            for name in (matches[0] if matches else ())
-        }
+        check_sizes(specs, {LABELS, *(matchable(specs[0], left) if is_matched_on_data(align) else ())})
         heads = merged_labels(configs, labels) if LABELS in specs[0].groups else None
+        alignment = align_units(choice, models, specs, data, left, heads.maps if heads else {})
+        positions = _positions(models[0], specs[0], data[0]) if data else None
         chosen = merged_widths(
             configs,
             specs,
             Widths(widths, ratio, budget, policy),
-            similarity=similarity,
+            similarity=alignment.similarity,
             positions=positions,
             grown=heads.grown if heads else None,
         )
-        maps: dict[str, tuple[GroupMap, ...]] = group_maps(specs, matches, chosen.sizes)
+        maps: dict[str, tuple[GroupMap, ...]] = maps_of(alignment, specs, chosen.sizes)
         maps |= heads.maps if heads else {}
         check_sizes(specs, maps)
         merged = _new_model(models[0], chosen.config, heads.names if heads else ())
@@ -113,7 +113,7 @@ def merge_models(
             fit_layers(merged, models, specs, maps, shares, data, Fit(fit, ridge, follow=follow), progress)
         if renormalise:
             renormalise_model(merged, data)
-        return MergedModel(merged, report_of(specs, matches, maps, spec_of(merged), positions))
+        return MergedModel(merged, report_of(specs, alignment.matches, maps, spec_of(merged), positions))
 
 
 def default_without(spec: SymmetrySpec) -> tuple[str, ...]:
@@ -128,26 +128,6 @@ def _config(model: Any) -> dict[str, Any]:
     config: dict[str, Any] = {**model.config.to_dict(), "architectures": [type(model).__name__]}
     config["num_labels"] = model.config.num_labels
     return config
-
-
-def _matches(
-    align: Align,
-    models: Sequence[Any],
-    specs: Sequence[SymmetrySpec],
-    batches: Sequence[Batch],
-    least: float,
-    without: Collection[str],
-    seed: int,
-) -> list[dict[str, GroupMatches]]:
-    if align == "identity":
-        return [{} for _ in models[1:]]
-    if align == "weights":
-        base = models[0].state_dict()
-        return [
-            matches_of_weights(specs[0], base, model.state_dict(), seed=seed, without=without) for model in models[1:]
-        ]
-    found = correlations(models, specs, batches, without=without)
-    return [match_units(specs[0], each, min_similarity=least, without=without) for each in found]
 
 
 def _positions(model: Any, spec: SymmetrySpec, batch: Batch) -> dict[str, int]:

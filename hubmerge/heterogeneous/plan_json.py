@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from hubmerge.align_choices import leaves_units_out
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.symmetry.costs import Cost
 
@@ -45,7 +46,7 @@ def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
                 "sizes": list(group.sizes),
                 "merged": group.merged,
                 "apart_at_least": group.apart,
-                "left_out": group.left_out,
+                "left_out": group.left_out if leaves_units_out(plan.stages.align, plan.stages.widths) else 0,
             }
             for group in plan.groups
         ],

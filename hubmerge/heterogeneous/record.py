@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord, CostRecord, GroupRecord
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["DECIMALS", "assembly_record", "calibration_record"]
 
 DECIMALS = 6
-"""Of a similarity: the digits behind are the machine's."""
+"""Of a similarity and a support: the digits behind are the machine's."""
 
 
 def assembly_record(plan: AssemblyPlan, report: Report, calibration: CalibrationRecord | None) -> AssemblyRecord:
@@ -33,6 +34,8 @@ def assembly_record(plan: AssemblyPlan, report: Report, calibration: Calibration
         budget=stages.budget,
         ratio=stages.ratio,
         min_similarity=stages.min_similarity,
+        balance=stages.balance,
+        regularisation=stages.regularisation,
         fit=stages.fit,
         inputs=stages.inputs if fits else None,
         ridge=stages.ridge if fits else None,
@@ -44,7 +47,9 @@ def assembly_record(plan: AssemblyPlan, report: Report, calibration: Calibration
                 sizes=group.sizes,
                 merged=group.merged,
                 matched=group.matched,
-                similarity=tuple(round(value, DECIMALS) for value in group.similarity),
+                similarity=_rounded(group.similarity),
+                support=_rounded(group.support) if group.is_mixed else None,
+                largest_support=_rounded(group.largest_support) if group.is_mixed else None,
             )
             for name, group in report.groups.items()
             if name in rows
@@ -71,6 +76,10 @@ def calibration_record(
         samples=len(batches),
         sha256=batches.digest,
     )
+
+
+def _rounded(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(value, DECIMALS) for value in values)
 
 
 def _labels(plan: AssemblyPlan) -> Literal["shared", "disjoint"] | None:

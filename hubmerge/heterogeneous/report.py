@@ -13,7 +13,7 @@ from hubmerge.heterogeneous.matching import GroupMatches
 from hubmerge.symmetry.costs import Cost, Sharing, block_cost, dense_cost
 from hubmerge.symmetry.groups import SymmetrySpec
 
-__all__ = ["GroupReport", "Report", "report_of"]
+__all__ = ["GroupReport", "Report", "report_of", "warnings_of"]
 
 Floats = NDArray[np.float64]
 
@@ -89,6 +89,18 @@ def report_of(
         dense_cost(merged, sizes, positions),
         block_cost(merged, sharing, positions),
     )
+
+
+def warnings_of(report: Report) -> tuple[str, ...]:
+    """Groups whose units are means of more than a few of one parent's, which keeps little of what each of them does."""
+    return tuple(
+        f"{name}: a unit of the merge is a mean of {max(group.support):.1f} units of one model, and keeps little of each"
+        for name, group in report.groups.items()
+        if group.support and max(group.support) > _A_FEW
+    )
+
+
+_A_FEW = 4
 
 
 def _has(part: GroupMap) -> NDArray[np.bool_]:

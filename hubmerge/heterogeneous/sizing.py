@@ -19,11 +19,11 @@ __all__ = ["MergedWidths", "Widths", "merged_widths"]
 class Widths:
     """What is asked for.
 
-    kind: base, the widths of the base; union, room for units that stay one parent's.  With union either ratio, the share of each group's
+    kind: base and fold, the widths of the base; union, room for units that stay one parent's.  With union either ratio, the share of each group's
     units that stay apart, or budget, the dense multiply-adds over the base's; policy: how a budget is spent.
     """
 
-    kind: Literal["base", "union"] = "base"
+    kind: Literal["base", "union", "fold"] = "base"
     ratio: float | None = None
     budget: float | None = None
     policy: Policy = "uniform"
@@ -62,7 +62,7 @@ def merged_widths(
         )
     if asked.ratio is not None and asked.budget is not None:
         raise PlanError("both a ratio and a budget are given", where="align", hint="leave one of them out")
-    if asked.kind == "base":
+    if asked.kind != "union":
         if asked.budget is not None or asked.ratio:
             raise PlanError("a budget or a ratio needs widths: union", where="align", hint="write widths: union")
         return MergedWidths(config, sizes_of(config))

@@ -27,6 +27,7 @@ def transported(
         Donor(by_name[parent.reference], by_name[base], weight)
         for parent, base, weight in zip(plan.parents, stages.bases, stages.weights, strict=False)
     ]
+    assert stages.align in ("activations", "weights", "identity")  # the recipe was refused else
     found = transport_deltas(
         target,
         donors,

@@ -21,12 +21,12 @@ from hubmerge.symmetry.transform import along
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["GroupMatch", "Matching", "match_weights"]
+__all__ = ["STATISTICS", "GroupMatch", "Matching", "match_weights"]
 
 Floats = NDArray[np.float64]
 Orders = dict[str, Monomial]
 
-_STATISTICS = ("running_mean", "running_var")
+STATISTICS = ("running_mean", "running_var")
 """Endings of tensors that are statistics of data, not weights: they follow an alignment and have no say in it."""
 _MOST_SWEEPS = 100
 _LEAST_GAIN = 1e-9
@@ -98,7 +98,7 @@ class _Search:
         self._names = [
             name
             for name, tensor in spec.tensors.items()
-            if not name.endswith(_STATISTICS)
+            if not name.endswith(STATISTICS)
             and base[name].is_floating_point()
             and any(factor.group and spec.groups[factor.group].kind.permutes for factor in tensor.factors)
         ]

@@ -91,11 +91,13 @@ def test_data_that_ends_as_a_data_file_does_is_a_file(data: str, read: str) -> N
 @pytest.mark.parametrize(
     ("changes", "faults"),
     [
-        ({"align": "activation"}, [f"align must be activations, weights or identity, got 'activation' · align · {DOCS}"]),
+        ({"align": "activation"}, [("align must be activations, weights, balanced, zip, optimal_transport or identity, got 'activation' · align · "
+          f"{DOCS}")]),
         ({"align": 3}, ["align is a word or a mapping, got 3 · align · write align: activations"]),
         ({"align": {"methd": "weights"}}, ["unknown key 'methd' · align.methd · did you mean method?"]),
         ({"align": {"method": "actvations"}},
-         [f"method must be 'activations', 'weights' or 'identity', got 'actvations' · align.method · {DOCS}"]),
+         [("method must be 'activations', 'weights', 'balanced', 'zip', 'optimal_transport' or 'identity', got 'actvations' · "
+          f"align.method · {DOCS}")]),
         ({"align": {"widths": "union", "budget": 0.5}},
          [f"budget must be greater than or equal to 1, got 0.5 · align.budget · {DOCS}"]),
         ({"align": {"widths": "union", "budget": True}}, [f"budget must be a number, got True · align.budget · {DOCS}"]),
