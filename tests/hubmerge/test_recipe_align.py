@@ -64,6 +64,18 @@ def test_the_other_keys_of_a_recipe_go_on_working() -> None:
             f"linear merges tensor by tensor, and makes nothing wider · align.widths · {UNLIKE}",
         ),
         (
+            {"align": {"widths": "fold"}},
+            f"linear merges tensor by tensor, and folds no units · align.widths · {UNLIKE}",
+        ),
+        *(
+            (
+                {"align": way},
+                (f"units are brought into one order by pairs, and align: {way} is for methods that put unlike models together · align · "
+                 "write align: weights or align: activations, or merge_method: pleas"),
+            )
+            for way in ("balanced", "zip", "optimal_transport")
+        ),
+        (
             {"align": {"budget": 1.5}},
             f"budget is for methods that put unlike models together, which linear does not · align.budget · {UNLIKE}",
         ),
