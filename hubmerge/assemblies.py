@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["ASSEMBLIES", "Assembly", "AssemblyParameters", "AssemblyStages", "assembly_of", "stages_of"]
 
 
+NON_DIAGONAL = 0.9
+"""What RegMean multiplies products of two different inputs with, where a recipe is silent."""
+
+
 class AssemblyParameters(Parameters):
     """The parameters of every assembly."""
 
@@ -67,11 +71,12 @@ class AssemblyStages:
     bases: tuple[ModelRef, ...] = ()
     balance: float | None = None
     regularisation: float | None = None
+    non_diagonal: float = NON_DIAGONAL
 
     @property
     def needs_data(self) -> bool:
         """Whether it cannot be done without calibration data."""
-        return is_matched_on_data(self.align) or self.fit == "least_squares"
+        return is_matched_on_data(self.align) or self.fit != "none"
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ _PLEAS = Assembly(
     ridge="auto",
     follow="confident",
     about="""\
-For models of one architecture and depth that share no ancestor, of the same widths or others, with the same classes or others.
+For models of one architecture that share no ancestor, of the same widths and depths or others, with the same classes or others.
 The units of every model (channels, hidden units of an MLP, attention heads) are assigned to the base's by how they correlate on
 the calibration data, group by group.  A pair becomes one unit, with the models' weights averaged.  With `widths: union` the merge
 is wider, and the pairs that are least alike stay apart; weights between units of different models are zero.  Then the layers
@@ -195,6 +200,7 @@ def stages_of(assembly: Assembly, recipe: Recipe) -> AssemblyStages:
         bases=tuple(entry.base for entry in recipe.models if entry.base is not None) if assembly.carries else (),
         balance=_said(recipe, "balance", BALANCE if method == "balanced" else None),
         regularisation=_said(recipe, "regularisation", REGULARISATION if method == "optimal_transport" else None),
+        non_diagonal=fit.non_diagonal if fit and fit.non_diagonal is not None else NON_DIAGONAL,
     )
 
 

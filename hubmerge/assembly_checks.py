@@ -141,12 +141,17 @@ def _stage_faults(assembly: Assembly, stages: AssemblyStages, recipe: Recipe) ->
     if stages.fit == "none" and recipe.fit is not None:
         faults += [
             RecipeError(f"{name} is of no use where nothing is fitted", where=f"fit.{name}", hint="remove it")
-            for name in ("inputs", "ridge", "follow")
+            for name in ("inputs", "ridge", "follow", "non_diagonal")
             if getattr(recipe.fit, name) is not None
         ]
+    if recipe.fit is not None and stages.fit != "none":
+        odd = {"regmean": "inputs", "least_squares": "non_diagonal"}[stages.fit]
+        if getattr(recipe.fit, odd) is not None:
+            hint = "remove it, or write method: least_squares" if odd == "inputs" else "write method: regmean beside it"
+            faults.append(RecipeError(f"{odd} is of no use to {stages.fit}", where=f"fit.{odd}", hint=hint))
     if stages.needs_data and stages.calibration is None:
         uses = {"matches units by their activations": is_matched_on_data(stages.align)}
-        uses["fits layers to what the parents compute"] = stages.fit == "least_squares"
+        uses["fits layers to what the parents compute"] = stages.fit != "none"
         what = " and ".join(use for use, is_used in uses.items() if is_used)
         hint = "add calibration: with a dataset, a file or a folder; align: weights with fit: none needs none"
         faults.append(RecipeError(f"{assembly.name} {what}, which needs data", where="calibration", hint=hint))

@@ -8,7 +8,16 @@ from pydantic import BaseModel, ConfigDict
 
 from hubmerge.recipe_stages import AlignMethod, Widths
 
-__all__ = ["LITTLE", "AssemblyRecord", "CalibrationRecord", "CarriedRecord", "CostRecord", "GroupRecord"]
+__all__ = [
+    "LITTLE",
+    "AssemblyRecord",
+    "CalibrationRecord",
+    "CarriedRecord",
+    "CostRecord",
+    "DepthRecord",
+    "GroupRecord",
+    "LayerRecord",
+]
 
 LITTLE = 0.05
 """Of a task vector's norm: less than this carried is nothing."""
@@ -34,6 +43,23 @@ class GroupRecord(_Record):
     similarity: tuple[float, ...]
     support: tuple[float, ...] | None = None
     largest_support: tuple[float, ...] | None = None
+
+
+class LayerRecord(_Record):
+    """A layer of the base.  partner: the other model's that was merged with it, None where it stayed as it is.  cka: how alike what they
+    give is; None in a stage of as many layers in both, where they go one with one, and where there was no data.
+    """
+
+    layer: str
+    partner: str | None
+    cka: float | None = None
+
+
+class DepthRecord(_Record):
+    """A model of another depth than the base's.  left_out: its layers that have no part in the merge."""
+
+    layers: tuple[LayerRecord, ...]
+    left_out: tuple[str, ...]
 
 
 class CostRecord(_Record):
@@ -71,9 +97,9 @@ class AssemblyRecord(_Record):
     """A merge of unlike models, as it was carried out.
 
     order: the models, the base first, in which everything else lists them; weights: their shares.  labels: how classes came together, None
-    without a head.  kept: groups that were not matched, with the reason.  cost, base_cost: dense; cost_without_zeros: of what is not
-    zero because its units have no model in common.  transport: where deltas were carried to the first of `order`, one for each of the
-    others.
+    without a head.  depths: of models of another depth than the base's, by name.  kept: groups that were not matched, with the reason.
+    cost, base_cost: dense; cost_without_zeros: of what is not zero because its units have no model in common.  transport: where deltas
+    were carried to the first of `order`, one for each of the others.
     """
 
     family: str
@@ -86,11 +112,13 @@ class AssemblyRecord(_Record):
     min_similarity: float
     balance: float | None = None
     regularisation: float | None = None
-    fit: Literal["least_squares", "none"]
+    fit: Literal["least_squares", "regmean", "none"]
     inputs: Literal["auto", "merged", "parents"] | None = None
     ridge: float | Literal["auto"] | None = None
     follow: Literal["confident", "all"] | None = None
+    non_diagonal: float | None = None
     labels: Literal["shared", "disjoint"] | None = None
+    depths: dict[str, DepthRecord] = {}
     groups: dict[str, GroupRecord]
     kept: dict[str, str] = {}
     base_cost: CostRecord

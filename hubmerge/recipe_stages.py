@@ -29,7 +29,7 @@ __all__ = [
 
 AlignMethod = Literal["activations", "weights", "balanced", "zip", "optimal_transport", "identity"]
 Widths = Literal["base", "union", "fold"]
-FitMethod = Literal["least_squares", "none"]
+FitMethod = Literal["least_squares", "regmean", "none"]
 FitInputs = Literal["auto", "merged", "parents"]
 FitFollow = Literal["confident", "all"]
 Labels = Literal["shared", "disjoint", "none"]
@@ -102,7 +102,11 @@ class Align(Part):
 class Fit(Part):
     """Whether the merged layers are fitted to what the parents' layers compute."""
 
-    method: FitMethod | None = Field(None, description="least_squares, or none; default: that of merge_method")
+    method: FitMethod | None = Field(
+        None,
+        description="least_squares, to what the parents compute; regmean, the weights that come nearest to each parent's on its own "
+        "inputs; or none; default: that of merge_method",
+    )
     inputs: FitInputs | None = Field(
         None,
         description="what a layer is fitted on: its inputs in the merged model, or the parents' averaged; auto: in the merged "
@@ -117,6 +121,13 @@ class Fit(Part):
         None,
         description="which parents a layer of the merged model is fitted to: confident, on every sample those that are sure of "
         "their answer; all, by their weights; default: that of merge_method",
+    )
+    non_diagonal: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        strict=True,
+        description="of regmean: what products of two different inputs are multiplied with, its paper's alpha; default 0.9",
     )
 
 

@@ -73,8 +73,9 @@ def _recipe(parent: Parent) -> Recipe:
 
 
 def _facts(parent: Parent) -> dict[str, Any]:
-    """What a parent depends on beside its seed."""
-    return {"parent": asdict(parent), "recipe": asdict(_recipe(parent))}
+    """What a parent depends on beside its seed; depths only where they are not the usual ones."""
+    told = {name: value for name, value in asdict(parent).items() if name != "depths" or value}
+    return {"parent": told, "recipe": asdict(_recipe(parent))}
 
 
 def _is_there(folder: Path, parent: Parent, seed: int) -> bool:

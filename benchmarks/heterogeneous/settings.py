@@ -5,7 +5,8 @@ and 101, which are none of `SEEDS`, by looking at the parents alone.  Two parent
 
 same: both know MNIST.  domain: one knows MNIST, the other scikit-learn's digits, under the same ten labels.  split: one
 knows 0 to 4, the other 5 to 9, each with a head of its own.  wider and narrower: domain, with a donor of another width.
-calibration: domain, with fewer images.  proxy: split, calibrated on what is not the parents' data.
+calibration: domain, with fewer images.  deeper and shallower: domain, or split for a ViT, with a donor of more or fewer blocks.
+regmean: domain, regmean_split: split, for another way to fit.  proxy: split, calibrated on what is not the parents' data.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class Parent:
 
     name: its folder.  width: of the first of three stages, of a ViT's stream, or of a
     BERT's feed-forward layers.  labels: the digits that it knows, in
-    the order of its outputs.  number: with the seed it decides the initialisation and the order of training.
+    the order of its outputs.  number: with the seed it decides the initialisation and the order of training.  depths: blocks of every
+    stage, where they are not the usual ones (2, 2, 2 of a ResNet, 3 layers of a ViT).
     """
 
     name: str
@@ -91,6 +93,7 @@ class Parent:
     images: ImageSet
     labels: tuple[int, ...]
     number: int
+    depths: tuple[int, ...] = ()
 
     def torch_seed(self, seed: int) -> int:
         return 1000 * seed + self.number
@@ -141,6 +144,10 @@ _VIT = Parent("vit64-digits-a", "vit", 64, "small digits", ALL, 7)
 _VIT_B = Parent("vit64-digits-b", "vit", 64, "small digits", ALL, 8)
 _VIT_LOW = Parent("vit64-digits-low", "vit", 64, "small digits", LOW, 9)
 _VIT_HIGH = Parent("vit64-digits-high", "vit", 64, "small digits", HIGH, 10)
+_MNIST_DEEPER = Parent("resnet16-mnist-deeper", "resnet", 16, "mnist", ALL, 11, (3, 2, 3))
+_DIGITS_DEEPER = Parent("resnet16-digits-deeper", "resnet", 16, "digits", ALL, 12, (3, 2, 3))
+_VIT_LOW_DEEPER = Parent("vit64-digits-low-deeper", "vit", 64, "small digits", LOW, 13, (4,))
+_VIT_HIGH_DEEPER = Parent("vit64-digits-high-deeper", "vit", 64, "small digits", HIGH, 14, (4,))
 
 PARENTS: tuple[Parent, ...] = (
     _MNIST,
@@ -154,9 +161,14 @@ PARENTS: tuple[Parent, ...] = (
     _VIT_B,
     _VIT_LOW,
     _VIT_HIGH,
+    _MNIST_DEEPER,
+    _DIGITS_DEEPER,
+    _VIT_LOW_DEEPER,
+    _VIT_HIGH_DEEPER,
 )
 
 _TWO_DOMAINS = (Task("MNIST", "mnist", ALL), Task("digits", "digits", ALL))
+_HALVES = (Task("0 to 4", "small digits", LOW), Task("5 to 9", "small digits", HIGH))
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("same", "resnet", (_MNIST, _MNIST_B), (Task("MNIST", "mnist", ALL),), "shared"),
@@ -178,12 +190,19 @@ SETTINGS: tuple[Setting, ...] = (
         (Task("0 to 4", "mnist", LOW), Task("5 to 9", "mnist", HIGH)),
         "disjoint",
     ),
-    Setting("same", "vit", (_VIT, _VIT_B), (Task("digits", "small digits", ALL),), "shared"),
+    Setting("deeper", "resnet", (_MNIST, _DIGITS_DEEPER), _TWO_DOMAINS, "shared"),
+    Setting("shallower", "resnet", (_MNIST_DEEPER, _DIGITS), _TWO_DOMAINS, "shared"),
+    Setting("regmean", "resnet", (_MNIST, _DIGITS), _TWO_DOMAINS, "shared"),
     Setting(
-        "split",
-        "vit",
-        (_VIT_LOW, _VIT_HIGH),
-        (Task("0 to 4", "small digits", LOW), Task("5 to 9", "small digits", HIGH)),
+        "regmean_split",
+        "resnet",
+        (_MNIST_LOW, _MNIST_HIGH),
+        (Task("0 to 4", "mnist", LOW), Task("5 to 9", "mnist", HIGH)),
         "disjoint",
     ),
+    Setting("same", "vit", (_VIT, _VIT_B), (Task("digits", "small digits", ALL),), "shared"),
+    Setting("split", "vit", (_VIT_LOW, _VIT_HIGH), _HALVES, "disjoint"),
+    Setting("deeper", "vit", (_VIT_LOW, _VIT_HIGH_DEEPER), _HALVES, "disjoint"),
+    Setting("shallower", "vit", (_VIT_LOW_DEEPER, _VIT_HIGH), _HALVES, "disjoint"),
+    Setting("regmean_split", "vit", (_VIT_LOW, _VIT_HIGH), _HALVES, "disjoint"),
 )

@@ -25,6 +25,10 @@ _IMAGE_TITLES = {
     "wider": "a wider donor, trained on other images",
     "narrower": "a narrower donor, trained on other images",
     "calibration": "fewer calibration images",
+    "deeper": "a donor of more blocks, trained on other images",
+    "shallower": "a donor of fewer blocks, trained on other images",
+    "regmean": "RegMean, each trained on other images of the same ten digits",
+    "regmean_split": "RegMean, each trained on half of the digits",
     "proxy": "each trained on half of the digits, calibrated on other data",
 }
 _TEXT_TITLES = {

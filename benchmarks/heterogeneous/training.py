@@ -20,7 +20,8 @@ def new_model(parent: Parent, seed: int) -> Any:
     """The untrained model; its outputs are named after the digits they stand for, or the numbers of packages: "0" to "9".
 
     ResNet: basic blocks, two for each of three stages of widths w, 2w, 4w.  ViT: three layers, four heads, patches of 2
-    pixels, a feed-forward layer of twice the stream's width.  BERT: two layers, four heads, a stream of 64, without dropout.
+    pixels, a feed-forward layer of twice the stream's width.  A parent's own depths come
+    first.  BERT: two layers, four heads, a stream of 64, without dropout.
     """
     import torch
     from transformers import (
@@ -41,7 +42,7 @@ def new_model(parent: Parent, seed: int) -> Any:
         if parent.model == "vit":
             vit = ViTConfig(
                 hidden_size=width,
-                num_hidden_layers=3,
+                num_hidden_layers=(parent.depths or (3,))[0],
                 num_attention_heads=4,
                 intermediate_size=2 * width,
                 image_size=SIDES[parent.images],
@@ -65,7 +66,7 @@ def new_model(parent: Parent, seed: int) -> Any:
         resnet = ResNetConfig(
             embedding_size=width,
             hidden_sizes=[width, 2 * width, 4 * width],
-            depths=[2, 2, 2],
+            depths=list(parent.depths or (2, 2, 2)),
             layer_type="basic",
             downsample_in_first_stage=False,
             **common,

@@ -15,6 +15,7 @@ from hubmerge.heterogeneous.activations import Correlation, correlations
 from hubmerge.heterogeneous.balanced import balanced_matches
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.fold import folded
+from hubmerge.heterogeneous.in_base_names import in_common
 from hubmerge.heterogeneous.maps import GroupMap, Maps, Selection
 from hubmerge.heterogeneous.matching import GroupMatches, match_units, matches_of_weights
 from hubmerge.heterogeneous.optimal_transport import transported
@@ -70,8 +71,11 @@ class Alignment:
     def similarity(self) -> dict[str, list[float]]:
         """Of the pairs of every group, most alike first: what a budget is spent by."""
         return {
-            name: sorted((float(alike) for found in self.matches for alike in found[name].similarity), reverse=True)
-            for name in (self.matches[0] if self.matches else ())
+            name: sorted(
+                (float(alike) for found in self.matches if name in found for alike in found[name].similarity),
+                reverse=True,
+            )
+            for name in dict.fromkeys(name for found in self.matches for name in found)
         }
 
 
@@ -85,21 +89,26 @@ def align_units(
 ) -> Alignment:
     """Compare the units of all models and match them.
 
-    without: groups that stay as they are, by name or by their row in the table.  known: the models' maps of groups that are not matched.
+    specs: of the tensors that each model has in common with the first, by its names.  without: groups that stay as they are, by name or by
+    their row in the table.  known: the models' maps of groups that are not matched.
     """
     if choice.method == "identity":
         return Alignment(choice, tuple({} for _ in models[1:]))
+    ours = [in_common(specs[0], spec) for spec in specs]
     if choice.method == "weights":
-        base, *others = (model.state_dict() for model in models)
-        found = [matches_of_weights(specs[0], base, each, seed=choice.seed, without=without) for each in others]
+        tensors = [model.state_dict() for model in models]
+        found = [
+            matches_of_weights(ours[k], tensors[0], tensors[k], seed=choice.seed, without=without)
+            for k in range(1, len(models))
+        ]
         return Alignment(choice, tuple(found))
-    seen = correlations(models, specs, batches, without=without)
+    seen = _correlated(models, specs, ours, batches, without)
     if choice.method == "balanced":
         tensors = [model.state_dict() for model in models]
         balance = BALANCE if choice.balance is None else choice.balance
         found = [
             balanced_matches(
-                (specs[0], specs[k]),
+                (ours[k], specs[k]),
                 (tensors[0], tensors[k]),
                 each,
                 balance=balance,
@@ -111,14 +120,47 @@ def align_units(
             for k, each in enumerate(seen, 1)
         ]
         return Alignment(choice, tuple(found))
-    matches = tuple(match_units(specs[0], each, min_similarity=choice.min_similarity, without=without) for each in seen)
+    matches = tuple(
+        match_units(own, each, min_similarity=choice.min_similarity, without=without)
+        for own, each in zip(ours[1:], seen, strict=True)
+    )
     if choice.method != "zip":
         return Alignment(choice, matches)
+    shared = _of_all(specs)
     rows = [
-        correlations([model, *models[k:]], [spec, *specs[k:]], batches, without=without)
-        for k, (model, spec) in enumerate(zip(models, specs, strict=True))
+        correlations([model, *models[k:]], [spec, *shared[k:]], batches, without=without)
+        for k, (model, spec) in enumerate(zip(models, shared, strict=True))
     ]
     return Alignment(choice, matches, {name: _joined(rows, name) for name in _mixable(specs[0], matches)})
+
+
+def _correlated(
+    models: Sequence[Any],
+    specs: Sequence[SymmetrySpec],
+    ours: Sequence[SymmetrySpec],
+    batches: Sequence[Batch],
+    without: Collection[str],
+) -> list[Mapping[str, Correlation]]:
+    """Of every other model with the first; those that have all its layers in one pass.
+
+    ours: the first's symmetries, as far as each model has its tensors.
+    """
+    found: dict[int, Mapping[str, Correlation]] = {}
+    whole = [k for k, own in enumerate(ours) if own is specs[0]]
+    if len(whole) > 1:
+        each = correlations([models[k] for k in whole], [specs[k] for k in whole], batches, without=without)
+        found |= dict(zip(whole[1:], each, strict=True))
+    for k in set(range(len(models))) - set(whole):
+        (found[k],) = correlations((models[0], models[k]), (ours[k], specs[k]), batches, without=without)
+    return [found[k] for k in range(1, len(models))]
+
+
+def _of_all(specs: Sequence[SymmetrySpec]) -> list[SymmetrySpec]:
+    """The symmetries of the tensors that every model has."""
+    least = min(specs, key=lambda spec: len(spec.tensors))
+    for spec in specs:
+        least = in_common(least, spec)
+    return [in_common(spec, least) for spec in specs]
 
 
 def _joined(rows: Sequence[Sequence[Mapping[str, Correlation]]], group: str) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CKA", "monotone_map"]
+__all__ = ["CKA", "even_pairs", "monotone_map", "most_pairs"]
 
 Floats = NDArray[np.float64]
 
@@ -89,3 +89,25 @@ def monotone_map(worth: Floats, least: float = 0.0) -> tuple[int, ...]:
         else:
             j -= 1
     return tuple(found)
+
+
+def even_pairs(possible: NDArray[np.bool_]) -> tuple[int, ...]:
+    """For every block of the base the donor's, or -1: as many pairs as there can be, those that lie alike in the depth.
+
+    possible: (base's blocks, donor's), which are built alike.
+    """
+    rows, columns = (np.linspace(0, 1, count) if count > 1 else np.zeros(1) for count in possible.shape)
+    return most_pairs(1 - np.abs(rows[:, None] - columns), possible)
+
+
+def most_pairs(worth: Floats, possible: NDArray[np.bool_]) -> tuple[int, ...]:
+    """The map that keeps the order with the most pairs, of these the one of the largest sum of `worth`, from 0 to 1.
+
+    Of blocks that are worth the same the earlier is taken: a block that gives what it is given is as like another as the one before it.
+    """
+    rows, columns = np.indices(possible.shape)
+    return monotone_map(np.where(possible, worth - _LATER * (rows + columns), -np.inf), -1.0 - min(possible.shape))
+
+
+_LATER = 1e-6
+"""More than CKAs of the same features differ by, and less than those of others."""

@@ -17,6 +17,7 @@ from hubmerge.symmetry.groups import Axis, SymmetrySpec, TensorSymmetry
 
 __all__ = [
     "Pair",
+    "PairedDepth",
     "Stages",
     "in_names_of_base",
     "in_stages",
@@ -49,6 +50,14 @@ class Pair:
     def gain(self) -> float:
         """What merging the two is expected to be worth: similarity times CKA, from 0 to 1.  Layers are tried in its order."""
         return max(self.similarity, 0.0) * self.cka
+
+
+@dataclass(frozen=True)
+class PairedDepth:
+    """How the layers of a donor of another depth go with the base's.  pairs: for every layer of the base.  left_out: the donor's others."""
+
+    pairs: tuple[Pair, ...]
+    left_out: tuple[str, ...]
 
 
 def in_stages(specs: Sequence[SymmetrySpec]) -> Stages:
@@ -145,20 +154,19 @@ def of_blocks(spec: SymmetrySpec, pairs: Sequence[Pair]) -> SymmetrySpec:
     return replace(spec, tensors={name: spec.tensors[name] for name in names}, tied=(), same=())
 
 
-def in_names_of_base(specs: Sequence[SymmetrySpec], pairs: Sequence[Pair], names: Mapping[str, str]) -> SymmetrySpec:
+def in_names_of_base(
+    specs: Sequence[SymmetrySpec], pairs: Sequence[Pair], names: Mapping[str, str], outside: Sequence[str] = ()
+) -> SymmetrySpec:
     """The donor's paired layers with the base's groups, which have the donor's sizes; tensors by the donor's names.
 
-    A group is what it is in the base, also where the donor's caller sees it.
+    A group is what it is in the base, also where the donor's caller sees it.  outside: the donor's tensors in no layer that are wanted too.
     """
     ours, theirs = specs
     groups = {new: replace(ours.groups[new], size=theirs.groups[old].size) for old, new in names.items()}
     tensors = {}
-    for pair in pairs:
-        for name in pair.theirs.tensors.values() if pair.theirs else ():
-            own = theirs.tensors[name]
-            tensors[name] = TensorSymmetry(
-                name, own.row, own.written, tuple(_renamed(axis, names) for axis in own.axes)
-            )
+    for name in (*outside, *(name for pair in pairs if pair.theirs for name in pair.theirs.tensors.values())):
+        own = theirs.tensors[name]
+        tensors[name] = TensorSymmetry(name, own.row, own.written, tuple(_renamed(axis, names) for axis in own.axes))
     return SymmetrySpec(theirs.family, groups, tensors)
 
 

@@ -1,4 +1,4 @@
-"""Whether models can be put together at all: one family, one depth, and sizes that differ only where units are matched.  No torch."""
+"""Whether models can be put together at all: one family, the same kinds of layers, and sizes that differ only where units are matched.  No torch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections import Counter
 from collections.abc import Collection, Container, Mapping, Sequence
 
 from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.depths import check_depths, differ_in_depth
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 
 __all__ = ["check_alike", "check_shapes", "check_sizes", "checked_shares", "known_groups", "matchable"]
 
 
-def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = ()) -> None:
-    """Raise `PlanError` unless all models have the same tensors, whatever their sizes.
+def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = (), *, same_depth: bool = False) -> None:
+    """Raise `PlanError` unless all models have the same tensors, whatever their sizes, or more or fewer layers of the same kinds.
 
-    specs: the base's first.  names: what the models are called, by default by their places.  Tensors are told by their rows in the
-    family's table, since a checkpoint may name them as older versions of its library did.
+    specs: the base's first.  names: what the models are called, by default by their places.  same_depth: whether other depths are
+    refused.  Tensors are told by their rows in the family's table, since a checkpoint may name them as older versions of its library did.
     """
     called = names or [f"model {place}" for place in range(1, len(specs) + 1)]
     for name, spec in zip(called[1:], specs[1:], strict=True):
@@ -34,6 +35,9 @@ def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = ()) -> Non
                 where="models",
                 hint="save both models with the same tie_word_embeddings",
             )
+        if not same_depth and differ_in_depth(specs[0], spec):
+            check_depths(specs[0], spec, (called[0], name))
+            continue
         odd = _odd_tensor(specs[0], spec)
         if odd is not None:
             where = called[0] if odd in specs[0].tensors else name

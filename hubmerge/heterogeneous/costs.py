@@ -13,6 +13,7 @@ from hubmerge.calibration.model_side import kinds_taken
 from hubmerge.calibration.samples import is_blank, sample_of
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.checks import check_sizes, matchable
+from hubmerge.heterogeneous.depths import config_at_depth
 from hubmerge.heterogeneous.groups import matched_groups, sharing_of
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels
@@ -49,7 +50,7 @@ def planned_sizes(
     labels: MergedLabels | None,
     kept: Collection[str],
 ) -> PlannedSizes:
-    """models, specs: the base's first.  labels: None without a head.  kept: groups that are not matched.
+    """models, specs: the base's first, specs at its depth.  labels: None without a head.  kept: groups that are not matched.
 
     Raises `PlanError` for groups whose sizes differ and that nothing brings together, `SymmetryError` for a budget that cannot be kept.
     """
@@ -58,7 +59,7 @@ def planned_sizes(
     positions = planned_positions(specs[0], models[0].config, _sides(models[0], stages))
     try:
         chosen = merged_widths(
-            [{**model.config} for model in models],
+            [config_at_depth(model.config, models[0].config) for model in models],
             specs,
             Widths(stages.widths, stages.ratio, stages.budget),
             positions=positions.of_tensors,

@@ -26,7 +26,7 @@ def assembly_text(plan: AssemblyPlan) -> str:
     lines = [f"{plan.assembly.name}: {plan.assembly.summary}", "", "parents"]
     lines += [_parent_line(plan, i) for i in plan.order]
     lines += [f"  all models: {values_text(plan.recipe.parameters)}"] if plan.recipe.parameters else []
-    lines += ["", *_unit_lines(plan)]
+    lines += ["", *_layer_lines(plan), *_unit_lines(plan)]
     lines += [*_kept_lines(plan), ""]
     lines += [f"{what:<13}{text}" for what, text in _facts(plan)]
     lines += [f"{'note' if text in plan.notes else 'warning':<13}{text}" for text in plan.warnings]
@@ -50,6 +50,23 @@ def _role(plan: AssemblyPlan, i: int) -> str:
     if i == plan.base:
         return "the target: what is carried is added to it"
     return f"learned on top of {bases[i]}" if i < len(bases) else "a model's own base"
+
+
+def _layer_lines(plan: AssemblyPlan) -> list[str]:
+    """A row for every stage in which not all models have as many layers; nothing where there is none."""
+    if not plan.depths:
+        return []
+    names = _short_names([str(plan.parents[i].reference) for i in plan.order])
+    head = ["layers of", *names, *(f"{name} paired" for name in names[1:])]
+    rows = [[stage.name, *map(str, stage.blocks), *map(str, stage.paired)] for stage in plan.depths]
+    how = _PAIRED[plan.calibration is not None]
+    return [*_aligned([head, *rows]), f"  {how}; the base's others stay its own, other models' are left out", ""]
+
+
+_PAIRED = {
+    True: "paired in their order, by how alike (CKA) what they give on the calibration data is",
+    False: "paired in their order, evenly spread, since there is no data",
+}
 
 
 def _unit_lines(plan: AssemblyPlan) -> list[str]:
@@ -170,6 +187,9 @@ def _fitted_text(plan: AssemblyPlan) -> str:
     ridge = "each with the ridge that predicts best" if plan.stages.ridge == "auto" else f"ridge {plan.stages.ridge:g}"
     sure = plan.stages.follow == "confident" and plan.stages.inputs != "parents"
     whom = ", on every sample to the models that are sure of it" if sure else ""
+    if plan.stages.fit == "regmean":
+        whose = ", on every sample those of the models that are sure of it" if plan.stages.follow == "confident" else ""
+        return f"every layer by RegMean, on each model's own inputs{whose}, non_diagonal {plan.stages.non_diagonal:g}, {ridge}"
     return f"every layer by least squares, {_INPUTS[plan.stages.inputs]}, {ridge}{whom}"
 
 

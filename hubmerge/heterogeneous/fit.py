@@ -6,17 +6,17 @@ what the merged model itself feeds it, all layers before it being fitted already
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.confidence import confident_shares
+from hubmerge.heterogeneous.depths import resized
 from hubmerge.heterogeneous.layer_fit import Fit, Seen, Target, fit_layer
-from hubmerge.heterogeneous.layers import Norm, layers_of, norms_of
-from hubmerge.heterogeneous.lockstep import Halting, Stop
+from hubmerge.heterogeneous.layers import Norm, layers_of, norms_of, tied_weights
+from hubmerge.heterogeneous.lockstep import Halting, Lockstep, Stop
 from hubmerge.heterogeneous.maps import Maps
 from hubmerge.heterogeneous.uses import uses_of
 from hubmerge.symmetry.groups import Axis, SymmetrySpec
@@ -29,7 +29,7 @@ __all__ = ["fit_layers"]
 
 def fit_layers(
     merged: nn.Module,
-    parents: Sequence[nn.Module],
+    parents: Sequence[Any],
     specs: Sequence[SymmetrySpec],
     maps: Maps,
     weights: Sequence[float],
@@ -39,57 +39,55 @@ def fit_layers(
 ) -> None:
     """Change the weights of every linear layer of `merged`, in the order in which the model uses them.
 
-    specs: of the parents.  All models are run on all batches at once, from layer to layer.  Weights between units that no parent
-    has both stay as they are, and so do layers whose weight is another's too (tied).  progress: is told after each layer how many of
-    how many are fitted.
+    specs: of the parents, the first having all layers.  All models are run on all batches at once, from layer to layer.  A layer that
+    adds to a stream is fitted to the streams of all parents, one without the layer having it as it was; another layer to those that
+    have it.  Weights between units that no parent has both stay as they are, and so do layers whose weight is another's too (tied).
+    progress: is told after each layer how many of how many are fitted.
     """
     targets = _targets(merged, parents, specs, batches[0], fit)
     axes = {target.stream.axis for target in targets.values() if target.stream is not None}
-    norms = {norm.name: "input" for norm in norms_of(parents[0], specs[0]) if norm.axis in axes}
+    along = {axis: {norm.name for norm in norms_of(parents[0], specs[0]) if norm.axis == axis} for axis in axes}
+    norms = {name: "input" for names in along.values() for name in names}
     theirs = {name: "input" if target.stream else "both" for name, target in targets.items()}
     own = {**dict.fromkeys(targets, "input"), **norms} if fit.sequential else {}
     modules = dict(merged.named_modules())
     shares = confident_shares(parents, batches, weights) if fit.sequential and fit.follow == "confident" else None
     with ExitStack() as stack:
-        runs = [stack.enter_context(Halting(parent, theirs | norms, batches)) for parent in parents]
+        halting = [stack.enter_context(Halting(parent, theirs | norms, batches)) for parent in parents]
+        runs = Lockstep(halting, [{name for name, _ in parent.named_modules()} for parent in parents])
         run = stack.enter_context(Halting(merged, own, batches))
         before: list[Stop] | None = None
         fitted = 0
-        while (inputs := _advanced(runs)) is not None:
-            target = targets.get(inputs[0][0].module)
+        while (module := runs.module) is not None:
+            target = targets.get(module)
             if target is None:  # a norm, whose input is the stream
                 before = run.advance()
+                runs.advance()
                 continue
-            outputs = _advanced(runs)
+            inputs = runs.stops({module})
+            runs.advance()
             fed = run.advance() if fit.sequential else None
-            if outputs is None or (fit.sequential and fed is None):
+            if fit.sequential and fed is None:
                 raise RuntimeError("the models do not use the same layers")
+            outputs = runs.stops(along[target.stream.axis] if target.stream else {module})
             seen = Seen(inputs, outputs, fed, before if target.stream else None, shares)
             fit_layer(target, modules, seen, maps, weights, fit)
             fitted += 1
             progress(fitted, len(targets))
             if target.stream:
                 before = run.advance()
-
-
-def _advanced(runs: Sequence[Halting]) -> list[list[Stop]] | None:
-    found = [run.advance() for run in runs]
-    halted = [stops for stops in found if stops is not None]
-    if len(halted) not in {0, len(runs)} or len({stops[0].module for stops in halted}) > 1:
-        raise RuntimeError("the models do not use the same layers in the same order")
-    return halted or None
+            runs.advance()
 
 
 def _targets(
-    merged: nn.Module, parents: Sequence[nn.Module], specs: Sequence[SymmetrySpec], batch: Batch, fit: Fit
+    merged: nn.Module, parents: Sequence[Any], specs: Sequence[SymmetrySpec], batch: Batch, fit: Fit
 ) -> dict[str, Target]:
     """The layers to be fitted, by name, in the order in which the first parent uses them."""
-    counts = Counter(id(parameter) for _, parameter in merged.named_parameters(remove_duplicate=False))
+    tied = tied_weights(merged)
     own = [
         {layer.name: layer for layer in layers_of(parent, spec)} for parent, spec in zip(parents, specs, strict=True)
     ]
     norms = {norm.name: norm for norm in norms_of(parents[0], specs[0])}
-    modules = dict(merged.named_modules())
     uses = uses_of(parents[0], {*own[0], *norms}, batch)
     targets: dict[str, Target] = {}
     seen: set[Axis] = set()
@@ -98,15 +96,17 @@ def _targets(
         if name in norms:
             seen.add(norms[name].axis)
             continue
-        if counts[id(modules[name].weight)] > 1:
+        if name in tied:
             continue
         norm = norms.get(following.module) if following else None
         streams = fit.stream and fit.sequential and following is not None and use.given == following.taken
-        target = Target(own[0][name], tuple(each[name].inner for each in own), tuple(each[name].outer for each in own))
+        there = [each.get(name) for each in own]
+        inner, outer = (tuple(getattr(each, side, None) for each in there) for side in ("inner", "outer"))
+        target = Target(own[0][name], inner, outer)
         if norm is not None and norm.kind == "batch":
             target = replace(target, norm=norm)
-        elif norm is not None and streams and _adds(specs[0], target.outer[0], norm, seen):
-            target = replace(target, stream=norm)
+        elif norm is not None and streams and _adds(specs[0], own[0][name].outer, norm, seen):
+            target = replace(target, stream=norm, outer=tuple(resized(own[0][name].outer, spec) for spec in specs))
         targets[name] = target
     return targets
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from hubmerge.symmetry.groups import Axis, SymmetrySpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Layer", "Norm", "channels_last", "layers_of", "norms_of"]
+__all__ = ["Layer", "Norm", "channels_last", "layers_of", "norms_of", "tied_weights"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,13 @@ def _norms(model: nn.Module, spec: SymmetrySpec) -> Iterator[Norm]:
             yield Norm(name, "layer", symmetry.axes[0])
         elif type(module).__name__.endswith(("RMSNorm", "T5LayerNorm")):
             yield Norm(name, "rms", symmetry.axes[0])
+
+
+def tied_weights(model: nn.Module) -> frozenset[str]:
+    """The modules whose weight is another module's too."""
+    named = list(model.named_parameters(remove_duplicate=False))
+    counts = Counter(id(parameter) for _, parameter in named)
+    return frozenset(name.removesuffix(".weight") for name, parameter in named if counts[id(parameter)] > 1)
 
 
 def channels_last(values: Tensor, kind: str, mask: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ So what a layer is fitted to is known before anything comes out of it, and no mo
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +16,7 @@ from hubmerge.heterogeneous.batches import Batch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Halting", "Stop"]
+__all__ = ["Halting", "Lockstep", "Stop"]
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,38 @@ class Halting:
         if len({stop.module for stop in halted}) > 1 or len(halted) not in {0, len(stops)}:
             raise RuntimeError("the batches do not halt at the same modules")
         return halted or None
+
+
+class Lockstep:
+    """Several models that go on together, halted at the stops of the first; one that has not its next stop waits for it.
+
+    runs: of models of one order of modules.  has: of each the stops that it has; the first has all.
+    """
+
+    def __init__(self, runs: Sequence[Halting], has: Sequence[Collection[str]]) -> None:
+        self._runs, self._has = runs, has
+        self._halts = [run.advance() for run in runs]
+
+    @property
+    def module(self) -> str | None:
+        """Where the first model halts; None at its end.  Raises `RuntimeError` where another that has the module is elsewhere."""
+        first = self._halts[0]
+        name = first[0].module if first is not None else None
+        for halt, own in zip(self._halts, self._has, strict=True):
+            if (name in own or name is None) and (halt[0].module if halt is not None else None) != name:
+                raise RuntimeError("the models do not use the same layers in the same order")
+        return name
+
+    def stops(self, modules: Collection[str]) -> list[list[Stop] | None]:
+        """The halts of all models that are at one of `modules`, None for the others."""
+        return [halt if halt is not None and halt[0].module in modules else None for halt in self._halts]
+
+    def advance(self) -> None:
+        """Go on with all models that are where the first is."""
+        name = self.module
+        for s, (run, halt) in enumerate(zip(self._runs, self._halts, strict=True)):
+            if halt is not None and halt[0].module == name:
+                self._halts[s] = run.advance()
 
 
 def _halting_before(name: str, owner: object) -> Callable[..., None]:

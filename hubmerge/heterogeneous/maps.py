@@ -24,6 +24,7 @@ __all__ = [
     "Maps",
     "Selection",
     "Soft",
+    "carried",
     "encoded",
     "merge_features",
     "merge_tensors",
@@ -74,9 +75,9 @@ def merge_tensors(
 ) -> dict[str, Tensor]:
     """The merged model's tensors, float32, by the first parent's names.
 
-    specs, tensors: of every parent, with the same names.  An entry is the mean, by `weights`, over the parents that have the unit
-    it is written to: where that is one parent's alone, so is the entry.  What is not floating-point is the first parent's.  Tied
-    tensors are one in the merged model too.
+    specs, tensors: of every parent, by the first's names, which the others need not all have.  An entry is the mean, by `weights`,
+    over the parents that have the tensor and the unit it is written to: where that is one parent's alone, so is the entry.  What is
+    not floating-point is the first parent's.  Tied tensors are one in the merged model too.
     """
     import torch
 
@@ -85,9 +86,11 @@ def merge_tensors(
         if not first.is_floating_point():
             merged[name] = first.clone()
             continue
-        parts = [_carried(spec, name, parent[name], maps, s) for s, (spec, parent) in enumerate(zip(specs, tensors))]
-        total = sum(weight * values for weight, (values, _) in zip(weights, parts, strict=True))
-        mass = sum(weight * there for weight, (_, there) in zip(weights, parts, strict=True))
+        there = [s for s, parent in enumerate(tensors) if name in parent]
+        parts = [carried(specs[s], name, tensors[s][name], maps, s) for s in there]
+        shares = [weights[s] for s in there]
+        total = sum(weight * values for weight, (values, _) in zip(shares, parts, strict=True))
+        mass = sum(weight * own for weight, (_, own) in zip(shares, parts, strict=True))
         mean = torch.as_tensor(total) / torch.as_tensor(mass).clamp_min(_LEAST)
         merged[name] = mean.to(torch.float32).contiguous()
     return {**merged, **{name: merged[stored] for name, stored in specs[0].tied if name in merged}}
@@ -97,7 +100,7 @@ _LEAST = 1e-12
 """Less mass than this is none: no parent has the unit."""
 
 
-def _carried(spec: SymmetrySpec, name: str, tensor: Tensor, maps: Maps, parent: int) -> tuple[Tensor, Tensor]:
+def carried(spec: SymmetrySpec, name: str, tensor: Tensor, maps: Maps, parent: int) -> tuple[Tensor, Tensor]:
     """A parent's tensor in the merged model's units, and how much of each entry it is there for (broadcastable)."""
     import torch
 
@@ -111,18 +114,20 @@ def _carried(spec: SymmetrySpec, name: str, tensor: Tensor, maps: Maps, parent: 
 
 
 def merge_features(
-    values: Sequence[Tensor], axes: Sequence[Axis], maps: Maps, weights: Sequence[float | Tensor]
+    values: Sequence[Tensor | None], axes: Sequence[Axis | None], maps: Maps, weights: Sequence[float | Tensor]
 ) -> Tensor:
     """What the parents compute, (rows, channels) each, as the merged model would have it: (rows, merged channels), float64.
 
-    axes: of the channels in every parent.  A unit that several have is the mean of theirs, by `weights`: a number
-    for each parent, or one for each of its rows, (rows, 1).
+    axes: of the channels in every parent; None, with None for its values, for one that has no such layer.  A unit that several have is
+    the mean of theirs, by `weights`: a number for each parent, or one for each of its rows, (rows, 1).
     """
     import torch
 
     total: Tensor = torch.zeros((), dtype=torch.float64)
     mass: Tensor = torch.zeros((), dtype=torch.float64)
     for s, (rows, axis, weight) in enumerate(zip(values, axes, weights, strict=True)):
+        if rows is None or axis is None:
+            continue
         own = _as_written(axis)
         total = total + weight * encoded(rows.to(torch.float64).T, own, maps, s).T
         mass = mass + weight * presence(own, maps, s)
@@ -134,11 +139,16 @@ def _as_written(axis: Axis) -> Axis:
     return tuple(tuple(Factor(factor.group, Role.WRITES, factor.size) for factor in part) for part in axis)
 
 
-def parents_of_units(axes: Sequence[Axis], maps: Maps) -> Tensor:
-    """Which parents have each merged channel: (parents, merged channels), bool.  axes: of the channels in every parent."""
+def parents_of_units(axes: Sequence[Axis | None], maps: Maps) -> Tensor:
+    """Which parents have each merged channel: (parents, merged channels), bool.
+
+    axes: of the channels in every parent, at least one; None for one that has no such layer.
+    """
     import torch
 
-    return torch.stack([presence(_as_written(axis), maps, s) > 0 for s, axis in enumerate(axes)])
+    found = [None if axis is None else presence(_as_written(axis), maps, s) > 0 for s, axis in enumerate(axes)]
+    none = torch.zeros_like(next(each for each in found if each is not None))
+    return torch.stack([none if each is None else each for each in found])
 
 
 def encoded(values: Tensor, axis: Axis, maps: Maps, parent: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hubmerge.align_choices import is_matched_on_data
@@ -14,12 +14,14 @@ from hubmerge.heterogeneous.checks import check_alike, check_sizes, checked_shar
 from hubmerge.heterogeneous.evaluating import evaluating
 from hubmerge.heterogeneous.fit import fit_layers
 from hubmerge.heterogeneous.functions import check_functions
+from hubmerge.heterogeneous.in_base_names import parents_in_base_names
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import Labels, merged_labels
 from hubmerge.heterogeneous.layer_fit import Fit
 from hubmerge.heterogeneous.layers import layers_of
 from hubmerge.heterogeneous.maps import GroupMap, merge_tensors
 from hubmerge.heterogeneous.norms import renormalise as renormalise_model
+from hubmerge.heterogeneous.regmean import RegMean, regmean_layers
 from hubmerge.heterogeneous.report import Report, report_of
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
 from hubmerge.heterogeneous.uses import uses_of
@@ -53,23 +55,25 @@ def merge_models(
     balance: float | None = None,
     regularisation: float | None = None,
     without: Collection[str] | None = None,
-    fit: Literal["auto", "merged", "parents"] | None = "auto",
+    fit: Literal["auto", "merged", "parents", "regmean"] | None = "auto",
     ridge: float | Literal["auto"] = "auto",
     follow: Literal["confident", "all"] = "confident",
+    non_diagonal: float = 0.9,
     labels: Labels | None = None,
     weights: Sequence[float] | None = None,
     renormalise: bool = True,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> MergedModel:
-    """Merge transformers models of one architecture and depth, whatever their initialisation and widths, into one of the first's class.
+    """Merge transformers models of one architecture, whatever their initialisation, widths and depths, into one of the first's class and depth.
 
     models: float32, the first is the base; they are not changed.  batches: what `forward` takes, gone through several times.  align: how
     units are matched; widths, ratio, budget, policy: see `hubmerge.heterogeneous.sizing.Widths`.  min_similarity: pairs of units whose
     activations are less alike are not merged.  balance: of weights in `balanced`, 0 to 1; regularisation: of `optimal_transport`, 0 for
     the exact plan; `hubmerge.align_choices` has their defaults.  without: groups, by name or by their row in the table, that keep their
-    order; default `default_without`.  fit: on what the layers are fitted, None for not at all; ridge, follow: see
-    `hubmerge.heterogeneous.layer_fit.Fit`.  labels: see `merged_labels`.  weights: the models' shares where a unit is several's.
+    order; default `default_without`.  fit: on what the layers are fitted, regmean for `hubmerge.heterogeneous.regmean`, None for not at
+    all; ridge, follow: see `hubmerge.heterogeneous.layer_fit.Fit`; non_diagonal: see `hubmerge.heterogeneous.regmean.RegMean`.
+    labels: see `merged_labels`.  weights: the models' shares where a unit is several's.
     renormalise: BatchNorm statistics are estimated anew.  seed: of the restarts of weight matching.
     progress: is told after each fitted layer how many of how many are.
 
@@ -77,8 +81,8 @@ def merge_models(
     on the merged model's own inputs unless ``fit="parents"``; a layer that adds to a residual stream is fitted to what the stream lacks;
     on every sample the parents are followed by how confident they are of it; widths are chosen under the dense cost.
 
-    Raises `SymmetryError` for an architecture without a table, and `PlanError` for models that are not of one architecture and depth, or
-    whose groups have other sizes where that cannot be bridged; and where there is no data for what needs some.
+    Raises `SymmetryError` for an architecture without a table, and `PlanError` for models that are not of one architecture, whose
+    layers cannot be paired, or whose groups have other sizes where that cannot be bridged; and where there is no data for what needs some.
     """
     choice = Choice(align, widths, min_similarity, balance, regularisation, seed)
     choice.check()
@@ -90,30 +94,35 @@ def merge_models(
         configs = [_config(model) for model in models]
         check_functions(configs)
         shares = checked_shares(weights, len(models))
+        parents = parents_in_base_names(models, specs, configs, data)
         left = default_without(specs[0]) if without is None else known_groups(specs[0], without)
-        check_sizes(specs, {LABELS, *(matchable(specs[0], left) if is_matched_on_data(align) else ())})
+        check_sizes(parents.specs, {LABELS, *(matchable(specs[0], left) if is_matched_on_data(align) else ())})
         heads = merged_labels(configs, labels) if LABELS in specs[0].groups else None
-        alignment = align_units(choice, models, specs, data, left, heads.maps if heads else {})
+        alignment = align_units(choice, parents.models, parents.specs, data, left, heads.maps if heads else {})
         positions = _positions(models[0], specs[0], data[0]) if data else None
         chosen = merged_widths(
-            configs,
-            specs,
+            parents.configs,
+            parents.specs,
             Widths(widths, ratio, budget, policy),
             similarity=alignment.similarity,
             positions=positions,
             grown=heads.grown if heads else None,
         )
-        maps: dict[str, tuple[GroupMap, ...]] = maps_of(alignment, specs, chosen.sizes)
+        maps: dict[str, tuple[GroupMap, ...]] = maps_of(alignment, parents.specs, chosen.sizes)
         maps |= heads.maps if heads else {}
-        check_sizes(specs, maps)
+        check_sizes(parents.specs, maps)
         merged = _new_model(models[0], chosen.config, heads.names if heads else ())
-        tensors = merge_tensors(specs, [model.state_dict() for model in models], maps, shares)
+        tensors = merge_tensors(parents.specs, [parent.state_dict() for parent in parents.models], maps, shares)
         merged.load_state_dict(tensors)
-        if fit is not None:
-            fit_layers(merged, models, specs, maps, shares, data, Fit(fit, ridge, follow=follow), progress)
+        given = (merged, parents.models, parents.specs, maps, shares, data)
+        if fit == "regmean":
+            regmean_layers(*given, RegMean(non_diagonal, ridge, follow), progress)
+        elif fit is not None:
+            fit_layers(*given, Fit(fit, ridge, follow=follow), progress)
         if renormalise:
             renormalise_model(merged, data)
-        return MergedModel(merged, report_of(specs, alignment.matches, maps, spec_of(merged), positions))
+        report = report_of(parents.specs, alignment.matches, maps, spec_of(merged), positions)
+        return MergedModel(merged, replace(report, depths=parents.depths))
 
 
 def default_without(spec: SymmetrySpec) -> tuple[str, ...]:

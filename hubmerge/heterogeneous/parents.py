@@ -56,7 +56,7 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
     models, specs: the base's first.
     """
     names = [str(model.reference) for model in models]
-    check_alike(specs, names)
+    check_alike(specs, names, same_depth=bool(stages.bases))
     warnings = check_functions([model.config for model in models], names)
     if stages.align == "weights":
         shapes = [{name: meta.shape for name, meta in model.table.items()} for model in models]

@@ -14,6 +14,7 @@ from hubmerge.calibration.check import CalibrationFacts, check_calibration
 from hubmerge.carry import files_to_carry, has_tokenizer
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.costs import PlannedSizes, planned_sizes
+from hubmerge.heterogeneous.depths import depths_of, specs_at_depth
 from hubmerge.heterogeneous.groups import kept_groups, planned_groups
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels, merged_labels
@@ -50,6 +51,8 @@ def plan_assembly(
     specs = specs_of(ordered)
     warnings = [*recipe.warnings, *check_parents(ordered, specs, stages)]
     check_bases(models, stages)
+    depths, widths = depths_of(specs), [widths_of(model, spec) for model, spec in zip(ordered, specs, strict=True)]
+    specs = specs_at_depth(specs, [model.config for model in ordered])
     labels = _labels(ordered, specs, stages)
     kept = kept_groups(specs[0], stages, ordered[0].reference)
     calibration = _calibration(stages, ordered[0], pins or {})
@@ -71,7 +74,8 @@ def plan_assembly(
         base=base,
         family=specs[0].family,
         tensors=tuple(tuple(model.table.values()) for model in models),
-        widths=tuple(widths_of(models[i], specs[order.index(i)]) for i in range(len(models))),
+        widths=tuple(widths[order.index(i)] for i in range(len(models))),
+        depths=depths,
         groups=planned_groups(specs, sized.sizes, kept),
         kept=kept,
         changed=sized.changed,
@@ -177,11 +181,13 @@ def _downloads(models: Sequence[ParentModel], carried: Sequence[CarriedFile]) ->
 
 def _hash(plan: AssemblyPlan, assembly: Assembly) -> str:
     """sha256 over what decides the output, but for the calibration's rows: recipe, method, pinned parents with headers, sizes, files."""
+    unused = () if plan.stages.fit == "regmean" else ("non_diagonal",)
+    stages = {name: value for name, value in asdict(plan.stages).items() if name not in unused}
     content: dict[str, Any] = {
         "recipe": plan.recipe.to_dict(),
         "method": [assembly.name, assembly.revision],
         "stages": {
-            **asdict(plan.stages),
+            **stages,
             "calibration": None,
             "base": str(plan.stages.base),
             "bases": [str(base) for base in plan.stages.bases],

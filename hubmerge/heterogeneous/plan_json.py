@@ -39,6 +39,9 @@ def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
             "bases": [str(base) for base in plan.stages.bases],
             "calibration": _calibration_dict(plan),
         },
+        "depths": [
+            {"stage": stage.name, "layers": list(stage.blocks), "paired": list(stage.paired)} for stage in plan.depths
+        ],
         "groups": [
             {
                 "name": group.name,

@@ -8,6 +8,7 @@ from typing import Any
 
 from hubmerge.assemblies import Assembly, AssemblyStages
 from hubmerge.calibration.check import CalibrationFacts
+from hubmerge.heterogeneous.depths import StageDepths
 from hubmerge.heterogeneous.labels import MergedLabels
 from hubmerge.plan_types import CarriedFile, Download, PlannedParent
 from hubmerge.recipe import Recipe
@@ -47,7 +48,8 @@ class AssemblyPlan:
     """Everything that can be told of an assembly before its models and its data are read.
 
     parents: in the recipe's order.  base: the place of the one in whose order of units the others come.  tensors: of each parent.
-    widths: of each parent, what its config says of its sizes.  groups: those whose units are matched; kept: the others that could be, with
+    widths: of each parent, what its config says of its sizes.  depths: the stages of layers in which not all models have as many.
+    groups: those whose units are matched; kept: the others that could be, with
     the reason.  changed: fields of the base's config that become another number.  labels: None without a head.  cost, base_cost: of the
     merge and of the base, dense; blocks: of the merge without what is zero.  exact: whether sizes and costs are those of the merge, not
     estimates from a size of inputs that is not known yet.  bytes_written, peak_memory: estimates.  warnings have the notes in them.
@@ -61,6 +63,7 @@ class AssemblyPlan:
     family: str
     tensors: tuple[tuple[TensorMeta, ...], ...]
     widths: tuple[Mapping[str, str], ...]
+    depths: tuple[StageDepths, ...]
     groups: tuple[PlannedGroup, ...]
     kept: Mapping[str, str]
     changed: Mapping[str, int]

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord, CostRecord, GroupRecord
+from hubmerge.assembly_record import (
+    AssemblyRecord,
+    CalibrationRecord,
+    CostRecord,
+    DepthRecord,
+    GroupRecord,
+    LayerRecord,
+)
+from hubmerge.heterogeneous.block_pairs import PairedDepth
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.report import Report
 from hubmerge.recipe_calibration import Calibration
@@ -24,7 +32,7 @@ DECIMALS = 6
 def assembly_record(plan: AssemblyPlan, report: Report, calibration: CalibrationRecord | None) -> AssemblyRecord:
     """What the manifest keeps of the merge that `report` tells of."""
     stages, rows = plan.stages, {group.name: group.row for group in plan.groups}
-    fits = stages.fit != "none"
+    fits, solves = stages.fit != "none", stages.fit == "least_squares"
     return AssemblyRecord(
         family=plan.family,
         order=tuple(str(plan.parents[place].reference) for place in plan.order),
@@ -37,10 +45,16 @@ def assembly_record(plan: AssemblyPlan, report: Report, calibration: Calibration
         balance=stages.balance,
         regularisation=stages.regularisation,
         fit=stages.fit,
-        inputs=stages.inputs if fits else None,
+        inputs=stages.inputs if solves else None,
         ridge=stages.ridge if fits else None,
-        follow=stages.follow if fits and stages.inputs != "parents" else None,
+        follow=stages.follow if fits and not (solves and stages.inputs == "parents") else None,
+        non_diagonal=stages.non_diagonal if stages.fit == "regmean" else None,
         labels=_labels(plan),
+        depths={
+            str(plan.parents[place].reference): _depth(depth)
+            for place, depth in zip(plan.order[1:], report.depths, strict=True)
+            if depth is not None
+        },
         groups={
             name: GroupRecord(
                 row=rows[name],
@@ -80,6 +94,18 @@ def calibration_record(
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:
     return tuple(round(value, DECIMALS) for value in values)
+
+
+def _depth(depth: PairedDepth) -> DepthRecord:
+    layers = [
+        LayerRecord(
+            layer=pair.ours.name,
+            partner=pair.theirs.name if pair.theirs else None,
+            cka=round(pair.cka, DECIMALS) if pair.cka else None,
+        )
+        for pair in depth.pairs
+    ]
+    return DepthRecord(layers=tuple(layers), left_out=depth.left_out)
 
 
 def _labels(plan: AssemblyPlan) -> Literal["shared", "disjoint"] | None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hubmerge.heterogeneous.block_pairs import PairedDepth
 from hubmerge.heterogeneous.maps import GroupMap, Selection
 from hubmerge.heterogeneous.matching import GroupMatches
+from hubmerge.heterogeneous.slots import units_in
 from hubmerge.symmetry.costs import Cost, Sharing, block_cost, dense_cost
 from hubmerge.symmetry.groups import SymmetrySpec
 
@@ -45,12 +47,17 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Report:
-    """What was aligned and how far.  cost, base_cost: of the merge and of the base, dense; blocks: of the merge without what is zero."""
+    """What was aligned and how far.
+
+    cost, base_cost: of the merge and of the base, dense; blocks: of the merge without what is zero.  depths: of every other parent how
+    its layers went with the base's; None where it has the base's depth.
+    """
 
     groups: Mapping[str, GroupReport]
     base_cost: Cost
     cost: Cost
     blocks: Cost
+    depths: tuple[PairedDepth | None, ...] = ()
 
 
 def report_of(
@@ -74,7 +81,7 @@ def report_of(
         together = [_together(own[0], part, found) for part, found in others]
         supports = [_support(each) for each in own]
         groups[name] = GroupReport(
-            tuple(spec.groups[name].size for spec in specs),
+            tuple(units_in(spec, name) for spec in specs),
             len(there),
             tuple(count for count, _ in together),
             tuple(alike for _, alike in together),

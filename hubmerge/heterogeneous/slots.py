@@ -11,7 +11,7 @@ from hubmerge.heterogeneous.maps import GroupMap, Selection, Soft
 from hubmerge.heterogeneous.matching import GroupMatches
 from hubmerge.symmetry.groups import SymmetrySpec
 
-__all__ = ["group_maps", "union_slots"]
+__all__ = ["group_maps", "union_slots", "units_in"]
 
 Slots = NDArray[np.int64]
 """(merged units, parents): the unit of every parent that is in a merged one, -1 where none is."""
@@ -28,9 +28,12 @@ def group_maps(
     """
     maps: dict[str, tuple[GroupMap, ...]] = {}
     for name in _mapped_groups(specs, matches, sizes):
-        own = [found.get(name) for found in matches]
         base, wanted = specs[0].groups[name].size, sizes.get(name, specs[0].groups[name].size)
-        slots, signs = union_slots(base, [spec.groups[name].size for spec in specs[1:]], own, wanted)
+        own = [
+            found.get(name) if name in spec.groups else _no_match(base)
+            for found, spec in zip(matches, specs[1:], strict=True)
+        ]
+        slots, signs = union_slots(base, [units_in(spec, name) for spec in specs[1:]], own, wanted)
         maps[name] = tuple(Selection(slots[:, s], signs[:, s]) for s in range(len(specs)))
         maps |= _inner_maps(specs, name, own, slots)
     return maps
@@ -43,9 +46,18 @@ def _mapped_groups(
     for name, group in specs[0].groups.items():
         is_wider = sizes.get(name, group.size) > group.size
         if any(name in found for found in matches) or (
-            is_wider and group.outer is None and all(spec.groups[name].size == group.size for spec in specs)
+            is_wider and group.outer is None and all(units_in(spec, name) in {0, group.size} for spec in specs)
         ):
             yield name
+
+
+def units_in(spec: SymmetrySpec, group: str) -> int:
+    """Units of a group; 0 in a model without the layers that have it."""
+    return spec.groups[group].size if group in spec.groups else 0
+
+
+def _no_match(base: int) -> GroupMatches:
+    return GroupMatches(np.full(base, -1, np.int64), np.zeros(base), np.ones(base))
 
 
 def union_slots(
@@ -75,7 +87,10 @@ def union_slots(
         row_signs.append([sign if k == s else 1.0 for k in range(parents)])
     if rows:
         slots, signs = np.vstack([slots, rows]), np.vstack([signs, row_signs])
-    return slots, signs
+    empty = max(0, wanted - len(slots))  # in a layer that the other has not, which is as wide as its neighbours
+    return np.pad(slots, ((0, empty), (0, 0)), constant_values=-1), np.pad(
+        signs, ((0, empty), (0, 0)), constant_values=1
+    )
 
 
 def _inner_maps(
@@ -90,9 +105,9 @@ def _inner_maps(
     for name in names:
         parts: list[GroupMap] = []
         for s, spec in enumerate(specs):
-            size = spec.groups[name].size
+            size = units_in(spec, name)
             eye = np.eye(specs[0].groups[name].size, size)
-            turns = np.broadcast_to(eye, (spec.groups[outer].size, *eye.shape)).copy()
+            turns = np.broadcast_to(eye, (units_in(spec, outer), *eye.shape)).copy()
             found = matches[s - 1] if s else None
             if found is not None and name in found.inner:
                 shared = np.flatnonzero((slots[: len(found.partner), s] >= 0) & (slots[: len(found.partner), 0] >= 0))

@@ -147,7 +147,7 @@ def _alignment(
     """Of the donor's base with the target, once it is known that all three go together."""
     specs = (spec, spec_of(donor.base))
     names = ("the target", f"donor {place}'s base")
-    check_alike(specs, names)
+    check_alike(specs, names, same_depth=True)
     ours, theirs = ({name: tuple(v.shape) for name, v in m.state_dict().items()} for m in (donor.base, donor.model))
     check_shapes(
         ours, theirs, names[1], f"donor {place}", where="donors", hint="give the base that the donor was trained from"

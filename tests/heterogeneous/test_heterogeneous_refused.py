@@ -25,12 +25,6 @@ def test_models_of_two_architectures() -> None:
     )
 
 
-def test_models_of_two_depths() -> None:
-    assert refused([model("vit", 0), model("vit", 0, num_hidden_layers=1)], batches("vit")) == (
-        "only model 1 has the tensor 'vit.layers.1.layernorm_before.weight' · models · merge models of the same depth and head"
-    )
-
-
 def test_vocabularies_of_two_sizes() -> None:
     assert refused([model("bert", 0), model("bert", 1, vocab_size=25)], batches("bert")) == (
         "group 'token' (tokens) has 20 and 25 entries · models · "

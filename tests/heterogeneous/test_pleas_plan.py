@@ -174,10 +174,6 @@ def test_unlike_models_that_nothing_puts_together_are_refused_by_name(tmp_path: 
     assert refusal("./low", f"{tmp_path}/vit") == (
         f"./low is resnet, {tmp_path}/vit is vit · models · merge models of one architecture"
     )
-    assert refusal("./low", "./deep") == (
-        "only ./deep has the tensor 'resnet.encoder.stages.1.layers.1.layer.0.convolution.weight' · models · "
-        "merge models of the same depth and head"
-    )
     own = {"hidden_sizes": [4, 4, 4, 4], "depths": [1, 1, 1, 1], "num_channels": 1}
     saved("ConvNext", "ForImageClassification", tmp_path / "convnext", 0, own, ("d", "e"))
     assert refusal("./low", f"{tmp_path}/convnext").startswith(

@@ -110,7 +110,7 @@ def test_data_that_ends_as_a_data_file_does_is_a_file(data: str, read: str) -> N
           "nothing wider · align.ratio · add widths: union, or remove it")]),
         ({"align": {"widths": "union", "budget": 1.2, "ratio": 0.2}},
          ["budget and ratio both say how many units stay separate · align.ratio · keep one of them"]),
-        ({"fit": "yes"}, [f"fit must be least_squares or none, got 'yes' · fit · {DOCS}"]),
+        ({"fit": "yes"}, [f"fit must be least_squares, regmean or none, got 'yes' · fit · {DOCS}"]),
         ({"fit": {"ridge": 0}}, [f"ridge must be a number above 0, or auto, got 0 · fit.ridge · {DOCS}"]),
         ({"fit": {"ridge": "atuo"}}, [f"ridge must be a number above 0, or auto, got 'atuo' · fit.ridge · {DOCS}"]),
         ({"fit": {"method": "none", "inputs": "merged", "ridge": 1}}, [
