@@ -25,6 +25,8 @@ TELLING: dict[str, dict[str, Any]] = {
     "sce": {"select_topk": 0.4},
     "task_arithmetic": {"lambda_": 0.7},
     "iso_c": {"lambda_": 0.7},
+    "iso_cts": {"lambda_": 0.7, "common": 0.5},
+    "tsv_m": {"lambda_": 0.7},
     "passthrough": {"scale": 1.1},
     "nearswap": {"t": 0.3},
     "nuslerp": {"nuslerp_flatten": False, "nuslerp_row_wise": True},
