@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cards.align_words import how_matched
 from cards.markdown import Markup, code, text
 from cards.transport_words import carried_limits, carried_matching, carried_remarks
 from hubmerge.assembly_record import AssemblyRecord
@@ -13,11 +14,6 @@ from hubmerge.assembly_words import group_rows
 
 __all__ = ["AssemblyWords", "assembly_words"]
 
-_HOW = {
-    "activations": "by how they correlate on the calibration data",
-    "weights": "by the weights that connect them",
-    "identity": "as they stand, without being matched",
-}
 _INPUTS = {
     "auto": "its inputs in the merge, held at what the models' own inputs give",
     "merged": "its inputs in the merge",
@@ -47,28 +43,29 @@ def _matching(record: AssemblyRecord) -> Markup:
     if record.transport is not None:
         return carried_matching(record)
     base, others = record.order[0], record.order[1:]
-    return Markup(
-        f"Models that were trained apart have their units in other orders, so they were put into that of {_name(base)} first: the units "
-        f"of {_joined([_name(other) for other in others])} were taken {_HOW[record.align]}. Pairs became one unit. All units of a kind "
-        "together:"
-    )
+    matched = how_matched(record, _name(base), _joined([_name(other) for other in others]))
+    return Markup(f"{matched} All units of a kind together:")
 
 
 def _columns(record: AssemblyRecord) -> tuple[Markup, ...]:
-    alike = {"activations": "mean correlation", "weights": "mean cosine"}.get(record.align, "mean similarity")
-    done = "pairs merged" if record.transport is None else "aligned"
-    names = ["units", "groups", *map(_plain, record.order), "merge", done, alike]
-    return tuple(text(name) for name in names)
+    alike = {"weights": "mean cosine", "balanced": "mean similarity", "identity": "mean similarity"}
+    mixed = any(row.support is not None for row in group_rows(record))
+    done = "aligned" if record.transport is not None else "shared with the base" if mixed else "pairs merged"
+    names = ["units", "groups", *map(_plain, record.order), "merge", done, alike.get(record.align, "mean correlation")]
+    return tuple(text(name) for name in (*names, *(["made of units of one model"] if mixed else [])))
 
 
 def _rows(record: AssemblyRecord) -> tuple[tuple[Markup, ...], ...]:
+    rows = group_rows(record)
+    mixed = any(row.support is not None for row in rows)
     return tuple(
         (
             code(row.name),
             *(text(value) for value in (row.groups, *row.units, row.merged, row.shared)),
             text("–" if row.similarity is None else f"{row.similarity:.2f}"),
+            *([text("1.0" if row.support is None else f"{row.support:.1f}")] if mixed else []),
         )
-        for row in group_rows(record)
+        for row in rows
     )
 
 

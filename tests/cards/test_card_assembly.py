@@ -102,6 +102,47 @@ def test_what_was_not_done_is_not_said(merge):
     assert "mean cosine" in text
 
 
+def test_every_way_to_match_has_its_sentence(merge):
+    begun = "Models that were trained apart have their units in other orders, so"
+    seen = "by how they correlate on the calibration data"
+    assert f"{seen} and by the weights that connect them. Pairs became one unit. All units" in card(
+        merge, align="balanced"
+    )
+    assert (
+        f"were taken {seen}. Pairs became one unit. Units without a partner joined the one that they were most like, or were copied. "
+    ) in card(merge, widths="fold", budget=None)
+    assert f"{begun} those of low and high were contracted {seen}, the most alike first, within a model too." in card(
+        merge, align="zip"
+    )
+    assert (
+        f"{begun} those of high were carried to those of low {seen}, each in parts to several (optimal transport with a "
+        "regularisation of 0.03)."
+    ) in card(merge, align="optimal_transport", regularisation=0.03)
+    assert "(optimal transport with no regularisation)" in card(merge, align="optimal_transport", regularisation=0.0)
+
+
+def test_where_units_are_mixed_the_card_says_of_how_many_one_is_made(merge):
+    mixed = GroupRecord(
+        row="ff{l}",
+        sizes=(4, 6),
+        merged=4,
+        matched=(6,),
+        similarity=(0.4,),
+        support=(1.0, 1.5),
+        largest_support=(1.0, 3.0),
+    )
+    text = card(merge, align="zip", groups={"ff0": mixed, "head0": record().groups["res1"]})
+    assert (
+        "| units | groups | low | high | merge | shared with the base | mean correlation | made of units of one model |"
+        in text
+    )
+    assert "| `ff{l}` | 1 | 4 | 6 | 4 | 6 | 0.40 | 1.5 |" in text
+    assert "| `res{s+1}` | 1 | 4 | 4 | 8 | 0 | – | 1.0 |" in text
+    assert how_far(record(align="zip", groups={"ff0": mixed}))[0] == (
+        "ff{l}: 4 and 6 units become 4, 6 units sharing one with the base's, correlation 0.40 on average, each a mean of 1.5 of one model's"
+    )
+
+
 def test_no_local_path_is_left_in_what_is_published(merge):
     card(merge, calibration=record().calibration.model_copy(update={"data": str(merge.parent / "images")}))
     public = public_manifest(read_manifest(merge))
