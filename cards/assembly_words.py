@@ -9,10 +9,10 @@ from typing import Any
 from cards.align_words import how_matched
 from cards.markdown import Markup, code, text
 from cards.transport_words import carried_limits, carried_matching, carried_remarks
-from hubmerge.assembly_record import AssemblyRecord
+from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord
 from hubmerge.assembly_words import group_rows
 
-__all__ = ["AssemblyWords", "assembly_words"]
+__all__ = ["AssemblyWords", "assembly_words", "data_sentence", "plain_name"]
 
 _INPUTS = {
     "auto": "its inputs in the merge, held at what the models' own inputs give",
@@ -51,7 +51,7 @@ def _columns(record: AssemblyRecord) -> tuple[Markup, ...]:
     alike = {"weights": "mean cosine", "balanced": "mean similarity", "identity": "mean similarity"}
     mixed = any(row.support is not None for row in group_rows(record))
     done = "aligned" if record.transport is not None else "shared with the base" if mixed else "pairs merged"
-    names = ["units", "groups", *map(_plain, record.order), "merge", done, alike.get(record.align, "mean correlation")]
+    names = ["units", "groups", *map(plain_name, record.order), "merge", done, alike.get(record.align, "mean correlation")]
     return tuple(text(name) for name in (*names, *(["made of units of one model"] if mixed else [])))
 
 
@@ -88,14 +88,7 @@ def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
             )
         )
     if record.calibration is not None:
-        data = record.calibration
-        pin = f" at commit {code(data.commit[:12])}" if data.commit else ""
-        found.append(
-            Markup(
-                f"The data for it: {data.samples:,} rows of {text(data.data)}{pin}, column {code(data.column)}, without labels; SHA-256 "
-                f"{code(data.sha256[:16])}."
-            )
-        )
+        found.append(Markup(f"The data for it: {data_sentence(record.calibration, 'without labels')}."))
     if record.labels is not None:
         words = {
             "disjoint": "Its classes are those of all models, one model's after the other's.",
@@ -103,6 +96,13 @@ def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
         }
         found.append(Markup(words[record.labels]))
     return (*found, *carried_remarks(record), _cost(record))
+
+
+def data_sentence(data: CalibrationRecord, labels: str) -> Markup:
+    """Which rows were drawn of which data.  labels: what is to be said of those."""
+    pin = f" at commit {code(data.commit[:12])}" if data.commit else ""
+    rows = f"{data.samples:,} rows of {text(data.data)}{pin}, column {code(data.column)}"
+    return Markup(f"{rows}, {labels}; SHA-256 {code(data.sha256[:16])}")
 
 
 def _cost(record: AssemblyRecord) -> Markup:
@@ -131,12 +131,13 @@ def _limits(record: AssemblyRecord) -> tuple[Markup, ...]:
     return tuple(limits)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A model's name without the mark of a folder."""
     return name.removeprefix("./")
 
 
 def _name(name: str) -> Markup:
-    return text(_plain(name))
+    return text(plain_name(name))
 
 
 def _joined(parts: Sequence[Any]) -> str:

@@ -10,6 +10,7 @@ import yaml
 from cards import card_words, markdown
 from cards.assembly_words import assembly_words
 from cards.card_tables import comparison_lines, data_lines, results_table, scores_sentence
+from cards.layers_words import layers_words
 from cards.licence import Verdict
 from cards.model_facts import ModelFacts
 from cards.parents import ParentFacts
@@ -48,7 +49,7 @@ def render_card(
             verdict=verdict,
             results=results,
             warnings=public.warnings,
-            assembly=assembly_words(public.assembly),
+            assembly=assembly_words(public.assembly) or layers_words(public.layers),
             **_sentences(public, name, model, parents, verdict),
             **_evaluation(public, parents, results),
         )

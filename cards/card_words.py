@@ -33,6 +33,8 @@ _TENSOR_WORDS = {
     "copied": "copied unchanged, because all parents have the same",
     "averaged": "averaged (running statistics, which are no directions in weight space)",
     "counted": "taken from the parent with the largest (counters)",
+    "estimated": "estimated anew (statistics of BatchNorm)",
+    "kept": "kept as the base model has them",
 }
 EXACTNESS = {
     "exact": "The weights come out the same, byte for byte, on every machine.",
@@ -79,9 +81,9 @@ def training_sentence(manifest: Manifest) -> str:
 
 
 def local_data(manifest: Manifest) -> str | None:
-    """The calibration data of a merge where it is a file or a folder, as the recipe names it."""
-    calibration = manifest.assembly.calibration if manifest.assembly is not None else None
-    return calibration.data if calibration is not None and is_local_name(calibration.data) else None
+    """The data of a merge where it is files or folders, as the recipe names it."""
+    names = dict.fromkeys(record.data for record in manifest.data if is_local_name(record.data))
+    return " and ".join(names) or None
 
 
 def tensor_sentence(manifest: Manifest) -> Markup:

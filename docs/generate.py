@@ -109,25 +109,26 @@ def methods_page() -> str:
     return "\n\n".join("\n\n".join(section) for section in sections)
 
 
-_BASE_OF_ASSEMBLY = {
-    False: "optional: one of the models, by default the first",
-    True: "required: the model that is added to, none of the models",
-}
+def _base_of(assembly: Assembly) -> str:
+    if assembly.takes == "layers":
+        return "required: the model that stays what it is; it may be listed among the models, too"
+    if assembly.carries:
+        return "required: the model that is added to, none of the models"
+    return "optional: one of the models, by default the first"
 
 
 def _assembly_section(assembly: Assembly) -> Iterator[str]:
     yield f"## {assembly.name}"
     yield assembly.explanation
-    page = "transport.md" if assembly.carries else "pleas.md"
     facts = [
         ("parents", _count(*assembly.parents)),
-        ("`base_model`", _BASE_OF_ASSEMBLY[assembly.carries]),
-        ("kind", f"assembly: see [{page}]({page})"),
+        ("`base_model`", _base_of(assembly)),
+        ("kind", f"assembly: see [{assembly.page}]({assembly.page})"),
         ("revision", assembly.revision),
         ("stages", ", ".join(f"`{key}: {value}`" for key, value in assembly.preset.items())),
         ("source", _linked(assembly.paper)),
     ]
-    yield "\n".join(f"- {what}: {value}" for what, value in facts)
+    yield "\n".join(f"- {what}: {value}" for what, value in facts if value)
     yield _parameter_table(assembly)
 
 
@@ -161,6 +162,8 @@ def _parameter_table(method: MergeMethod | Assembly) -> str:
 
 
 def _yaml(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(f'{each:g}' for each in value)}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -169,6 +172,10 @@ def _bounds(method: MergeMethod | Assembly, field: str) -> str:
     schema = method.parameters.model_json_schema(by_alias=False)["properties"][field]
     if schema.get("type") == "boolean":
         return "`true`, `false`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return "a list of numbers from 0 to 1"
     low = f"({schema['exclusiveMinimum']:g}" if "exclusiveMinimum" in schema else None
     low = f"[{schema['minimum']:g}" if "minimum" in schema else low
     high = f"{schema['exclusiveMaximum']:g})" if "exclusiveMaximum" in schema else None
@@ -192,6 +199,8 @@ def recipe_keys() -> str:
         "Align": "Under `align`",
         "Fit": "Under `fit`",
         "Calibration": "Under `calibration`",
+        "ZooQuery": "Under `zoo`",
+        "Probe": "Under `probe`",
         "TokenizerPart": "Under `tokenizer`",
         "Output": "Under `output`",
     }

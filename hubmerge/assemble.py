@@ -28,6 +28,7 @@ from hubmerge.record import file_digest
 from hubmerge.weights import Written
 
 if TYPE_CHECKING:
+    from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
 __all__ = ["Merged", "merge", "merge_plan"]
@@ -74,7 +75,7 @@ class Merged:
 
 
 def merge_plan(
-    plan: Plan | AssemblyPlan,
+    plan: Plan | AssemblyPlan | MalPlan,
     out: str | Path,
     *,
     fresh: bool = False,
@@ -166,7 +167,7 @@ def _check_name(out: Path) -> None:
 
 
 def _finished(
-    plan: Plan | AssemblyPlan, files: InputFiles, out: Path, *, overwrite: bool, note: Callable[[str], None]
+    plan: Plan | AssemblyPlan | MalPlan, files: InputFiles, out: Path, *, overwrite: bool, note: Callable[[str], None]
 ) -> Manifest | None:
     """The manifest of a finished `out` of the same plan and parents; None when nothing is in the way.
 
@@ -200,7 +201,7 @@ def _finished(
     return None
 
 
-def _derived_again(plan: Plan | AssemblyPlan, out: Path) -> bool:
+def _derived_again(plan: Plan | AssemblyPlan | MalPlan, out: Path) -> bool:
     """Whether the weights in `out` are not shown to differ from what the parents give; then it need not be asked again."""
     from hubmerge.verify import verify_merge
 
@@ -221,7 +222,7 @@ def _same_carried(plan: Planned, files: InputFiles, manifest: Manifest) -> bool:
         raise PlanError(f"it cannot be read ({error.strerror})", where=where, hint="check its permissions") from error
 
 
-def _same_data(plan: Plan | AssemblyPlan, manifest: Manifest) -> bool:
+def _same_data(plan: Plan | AssemblyPlan | MalPlan, manifest: Manifest) -> bool:
     """Whether calibration data, where there is any, is that of the merge."""
     if isinstance(plan, Plan):
         if plan.alignment is None:

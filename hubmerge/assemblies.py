@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from hubmerge.align_choices import BALANCE, REGULARISATION, is_matched_on_data
+from hubmerge.mal_stages import MalParameters
 from hubmerge.method_parameters import Parameters, PerParent
 from hubmerge.recipe_calibration import Calibration
 from hubmerge.recipe_stages import AlignMethod, FitFollow, FitInputs, FitMethod, Labels, Widths
@@ -83,9 +84,10 @@ class AssemblyStages:
 class Assembly:
     """One assembly: what a recipe, the documentation and a manifest say of it, and what it does where a recipe is silent.
 
-    parents: fewest and most models, the base model among them.  carries: whether what each model learned on top of a base of its own is
-    carried to the base model, which then is none of the models.  revision: raised whenever its numbers change.  about: what there is to
-    say beside the summary.
+    parents: fewest and most models, the base model among them.  keys: those of a recipe that it reads and others do not.  takes: whole
+    models, of which all stages are, or single layers of them for a base that stays what it is.  page: of the documentation.  carries:
+    whether what each model learned on top of a base of its own is carried to the base model, which then is none of the models.  revision:
+    raised whenever its numbers change.  about: what there is to say beside the summary.
     """
 
     name: str
@@ -99,6 +101,9 @@ class Assembly:
     follow: FitFollow
     parameters: type[Parameters] = AssemblyParameters
     parents: tuple[int, int | None] = (2, None)
+    keys: tuple[str, ...] = ("align", "fit", "calibration", "labels")
+    takes: Literal["models", "layers"] = "models"
+    page: str = "pleas.md"
     revision: int = 1
     about: str = ""
     carries: bool = False
@@ -110,9 +115,11 @@ class Assembly:
 
     @property
     def preset(self) -> dict[str, str]:
-        """The choices of its stages where a recipe is silent, by the recipe's keys."""
+        """The choices of its stages where a recipe is silent, by the recipe's keys; none where there are no others."""
         if self.carries:
             return {"align": self.align}
+        if self.takes == "layers":
+            return {}
         return {
             "align": f"{{method: {self.align}, widths: {self.widths}}}",
             "fit": f"{{method: {self.fit}, inputs: {self.inputs}, ridge: {self.ridge}, follow: {self.follow}}}",
@@ -154,6 +161,7 @@ _TRANSPORT = Assembly(
     follow="all",
     parameters=TransportParameters,
     parents=(1, None),
+    page="transport.md",
     carries=True,
     about="""\
 W = W_base + sum of weight * E (W_model - W_own) D, where W_base is `base_model`, the target, and W_own the model that is named as
@@ -167,7 +175,35 @@ Differs from the paper: one map for each group of units, shared by all that writ
 every module's input and output.""",
 )
 
-ASSEMBLIES: Mapping[str, Assembly] = MappingProxyType({assembly.name: assembly for assembly in (_PLEAS, _TRANSPORT)})
+_MAL = Assembly(
+    name="mal",
+    summary="Merge single layers of any number of donors into a base model, each as far as its output bears it.",
+    paper="Zhang et al. 2025, MAL, ICLR 2025 workshop Neural Network Weights as a New Data Modality",
+    align="activations",
+    widths="base",
+    fit="none",
+    inputs="merged",
+    ridge="auto",
+    follow="all",
+    parameters=MalParameters,
+    keys=("align", "calibration", "zoo", "probe"),
+    takes="layers",
+    page="mal.md",
+    about="""\
+The base keeps its architecture, widths, depth, config and head.  Donors are of its family, and may be wider or narrower, deeper or
+shallower, and of other classes; they are listed, or found in a catalog (`zoo`).  Inside every stage layers are paired by linear CKA of
+their outputs, in their order, and units by correlations of activations, on calibration data or, without any, on noise.  Then every pair
+has its turn, the most promising first: the layer becomes 1 - f of what it is and f of the donor's, for the largest share f at which its
+output drifts by at most `tau` and, with a `probe`, the loss of the whole model stays within 1 + `eps` times the control's.  Else it is
+left alone.  Every decision is in the manifest.  The control is the base with BatchNorm's statistics estimated on the same data.
+
+The base survives; that it gets better is not promised, and in the measurements it did only where a probe chose the shares.  The
+paper's text was not at hand: this is a reconstruction from its abstract and figures.""",
+)
+
+ASSEMBLIES: Mapping[str, Assembly] = MappingProxyType(
+    {assembly.name: assembly for assembly in (_PLEAS, _TRANSPORT, _MAL)}
+)
 """Every assembly by the name that a recipe's merge_method has for it."""
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from hubmerge.align_choices import is_matched_on_data, misfits
 from hubmerge.assemblies import ASSEMBLIES, Assembly, AssemblyStages, stages_of
 from hubmerge.errors import RecipeError
+from hubmerge.mal_checks import mal_faults, mal_value_faults
 from hubmerge.sections import read_sections
 from hubmerge.transport_checks import carrying_faults, carrying_keys, misplaced_bases
 from zoo_index.errors import HubmergeError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ASSEMBLY_KEYS", "assembly_faults", "misplaced_keys", "written_faults"]
 
-ASSEMBLY_KEYS = ("align", "fit", "calibration", "labels")
+ASSEMBLY_KEYS = tuple(dict.fromkeys(key for assembly in ASSEMBLIES.values() for key in assembly.keys))
 """Keys of a recipe that assemblies read."""
 _OF_ALIGNMENTS = ("align", "calibration")
 """Those that a method on tensors reads as well, with `align` among them."""
@@ -33,37 +34,60 @@ _REFUSED = {
     "chat_template": f"remove it: {_BASE_IS_KEPT}",
 }
 """Keys that mean nothing to an assembly, and what to do instead."""
+_REFUSED_OF = {
+    "fit": "remove it: layers are mixed, and none is fitted",
+    "labels": "remove it: the merge has the base model's head",
+    "zoo": "list the models under models, or write merge_method: mal",
+    "probe": "remove it: nothing is measured while it merges; `hubmerge evaluate` does afterwards",
+}
+"""Keys that only some assemblies read, and what to do under the others."""
 
 
 def misplaced_keys(raw: Mapping[str, Any]) -> list[RecipeError]:
     """A fault for each of `ASSEMBLY_KEYS` in the recipe of a method that merges tensor by tensor, but for an alignment's."""
-    names = " or ".join(ASSEMBLIES)
     method = raw.get("merge_method") or raw.get("combine")
     aligns = raw.get("align") is not None
     return misplaced_bases(raw, str(method)) + [
         RecipeError(
             f"{key} is for methods that put unlike models together, which {method} does not",
             where=key,
-            hint=f"remove it, {'add align: activations, ' if key in _OF_ALIGNMENTS else ''}or write merge_method: {names}",
+            hint=f"remove it, {'add align: activations, ' if key in _OF_ALIGNMENTS else ''}or write merge_method: {_readers(key)}",
         )
         for key in ASSEMBLY_KEYS
         if raw.get(key) is not None and not (aligns and key in _OF_ALIGNMENTS)
     ]
 
 
+def _readers(key: str) -> str:
+    """The assemblies that read a key."""
+    return " or ".join(name for name, assembly in ASSEMBLIES.items() if key in assembly.keys)
+
+
 def written_faults(assembly: Assembly, raw: Mapping[str, Any]) -> list[HubmergeError]:
     """Faults of the keys and parameters of a recipe for `assembly`; `raw` may be wrong in any other way."""
+    others = {key: hint for key, hint in _REFUSED_OF.items() if key not in assembly.keys}
     refused = [
         *([] if assembly.carries else misplaced_bases(raw, assembly.name)),
         *(carrying_keys(assembly, raw) if assembly.carries else ()),
     ]
     refused += [
         RecipeError(f"{assembly.name} takes no {key}", where=key, hint=hint)
-        for key, hint in _REFUSED.items()
+        for key, hint in {**_REFUSED, **others}.items()
         if raw.get(key) not in (None, [], {})
     ]
-    faults = read_sections(assembly, {**raw, "slices": None, "modules": None}).faults
-    return [*refused, *faults, *(fault for place, own in _scopes(raw) for fault in _varying(assembly, place, own))]
+    lists, own = _lists(assembly), raw.get("parameters")
+    single = {name: value for name, value in own.items() if name not in lists} if isinstance(own, Mapping) else own
+    faults = read_sections(assembly, {**raw, "slices": None, "modules": None, "parameters": single}).faults
+    told = [*refused, *faults, *(fault for place, own in _scopes(raw) for fault in _varying(assembly, place, own))]
+    return [*told, *(mal_value_faults(raw) if assembly.takes == "layers" else [])]
+
+
+def _lists(assembly: Assembly) -> frozenset[str]:
+    """The parameters of which one value is a list."""
+    fields = assembly.parameters.model_fields
+    return frozenset(
+        assembly.parameters.alias(name) for name, info in fields.items() if get_origin(info.annotation) is tuple
+    )
 
 
 def _scopes(raw: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -79,7 +103,7 @@ def _varying(assembly: Assembly, place: str, own: Any) -> list[RecipeError]:
     """Values that differ from tensor to tensor: a unit is merged in all tensors alike."""
     if not isinstance(own, Mapping):
         return []
-    known = {assembly.parameters.alias(field) for field in assembly.parameters.model_fields}
+    known = {assembly.parameters.alias(field) for field in assembly.parameters.model_fields} - _lists(assembly)
     return [
         RecipeError(
             f"{name} is one number for a whole model under {assembly.name}, neither gradient nor filters",
@@ -93,6 +117,8 @@ def _varying(assembly: Assembly, place: str, own: Any) -> list[RecipeError]:
 
 def assembly_faults(assembly: Assembly, recipe: Recipe) -> list[HubmergeError]:
     """Faults in the models and stages of a recipe whose parts are right one by one."""
+    if assembly.takes == "layers":
+        return mal_faults(recipe)
     if not recipe.models or recipe.slices or recipe.modules:  # told already
         return []
     models = tuple(entry.model for entry in recipe.models)

@@ -17,6 +17,7 @@ from hubmerge.weights import Written, identity_of, write_weights
 
 if TYPE_CHECKING:
     from hubmerge.alignment.plan_types import PlannedAlignment
+    from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
 __all__ = ["Work", "carry_out"]
@@ -35,7 +36,7 @@ class Work:
     note: Callable[[str], None]
 
 
-def carry_out(plan: Plan | AssemblyPlan, work: Work) -> tuple[Written | None, Callable[[], Manifest]]:
+def carry_out(plan: Plan | AssemblyPlan | MalPlan, work: Work) -> tuple[Written | None, Callable[[], Manifest]]:
     """Write the weights; returns what makes the manifest once all files are there."""
     if not isinstance(plan, Plan):
         return _put_together(plan, work)
@@ -96,13 +97,18 @@ def _aligned_first(plan: Plan, alignment: PlannedAlignment, work: Work) -> tuple
     return written, recorded
 
 
-def _put_together(plan: AssemblyPlan, work: Work) -> tuple[None, Callable[[], Manifest]]:
-    """The same for unlike models, which are put together as a whole."""
+def _put_together(plan: AssemblyPlan | MalPlan, work: Work) -> tuple[None, Callable[[], Manifest]]:
+    """The same for unlike models, which are put together as a whole, or layer by layer."""
     from hubmerge.heterogeneous.execute import write_assembly
+    from hubmerge.heterogeneous.mal_plan_types import MalPlan
+    from hubmerge.heterogeneous.mal_resume import write_resumed
 
     partial = work.folder.partial
-    work.folder.start_over()
-    made = write_assembly(plan, partial, note=work.note)
+    if isinstance(plan, MalPlan):
+        made = write_resumed(plan, work.folder, work.samples, work.states, work.note)
+    else:
+        work.folder.start_over()
+        made = write_assembly(plan, partial, note=work.note)
     return None, lambda: assembly_manifest(
-        plan, work.samples, made.record, made.parameters, made.tensors, folder_digests(partial, weights=work.digest)
+        plan, work.samples, made.record, made.parameters, made.counts, folder_digests(partial, weights=work.digest)
     )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
 __all__ = ["AutoMergedModel"]
@@ -108,7 +109,7 @@ def _from_recipe(plan: Plan, kwargs: dict[str, Any], source: Recipe | ModelSourc
     return _remember(_assemble(plan, kwargs), source)
 
 
-def _put_together(plan: Plan | AssemblyPlan, kwargs: dict[str, Any]) -> PreTrainedModel:
+def _put_together(plan: Plan | AssemblyPlan | MalPlan, kwargs: dict[str, Any]) -> PreTrainedModel:
     """Unlike models are put together as a whole, and aligned ones read copies: into a temporary folder, gone once the merge is loaded."""
     from tempfile import TemporaryDirectory
 

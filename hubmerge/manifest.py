@@ -12,13 +12,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from hubmerge.alignment_record import AlignmentRecord
-from hubmerge.assembly_record import AssemblyRecord
+from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord
 from hubmerge.errors import ManifestError, shown
+from hubmerge.layers_record import LayersRecord
 
 __all__ = [
     "ALIGNMENT_VERSION",
     "ASSEMBLY_VERSION",
     "FORMAT_VERSION",
+    "LAYERS_VERSION",
     "MANIFEST_NAME",
     "FileDigest",
     "Manifest",
@@ -32,7 +34,9 @@ ASSEMBLY_VERSION: Literal[2] = 2
 """With an `AssemblyRecord`, which readers of version 1 do not know."""
 ALIGNMENT_VERSION: Literal[3] = 3
 """With an `AlignmentRecord`, which readers of version 2 do not know."""
-_VERSIONS = (FORMAT_VERSION, ASSEMBLY_VERSION, ALIGNMENT_VERSION)
+LAYERS_VERSION: Literal[4] = 4
+"""With a `LayersRecord`, which readers of version 3 do not know."""
+_VERSIONS = (FORMAT_VERSION, ASSEMBLY_VERSION, ALIGNMENT_VERSION, LAYERS_VERSION)
 
 
 class _Record(BaseModel):
@@ -73,11 +77,11 @@ class Manifest(_Record):
     tensors: how many were merged, copied, averaged (running statistics), counted (counters).  vocabulary: what became of
     the rows of embeddings and heads, in sentences; empty where nothing moved.
     files: every file of the folder but this one and README.md.  assembly: of models that were unlike one another, which makes
-    the format_version 2; alignment: of parents that were brought into one order first, which makes it 3; without either the text is
-    that of version 1.
+    the format_version 2; alignment: of parents that were brought into one order first, which makes it 3; layers: of a base that took in
+    single layers, which makes it 4; without any of them the text is that of version 1.
     """
 
-    format_version: Literal[1, 2, 3] = 1
+    format_version: Literal[1, 2, 3, 4] = 1
     hubmerge_version: str
     plan_hash: str
     recipe: dict[str, Any]
@@ -98,6 +102,7 @@ class Manifest(_Record):
     files: dict[str, FileDigest]
     assembly: AssemblyRecord | None = None
     alignment: AlignmentRecord | None = None
+    layers: LayersRecord | None = None
 
     @property
     def undigested(self) -> tuple[str, ...]:
@@ -109,7 +114,16 @@ class Manifest(_Record):
         """Why it takes more than the parents' files to make the merge again; empty where it does not."""
         if self.assembly is not None:
             return "making it again takes its calibration data"
+        if self.layers is not None:
+            return f"making it again {'takes its data' if self.data else 'searches anew'}"
         return "making it again takes aligned copies of its parents" if self.alignment is not None else ""
+
+    @property
+    def data(self) -> tuple[CalibrationRecord, ...]:
+        """What the models were run on, if anything."""
+        own = [record.calibration for record in (self.assembly, self.alignment, self.layers) if record is not None]
+        own += [self.layers.probe] if self.layers is not None else []
+        return tuple(record for record in own if record is not None)
 
     @field_validator("files")
     @classmethod
@@ -124,7 +138,7 @@ class Manifest(_Record):
 
     def to_json(self) -> str:
         """The text of hubmerge.json."""
-        left_out = {name for name in ("assembly", "alignment") if getattr(self, name) is None}
+        left_out = {name for name in ("assembly", "alignment", "layers") if getattr(self, name) is None}
         return json.dumps(self.model_dump(mode="json", exclude=left_out), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -150,7 +164,7 @@ def read_manifest(folder: Path) -> Manifest:
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if version not in _VERSIONS:  # a list, that a damaged file may have, fits into no set
         raise ManifestError(
-            f"{MANIFEST_NAME} has format_version {version!r}, this hubmerge reads {FORMAT_VERSION} to {ALIGNMENT_VERSION}",
+            f"{MANIFEST_NAME} has format_version {version!r}, this hubmerge reads {FORMAT_VERSION} to {LAYERS_VERSION}",
             where=str(path),
             hint="use the hubmerge that wrote it, or a newer one",
         )

@@ -34,8 +34,10 @@ _KEYS = frozenset(
         "labels",
         "merge_method",
         "out_dtype",
+        "probe",
         "tokenizer",
         "tokenizer_source",
+        "zoo",
     }
 )
 """Keys of a recipe that stand under parameters by mistake."""

@@ -30,6 +30,7 @@ from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType
 
 if TYPE_CHECKING:
+    from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
 __all__ = ["DEFAULT_MEMORY", "build_plan", "pins_of", "plan_models"]
@@ -47,19 +48,24 @@ def build_plan(
     memory: int = DEFAULT_MEMORY,
     strict: bool = False,
     pins: Mapping[str, str] | None = None,
-) -> Plan | AssemblyPlan:
+) -> Plan | AssemblyPlan | MalPlan:
     """Decide everything about a merge from the recipe and the parents' headers and configs.
 
     jobs: worker threads (default: the cores at hand); fewer are planned when `memory` (bytes) does not hold them.
     strict: warnings are errors (notes are not).  pins: Hub name as the recipe has it -> the commit to take, for doing an
     earlier merge again (`pins_of`); other Hub models are taken at their revision's commit of now.  For a recipe that puts
-    unlike models together (pleas) the plan is an `AssemblyPlan`; jobs and memory are of no meaning to it.
+    unlike models together (pleas) the plan is an `AssemblyPlan`, for single layers (mal) a `MalPlan`; jobs and memory are of no meaning to
+    them.
 
     Raises `RecipeError`, `CheckpointError`, `ModelNotFoundError`, `HubError` or `PlanError`, for all parents' faults together.
     """
     recipe = load_recipe(recipe)
     models = _open_all(recipe.references, pins or {})
     if recipe.assembly is not None:
+        if recipe.assembly.takes == "layers":
+            from hubmerge.heterogeneous.mal_plan import plan_mal
+
+            return plan_mal(recipe, models, pins, strict=strict)
         from hubmerge.heterogeneous.plan import plan_assembly
 
         return plan_assembly(recipe, models, pins, strict=strict)
@@ -169,9 +175,7 @@ def pins_of(manifest: Manifest) -> dict[str, str]:
     """The commits of a merge's parents, their adapters and its calibration data, by the names in its recipe."""
     rows = [(parent.reference, parent.commit) for parent in manifest.parents]
     rows += [(parent.adapter, parent.adapter_commit) for parent in manifest.parents if parent.adapter]
-    for record in (manifest.assembly, manifest.alignment):
-        if record is not None and record.calibration is not None:
-            rows.append((record.calibration.data, record.calibration.commit))
+    rows += [(data.data, data.commit) for data in manifest.data]
     return {name: commit for name, commit in rows if name and commit}
 
 

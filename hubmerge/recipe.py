@@ -25,6 +25,7 @@ from hubmerge.recipe_parts import ModelEntry, Module, Output, Part, Slice
 from hubmerge.recipe_stages import AlignKey, FitKey, Labels
 from hubmerge.recipe_tokenizer import TokenizerPart
 from hubmerge.recipe_values import FloatType, Reference, TokenizerSource
+from hubmerge.recipe_zoo import Probe, ZooKey
 from hubmerge.sections import Section, read_sections
 from hubmerge.stages import method_of, with_stages_spread
 from zoo_index.errors import HubmergeError
@@ -53,19 +54,26 @@ class Recipe(Part):
     )
     align: AlignKey = Field(
         None,
-        description="pleas, transport: how the models come into one order, as a mapping, or its method alone: `align: weights`",
+        description="pleas, transport: how the models come into one order, as a mapping, or its method alone: `align: weights`; "
+        "mal: min_similarity and without",
     )
     fit: FitKey = Field(
         None, description="pleas: whether layers are fitted afterwards, as a mapping, or its method alone: `fit: none`"
     )
     calibration: CalibrationKey = Field(
-        None, description="pleas, transport: unlabelled data to match and fit with, as a mapping, or its data alone"
+        None,
+        description="pleas, transport, mal: unlabelled data to match and fit with, as a mapping, or its data alone; mal without it: noise",
     )
     labels: Labels | None = Field(
         None,
         description="pleas: shared: the models' labels are the same, and heads are merged; disjoint: the merge has the labels "
         "of all, one model's after the other's; none: without a head; default: by the names of the labels",
     )
+    zoo: ZooKey = Field(
+        None,
+        description="mal: donors from a catalog, beside those under models, as a mapping, or the catalog's file alone",
+    )
+    probe: Probe | None = Field(None, description="mal: data with labels, on which the loss of the merge is measured")
     models: tuple[ModelEntry, ...] = Field((), description="the models to merge, in order")
     slices: tuple[Slice, ...] = Field((), description="instead of models: the output's layers, some from each model")
     modules: dict[str, Module] = Field(
@@ -75,7 +83,8 @@ class Recipe(Part):
     base_model: Reference | None = Field(
         None,
         description="the common ancestor: deltas are differences from it, and its config and tokenizer are taken; "
-        "pleas: one of the models, in whose order of units the others come; default: the first; transport: the target",
+        "pleas: one of the models, in whose order of units the others come; default: the first; transport: the target; "
+        "mal: the model that stays what it is",
     )
     parameters: dict[str, Any] = Field(
         default_factory=dict,

@@ -25,6 +25,8 @@ def form_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
     """Faults of what is merged: models, slices or modules, one of them; `raw` may be wrong in any other way."""
     forms = forms_of(raw)
     if not forms:
+        if raw.get("zoo") is not None:  # the models come from a catalog; what else reads no zoo says so
+            return []
         hint = "write one `- model: org/name` line for each"
         return [RecipeError("no models are listed", where="models", hint=hint)]
     if len(forms) > 1:

@@ -8,17 +8,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubmerge.io.digests import file_sha256
+from hubmerge.io.journal import JOURNAL_NAME
 from hubmerge.io.partial import PARTIAL_MARK
-from hubmerge.manifest import ALIGNMENT_VERSION, ASSEMBLY_VERSION, FORMAT_VERSION, FileDigest, Manifest, ParentRecord
+from hubmerge.layers_record import LayersRecord
+from hubmerge.manifest import (
+    ALIGNMENT_VERSION,
+    ASSEMBLY_VERSION,
+    FORMAT_VERSION,
+    LAYERS_VERSION,
+    FileDigest,
+    Manifest,
+    ParentRecord,
+)
 from hubmerge.plan_types import Plan, PlannedParent
 from hubmerge.version import __version__
 
 if TYPE_CHECKING:
     from hubmerge.alignment_record import AlignmentRecord
     from hubmerge.assembly_record import AssemblyRecord
+    from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
-__all__ = ["assembly_manifest", "file_digest", "file_digests", "folder_digests", "manifest_of", "versions_of"]
+__all__ = [
+    "assembly_manifest",
+    "computing_versions",
+    "file_digest",
+    "file_digests",
+    "folder_digests",
+    "manifest_of",
+    "versions_of",
+]
+
+
+_NOT_OF_THE_MERGE = (PARTIAL_MARK, JOURNAL_NAME)
 
 
 def file_digest(path: Path) -> FileDigest:
@@ -34,9 +56,9 @@ def file_digests(plan: Plan, folder: Path, weights: Mapping[str, str]) -> dict[s
 
 
 def folder_digests(folder: Path, *, weights: bool) -> dict[str, FileDigest]:
-    """Every file of an OUT.partial but its mark, by name; weights: whether sha256 of the weight files is wanted."""
+    """Every file of an OUT.partial but its mark and its journal, by name; weights: whether sha256 of the weight files is wanted."""
     files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != PARTIAL_MARK):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in _NOT_OF_THE_MERGE):
         wanted = weights or path.suffix != ".safetensors"
         name = path.relative_to(folder).as_posix()
         files[name] = file_digest(path) if wanted else FileDigest(size=path.stat().st_size)
@@ -78,18 +100,16 @@ def manifest_of(
 
 
 def assembly_manifest(
-    plan: AssemblyPlan,
+    plan: AssemblyPlan | MalPlan,
     samples: tuple[str, ...],
-    assembly: AssemblyRecord,
+    record: AssemblyRecord | LayersRecord,
     parameters: int,
-    tensors: int,
+    tensors: Mapping[str, int],
     files: dict[str, FileDigest],
 ) -> Manifest:
     """The record of a merge of unlike models.  parameters, tensors: how many were written; the rest as for `manifest_of`."""
-    from importlib.metadata import version
-
     return Manifest(
-        format_version=ASSEMBLY_VERSION,
+        format_version=LAYERS_VERSION if isinstance(record, LayersRecord) else ASSEMBLY_VERSION,
         hubmerge_version=__version__,
         plan_hash=plan.hash,
         recipe=plan.recipe.to_dict(),
@@ -103,12 +123,20 @@ def assembly_manifest(
         tokenizer_donor=None if plan.tokenizer_donor is None else str(plan.parents[plan.tokenizer_donor].reference),
         dtype=plan.dtype,
         parameters=parameters,
-        tensors={"merged": tensors},
-        warnings=(*plan.warnings, *assembly.warnings),
-        versions={"python": platform.python_version()} | {name: version(name) for name in _COMPUTING},
+        tensors=dict(tensors),
+        warnings=(*plan.warnings, *record.warnings),
+        versions=computing_versions(),
         files=files,
-        assembly=assembly,
+        assembly=None if isinstance(record, LayersRecord) else record,
+        layers=record if isinstance(record, LayersRecord) else None,
     )
+
+
+def computing_versions() -> dict[str, str]:
+    """The versions of what computes the numbers of a merge of unlike models."""
+    from importlib.metadata import version
+
+    return {"python": platform.python_version()} | {name: version(name) for name in _COMPUTING}
 
 
 _COMPUTING = ("numpy", "scipy", "torch", "transformers")

@@ -23,6 +23,7 @@ from zoo_index.errors import HubmergeError
 
 if TYPE_CHECKING:
     from hubmerge.alignment.plan_types import PlannedAlignment
+    from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
 __all__ = ["Check", "Verification", "verify_merge"]
@@ -201,7 +202,7 @@ def _check_aligned(plan: Plan, alignment: PlannedAlignment, manifest: Manifest, 
     return Check("derivation", True, told), "tolerance"
 
 
-def _check_assembly(plan: AssemblyPlan, manifest: Manifest, folder: Path) -> tuple[Check, Level]:
+def _check_assembly(plan: AssemblyPlan | MalPlan, manifest: Manifest, folder: Path) -> tuple[Check, Level]:
     """The same for a merge of unlike models, which is made once more as a whole."""
     from hubmerge.heterogeneous.derivation import derive_again, same_data
 
@@ -214,7 +215,8 @@ def _check_assembly(plan: AssemblyPlan, manifest: Manifest, folder: Path) -> tup
         return Check("derivation", False, str(fault)), "recorded"
     except HubmergeError as fault:
         return Check("derivation", None, f"not tried: {fault}"), "recorded"
-    how = f"{derived.tensors} tensors derived again from the models and the calibration data"
+    source = "the models and the calibration data" if manifest.layers is None or manifest.data else "the models"
+    how = f"{derived.tensors} tensors derived again from {source}"
     if derived.same_bytes:
         return Check("derivation", True, f"{how}: the same bytes"), "exact"
     told = f"{how}: largest difference {derived.worst:.1e} of a tensor's largest entry"

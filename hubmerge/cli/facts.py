@@ -75,7 +75,7 @@ def _assembly_facts(assembly: Assembly) -> dict[str, Any]:
         "name": assembly.name,
         "summary": assembly.summary,
         "kind": "assembly",
-        "base": "required" if assembly.carries else "optional",
+        "base": "required" if assembly.carries or assembly.takes == "layers" else "optional",
         "parents": list(assembly.parents),
         "sparsify": None,
         "preset": assembly.preset,
@@ -121,7 +121,7 @@ def _print_method(facts: dict[str, Any]) -> None:
         output.say(
             f"a preset: sparsify: {facts['sparsify']} is its stage; in a recipe any stage goes before any rule on deltas"
         )
-    if "preset" in facts:
+    if facts.get("preset"):
         stages = ", ".join(f"{key}: {value}" for key, value in facts["preset"].items())
         output.say(f"a preset of stages: {stages}; a recipe may choose others, and names its calibration data")
     output.say(f"paper: {facts['paper']}")

@@ -18,6 +18,7 @@ from hubmerge.sizes import parse_size, size_text
 
 if TYPE_CHECKING:
     from hubmerge.assemble import Merged
+    from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
     from hubmerge.manifest import Manifest
     from hubmerge.plan_types import Plan
@@ -160,22 +161,31 @@ def merge(
             f"{out}: {tensors} tensors ({counted}), {size_text(size)} {manifest.dtype}, {seconds:.1f} s"
             f"{_how_written(merged)}"
         )
-        if manifest.assembly is not None:
-            from hubmerge.assembly_words import how_far
-
-            for line in how_far(manifest.assembly):
-                output.say(f"  {line}")
-        if manifest.alignment is not None:
-            from hubmerge.alignment.words import how_aligned
-
-            for line in how_aligned(manifest.alignment):
-                output.say(f"  {line}")
+        for line in _how_far(manifest):
+            output.say(f"  {line}")
         output.note(f"next: hubmerge verify {out}")
 
     output.emit(format, json, data=lambda: manifest.model_dump(mode="json"), table=table, quiet=lambda: [out])
 
 
-def _work(planned: Plan | AssemblyPlan) -> tuple[str, int]:
+def _how_far(manifest: Manifest) -> tuple[str, ...]:
+    """What was done to unlike models, and to parents that were aligned first, a sentence each; nothing for others."""
+    if manifest.layers is not None:
+        from hubmerge.layers_words import layers_told
+
+        return layers_told(manifest.layers)
+    if manifest.assembly is not None:
+        from hubmerge.assembly_words import how_far
+
+        return how_far(manifest.assembly)
+    if manifest.alignment is not None:
+        from hubmerge.alignment.words import how_aligned
+
+        return tuple(how_aligned(manifest.alignment))
+    return ()
+
+
+def _work(planned: Plan | AssemblyPlan | MalPlan) -> tuple[str, int]:
     """What is done, and how many bytes it is; 0 where that shows in words instead."""
     from hubmerge.plan_types import Plan
 
@@ -191,7 +201,7 @@ def _weight_bytes(manifest: Manifest) -> int:
     return sum(file.size for name, file in manifest.files.items() if name.endswith(".safetensors"))
 
 
-def _tell(planned: Plan | AssemblyPlan, device: str, jobs: int | None) -> None:
+def _tell(planned: Plan | AssemblyPlan | MalPlan, device: str, jobs: int | None) -> None:
     """What a person should know before the work begins."""
     for text in planned.warnings:
         output.note(f"{'note' if text in planned.notes else 'warning'}: {text}")
@@ -204,7 +214,7 @@ def _tell(planned: Plan | AssemblyPlan, device: str, jobs: int | None) -> None:
         output.calm_downloads()
 
 
-def _tell_of_device(planned: Plan | AssemblyPlan, device: str) -> None:
+def _tell_of_device(planned: Plan | AssemblyPlan | MalPlan, device: str) -> None:
     from hubmerge.plan_types import Plan
 
     if not isinstance(planned, Plan):
@@ -213,7 +223,7 @@ def _tell_of_device(planned: Plan | AssemblyPlan, device: str) -> None:
         output.note(f"{planned.method.name} merges entry by entry, on the CPU: --device {device} is not used")
 
 
-def _tell_of_jobs(planned: Plan | AssemblyPlan, jobs: int) -> None:
+def _tell_of_jobs(planned: Plan | AssemblyPlan | MalPlan, jobs: int) -> None:
     from hubmerge.plan_types import Plan
 
     if not isinstance(planned, Plan):

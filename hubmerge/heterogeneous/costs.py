@@ -21,11 +21,12 @@ from hubmerge.heterogeneous.memory import estimated_memory
 from hubmerge.heterogeneous.positions import picture_size, planned_positions
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
 from hubmerge.parents import ParentModel
+from hubmerge.recipe_calibration import Calibration
 from hubmerge.symmetry.costs import Cost, Sharing, block_cost, dense_cost
 from hubmerge.symmetry.errors import SymmetryError
 from hubmerge.symmetry.groups import SymmetrySpec
 
-__all__ = ["PlannedSizes", "planned_sizes"]
+__all__ = ["PlannedSizes", "planned_sizes", "sides_of"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def planned_sizes(
     """
     maps = labels.maps if labels is not None else {}
     check_sizes(specs, {*matchable(specs[0], kept), *maps})
-    positions = planned_positions(specs[0], models[0].config, _sides(models[0], stages))
+    positions = planned_positions(specs[0], models[0].config, sides_of(models[0], stages.calibration))
     try:
         chosen = merged_widths(
             [config_at_depth(model.config, models[0].config) for model in models],
@@ -102,16 +103,16 @@ def _check_kept(spec: SymmetrySpec, sizes: Mapping[str, int], kept: Collection[s
         )
 
 
-def _sides(base: ParentModel, stages: AssemblyStages) -> tuple[int, int] | None:
+def sides_of(base: ParentModel, calibration: Calibration | None) -> tuple[int, int] | None:
     """Height and width of the pictures that the models will be run on, where that can be told."""
-    if stages.calibration is None:
+    if calibration is None:
         return None
-    found = locate(stages.calibration, kinds_taken(base.source), None)
+    found = locate(calibration, kinds_taken(base.source), None)
     if found.files is None:
         return picture_size(base.source)
     rows = (row for row in rows_of(found.files, found.column) if not is_blank(row.value))
     first = next(islice(rows, 1), None)
-    kind = kind_of_first(first, stages.calibration, found.column)
+    kind = kind_of_first(first, calibration, found.column)
     if kind != "pixels" or first is None:
         return picture_size(base.source)
     shape = sample_of(first, kind, found.files.root).value.shape  # type: ignore[union-attr]  # pixels are arrays

@@ -8,6 +8,9 @@ from tempfile import TemporaryDirectory
 
 from hubmerge.errors import VerifyError
 from hubmerge.heterogeneous.execute import calibration_of, write_assembly
+from hubmerge.heterogeneous.mal_data import data_of
+from hubmerge.heterogeneous.mal_execute import write_mal
+from hubmerge.heterogeneous.mal_plan_types import MalPlan
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.io.digests import file_sha256
 from hubmerge.manifest import Manifest
@@ -29,21 +32,25 @@ class Derived:
     same_bytes: bool
 
 
-def same_data(plan: AssemblyPlan, manifest: Manifest) -> bool:
+def same_data(plan: AssemblyPlan | MalPlan, manifest: Manifest) -> bool:
     """Whether the rows of the calibration data, where there are any, are those of the merge."""
+    if isinstance(plan, MalPlan):
+        record = manifest.layers
+        found = data_of(plan)
+        return record is not None and (found.calibration, found.probe) == (record.calibration, record.probe)
     batches = calibration_of(plan)
-    record = manifest.assembly.calibration if manifest.assembly is not None else None
-    return (batches.digest if batches is not None else None) == (record.sha256 if record is not None else None)
+    own = manifest.assembly.calibration if manifest.assembly is not None else None
+    return (batches.digest if batches is not None else None) == (own.sha256 if own is not None else None)
 
 
-def derive_again(plan: AssemblyPlan, folder: Path) -> Derived:
+def derive_again(plan: AssemblyPlan | MalPlan, folder: Path) -> Derived:
     """Put the models of `plan` together once more, beside nothing of `folder`, and compare all weights and the config.
 
     Raises `VerifyError` at the first file that differs, or the first tensor that differs by more than another machine's arithmetic does.
     """
     with TemporaryDirectory(prefix="hubmerge-verify-") as name:
         again = Path(name)
-        made = write_assembly(plan, again)
+        made = write_mal(plan, again) if isinstance(plan, MalPlan) else write_assembly(plan, again)
         written = sorted(path.relative_to(again).as_posix() for path in again.rglob("*") if path.is_file())
         carried = {file.name for file in plan.carried}
         missing = next((file for file in written if not (folder / file).is_file()), None)

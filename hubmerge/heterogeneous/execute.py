@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,9 @@ from hubmerge.heterogeneous.merging import merge_models
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.record import assembly_record, calibration_record
 from hubmerge.heterogeneous.report import Report, warnings_of
+from hubmerge.heterogeneous.telling import now_and_then
 from hubmerge.heterogeneous.transport_merge import transported
+from hubmerge.layers_record import LayersRecord
 from hubmerge.model_config import read_folder_config
 from hubmerge.symmetry.verify import spec_of
 from hubmerge.torch_threads import one_torch_thread
@@ -28,19 +29,32 @@ from zoo_index.reference import ModelRef, PinnedRef
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Assembled", "calibration_of", "write_assembly"]
+    from hubmerge.heterogeneous.mal_plan_types import MalPlan
+
+__all__ = [
+    "Assembled",
+    "Note",
+    "calibration_of",
+    "loaded_parent",
+    "saved",
+    "write_assembly",
+]
 
 Note = Callable[[str], None]
-_PAUSE = 10.0
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """What came out.  parameters: floating-point entries; tensors: how many were written."""
+    """What came out.  parameters: floating-point entries; counts: how many tensors were written, by what became of them."""
 
-    record: AssemblyRecord
+    record: AssemblyRecord | LayersRecord
     parameters: int
-    tensors: int
+    counts: Mapping[str, int]
+
+    @property
+    def tensors(self) -> int:
+        """How many were written."""
+        return sum(self.counts.values())
 
 
 def write_assembly(plan: AssemblyPlan, folder: Path, *, note: Note = lambda _: None) -> Assembled:
@@ -57,7 +71,7 @@ def write_assembly(plan: AssemblyPlan, folder: Path, *, note: Note = lambda _: N
         models = []
         for place in plan.order:
             note(f"loading {plan.parents[place].reference}")
-            models.append(_loaded(plan, place))
+            models.append(loaded_parent(plan, place))
         calibration = calibration_record(plan.stages.calibration, plan.calibration, batches)
         if plan.assembly.carries:
             note("aligning every model's base with the target, carrying what the model learned")
@@ -66,10 +80,10 @@ def write_assembly(plan: AssemblyPlan, folder: Path, *, note: Note = lambda _: N
             model, report = _merged(plan, models, batches, note)
             record = assembly_record(plan, report, calibration)
         note("writing")
-        return _saved(plan, folder, model, record)
+        return saved(plan, folder, model, record)
 
 
-def calibration_of(plan: AssemblyPlan) -> Batches | None:
+def calibration_of(plan: AssemblyPlan | MalPlan) -> Batches | None:
     """The calibration data of a plan, drawn; None where there is none."""
     if plan.stages.calibration is None:
         return None
@@ -78,7 +92,8 @@ def calibration_of(plan: AssemblyPlan) -> Batches | None:
     return open_calibration(plan.stages.calibration, source, read_config(source), commit)
 
 
-def _loaded(plan: AssemblyPlan, place: int) -> nn.Module:
+def loaded_parent(plan: AssemblyPlan | MalPlan, place: int) -> nn.Module:
+    """The parent at this place, in float32; raises as `load_in_float32` does, and `NumbersError` for numbers that are not finite."""
     source, name = open_planned(plan.parents[place]), str(plan.parents[place].reference)
     folder = source.path("config.json").parent
     model = load_in_float32(folder, read_folder_config(folder), name)
@@ -101,6 +116,7 @@ def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note
         "identity": "averaging",
     }
     note(asked[stages.align] + (", merging, fitting every layer" if fits else ", merging"))
+    tell = now_and_then(note)
     merged = merge_models(
         models,
         batches if batches is not None else (),
@@ -120,28 +136,25 @@ def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note
         weights=[stages.weights[place] for place in plan.order],
         renormalise=batches is not None,
         seed=plan.recipe.seed,
-        progress=_now_and_then(note),
+        progress=lambda done, total: tell(f"fitted {done} of {total} layers"),
     )
     for warning in warnings_of(merged.report):
         note(f"warning: {warning}")
     return merged.model, merged.report
 
 
-def _now_and_then(note: Note) -> Callable[[int, int], None]:
-    """Tells how many layers of how many are fitted, not oftener than every `_PAUSE` seconds."""
-    told = time.monotonic()
+def saved(
+    plan: AssemblyPlan | MalPlan,
+    folder: Path,
+    model: Any,
+    record: AssemblyRecord | LayersRecord,
+    counts: Mapping[str, int] | None = None,
+) -> Assembled:
+    """Write the merge as transformers writes it, in the plan's type.  counts: of its tensors, None where all are merged; a tied one is
+    written once.
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        now = time.monotonic()
-        if now - told >= _PAUSE:
-            note(f"fitted {done} of {total} layers")
-            told = now
-
-    return tell
-
-
-def _saved(plan: AssemblyPlan, folder: Path, model: Any, record: AssemblyRecord) -> Assembled:
+    Raises `NumbersError` for a number that this type has not.
+    """
     import torch
 
     model.to(getattr(torch, plan.dtype))
@@ -151,4 +164,4 @@ def _saved(plan: AssemblyPlan, folder: Path, model: Any, record: AssemblyRecord)
     for path in folder.glob("*.safetensors"):  # safetensors gives them to their owner alone
         path.chmod((folder / "config.json").stat().st_mode)
     written = read_tensor_table(LocalFolder(folder, PinnedRef(ModelRef.of(str(folder.absolute())))))
-    return Assembled(record, written.parameters, len(written))
+    return Assembled(record, written.parameters, counts or {"merged": len(written)})

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from hubmerge.calibration.check import CalibrationFacts
 from hubmerge.explain_values import values_text
 from hubmerge.heterogeneous.explain_align import matched_text, surplus_word, units_text
 from hubmerge.heterogeneous.plan_types import AssemblyPlan, PlannedGroup
 from hubmerge.plan_types import Download
+from hubmerge.planned import Planned
+from hubmerge.recipe_calibration import Calibration
 from hubmerge.sizes import size_text
 
-__all__ = ["assembly_text", "grouped_rows"]
+__all__ = ["aligned", "assembly_text", "data_text", "downloads_text", "grouped_rows", "short_names"]
 
 _SHOWN = 6
 """Labels that are named one by one."""
@@ -73,7 +76,7 @@ def _unit_lines(plan: AssemblyPlan) -> list[str]:
     """A row for every kind of group: its units in each model, in the merge, and how many stay one model's."""
     if not plan.groups:
         return ["units        of no group are matched: all stay in the order they have"]
-    names = _short_names([str(plan.parents[i].reference) for i in plan.order])
+    names = short_names([str(plan.parents[i].reference) for i in plan.order])
     left = any(group.left_out for group in plan.groups)
     head = ["units of", *names, "merged", "apart", *([surplus_word(plan.stages)] if left else [])]
     rows = [
@@ -86,10 +89,10 @@ def _unit_lines(plan: AssemblyPlan) -> list[str]:
         ]
         for name, group in grouped_rows(plan.groups)
     ]
-    return [*_aligned([head, *rows]), f"  {units_text(plan.stages, carries=plan.assembly.carries)}"]
+    return [*aligned([head, *rows]), f"  {units_text(plan.stages, carries=plan.assembly.carries)}"]
 
 
-def _short_names(names: Sequence[str]) -> list[str]:
+def short_names(names: Sequence[str]) -> list[str]:
     """The last parts of the names, where these tell them apart."""
     last = [name.rstrip("/").rpartition("/")[2] for name in names]
     return last if len(set(last)) == len(last) else list(names)
@@ -108,7 +111,8 @@ def grouped_rows(groups: Sequence[PlannedGroup]) -> Iterator[tuple[str, PlannedG
         yield (f"{row} ({len(names)} groups)" if alone and len(names) > 1 else span), members[0]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table, its head first: the first column to the left, the others to the right, rows indented."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     cells = [[row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))] for row in rows]
     return ["  ".join(row) if i == 0 else "  " + "  ".join(row) for i, row in enumerate(_indented(cells))]
@@ -143,9 +147,10 @@ def _facts(plan: AssemblyPlan) -> Iterator[tuple[str, str]]:
     else:
         yield "fitted", _fitted_text(plan)
     if plan.calibration is not None:
-        yield "calibration", _calibration_text(plan)
+        assert plan.stages.calibration is not None
+        yield "calibration", data_text(plan.stages.calibration, plan.calibration)
     yield "reads", size_text(plan.bytes_read)
-    yield "downloads", _downloads_text(plan)
+    yield "downloads", downloads_text(plan)
     yield "writes", f"about {size_text(plan.bytes_written)}, {plan.tensor_count} tensors, {plan.dtype}"
     yield (
         "memory",
@@ -193,17 +198,16 @@ def _fitted_text(plan: AssemblyPlan) -> str:
     return f"every layer by least squares, {_INPUTS[plan.stages.inputs]}, {ridge}{whom}"
 
 
-def _calibration_text(plan: AssemblyPlan) -> str:
-    facts, asked = plan.calibration, plan.stages.calibration
-    assert facts is not None
-    assert asked is not None
+def data_text(asked: Calibration, facts: CalibrationFacts) -> str:
+    """Which rows of which data are drawn."""
     count = f"{facts.samples:,}" if facts.samples is not None else f"at most {asked.samples:,}"
     pin = f" @ {facts.commit[:12]}" if facts.commit else ""
     kind = {"text": "texts", "image": "images", "pixels": "inputs", None: "rows"}[facts.kind]
     return f"{count} {kind} of {asked.data}{pin}, column {facts.column}, drawn with seed {asked.seed}; their sha256 is recorded"
 
 
-def _downloads_text(plan: AssemblyPlan) -> str:
+def downloads_text(plan: Planned) -> str:
+    """How much is fetched, of which models."""
     if not plan.downloads:
         return "nothing: all of it is on this disk"
     by_parent: dict[int, list[Download]] = {}

@@ -92,8 +92,11 @@ def mean_loss(model: Any, probe: Sequence[Batch]) -> float:
 
     total, rows = 0.0, 0
     for batch in probe:
+        before = getattr(model.config, "problem_type", None)
         with torch.no_grad():
             loss = model(**batch).loss
+        if before is None and getattr(model.config, "problem_type", None) is not None:
+            model.config.problem_type = None  # transformers writes down which loss it took for the labels
         if loss is None:
             raise PlanError("the model gives no loss on the probe", where="probe", hint="give batches with labels")
         size = len(next(iter(batch.values())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hubmerge.calibration.draw import drawn
 from hubmerge.calibration.files import DataFiles
 from hubmerge.calibration.local_rows import rows_of
 from hubmerge.calibration.model_side import kinds_taken
-from hubmerge.calibration.samples import is_blank
+from hubmerge.calibration.samples import Row, is_blank
 from hubmerge.errors import PlanError, shown
 from hubmerge.heterogeneous.loading import load_in_float32
 from hubmerge.parents import ParentModel, open_parent, refuse_adapter
@@ -23,7 +24,7 @@ from zoo_index.reference import ModelRef
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["labelled", "loaded", "opened"]
+__all__ = ["check_labels", "labelled", "loaded", "opened"]
 
 
 def opened(name: str) -> ParentModel:
@@ -40,27 +41,21 @@ def loaded(parent: ParentModel) -> Any:
 
 
 def labelled(
-    calibration: Calibration, base: ParentModel, labels: str | None
+    calibration: Calibration, base: ParentModel, labels: str | None, where: str = "--labels"
 ) -> tuple[Batches, list[dict[str, Tensor]] | None]:
     """The data as the base takes it; with labels, a column of whole numbers, also its batches with them.
 
-    Raises as `open_calibration` does, and `PlanError` for labels that are not there, are no classes of the base, or cannot be read.
+    Raises as `open_calibration` does, and `PlanError`, with `where`, for labels that are not there, are no classes of the base, or cannot
+    be read.
     """
     batches = open_calibration(calibration, base.source, base.config)
     if labels is None:
         return batches, None
     import torch
 
-    where = locate(calibration, kinds_taken(base.source), None)
-    if where.files is None or where.files.kind in {"images", "text"}:
-        what = "a dataset on the Hub" if where.files is None else "files without columns"
-        raise PlanError(
-            f"labels are not read from {what}", where="--labels", hint="save images and labels in one .npz or .parquet"
-        )
-    rows = zip(rows_of(where.files, where.column), _labels(where.files, labels), strict=True)
-    kept = ((row, label) for row, label in rows if not is_blank(row.value))
+    kept = _labelled_rows(calibration, base, labels, where)
     numbers = [label for _, label in drawn(kept, calibration.samples, calibration.seed)]
-    _check(numbers, base.config, labels)
+    _check(numbers, base.config, labels, where)
     found, start = [], 0
     for batch in batches:
         size = len(next(iter(batch.values())))
@@ -69,7 +64,25 @@ def labelled(
     return batches, found
 
 
-def _labels(data: DataFiles, column: str) -> Iterator[int]:
+def check_labels(calibration: Calibration, base: ParentModel, labels: str, where: str) -> None:
+    """Raise as `labelled` does, as far as the first rows tell; nothing is loaded."""
+    first = islice(_labelled_rows(calibration, base, labels, where), calibration.samples)
+    _check([label for _, label in first], base.config, labels, where)
+
+
+def _labelled_rows(calibration: Calibration, base: ParentModel, labels: str, where: str) -> Iterator[tuple[Row, int]]:
+    """The rows that are not blank, each with its label."""
+    found = locate(calibration, kinds_taken(base.source), None)
+    if found.files is None or found.files.kind in {"images", "text"}:
+        what = "a dataset on the Hub" if found.files is None else "files without columns"
+        raise PlanError(
+            f"labels are not read from {what}", where=where, hint="save images and labels in one .npz or .parquet"
+        )
+    rows = zip(rows_of(found.files, found.column), _labels(found.files, labels, where), strict=True)
+    return ((row, label) for row, label in rows if not is_blank(row.value))
+
+
+def _labels(data: DataFiles, column: str, where: str = "--labels") -> Iterator[int]:
     """The numbers of a column, row by row; arrays of .npz are read here, since those of calibration hold pixels only."""
     for file in data.files:
         try:
@@ -82,16 +95,16 @@ def _labels(data: DataFiles, column: str) -> Iterator[int]:
             yield from (int(value) for value in values)
         except (KeyError, ValueError, TypeError) as error:
             raise PlanError(
-                f"{file.name} has no whole numbers in column {column!r}", where="--labels", hint="name another column"
+                f"{file.name} has no whole numbers in column {column!r}", where=where, hint="name another column"
             ) from error
 
 
-def _check(numbers: Sequence[int], config: Mapping[str, Any], column: str) -> None:
+def _check(numbers: Sequence[int], config: Mapping[str, Any], column: str, where: str) -> None:
     classes = len(config.get("id2label") or {}) or 2
     odd = next((number for number in numbers if not 0 <= number < classes), None)
     if odd is not None:
         raise PlanError(
             f"column {column!r} holds {shown(odd)}, and the base has {classes} classes",
-            where="--labels",
+            where=where,
             hint="labels are the numbers of the base's classes, from 0",
         )

@@ -22,7 +22,7 @@ from hubmerge.symmetry.verify import spec_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Alignment", "align_layers"]
+__all__ = ["Alignment", "align_layers", "check_donor"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def align_layers(
     Raises `PlanError`, with `where`, for another family, for other rotary frequencies, and for a donor that cannot be given what the base is given.
     """
     specs = spec_of(base), spec_of(donor)
-    _check(specs, where)
+    check_donor(specs, where)
     check_functions([model.config.to_dict() for model in (base, donor)], ("the base", where))
     pairs = pair_blocks((base, donor), specs, batches, min_cka)
     pairs, renamed = without_conflicts(specs, pairs)
@@ -85,7 +85,8 @@ def align_layers(
     return Alignment(tuple(_judged(pair, both, matches, maps) for pair in pairs), both, maps)
 
 
-def _check(specs: Sequence[SymmetrySpec], where: str) -> None:
+def check_donor(specs: Sequence[SymmetrySpec], where: str) -> None:
+    """Raise `PlanError`, with `where`, unless the second model is of the first's family and reads as many tokens and channels."""
     ours, theirs = specs
     if ours.family != theirs.family:
         raise PlanError(

@@ -16,14 +16,11 @@ from hubmerge.heterogeneous.evaluating import evaluating
 from hubmerge.heterogeneous.mal_decisions import Decision
 from hubmerge.heterogeneous.mal_drift import mean_loss
 from hubmerge.heterogeneous.mal_pairs import Alignment
-from hubmerge.heterogeneous.mal_search import Choose, Search, Turn
+from hubmerge.heterogeneous.mal_search import Search, Turn
 from hubmerge.heterogeneous.mal_zoo import zoo_of
+from hubmerge.mal_stages import FACTORS, Choose
 
 __all__ = ["FACTORS", "Assembled", "Losses", "assemble_from_zoo"]
-
-
-FACTORS = tuple(i / 20 for i in range(11))
-"""0, .05, .1, ..., .5: what shares of a donor are tried, unless others are given."""
 
 
 @dataclass(frozen=True)

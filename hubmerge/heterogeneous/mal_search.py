@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.block_pairs import Pair
@@ -12,17 +12,16 @@ from hubmerge.heterogeneous.mal_decisions import Decision
 from hubmerge.heterogeneous.mal_drift import drift, layer_calls, mean_loss
 from hubmerge.heterogeneous.mal_pairs import Alignment
 from hubmerge.heterogeneous.mal_zoo import Zoo
+from hubmerge.mal_stages import Choose
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Choose", "Search", "Tried", "Turn"]
+__all__ = ["Search", "Tried", "Turn"]
 
 
 Turn = tuple[int, int, Pair]
 """Round, donor, and the pair of layers whose turn it is."""
-
-Choose = Literal["largest", "best"]
 
 
 @dataclass(frozen=True)

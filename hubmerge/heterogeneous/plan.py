@@ -23,10 +23,11 @@ from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.parents import ParentModel
 from hubmerge.plan_types import CarriedFile, Download, PlannedParent
 from hubmerge.recipe import Recipe
+from hubmerge.recipe_calibration import Calibration
 from hubmerge.symmetry.groups import SymmetrySpec
 from zoo_index.tensors import DType
 
-__all__ = ["plan_assembly", "refuse_several_inputs"]
+__all__ = ["calibration_facts", "plan_assembly", "planned_downloads", "refuse_several_inputs", "written_dtype"]
 
 
 def plan_assembly(
@@ -55,7 +56,7 @@ def plan_assembly(
     specs = specs_at_depth(specs, [model.config for model in ordered])
     labels = _labels(ordered, specs, stages)
     kept = kept_groups(specs[0], stages, ordered[0].reference)
-    calibration = _calibration(stages, ordered[0], pins or {})
+    calibration = calibration_facts(stages.calibration, ordered[0], pins or {})
     sized = planned_sizes(ordered, specs, stages, labels, kept)
     if strict and warnings:
         hint = "mend it, or leave out --strict"
@@ -64,7 +65,7 @@ def plan_assembly(
     own, tokens, left = files_to_carry(models[base], None if lead is None else models[lead])
     carried = [CarriedFile(name, base, size) for name, size in own.items()]
     carried += [CarriedFile(name, base if lead is None else lead, size) for name, size in tokens.items()]
-    dtype = _dtype(recipe, models)
+    dtype = written_dtype(recipe, models)
     notes = (*recipe.notes, *(note for model in models for note in model.notes), *_notes(stages, calibration, sized))
     plan = AssemblyPlan(
         recipe=recipe,
@@ -89,7 +90,7 @@ def plan_assembly(
         dtype=dtype.torch_name,
         tensor_count=len(specs[0].tensors),
         carried=tuple(sorted(carried, key=lambda file: file.name)),
-        downloads=tuple(_downloads(models, carried)),
+        downloads=tuple(planned_downloads(models, carried)),
         left=left,
         warnings=(*warnings, *notes),
         notes=notes,
@@ -116,11 +117,17 @@ def _labels(
     return merged_labels([model.config for model in models], asked)
 
 
-def _calibration(stages: AssemblyStages, base: ParentModel, pins: Mapping[str, str]) -> CalibrationFacts | None:
-    if stages.calibration is None:
+def calibration_facts(
+    asked: Calibration | None,
+    base: ParentModel,
+    pins: Mapping[str, str],
+    otherwise: str = "write align: weights and fit: none, which need no data",
+) -> CalibrationFacts | None:
+    """What the headers of the data say; `PlanError` where the base cannot be given it.  otherwise: what to do where it takes two things."""
+    if asked is None:
         return None
-    refuse_several_inputs(base, "write align: weights and fit: none, which need no data")
-    return check_calibration(stages.calibration, base.source, base.config, pins.get(stages.calibration.data))
+    refuse_several_inputs(base, otherwise)
+    return check_calibration(asked, base.source, base.config, pins.get(asked.data))
 
 
 def refuse_several_inputs(base: ParentModel, hint: str) -> None:
@@ -136,7 +143,7 @@ def refuse_several_inputs(base: ParentModel, hint: str) -> None:
         )
 
 
-def _dtype(recipe: Recipe, models: Sequence[ParentModel]) -> DType:
+def written_dtype(recipe: Recipe, models: Sequence[ParentModel]) -> DType:
     """The recipe's, else the one that all parents have for most of their numbers, else float32."""
     asked = recipe.out_dtype or recipe.dtype
     if asked is not None:
@@ -171,7 +178,8 @@ def _planned(recipe: Recipe, model: ParentModel, stages: AssemblyStages) -> Plan
     return PlannedParent(model.reference, role, model.commit, None, model.headers, dict(own))
 
 
-def _downloads(models: Sequence[ParentModel], carried: Sequence[CarriedFile]) -> list[Download]:
+def planned_downloads(models: Sequence[ParentModel], carried: Sequence[CarriedFile]) -> list[Download]:
+    """The weights of all models and the carried files, as far as they are not on this disk."""
     found = []
     for i, model in enumerate(models):
         wanted = [*model.table.files, *(file.name for file in carried if file.parent == i)]

@@ -6,10 +6,12 @@ from dataclasses import asdict
 from typing import Any
 
 from hubmerge.align_choices import leaves_units_out
+from hubmerge.calibration.check import CalibrationFacts
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
+from hubmerge.recipe_calibration import Calibration
 from hubmerge.symmetry.costs import Cost
 
-__all__ = ["assembly_dict"]
+__all__ = ["assembly_dict", "data_dict"]
 
 
 def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
             **asdict(plan.stages),
             "base": str(plan.stages.base),
             "bases": [str(base) for base in plan.stages.bases],
-            "calibration": _calibration_dict(plan),
+            "calibration": data_dict(plan.stages.calibration, plan.calibration),
         },
         "depths": [
             {"stage": stage.name, "layers": list(stage.blocks), "paired": list(stage.paired)} for stage in plan.depths
@@ -80,9 +82,9 @@ def _cost_dict(cost: Cost) -> dict[str, int]:
     return {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
 
 
-def _calibration_dict(plan: AssemblyPlan) -> dict[str, Any] | None:
-    if plan.stages.calibration is None or plan.calibration is None:
+def data_dict(asked: Calibration | None, facts: CalibrationFacts | None) -> dict[str, Any] | None:
+    """Data as the recipe asks for it, with what was found of it; None where there is none."""
+    if asked is None or facts is None:
         return None
-    facts = plan.calibration
     found = {"kind": facts.kind, "column": facts.column, "samples": facts.samples, "commit": facts.commit}
-    return {**plan.stages.calibration.model_dump(mode="json"), **found}
+    return {**asked.model_dump(mode="json"), **found}

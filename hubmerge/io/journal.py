@@ -18,7 +18,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 
-__all__ = ["JOURNAL_NAME", "SYNC_SECONDS", "Found", "Journal", "Piece", "read_journal", "to_disk"]
+__all__ = [
+    "JOURNAL_NAME",
+    "SYNC_SECONDS",
+    "Found",
+    "Journal",
+    "Piece",
+    "journal_line",
+    "read_journal",
+    "to_disk",
+    "whole_lines",
+]
 
 JOURNAL_NAME = ".hubmerge-journal"
 """File in OUT.partial."""
@@ -52,7 +62,7 @@ def read_journal(path: Path) -> Found:
     """What the journal at `path` says, up to the first line that is damaged, foreign, or was never finished."""
     try:
         with path.open("rb") as file:
-            lines = list(_lines(file))
+            lines = list(whole_lines(file))
     except FileNotFoundError:
         return Found()
     head = lines[0][1] if lines else None
@@ -68,8 +78,8 @@ def read_journal(path: Path) -> Found:
     return Found(head["identity"], pieces, pooled)
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """The whole lines of a journal, each with the offset of its end."""
+def whole_lines(file: BinaryIO) -> Iterator[tuple[int, Any]]:
+    """The whole lines of a journal, each with the offset of its end, up to the first that is damaged."""
     end = 0
     while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
         check, _, text = line[:-1].partition(b" ")
@@ -92,7 +102,8 @@ def _is_ours(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get("synced", 0), int)
 
 
-def _line(content: Any) -> bytes:
+def journal_line(content: Any) -> bytes:
+    """A list or a mapping as a line that `whole_lines` reads again."""
     text = json.dumps(content, separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
@@ -121,13 +132,13 @@ class Journal:
         if found.pieces:
             sync()
         head = {"identity": found.identity, "boot": _boot_id()}
-        lines = [_line(head), *([_line({"pooled": found.pooled})] if found.pooled is not None else [])]
-        lines += [_line(list(piece)) for piece in found.pieces]
+        lines = [journal_line(head), *([journal_line({"pooled": found.pooled})] if found.pooled is not None else [])]
+        lines += [journal_line(list(piece)) for piece in found.pieces]
         text = b"".join(lines)
         self._synced = len(text)
         self._noted = self._synced
         beside = path.with_name(path.name + ".new")
-        beside.write_bytes(text + _line({"synced": self._synced}))
+        beside.write_bytes(text + journal_line({"synced": self._synced}))
         beside.replace(path)  # a kill leaves the older journal or this one
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
         to_disk(self._descriptor)
@@ -156,7 +167,7 @@ class Journal:
         with self._lock:
             if self._failure is not None:
                 raise self._failure
-            self._append(_line(content))
+            self._append(journal_line(content))
             self._noted = os.fstat(self._descriptor).st_size
 
     def _append(self, data: bytes) -> None:
@@ -173,7 +184,7 @@ class Journal:
             try:
                 self._sync()
                 with self._lock:
-                    self._append(_line({"synced": noted}))
+                    self._append(journal_line({"synced": noted}))
                     self._synced = noted
                 to_disk(self._descriptor)
             except OSError as error:

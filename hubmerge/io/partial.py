@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -89,10 +90,10 @@ def discard(partial: Path) -> None:
         shutil.rmtree(partial)
 
 
-def empty(partial: Path) -> None:
-    """Remove what is in an OUT.partial, but for its mark."""
+def empty(partial: Path, kept: Collection[str] = (PARTIAL_MARK,)) -> None:
+    """Remove what is in an OUT.partial, but for its mark, or the files that are to be kept."""
     for path in partial.iterdir():
-        if path.name != PARTIAL_MARK:
+        if path.name not in kept:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 

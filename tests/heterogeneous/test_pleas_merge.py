@@ -20,6 +20,7 @@ import hubmerge
 from hubmerge import AutoMergedModel, MergeError, PlanError, read_manifest, verify_merge
 from hubmerge.errors import MergeInterrupted, NumbersError
 from hubmerge.heterogeneous import execute as carrying_out
+from hubmerge.heterogeneous import telling
 from hubmerge.manifest import Manifest
 
 UNION = {"widths": "union", "ratio": 0.5}
@@ -178,10 +179,10 @@ def test_a_long_fit_tells_how_far_it_is() -> None:
     told: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         seconds = iter(range(0, 100, 6))
-        patch.setattr(carrying_out.time, "monotonic", lambda: next(seconds))
-        tell = carrying_out._now_and_then(told.append)
+        patch.setattr(telling.time, "monotonic", lambda: next(seconds))
+        tell = telling.now_and_then(told.append)
         for layer in range(1, 8):
-            tell(layer, 7)
+            tell(f"fitted {layer} of 7 layers")
     assert told == ["fitted 2 of 7 layers", "fitted 4 of 7 layers", "fitted 6 of 7 layers"]
 
 

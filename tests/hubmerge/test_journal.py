@@ -17,7 +17,7 @@ from hubmerge.io.journal import Found, Journal, Piece, read_journal
 
 IDENTITY = {"plan": "0123", "samples": ["a", ""], "versions": {"numpy": "2.4"}}
 PIECES = (Piece(0, 0, 48), Piece(0, 48, 70), Piece(3, 0, 5))
-FOREIGN = journal._line({"identity": ["of", "another", "form"]})
+FOREIGN = journal.journal_line({"identity": ["of", "another", "form"]})
 
 
 def nothing() -> None:
@@ -92,7 +92,7 @@ def test_a_line_of_another_form_ends_what_is_believed_of_a_journal(tmp_path: Pat
     text = foreign if isinstance(foreign, bytes) else json.dumps(foreign).encode()
     with path.open("ab") as file:
         file.write(b"%08x %s\n" % (zlib.crc32(text), text))
-        file.write(journal._line([9, 0, 5]))
+        file.write(journal.journal_line([9, 0, 5]))
     assert read_journal(path) == Found(IDENTITY, PIECES, {"model": [0.5]})
 
 

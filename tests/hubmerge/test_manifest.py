@@ -65,7 +65,7 @@ def test_a_manifest_of_another_format_version_is_refused(tmp_path: Path) -> None
         ([], "None"),
     ):
         assert broken(tmp_path, content) == (
-            f"hubmerge.json has format_version {version}, this hubmerge reads 1 to 3 · {tmp_path}/hubmerge.json · "
+            f"hubmerge.json has format_version {version}, this hubmerge reads 1 to 4 · {tmp_path}/hubmerge.json · "
             "use the hubmerge that wrote it, or a newer one"
         )
 

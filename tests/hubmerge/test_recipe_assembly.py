@@ -173,11 +173,11 @@ def test_keys_that_mean_nothing_to_an_assembly_are_refused_by_name() -> None:
 def test_methods_that_merge_tensor_by_tensor_do_not_take_the_keys_of_assemblies() -> None:
     """But for `align`, and for `calibration` beside it."""
     unlike = "is for methods that put unlike models together, which linear does not"
-    names = " or ".join(ASSEMBLIES)
+    names = "pleas or transport"
     raw = pleas(merge_method="linear", fit="none", labels="shared")
     assert recipe_faults(raw) == [
         f"fit {unlike} · fit · remove it, or write merge_method: {names}",
-        f"calibration {unlike} · calibration · remove it, add align: activations, or write merge_method: {names}",
+        f"calibration {unlike} · calibration · remove it, add align: activations, or write merge_method: {names} or mal",
         f"labels {unlike} · labels · remove it, or write merge_method: {names}",
     ]
     assert recipe_faults({**raw, "align": "weights"}) == [

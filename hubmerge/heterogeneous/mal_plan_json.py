@@ -1,0 +1,82 @@
+"""A `MalPlan` as JSON values, for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hubmerge.heterogeneous.mal_plan_types import MalPlan
+from hubmerge.heterogeneous.plan_json import data_dict
+
+__all__ = ["mal_dict"]
+
+
+def mal_dict(plan: MalPlan) -> dict[str, Any]:
+    """The plan as JSON values; of every donor, for each stage of the base, which of its layers each layer could be paired with."""
+    donors = zip(plan.order[1:], plan.stages_of, strict=True)
+    return {
+        "method": plan.assembly.name,
+        "method_revision": plan.assembly.revision,
+        "hash": plan.hash,
+        "recipe": plan.recipe.to_dict(),
+        "family": plan.family,
+        "parents": [
+            {
+                "reference": str(parent.reference),
+                "role": parent.role,
+                "commit": parent.commit,
+                "headers": dict(parent.headers),
+                "widths": dict(plan.widths[i]),
+                "layers": plan.layers[i],
+            }
+            for i, parent in enumerate(plan.parents)
+        ],
+        "base": plan.base,
+        "order": list(plan.order),
+        "donors": [
+            {
+                "reference": str(plan.parents[place].reference),
+                "stages": [
+                    {
+                        "stage": stage.stage,
+                        "layers": list(stage.ours),
+                        "of_donor": list(stage.theirs),
+                        "possible": [list(each) for each in stage.possible],
+                        "why": list(stage.why),
+                    }
+                    for stage in stages
+                ],
+            }
+            for place, stages in donors
+        ],
+        "catalog": _catalog_dict(plan),
+        "choices": plan.stages.choices,
+        "turns": plan.turns,
+        "runs_at_most": plan.runs,
+        "samples": plan.samples,
+        "calibration": data_dict(plan.stages.calibration, plan.calibration),
+        "probe": data_dict(plan.stages.probe, plan.probe),
+        "config_donor": plan.config_donor,
+        "tokenizer_donor": plan.tokenizer_donor,
+        "carried": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.carried],
+        "downloads": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.downloads],
+        "left": list(plan.left),
+        "warnings": list(plan.warnings),
+        "notes": list(plan.notes),
+        "dtype": plan.dtype,
+        "parameters": plan.parameters,
+        "bytes_read": plan.bytes_read,
+        "bytes_written": plan.bytes_written,
+        "bytes_to_download": plan.bytes_to_download,
+        "peak_memory": plan.peak_memory,
+    }
+
+
+def _catalog_dict(plan: MalPlan) -> dict[str, Any] | None:
+    if plan.catalog is None:
+        return None
+    return {
+        **plan.catalog.query.model_dump(mode="json"),
+        "taken": list(plan.catalog.taken),
+        "passed": [{"reference": name, "why": why} for name, why in plan.catalog.passed],
+        "not_looked_at": plan.catalog.left,
+    }
