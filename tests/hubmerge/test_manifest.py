@@ -59,7 +59,7 @@ def broken(tmp_path: Path, content: Any) -> str:
 
 def test_a_manifest_of_another_format_version_is_refused(tmp_path: Path) -> None:
     for content, version in (
-        ({"format_version": 4}, "4"),
+        ({"format_version": 5}, "5"),
         ({"format_version": [1]}, "[1]"),
         ({}, "None"),
         ([], "None"),
