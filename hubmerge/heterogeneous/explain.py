@@ -59,11 +59,11 @@ def _layer_lines(plan: AssemblyPlan) -> list[str]:
     """A row for every stage in which not all models have as many layers; nothing where there is none."""
     if not plan.depths:
         return []
-    names = _short_names([str(plan.parents[i].reference) for i in plan.order])
+    names = short_names([str(plan.parents[i].reference) for i in plan.order])
     head = ["layers of", *names, *(f"{name} paired" for name in names[1:])]
     rows = [[stage.name, *map(str, stage.blocks), *map(str, stage.paired)] for stage in plan.depths]
     how = _PAIRED[plan.calibration is not None]
-    return [*_aligned([head, *rows]), f"  {how}; the base's others stay its own, other models' are left out", ""]
+    return [*aligned([head, *rows]), f"  {how}; the base's others stay its own, other models' are left out", ""]
 
 
 _PAIRED = {
