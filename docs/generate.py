@@ -309,6 +309,8 @@ _SETTINGS = (
     "resnet_wider",
     "resnet_narrower",
     "vit_*",
+    "aligned_same",
+    "aligned_domain",
 )
 
 

@@ -1,0 +1,125 @@
+"""Ordinary methods after an alignment, `python -m benchmarks.heterogeneous.aligned`: recipes with and without `align`, on the same parents.
+
+Every merge is one by `hubmerge merge`, into a folder that is loaded and scored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from benchmarks.engine.report import Report
+from benchmarks.heterogeneous.data import calibration, divide, load
+from benchmarks.heterogeneous.measuring import Measured
+from benchmarks.heterogeneous.options import in_processes, parser
+from benchmarks.heterogeneous.parents import saved_model, train_parents
+from benchmarks.heterogeneous.saving import save_report
+from benchmarks.heterogeneous.scoring import outputs_of, renormalised, scores
+from benchmarks.heterogeneous.settings import CALIBRATION, SETTINGS, Setting
+from benchmarks.heterogeneous.tables import RESULTS, table
+
+__all__ = ["ALIGNMENTS", "METHODS", "main", "recipe_of"]
+
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "linear": {"parameters": {"weight": 0.5}},
+    "slerp": {"parameters": {"t": 0.5}},
+    "ties": {"parameters": {"weight": 0.5, "density": 0.5, "normalize": False}},
+}
+"""What a recipe says beside its models; slerp and ties have the first as base."""
+
+ALIGNMENTS = ("none", "weights", "activations")
+
+_BASED = {"slerp", "ties"}
+
+
+@dataclass(frozen=True)
+class _Job:
+    cache: Path
+    setting: Setting
+    seed: int
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure every method with every alignment in the settings with the same labels and widths."""
+    commands = parser(__doc__)
+    commands.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
+    given = commands.parse_args(arguments)
+    settings = [setting for setting in SETTINGS if setting.model == "resnet" and setting.name in {"same", "domain"}]
+    train_parents(given.cache, [parent for each in settings for parent in each.parents], given.seeds, given.processes)
+    for setting in settings:
+        jobs = [_Job(given.cache, setting, seed) for seed in given.seeds]
+        found = {job.seed: lines for job, lines in in_processes(_measured, jobs, given.processes)}
+        save_report("aligned", _report(setting, {seed: found[seed] for seed in given.seeds}), given.results)
+
+
+def _measured(job: _Job) -> tuple[Measured, ...]:
+    return tuple(_lines(job))
+
+
+def _lines(job: _Job) -> Iterator[Measured]:
+    from transformers import AutoModelForImageClassification
+
+    import hubmerge
+
+    divisions = {name: divide(load(name), job.seed) for name in job.setting.images}
+    held_out = {name: division.held_out for name, division in divisions.items()}
+    batches = calibration(job.setting, divisions, CALIBRATION)
+
+    def scored(key: str, label: str, model: Any, seconds: float | None = None) -> Measured:
+        return Measured(key, label, scores(outputs_of(model), job.setting, held_out), 1.0, seconds)
+
+    with TemporaryDirectory() as name:
+        place = Path(name)
+        folders = [place / parent.name for parent in job.setting.parents]
+        for parent, folder in zip(job.setting.parents, folders, strict=True):
+            model = saved_model(job.cache, parent, job.seed)
+            model.save_pretrained(folder)
+            yield scored(f"parent {parent.name}", f"parent {parent.name}", model)
+        np.savez(place / "data.npz", pixel_values=np.concatenate([batch["pixel_values"].numpy() for batch in batches]))
+        for method in METHODS:
+            for alignment in ALIGNMENTS:
+                out = place / f"{method}-{alignment}"
+                begun = time.perf_counter()
+                hubmerge.merge(recipe_of(method, alignment, folders, place / "data.npz"), out)
+                seconds = time.perf_counter() - begun
+                merged = AutoModelForImageClassification.from_pretrained(out).eval()
+                if alignment == "none":
+                    yield scored(f"{method}_averaged", f"{method}, statistics averaged", merged)
+                    merged = renormalised(merged, batches)
+                yield scored(f"{method}_{alignment}", f"{method}, {_WORDS[alignment]}", merged, seconds)
+
+
+_WORDS = {
+    "none": "no alignment",
+    "weights": "after align: weights",
+    "activations": "after align: activations",
+}
+
+
+def recipe_of(method: str, alignment: str, folders: Sequence[Path], data: Path) -> dict[str, Any]:
+    """The recipe of one line.  folders: of the base and the other model; data: the calibration images."""
+    base, other = map(str, folders)
+    recipe = {"merge_method": method, "models": [{"model": base}, {"model": other}], **METHODS[method]}
+    if method in _BASED:
+        recipe["base_model"] = base
+    if method == "ties":
+        recipe["models"] = [{"model": other}]
+    aligned = {"align": alignment, "calibration": {"data": str(data), "samples": CALIBRATION, "batch": 100}}
+    return recipe | (aligned if alignment != "none" else {})
+
+
+def _report(setting: Setting, found: Mapping[int, Sequence[Measured]]) -> Report:
+    report = table(setting, found)
+    report.name = f"aligned_{setting.name}"
+    report.title = f"Ordinary methods after an alignment, {report.title}"
+    return report
+
+
+if __name__ == "__main__":
+    main()
