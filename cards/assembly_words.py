@@ -51,7 +51,14 @@ def _columns(record: AssemblyRecord) -> tuple[Markup, ...]:
     alike = {"weights": "mean cosine", "balanced": "mean similarity", "identity": "mean similarity"}
     mixed = any(row.support is not None for row in group_rows(record))
     done = "aligned" if record.transport is not None else "shared with the base" if mixed else "pairs merged"
-    names = ["units", "groups", *map(plain_name, record.order), "merge", done, alike.get(record.align, "mean correlation")]
+    names = [
+        "units",
+        "groups",
+        *map(plain_name, record.order),
+        "merge",
+        done,
+        alike.get(record.align, "mean correlation"),
+    ]
     return tuple(text(name) for name in (*names, *(["made of units of one model"] if mixed else [])))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from cards import card_words, markdown
+from cards.alignment_words import alignment_words
 from cards.assembly_words import assembly_words
 from cards.card_tables import comparison_lines, data_lines, results_table, scores_sentence
 from cards.layers_words import layers_words
@@ -50,6 +51,7 @@ def render_card(
             results=results,
             warnings=public.warnings,
             assembly=assembly_words(public.assembly) or layers_words(public.layers),
+            alignment=alignment_words(public.alignment),
             **_sentences(public, name, model, parents, verdict),
             **_evaluation(public, parents, results),
         )

@@ -32,22 +32,22 @@ class AlignedGroupRecord(_Record):
 
 
 class AlignedParentRecord(_Record):
-    """One parent that was brought into the base's order.  order: sha256 over the orders and signs of all its groups."""
+    """One parent that was brought into the base's order.  order_sha256: over the orders and signs of all its groups."""
 
     reference: str
-    order: str
+    order_sha256: str
     groups: dict[str, AlignedGroupRecord]
 
 
 class AlignmentRecord(_Record):
-    """How the parents were brought into the order of `base`.
+    """How the parents were brought into the order of `base_model`.
 
     min_similarity: of pairs, None where units are matched by weights.  kept: groups whose units stay as they are, with the reason.
     statistics: how many BatchNorms had their statistics estimated anew on the calibration data.
     """
 
     family: str
-    base: str
+    base_model: str
     method: Literal["weights", "activations"]
     min_similarity: float | None = None
     parents: tuple[AlignedParentRecord, ...]

@@ -54,15 +54,16 @@ class Recipe(Part):
     )
     align: AlignKey = Field(
         None,
-        description="pleas, transport: how the models come into one order, as a mapping, or its method alone: `align: weights`; "
-        "mal: min_similarity and without",
+        description="how the models come into one order before they are merged, as a mapping, or its method alone: `align: weights`; "
+        "under any method, of itself under pleas and transport; mal: min_similarity and without",
     )
     fit: FitKey = Field(
         None, description="pleas: whether layers are fitted afterwards, as a mapping, or its method alone: `fit: none`"
     )
     calibration: CalibrationKey = Field(
         None,
-        description="pleas, transport, mal: unlabelled data to match and fit with, as a mapping, or its data alone; mal without it: noise",
+        description="beside align, and under pleas, transport and mal: unlabelled data to match and fit with, as a mapping, or its data "
+        "alone; mal without it: noise",
     )
     labels: Labels | None = Field(
         None,

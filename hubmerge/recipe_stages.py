@@ -58,8 +58,8 @@ class Align(Part):
     method: AlignMethod | None = Field(
         None,
         description="how units are matched: by activations (on the calibration data), weights, both (balanced), zip (contracted, the "
-        "most alike first, within a model too), optimal_transport (in part, many to many), or identity (as they stand); default: that "
-        "of merge_method",
+        "most alike first, within a model too), optimal_transport (in part, many to many), or identity (as they stand); before a method "
+        "on tensors weights or activations; default: that of merge_method, weights before a method on tensors",
     )
     widths: Widths | None = Field(
         None,
@@ -81,7 +81,11 @@ class Align(Part):
         description="with union, instead of budget: the share of each group's units that stay separate",
     )
     min_similarity: float = Field(
-        0.0, ge=-1, le=1, strict=True, description="pairs less alike than this are not merged"
+        0.0,
+        ge=-1,
+        le=1,
+        strict=True,
+        description="pairs less alike than this are not merged; before a method on tensors, with activations, the unit is the base's own",
     )
     balance: float | None = Field(
         None, ge=0, le=1, strict=True, description="with balanced, the share of weights in the similarity; default 0.5"

@@ -24,8 +24,8 @@ def same_rows(plan: Plan, alignment: PlannedAlignment, manifest: Manifest) -> bo
 
 def check_orders(aligned: Aligned, manifest: Manifest, folder: Path) -> None:
     """`VerifyError` for a parent whose units are brought into another order than `manifest` records."""
-    recorded = [parent.order for parent in manifest.alignment.parents] if manifest.alignment is not None else []
-    found = [parent.order for parent in aligned.record.parents]
+    recorded = [parent.order_sha256 for parent in manifest.alignment.parents] if manifest.alignment is not None else []
+    found = [parent.order_sha256 for parent in aligned.record.parents]
     for parent, was, now in zip(aligned.record.parents, recorded, found, strict=False):
         if was != now:
             raise VerifyError(

@@ -91,7 +91,7 @@ def align_parents(
                 order, model = finder.order(place), finder.opened(place)
                 base = StoredWeights(finder.opened(alignment.base), "merge again")
                 write_copy(copy, model, model.table.files, partial(order.moved, base=base))
-                record = AlignedParentRecord(reference=name, order=order.digest, groups=dict(order.groups))
+                record = AlignedParentRecord(reference=name, order_sha256=order.digest, groups=dict(order.groups))
                 _finish(copy, known, record)
             else:
                 note(f"{name} was aligned before: its copy is used again")
@@ -196,7 +196,7 @@ def _record(
 ) -> AlignmentRecord:
     return AlignmentRecord(
         family=alignment.family,
-        base=str(plan.parents[alignment.base].reference),
+        base_model=str(plan.parents[alignment.base].reference),
         method=alignment.method,
         min_similarity=alignment.min_similarity,
         parents=tuple(records),

@@ -90,7 +90,7 @@ def how_aligned(record: AlignmentRecord) -> tuple[str, ...]:
 def _moved(record: AlignmentRecord, parent: AlignedParentRecord) -> str:
     groups = parent.groups.values()
     units, moved, apart = (sum(getattr(group, what) for group in groups) for what in ("size", "moved", "apart"))
-    into = f"{parent.reference} in the order of {record.base}"
+    into = f"{parent.reference} in the order of {record.base_model}"
     if not moved and not apart:
         return f"{into}: none of {units} units moved"
     told = f"{into}: {moved} of {units} units moved"

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import symmetry_models
 import torch
+from bad.models import hubmerge as command
 from safetensors.torch import load_file, save_file
-from zoo import contents, names
+from zoo import contents, names, run_python
 
 import hubmerge
 from hubmerge import AutoMergedModel, PlanError, build_plan, read_manifest, verify_merge
@@ -124,7 +125,7 @@ def test_the_manifest_names_the_recipe_s_models_and_says_what_moved(tmp_path: Pa
     assert [parent.reference for parent in manifest.parents] == ["./base", "./b-moved"]
     record = manifest.alignment
     assert record is not None
-    assert (record.family, record.base, record.method, record.calibration) == ("llama", "./base", "weights", None)
+    assert (record.family, record.base_model, record.method, record.calibration) == ("llama", "./base", "weights", None)
     (parent,) = record.parents
     assert parent.reference == "./b-moved"
     assert {name: (group.size, group.moved, group.apart) for name, group in parent.groups.items()} == {
@@ -159,7 +160,7 @@ def test_the_plan_says_what_is_aligned_by_what_and_what_it_takes() -> None:
     ]
     size = sum(path.stat().st_size for path in Path("b-moved").glob("*.safetensors"))
     assert told[5] == (
-        f"  takes about 27.65 kB beside torch itself and less than a second of one core; the copies, {size / 1000:.2f} kB, "
+        f"  takes about 56.83 kB beside torch itself and less than a second of one core; the copies, {size / 1000:.2f} kB, "
         "lie in OUT.partial and are removed at the end"
     )
     found = build_plan(ties()).to_dict()["alignment"]
@@ -208,7 +209,7 @@ def test_verify_notices_that_units_came_into_another_order(tmp_path: Path) -> No
     out = tmp_path / "out"
     hubmerge.merge(LINEAR, out)
     content = json.loads((out / "hubmerge.json").read_text())
-    content["alignment"]["parents"][0]["order"] = "0" * 64
+    content["alignment"]["parents"][0]["order_sha256"] = "0" * 64
     (out / "hubmerge.json").write_text(json.dumps(content))
     check = verify_merge(out, reload=False).checks[1]
     assert check.detail == (
@@ -350,3 +351,29 @@ def test_a_disk_without_room_for_the_copies_is_told_before_the_work(
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free}))
     with pytest.raises(PlanError, match=r"the merge needs .*, .* are free"):
         merge_plan(plan, tmp_path / "out")
+
+
+def test_a_plan_reads_headers_only_and_loads_no_torch() -> None:
+    loaded = "'torch' in sys.modules, 'transformers' in sys.modules"
+    program = f"import sys; from hubmerge import build_plan; print(build_plan({LINEAR!r}).alignment.method, {loaded})"
+    assert run_python(program, cwd=Path.cwd()).stdout == "weights False False\n"
+
+
+def test_the_command_says_what_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps(LINEAR))
+    assert command("merge", tmp_path / "recipe.json", tmp_path / "out") == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].startswith(
+        "  ./b-moved in the order of ./base: 68 of 68 units moved, cosine 0.98 on average, before 0."
+    )
+
+
+def test_a_merge_after_an_alignment_is_not_loaded_from_its_recipe_alone(tmp_path: Path) -> None:
+    hubmerge.merge(LINEAR, tmp_path / "out")
+    (tmp_path / "out" / "model.safetensors").unlink()
+    with pytest.raises(PlanError) as error:
+        AutoMergedModel.from_pretrained(tmp_path / "out")
+    assert str(error.value) == (
+        f"a merge by linear after an alignment is not loaded from its recipe alone · {tmp_path / 'out'} · "
+        "ask for its weights, or run `hubmerge merge` with its recipe"
+    )
