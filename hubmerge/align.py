@@ -16,6 +16,7 @@ from hubmerge.carry import files_of_copy
 from hubmerge.errors import MergeError, PlanError
 from hubmerge.parents import ParentModel, open_parent, refuse_adapter
 from hubmerge.symmetry import Matching, SymmetrySpec, match_weights, transform
+from zoo_index.families import Family
 from zoo_index.hub import fetch
 from zoo_index.reference import ModelRef
 
@@ -26,12 +27,20 @@ ALIGNMENT_NAME = "hubmerge_alignment.json"
 
 
 def align_model(
-    base: str, model: str, out: str | Path, *, seed: int = 0, restarts: int = 2, without: Collection[str] = ()
+    base: str,
+    model: str,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    restarts: int = 2,
+    without: Collection[str] = (),
+    family: Family | None = None,
 ) -> Matching:
     """Write `model` into the folder `out` with its units in the order in which they are most like those of `base`.
 
-    base, model: folders or names on the Hub, of one architecture, with the same shapes and the same groups.  The rest as for
-    `hubmerge.symmetry.match_weights`.  The new model computes what the old one does, up to the rounding of sums in another
+    base, model: folders or names on the Hub, of one architecture, with the same shapes and the same groups.
+    family: their symmetry table, by default that of their architecture.  The rest as for `hubmerge.symmetry.match_weights`.  The
+    new model computes what the old one does, up to the rounding of sums in another
     order: every weight is moved, and where a group allows it negated, and none is changed otherwise.  What goes along with
     the weights is what goes along with a merge's, and the model's card.
 
@@ -43,7 +52,7 @@ def align_model(
         if target.exists():
             raise PlanError(f"{target} exists", where=str(target), hint="choose another OUT")
         ours, theirs = _opened(base), _opened(model)
-        spec = common_spec(ours, theirs, base, model)
+        spec = common_spec(ours, theirs, base, model, family=family)
         _check_names(spec, without, model)
         files = files_of_copy(theirs)
         target.parent.mkdir(parents=True, exist_ok=True)

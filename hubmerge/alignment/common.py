@@ -5,6 +5,7 @@ from __future__ import annotations
 from hubmerge.errors import PlanError
 from hubmerge.parents import ParentModel
 from hubmerge.symmetry import Group, SymmetrySpec, load_spec
+from zoo_index.families import Family
 from zoo_index.tensors import DType
 
 __all__ = ["common_spec"]
@@ -19,14 +20,17 @@ def common_spec(
     model: str,
     *,
     unlike: str = "only models of the same shapes are aligned",
+    family: Family | None = None,
 ) -> SymmetrySpec:
     """The symmetries of `theirs`, which is brought into the order of `ours`.  base, model: what errors call the two.
 
-    unlike: what to do with models of other shapes.  Raises `SymmetryError` for an architecture without a table, and `PlanError` for
+    unlike: what to do with models of other shapes.  family: their symmetry table, by default that of their architecture.
+
+    Raises `SymmetryError` for an architecture without a table, and `PlanError` for
     models whose families, shapes or groups differ and for types that are not plain floating-point numbers.
     """
     spec, other = (
-        load_spec(parent.config, {name: meta.shape for name, meta in parent.table.items()}, where=name)
+        load_spec(parent.config, {name: meta.shape for name, meta in parent.table.items()}, where=name, family=family)
         for parent, name in ((ours, base), (theirs, model))
     )
     if spec.family != other.family:

@@ -13,10 +13,16 @@ from hubmerge.cli.output import Format, FormatOption, JsonOption
 
 if TYPE_CHECKING:
     from hubmerge.symmetry import Group, Matching, SymmetrySpec
+    from hubmerge.symmetry.draft import Draft
+    from zoo_index.families import Family
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
+TableOption = Annotated[
+    Path | None,
+    typer.Option(help="A file with the symmetry table to use, as `symmetry draft` writes it.", show_default=False),
+]
 
 
 @app.callback()
@@ -27,6 +33,7 @@ def _root() -> None:
 @app.command(short_help="Print the permutation groups of a model; reads headers only.")
 def show(
     model: Annotated[str, typer.Argument(help="A folder or a name on the Hub.", metavar="MODEL", show_default=False)],
+    table: TableOption = None,
     format: FormatOption = Format.table,  # noqa: A002 - the option's own name
     json: JsonOption = False,
 ) -> None:
@@ -36,7 +43,8 @@ def show(
     from zoo_index.reference import ModelRef
 
     parent = open_parent(ModelRef.parse(model))
-    spec = load_spec(parent.config, {name: meta.shape for name, meta in parent.table.items()}, where=model)
+    shapes = {name: meta.shape for name, meta in parent.table.items()}
+    spec = load_spec(parent.config, shapes, where=model, family=_family(table))
     output.emit(
         format,
         json,
@@ -59,6 +67,7 @@ def align(
         list[str] | None,
         typer.Option(help="A group that stays as it is: its name in `symmetry show`; again for more.", metavar="GROUP"),
     ] = None,
+    table: TableOption = None,
     format: FormatOption = Format.table,  # noqa: A002 - the option's own name
     json: JsonOption = False,
 ) -> None:
@@ -70,7 +79,7 @@ def align(
     """
     from hubmerge.align import align_model
 
-    found = align_model(base, model, out, seed=seed, restarts=restarts, without=without or ())
+    found = align_model(base, model, out, seed=seed, restarts=restarts, without=without or (), family=_family(table))
     output.emit(
         format,
         json,
@@ -82,6 +91,64 @@ def align(
         quiet=lambda: [str(out)],
     )  # fmt: skip
     output.note(f"next: merge {out} with {base}, by any method")
+
+
+@app.command(short_help="Draft the table of an architecture that has none.")
+def draft(
+    model: Annotated[str, typer.Argument(help="A folder or a name on the Hub.", metavar="MODEL", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="A new file for the table.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Of the small model and of the proof.", min=0)] = 0,
+    format: FormatOption = Format.table,  # noqa: A002 - the option's own name
+    json: JsonOption = False,
+) -> None:
+    """Draft a symmetry table for a model's architecture, prove it, and print it as a file.
+
+    Only config.json is read. A small random model of the same class is made, its graph followed index by index (torch.export), and
+    every group that the graph suggests is tried: a random change of it must leave the answers alone. A group that fails stays as it
+    is, and is named.
+    """
+    from hubmerge.gguf import open_model
+    from hubmerge.symmetry.draft import draft_table
+    from hubmerge.symmetry.draft_file import family_file, write_family
+    from zoo_index.checkpoint import read_config
+    from zoo_index.reference import ModelRef
+
+    output.quiet_transformers()
+    found = draft_table(read_config(open_model(ModelRef.parse(model))), where=model, seed=seed)
+    text = family_file(
+        found.family, f"{found.family.name}: drafted by `hubmerge symmetry draft`, proved on a small random model."
+    )
+    if out is not None:
+        write_family(out, text)
+    output.emit(
+        format,
+        json,
+        data=lambda: {
+            "model": model, **_facts(found.spec), "table": text, "proof": {"error": found.proof.error, "groups": found.proof.groups},
+            "left_out": [{"axis": axis, "why": why} for axis, why in found.left_out], "without_rule": dict(found.unknown),
+        },
+        table=lambda: output.say(text if out is None else f"{out}: {len(found.spec.tensors)} tensors, {len(found.spec.groups)} groups"),
+        quiet=lambda: found.spec.groups,
+    )  # fmt: skip
+    _note_draft(found, model, out)
+
+
+def _note_draft(found: Draft, model: str, out: Path | None) -> None:
+    output.note(f"the proof {found.proof}, on a small model of the same class")
+    for axis, why in found.left_out:
+        output.note(f"{axis} stays as it is: {why}")
+    for operation, count in found.unknown.items():
+        output.note(f"no rule for {operation} (used {count} times): what it touches stays as it is")
+    file = out or "the file"
+    output.note(f"next: `hubmerge symmetry show {model} --table {file}`, and `symmetry align` with the same option")
+    output.note("for merges of unlike models, put the file into zoo_index/families, with a model in its test")
+
+
+def _family(table: Path | None) -> Family | None:
+    """The family of a table's file; None where none is named."""
+    from hubmerge.symmetry.draft_file import read_family
+
+    return None if table is None else read_family(table)
 
 
 def _print_matching(found: Matching, out: Path) -> None:

@@ -21,15 +21,18 @@ _NUMBER = re.compile(r"\d+")
 _OTHER = "config.json and the weights are not of one model; fetch or save it again"
 
 
-def load_spec(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], *, where: str = "") -> SymmetrySpec:
+def load_spec(
+    config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], *, where: str = "", family: Family | None = None
+) -> SymmetrySpec:
     """The symmetries of a model.
 
     config: the content of config.json.  shapes: every stored tensor's, by name (a `TensorTable` has them from headers).
+    family: its table; by default that of its architecture.
 
     Raises `SymmetryError` for an architecture without a table, and with all faults at once for tensors that the table does
     not have, that are missing, that two names stand for, or whose axes are not what the config says.
     """
-    family = family_of(config, where)
+    family = family_of(config, where) if family is None else _fitting(family, config, where)
     fields = Fields(config, family, where)
     groups = GroupTable(family, fields)
     instances = tensor_instances(family, fields)
@@ -54,6 +57,17 @@ def load_spec(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], 
         _tied(family, fields, stored),
         tuple((name, group) for name, group in groups.same.items() if name in _written(stored, instances)),
     )
+
+
+def _fitting(family: Family, config: Mapping[str, Any], where: str) -> Family:
+    """`family`, where it is for the architecture of the config."""
+    if config.get("model_type") not in family.model_types:
+        raise SymmetryError(
+            f"the symmetry table {family.name} is for {', '.join(family.model_types)}, the model is {config.get('model_type')!r}",
+            where=where,
+            hint="use the table of the model's architecture",
+        )
+    return family
 
 
 def _matched(

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Proof", "answers", "drawn_anew", "example_inputs", "largest_difference", "prove", "spec_of"]
+__all__ = [
+    "Proof",
+    "answers",
+    "answers_among",
+    "drawn_anew",
+    "example_inputs",
+    "largest_difference",
+    "prove",
+    "spec_of",
+]
 
 _ANSWERS = re.compile(r"logits(_per_\w+)?|\w+_logits|\w+_embeds|reconstruction")
 _STATES = ("last_hidden_state", "pooler_output")
@@ -134,14 +143,18 @@ def largest_difference(before: Mapping[str, Tensor], after: Mapping[str, Tensor]
 
 
 def answers(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the model's caller asks for: logits and embeddings, or the last states where it gives no others.
-
-    Raises `SymmetryError` for a model that gives none of these.
-    """
+    """What the model's caller asks for, of the model's output for `inputs` (`answers_among`)."""
     import torch
 
     with torch.no_grad():
-        output = model(**inputs)
+        return answers_among(model(**inputs))
+
+
+def answers_among(output: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Logits and embeddings, or the last states where there are no others.
+
+    Raises `SymmetryError` for an output that has none of these.
+    """
     found = {name: value for name, value in output.items() if _ANSWERS.fullmatch(name) and value is not None}
     found = found or {name: output[name] for name in _STATES if output.get(name) is not None}
     if not found:
