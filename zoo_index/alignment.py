@@ -6,11 +6,12 @@ from zoo_index.architecture import Architecture, compare_architectures
 from zoo_index.families import FAMILIES
 from zoo_index.metadata import ModelRecord
 
-__all__ = ["ALIGNED_SIZES", "how_to_align", "why_not_aligned"]
+__all__ = ["ALIGNED_SIZES", "DEPTHS", "how_to_align", "how_to_pair_layers", "why_not_aligned"]
 
 ALIGNED_SIZES = frozenset({"embedding_size", "hidden_sizes", "intermediate_size"})
 """Config fields in which models may differ and be aligned: the units that they count stand under no norm but BatchNorm."""
-
+DEPTHS = frozenset({"depths", "num_hidden_layers", "num_decoder_layers", "layer_types"})
+"""Config fields that say how many layers there are: models that differ in them are merged layer by layer."""
 
 _ROPE = frozenset({"rope_theta", "rope_type", "rope_scaling"})
 
@@ -38,6 +39,14 @@ def how_to_align(a: ModelRecord, b: ModelRecord) -> str:
     return (
         f"their units can be matched on data: write merge_method: pleas with calibration data{extra} into a recipe, and "
         f"`hubmerge plan` says what it makes of them{_left_out(a.architecture, b.architecture)}"
+    )
+
+
+def how_to_pair_layers() -> str:
+    """What can be done with models of other depths, in a sentence."""
+    return (
+        "their layers can be paired on data: merge_method: pleas makes one model of them at the base's depth, merge_method: mal takes single "
+        "layers of one into the other; `hubmerge plan` says which could go together"
     )
 
 

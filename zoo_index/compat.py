@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from zoo_index.alignment import ALIGNED_SIZES, how_to_align, why_not_aligned
+from zoo_index.alignment import ALIGNED_SIZES, DEPTHS, how_to_align, how_to_pair_layers, why_not_aligned
 from zoo_index.architecture import Architecture, FieldDifference, compare_architectures
 from zoo_index.lineage import same_name
 from zoo_index.metadata import ModelRecord
@@ -158,6 +158,8 @@ def _by_alignment(a: ModelRecord, b: ModelRecord, hard: set[str], reasons: list[
     if why_not:
         return Level.size, [*reasons, Reason("alignment", None, None, "info", why_not)]
     if not hard <= ALIGNED_SIZES | {"num_labels"}:
+        if hard <= ALIGNED_SIZES | DEPTHS | {"num_labels"}:
+            reasons = [*reasons, Reason("layers", None, None, "info", how_to_pair_layers())]
         return Level.size, reasons
     return Level.alignment, [*reasons, Reason("alignment", None, None, "info", how_to_align(a, b))]
 

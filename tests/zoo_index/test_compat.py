@@ -101,7 +101,16 @@ def test_an_architecture_without_a_table_says_so(tmp_path: Path) -> None:
 
 def test_another_depth_is_another_size(tmp_path: Path) -> None:
     found = pair(tmp_path, llama_config(), llama_config(num_hidden_layers=3))
-    assert (found.level, sentences(found)) == (Level.size, ["block: num_hidden_layers 2 vs 3"])
+    assert (found.level, sentences(found)) == (
+        Level.size,
+        [
+            "block: num_hidden_layers 2 vs 3",
+            (
+                "info: their layers can be paired on data: merge_method: pleas makes one model of them at the base's depth, merge_method: mal "
+                "takes single layers of one into the other; `hubmerge plan` says which could go together"
+            ),
+        ],
+    )
 
 
 def test_another_vocabulary_on_the_same_body_is_a_level_of_its_own(tmp_path: Path) -> None:
