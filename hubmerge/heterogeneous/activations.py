@@ -80,9 +80,11 @@ def correlations(
 class Seen:
     """One view of two models on one batch.
 
-    segments: of the first and of the other.  behind: whether it is a layer's output.  ours, theirs: (rows, channels).
+    weight: the layer's, by the first model's name.  segments: of the first and of the other.  behind: whether it is the layer's output.
+    ours, theirs: (rows, channels).
     """
 
+    weight: str
     segments: tuple[Segment, Segment]
     behind: bool
     ours: Tensor
@@ -101,7 +103,7 @@ def seen_by_batch(
     for batch in batches:
         ours, theirs = (_seen(model, own, batch) for model, own in zip(models, views, strict=True))
         yield tuple(
-            Seen((left.segment, right.segment), left.behind, x, y)
+            Seen(left.layer.weight, (left.segment, right.segment), left.behind, x, y)
             for left, right, x, y in zip(*views, ours, theirs, strict=True)
         )
 

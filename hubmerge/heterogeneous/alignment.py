@@ -13,8 +13,10 @@ from hubmerge.heterogeneous.activations import correlations
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.maps import GroupMap, Maps, Selection, Soft, encoded
 from hubmerge.heterogeneous.matching import match_units, matches_of_weights
-from hubmerge.heterogeneous.unit_maps import match_heads
+from hubmerge.heterogeneous.stream_maps import StreamMap
+from hubmerge.heterogeneous.unit_maps import MatchedUnits, match_heads
 from hubmerge.heterogeneous.unit_views import groups_with_features, views_of_activations, views_of_weights
+from hubmerge.heterogeneous.weight_units import match_by_weights
 from hubmerge.symmetry.groups import Role, SymmetrySpec
 
 if TYPE_CHECKING:
@@ -55,18 +57,27 @@ def align_pair(
     min_similarity: float = 0.0,
     without: Collection[str] = (),
     seed: int = 0,
+    stream: StreamMap | None = None,
+    states: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None = None,
 ) -> Alignment:
     """Align the second model with the first.
 
     Units change places, and signs and scales where the symmetry table allows them; features inside heads are turned, or change their
     basis (`hubmerge.heterogeneous.unit_maps`).  min_similarity: pairs less alike are not matched.  without: groups, by name or by row,
-    that stay as they are.  Raises `PlanError` for weights of different shapes.
+    that stay as they are.  stream: how the residual streams are turned, known before; states: then the models' absorbed tensors.
+    Raises `PlanError` for weights of different shapes, but for those of a turned stream.
     """
+    known: dict[str, GroupMap] = {} if stream is None else {stream.group: stream.part}
     if align == "identity":
-        return Alignment({}, {})
+        return Alignment(known, {})
     left = specs[0].named(without)
     heads = groups_with_features(specs[0]) - left
-    states = (models[0].state_dict(), models[1].state_dict())
+    if states is None:
+        states = (models[0].state_dict(), models[1].state_dict())
+    if stream is not None:
+        left |= {stream.group}
+    if stream is not None and align == "weights":
+        return _around(specs, states, stream, left)
     if align == "activations":
         found = correlations(models, specs, batches, without=(*left, *heads))[0]
         matches = match_units(specs[0], found, min_similarity=min_similarity, without=(*left, *heads))
@@ -75,7 +86,7 @@ def align_pair(
         matches = matches_of_weights(specs[0], *states, seed=seed, without=(*left, *heads))
         plain: Maps = {name: (Selection(each.partner, each.sign),) for name, each in matches.items()}
         views = views_of_weights(specs, states, plain, heads)
-    maps: dict[str, GroupMap] = {}
+    maps = known
     groups: dict[str, AlignedGroup] = {}
     for name, each in matches.items():
         maps[name] = Selection(each.partner, each.sign)
@@ -84,11 +95,42 @@ def align_pair(
             maps[inner] = _nested(turns, each.partner, specs[1].groups[name].size, name)
     for name, own in views.items():
         units = match_heads(specs, name, own, least=min_similarity)
-        maps[name] = Selection.of(units.unit)
-        maps |= units.inner
-        supports = [_support(part) for part in units.inner.values()]
-        groups[name] = _group(specs, name, units.unit, units.similarity, supports)
+        maps |= units.maps(name)
+        groups[name] = _units(specs, name, units)
+    return _finished(specs, states, maps, groups, stream)
+
+
+def _around(
+    specs: tuple[SymmetrySpec, SymmetrySpec],
+    states: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    stream: StreamMap,
+    left: Collection[str],
+) -> Alignment:
+    """All groups beside a turned stream, by their weights."""
+    maps: dict[str, GroupMap] = {stream.group: stream.part}
+    groups = {}
+    for name, units in match_by_weights(specs, states, maps, left).items():
+        maps |= units.maps(name)
+        groups[name] = _units(specs, name, units)
+    return _finished(specs, states, maps, groups, stream)
+
+
+def _finished(
+    specs: tuple[SymmetrySpec, SymmetrySpec],
+    states: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    maps: dict[str, GroupMap],
+    groups: dict[str, AlignedGroup],
+    stream: StreamMap | None,
+) -> Alignment:
+    if stream is not None:
+        sizes = stream.rotation.shape
+        groups[stream.group] = AlignedGroup((sizes[0], sizes[1]), min(sizes), stream.cosine, _support(stream.part))
     return Alignment(_scaled(specs, states, maps), groups)
+
+
+def _units(specs: tuple[SymmetrySpec, SymmetrySpec], name: str, units: MatchedUnits) -> AlignedGroup:
+    supports = [_support(part) for part in units.inner.values()]
+    return _group(specs, name, units.unit, units.similarity, supports)
 
 
 def _group(

@@ -7,8 +7,9 @@ from typing import Any
 
 from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord, CarriedRecord, CostRecord, GroupRecord
 from hubmerge.calibration import Batches
+from hubmerge.heterogeneous.carrying import Donor
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
-from hubmerge.heterogeneous.transport import Donor, TransportReport, transport_deltas
+from hubmerge.heterogeneous.transport import TransportReport, transport_deltas
 from hubmerge.symmetry.verify import spec_of
 
 __all__ = ["transported"]
@@ -34,7 +35,7 @@ def transported(
         batches if batches is not None else (),
         align=stages.align,
         min_similarity=stages.min_similarity,
-        without=tuple(plan.kept),
+        without=stages.without,
         labels="shared",
         seed=plan.recipe.seed,
     )

@@ -8,12 +8,12 @@ heads prove to be the same but for it: a general basis change of unlike heads wo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmerge.heterogeneous.maps import Soft
+from hubmerge.heterogeneous.maps import GroupMap, Selection, Soft
 from hubmerge.heterogeneous.unit_views import UnitView
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 
@@ -29,11 +29,18 @@ _LEAST = 1e-9
 
 @dataclass(frozen=True)
 class MatchedUnits:
-    """unit: for each unit of the first model the other's, -1 where it has none.  similarity: of each pair.  inner: maps by nested group."""
+    """unit: for each unit of the first model the other's, -1 where it has none; sign: 1 or -1 of each.  similarity: of each pair.
+    inner: maps by nested group.
+    """
 
     unit: NDArray[np.int64]
+    sign: Floats
     similarity: Floats
-    inner: Mapping[str, Soft]
+    inner: Mapping[str, Soft] = field(default_factory=dict)
+
+    def maps(self, group: str) -> dict[str, GroupMap]:
+        """Of the group and those inside it."""
+        return {group: Selection(self.unit, self.sign), **self.inner}
 
 
 def match_heads(
@@ -58,7 +65,7 @@ def match_heads(
             own = [view for view in views if len(view.names) == 3 and view.names[1] == name]
             orders = _orders(specs, group, name, unit, own, inner)
             inner[name] = Soft(orders, np.swapaxes(orders, -1, -2), group)
-    return MatchedUnits(unit, similarity, inner)
+    return MatchedUnits(unit, np.ones(len(unit)), similarity, inner)
 
 
 def _assigned(worth: Floats, least: float) -> tuple[NDArray[np.int64], Floats]:

@@ -1,0 +1,164 @@
+"""The rotation that brings one model's residual stream to another's, from their weights alone, of the same width or of another.
+
+An orthogonal Procrustes problem over everything that reads or writes the stream (Theus et al. 2025, arXiv:2506.22712), solved in
+turns with the alignment of the groups on the other sides of these tensors.  It begins with what has no other side to align: rows of
+tokens, positions, pixels and labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmerge.heterogeneous.maps import GroupMap, Maps, Soft, encoded
+from hubmerge.heterogeneous.stream_form import Stream
+from hubmerge.heterogeneous.weight_units import match_by_weights
+from hubmerge.symmetry.groups import SymmetrySpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["StreamMap", "find_stream_map", "stream_cosine"]
+
+Floats = NDArray[np.float64]
+
+_TURNS = 10
+_ENOUGH = 1e-6
+"""A turn that moves the rotation less, in the mean square of its entries over theirs, is the last."""
+_KNOWN = ("tokens", "positions", "labels", "fixed")
+
+
+@dataclass(frozen=True)
+class StreamMap:
+    """rotation: (size, other's size), orthonormal columns or rows.  cosine: between all that reads or writes both streams, after it."""
+
+    group: str
+    rotation: Floats
+    cosine: float
+
+    @property
+    def part(self) -> Soft:
+        """As a map of absorbed tensors: readers are scaled since a norm divides by the root of the width."""
+        ours, theirs = self.rotation.shape
+        return Soft(self.rotation, self.rotation.T * math.sqrt(theirs / ours))
+
+    @property
+    def shift(self) -> float:
+        """What a norm's shift is multiplied with beside the rotation."""
+        ours, theirs = self.rotation.shape
+        return math.sqrt(ours / theirs)
+
+
+def find_stream_map(
+    specs: tuple[SymmetrySpec, SymmetrySpec],
+    stream: Stream,
+    tensors: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    fixed: Mapping[str, GroupMap],
+) -> StreamMap:
+    """The rotation of the second model's stream to the first's.
+
+    tensors: of both, absorbed (`hubmerge.heterogeneous.stream_form.absorbed`).  fixed: maps of groups that are known (tokens, labels).
+    """
+    anchors = [name for name in _members(specs[0], stream) if _is_known(specs[0], stream, name)]
+    basis = [_mean_free(spec.groups[stream.group].size) if stream.kind == "layer" else None for spec in specs]
+    moments = _moments(specs, stream, tensors, anchors, {name: (part,) for name, part in fixed.items()})
+    rotation = _procrustes(moments, basis)
+    for _ in range(_TURNS):
+        current = StreamMap(stream.group, rotation, 0.0).part
+        units = match_by_weights(specs, tensors, {**fixed, stream.group: current})
+        found = [(name, part) for group, each in units.items() for name, part in each.maps(group).items()]
+        own: Maps = {name: (part,) for name, part in (*fixed.items(), *found)}
+        moments = _moments(specs, stream, tensors, _members(specs[0], stream), own)
+        new = _procrustes(moments, basis)
+        moved = float(np.square(new - rotation).sum() / max(np.square(rotation).sum(), 1e-300))
+        rotation = new
+        if moved < _ENOUGH:
+            break
+    return StreamMap(
+        stream.group, rotation, float((moments * rotation).sum()) / max(len(_members(specs[0], stream)), 1)
+    )
+
+
+def stream_cosine(
+    specs: tuple[SymmetrySpec, SymmetrySpec],
+    stream: Stream,
+    tensors: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    fixed: Mapping[str, GroupMap],
+) -> float:
+    """How alike the streams are as they stand, by what is known of them: the mean cosine of tokens', positions' and labels' rows."""
+    anchors = [name for name in _members(specs[0], stream) if _is_known(specs[0], stream, name)]
+    moments = _moments(specs, stream, tensors, anchors, {name: (part,) for name, part in fixed.items()})
+    return float(np.trace(moments)) / max(len(anchors), 1) if moments.shape[0] == moments.shape[1] else 0.0
+
+
+def _members(spec: SymmetrySpec, stream: Stream) -> list[str]:
+    """The matrices that read or write the stream; vectors say too little of a rotation."""
+    norms = {norm.gain for norm in stream.norms} | {norm.shift for norm in stream.norms}
+    return [
+        name
+        for name, tensor in spec.tensors.items()
+        if name not in norms and len(tensor.axes) > 1 and any(f.group == stream.group for f in tensor.factors)
+    ]
+
+
+def _is_known(spec: SymmetrySpec, stream: Stream, name: str) -> bool:
+    others = {factor.group for factor in spec.tensors[name].factors} - {stream.group, None}
+    return all(spec.groups[other].kind.value in _KNOWN for other in others if other is not None)
+
+
+def _moments(
+    specs: tuple[SymmetrySpec, SymmetrySpec],
+    stream: Stream,
+    tensors: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    names: list[str],
+    maps: Maps,
+) -> Floats:
+    """The sum over tensors of the products of their entries in both streams, every tensor of norm 1: (size, other's size)."""
+    total = np.zeros([spec.groups[stream.group].size for spec in specs])
+    for name in names:
+        ours, theirs = (
+            _rows(spec, stream, name, values[name], own)
+            for spec, values, own in zip(specs, tensors, ({}, maps), strict=True)
+        )
+        scale = float(ours.norm() * theirs.norm())
+        if scale > 0:
+            total += (ours.T @ theirs).numpy() / scale
+    return total
+
+
+def _rows(spec: SymmetrySpec, stream: Stream, name: str, values: Tensor, maps: Maps) -> Tensor:
+    """(everything else, size) of a tensor; its other axes by `maps`."""
+    import torch
+
+    values = values.to(torch.float64)
+    place = 0
+    for position, axis in enumerate(spec.tensors[name].axes):
+        if any(factor.group == stream.group for part in axis for factor in part):
+            place = position
+        else:
+            values = encoded(values.movedim(position, 0), axis, maps, 0).movedim(0, position)
+    return values.movedim(place, -1).reshape(-1, values.shape[place])
+
+
+def _mean_free(size: int) -> Floats:
+    """An orthonormal basis of what has no mean: (size, size - 1)."""
+    seed = np.concatenate([np.ones((size, 1)), np.eye(size)[:, :-1]], 1)
+    basis: Floats = np.linalg.qr(seed)[0][:, 1:]
+    return basis
+
+
+def _procrustes(moments: Floats, basis: list[Floats | None]) -> Floats:
+    """The rotation that makes the sum of products largest; where the norm takes the mean out, means go to means."""
+    left, right = basis
+    if left is not None and right is not None:
+        u, _, v = np.linalg.svd(left.T @ moments @ right, full_matrices=False)
+        mean: Floats = np.full(moments.shape, 1 / math.sqrt(moments.size))
+        return mean + left @ (u @ v) @ right.T
+    u, _, v = np.linalg.svd(moments, full_matrices=False)
+    found: Floats = u @ v
+    return found
