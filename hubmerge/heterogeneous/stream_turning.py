@@ -1,0 +1,66 @@
+"""Models with their residual streams in one basis: gains absorbed in all, every stream but the base's turned to the base's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.maps import GroupMap, Maps, encoded
+from hubmerge.heterogeneous.stream_form import Stream, absorbed, stream_of
+from hubmerge.heterogeneous.stream_maps import StreamMap, find_stream_map
+from hubmerge.heterogeneous.untied import untied
+from hubmerge.symmetry.groups import SymmetrySpec
+from hubmerge.symmetry.verify import spec_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["in_one_basis"]
+
+
+def in_one_basis(
+    models: Sequence[Any], fixed: Sequence[Mapping[str, GroupMap]] = ()
+) -> tuple[tuple[Any, ...], tuple[StreamMap, ...]]:
+    """Copies that compute the same, and how every other model's stream was turned to the first's.
+
+    models: of one family and one width of the stream.  fixed: for each of the others maps of groups that are known (labels).  The copies
+    have gains of 1, and heads with rows of their own.  Raises `PlanError` for streams that cannot be turned and for other widths.
+    """
+    apart = [untied(model) for model in models]
+    specs = [spec_of(model) for model in apart]
+    stream = stream_of(specs[0])
+    sizes = [spec.groups[stream.group].size for spec in specs]
+    if len(set(sizes)) > 1:
+        raise PlanError(
+            f"the residual streams have {' and '.join(map(str, sizes))} entries, and are turned into no other width",
+            where="align.residual",
+            hint="write merge_method: transport, which carries what was learned from one width to another",
+        )
+    states = [absorbed(spec, stream, model.state_dict()) for spec, model in zip(specs, apart, strict=True)]
+    known = fixed or [{} for _ in models[1:]]
+    turns = tuple(
+        find_stream_map((specs[0], spec), stream, (states[0], state), own)
+        for spec, state, own in zip(specs[1:], states[1:], known, strict=True)
+    )
+    turned = [states[0], *(_turned(s, stream, state, t) for s, state, t in zip(specs[1:], states[1:], turns, strict=True))]
+    return tuple(_with(model, state) for model, state in zip(apart, turned, strict=True)), turns
+
+
+def _turned(spec: SymmetrySpec, stream: Stream, state: Mapping[str, Tensor], turn: StreamMap) -> dict[str, Tensor]:
+    maps: Maps = {stream.group: (turn.part,)}
+    gains = {norm.gain for norm in stream.norms}
+    found = dict(state)
+    for name, tensor in spec.tensors.items():
+        for position, axis in enumerate(tensor.axes if name not in gains else ()):
+            if any(factor.group == stream.group for part in axis for factor in part):
+                found[name] = encoded(found[name].movedim(position, 0), axis, maps, 0).movedim(0, position)
+    return found
+
+
+def _with(model: Any, state: Mapping[str, Tensor]) -> Any:
+    import copy
+
+    own = copy.deepcopy(model)
+    own.load_state_dict({name: values.to(before.dtype) for (name, before), values in zip(own.state_dict().items(), (state[n] for n in own.state_dict()), strict=True)})
+    return own.eval()
