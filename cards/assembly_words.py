@@ -87,6 +87,13 @@ def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
         found.append(Markup(f"{_joined([code(name) for name in names[:6]])} kept the order they had: {text(reason)}."))
+    if record.residual == "orthogonal":
+        found.append(
+            Markup(
+                "The residual streams were turned to the first model's as a whole (orthogonal Procrustes on the weights that read and "
+                "write them), and the norms' gains absorbed by what reads behind them."
+            )
+        )
     if record.fit == "least_squares" and record.inputs is not None:
         ridge = "a ridge chosen for each" if record.ridge == "auto" else f"a ridge of {record.ridge:g}"
         found.append(

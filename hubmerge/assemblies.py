@@ -16,7 +16,7 @@ from hubmerge.align_choices import BALANCE, REGULARISATION, is_matched_on_data
 from hubmerge.mal_stages import MalParameters
 from hubmerge.method_parameters import Parameters, PerParent
 from hubmerge.recipe_calibration import Calibration
-from hubmerge.recipe_stages import AlignMethod, FitFollow, FitInputs, FitMethod, Labels, Widths
+from hubmerge.recipe_stages import AlignMethod, FitFollow, FitInputs, FitMethod, Labels, Residual, Widths
 
 if TYPE_CHECKING:
     from hubmerge.recipe import Recipe
@@ -51,8 +51,8 @@ class AssemblyStages:
 
     budget, ratio: at most one is given, both None for the base model's widths or where `min_similarity` alone decides.
     labels: None leaves it to the models' label names.  weights: one for each of the recipe's models, in their order; 0
-    or more, not all 0, unless deltas are carried.  bases: then of each of them what it was trained from.  balance, regularisation: of the
-    methods of matching that have one, None for the others.
+    or more, not all 0, unless deltas are carried.  bases: then of each of them what it was trained from.
+    residual: None for the assembly's own way.  balance, regularisation: of the methods of matching that have one, None for the others.
     """
 
     align: AlignMethod
@@ -70,6 +70,7 @@ class AssemblyStages:
     base: ModelRef
     weights: tuple[float, ...]
     bases: tuple[ModelRef, ...] = ()
+    residual: Residual | None = None
     balance: float | None = None
     regularisation: float | None = None
     non_diagonal: float = NON_DIAGONAL
@@ -234,6 +235,7 @@ def stages_of(assembly: Assembly, recipe: Recipe) -> AssemblyStages:
         base=recipe.base_model or section.models[0],
         weights=tuple(float(row.get("weight", 1.0)) for row in values),
         bases=tuple(entry.base for entry in recipe.models if entry.base is not None) if assembly.carries else (),
+        residual=align.residual if align else None,
         balance=_said(recipe, "balance", BALANCE if method == "balanced" else None),
         regularisation=_said(recipe, "regularisation", REGULARISATION if method == "optimal_transport" else None),
         non_diagonal=fit.non_diagonal if fit and fit.non_diagonal is not None else NON_DIAGONAL,

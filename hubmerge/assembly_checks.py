@@ -150,6 +150,10 @@ def _stage_faults(assembly: Assembly, stages: AssemblyStages, recipe: Recipe) ->
     if stages.budget is not None and stages.ratio is not None:
         message = "budget and ratio both say how many units stay separate"
         faults.append(RecipeError(message, where="align.ratio", hint="keep one of them"))
+    if stages.residual == "activations" and not is_matched_on_data(stages.align):
+        message = f"residual: activations matches the stream by activations, and align: {stages.align} has none"
+        hint = "write residual: keep or residual: orthogonal"
+        faults.append(RecipeError(message, where="align.residual", hint=hint))
     wider = next((name for name in ("budget", "ratio") if getattr(stages, name) is not None), None)
     if wider is not None and stages.widths != "union":
         message = f"{wider} says how much wider the merge may be, and widths: {stages.widths} makes nothing wider"

@@ -100,6 +100,8 @@ class AssemblyRecord(_Record):
     without a head.  depths: of models of another depth than the base's, by name.  kept: groups that were not matched, with the reason.
     cost, base_cost: dense; cost_without_zeros: of what is not zero because its units have no model in common.  transport: where deltas
     were carried to the first of `order`, one for each of the others.
+    residual: what became of a residual stream under a norm, None where nothing was asked, so that it kept its order; turned: of each other
+    model whose stream was turned, the mean cosine of what reads or writes both streams then.
     """
 
     family: str
@@ -119,6 +121,8 @@ class AssemblyRecord(_Record):
     non_diagonal: float | None = None
     labels: Literal["shared", "disjoint"] | None = None
     depths: dict[str, DepthRecord] = {}
+    residual: Literal["keep", "activations", "orthogonal"] | None = None
+    turned: tuple[float, ...] = ()
     groups: dict[str, GroupRecord]
     kept: dict[str, str] = {}
     base_cost: CostRecord

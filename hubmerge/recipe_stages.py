@@ -23,6 +23,7 @@ __all__ = [
     "FitKey",
     "FitMethod",
     "Labels",
+    "Residual",
     "Ridge",
     "Widths",
 ]
@@ -33,6 +34,8 @@ FitMethod = Literal["least_squares", "regmean", "none"]
 FitInputs = Literal["auto", "merged", "parents"]
 FitFollow = Literal["confident", "all"]
 Labels = Literal["shared", "disjoint", "none"]
+Residual = Literal["keep", "activations", "orthogonal"]
+"""What becomes of a residual stream under a norm: it keeps its order; it is matched like other units; or it is turned, by weights."""
 
 
 class _Refused(RecipeError, ValueError):
@@ -100,6 +103,11 @@ class Align(Part):
     )
     without: tuple[str, ...] = Field(
         (), description="groups whose units keep the order they have; `hubmerge symmetry show` lists the groups"
+    )
+    residual: Residual | None = Field(
+        None,
+        description="pleas, transport: a residual stream under a norm: keep its order; match it by activations like other units; or "
+        "orthogonal, turn it as a whole, by the weights; default: pleas keeps it, transport turns it where the bases are not alike",
     )
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["carrying_faults", "carrying_keys", "misplaced_bases"]
 
+_OTHERS = ("balanced", "zip", "optimal_transport")
+"""Ways to match that merge units, where nothing is merged."""
 _FIXED = ("widths", "budget", "ratio")
 """Keys of `align` that say how wide a merge is, which the target decides."""
 
@@ -54,6 +56,10 @@ def carrying_keys(assembly: Assembly, raw: Mapping[str, Any]) -> list[RecipeErro
             for key in _FIXED
             if align.get(key) is not None
         ]
+    method = align.get("method") if isinstance(align, Mapping) else align
+    if method in _OTHERS:
+        hint = "write align: activations, weights or identity"
+        faults.append(RecipeError(f"{assembly.name} does not align by {method}", where="align", hint=hint))
     if raw.get("fit") is not None:
         hint = "remove it, or write merge_method: pleas"
         faults.append(RecipeError(f"{assembly.name} fits no layers", where="fit", hint=hint))

@@ -14,16 +14,14 @@ from hubmerge.heterogeneous.labels import Labels, merged_labels
 from hubmerge.heterogeneous.maps import GroupMap, Maps, encoded
 from hubmerge.heterogeneous.stream_form import absorbed, restored, stream_of
 from hubmerge.heterogeneous.stream_maps import find_stream_map
+from hubmerge.recipe_stages import Residual
 from hubmerge.symmetry.groups import SymmetrySpec
 from hubmerge.symmetry.verify import spec_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Asked", "Donor", "MovedDelta", "Residual", "carried_deltas"]
-
-Residual = Literal["keep", "activations", "orthogonal"]
-"""What becomes of a residual stream under a norm: it keeps its order; it is matched like other units; or it is turned, by weights."""
+__all__ = ["Asked", "Donor", "MovedDelta", "carried_deltas"]
 
 
 @dataclass(frozen=True)

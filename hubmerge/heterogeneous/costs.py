@@ -20,6 +20,7 @@ from hubmerge.heterogeneous.labels import MergedLabels
 from hubmerge.heterogeneous.memory import estimated_memory
 from hubmerge.heterogeneous.positions import picture_size, planned_positions
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
+from hubmerge.heterogeneous.stream_plan import turned_groups
 from hubmerge.parents import ParentModel
 from hubmerge.recipe_calibration import Calibration
 from hubmerge.symmetry.costs import Cost, Sharing, block_cost, dense_cost
@@ -56,7 +57,8 @@ def planned_sizes(
     Raises `PlanError` for groups whose sizes differ and that nothing brings together, `SymmetryError` for a budget that cannot be kept.
     """
     maps = labels.maps if labels is not None else {}
-    check_sizes(specs, {*matchable(specs[0], kept), *maps})
+    turned = turned_groups(specs[0], stages) if stages.bases else frozenset()
+    check_sizes(specs, {*matchable(specs[0], kept), *maps, *turned})
     positions = planned_positions(specs[0], models[0].config, sides_of(models[0], stages.calibration))
     try:
         chosen = merged_widths(

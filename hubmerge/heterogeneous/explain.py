@@ -8,6 +8,7 @@ from hubmerge.calibration.check import CalibrationFacts
 from hubmerge.explain_values import values_text
 from hubmerge.heterogeneous.explain_align import matched_text, surplus_word, units_text
 from hubmerge.heterogeneous.plan_types import AssemblyPlan, PlannedGroup
+from hubmerge.heterogeneous.stream_plan import TURNED
 from hubmerge.plan_types import Download
 from hubmerge.planned import Planned
 from hubmerge.recipe_calibration import Calibration
@@ -127,7 +128,12 @@ def _kept_lines(plan: AssemblyPlan) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for name, reason in plan.kept.items():
         reasons.setdefault(reason, []).append(name)
-    return [f"  {_some(names)} keep{'s' * (len(names) == 1)} the order: {why}" for why, names in reasons.items()]
+    return [
+        f"  {_some(names)} {'is' if len(names) == 1 else 'are'} {why}"
+        if why.startswith(TURNED)
+        else f"  {_some(names)} keep{'s' * (len(names) == 1)} the order: {why}"
+        for why, names in reasons.items()
+    ]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from hubmerge.assemblies import AssemblyStages
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.plan_types import PlannedGroup
+from hubmerge.heterogeneous.stream_plan import stream_reason
 from hubmerge.symmetry.costs import Sharing, sharing_at
 from hubmerge.symmetry.groups import SymmetrySpec
 from zoo_index.reference import ModelRef
@@ -31,10 +32,8 @@ def kept_groups(spec: SymmetrySpec, stages: AssemblyStages, base: ModelRef) -> d
             kept[name] = "align: identity leaves all units as they stand"
         elif name in named:
             kept[name] = "align.without names it"
-        elif group.normed_as_a_whole:
-            kept[name] = (
-                f"a norm over all its units ({group.norm}); matched, such merges became worse, and the fit brings it together"
-            )
+        elif group.normed_as_a_whole and stages.residual != "activations":
+            kept[name] = stream_reason(spec, name, stages)
     return kept
 
 

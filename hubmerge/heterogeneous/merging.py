@@ -24,8 +24,10 @@ from hubmerge.heterogeneous.norms import renormalise as renormalise_model
 from hubmerge.heterogeneous.regmean import RegMean, regmean_layers
 from hubmerge.heterogeneous.report import Report, report_of
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
+from hubmerge.heterogeneous.stream_maps import StreamMap
+from hubmerge.heterogeneous.stream_turning import in_one_basis
 from hubmerge.heterogeneous.uses import uses_of
-from hubmerge.recipe_stages import AlignMethod
+from hubmerge.recipe_stages import AlignMethod, Residual
 from hubmerge.recipe_stages import Widths as WidthsKind
 from hubmerge.symmetry.budget import Policy
 from hubmerge.symmetry.groups import SymmetrySpec
@@ -55,6 +57,7 @@ def merge_models(
     balance: float | None = None,
     regularisation: float | None = None,
     without: Collection[str] | None = None,
+    residual: Residual | None = None,
     fit: Literal["auto", "merged", "parents", "regmean"] | None = "auto",
     ridge: float | Literal["auto"] = "auto",
     follow: Literal["confident", "all"] = "confident",
@@ -71,7 +74,8 @@ def merge_models(
     units are matched; widths, ratio, budget, policy: see `hubmerge.heterogeneous.sizing.Widths`.  min_similarity: pairs of units whose
     activations are less alike are not merged.  balance: of weights in `balanced`, 0 to 1; regularisation: of `optimal_transport`, 0 for
     the exact plan; `hubmerge.align_choices` has their defaults.  without: groups, by name or by their row in the table, that keep their
-    order; default `default_without`.  fit: on what the layers are fitted, regmean for `hubmerge.heterogeneous.regmean`, None for not at
+    order; default `default_without`.  residual: activations to match residual streams under a norm too, orthogonal to turn them first
+    (`hubmerge.heterogeneous.stream_turning`).  fit: on what the layers are fitted, regmean for `hubmerge.heterogeneous.regmean`, None for not at
     all; ridge, follow: see `hubmerge.heterogeneous.layer_fit.Fit`; non_diagonal: see `hubmerge.heterogeneous.regmean.RegMean`.
     labels: see `merged_labels`.  weights: the models' shares where a unit is several's.
     renormalise: BatchNorm statistics are estimated anew.  seed: of the restarts of weight matching.
@@ -87,7 +91,10 @@ def merge_models(
     choice = Choice(align, widths, min_similarity, balance, regularisation, seed)
     choice.check()
     data = in_folds(list(batches))
+    turns: tuple[StreamMap, ...] = ()
     with evaluating(models):
+        if residual == "orthogonal":
+            models, turns = in_one_basis(models, unlike=_unlike_labels(models, labels))
         specs = [spec_of(model) for model in models]
         check_alike(specs)
         check_batches(data, models[0], align, fit, renormalise=renormalise)
@@ -95,7 +102,8 @@ def merge_models(
         check_functions(configs)
         shares = checked_shares(weights, len(models))
         parents = parents_in_base_names(models, specs, configs, data)
-        left = default_without(specs[0]) if without is None else known_groups(specs[0], without)
+        kept = () if residual == "activations" else default_without(specs[0])
+        left = kept if without is None else known_groups(specs[0], without)
         check_sizes(parents.specs, {LABELS, *(matchable(specs[0], left) if is_matched_on_data(align) else ())})
         heads = merged_labels(configs, labels) if LABELS in specs[0].groups else None
         alignment = align_units(choice, parents.models, parents.specs, data, left, heads.maps if heads else {})
@@ -122,7 +130,13 @@ def merge_models(
         if renormalise:
             renormalise_model(merged, data)
         report = report_of(parents.specs, alignment.matches, maps, spec_of(merged), positions)
-        return MergedModel(merged, replace(report, depths=parents.depths))
+        return MergedModel(merged, replace(report, depths=parents.depths, turned=tuple(turn.cosine for turn in turns)))
+
+
+def _unlike_labels(models: Sequence[Any], labels: Labels | None) -> tuple[str, ...]:
+    """The group of labels where the models have other ones, or in another order."""
+    has_head = LABELS in spec_of(models[0]).groups
+    return (LABELS,) if has_head and merged_labels([_config(model) for model in models], labels).maps else ()
 
 
 def default_without(spec: SymmetrySpec) -> tuple[str, ...]:

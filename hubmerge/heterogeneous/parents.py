@@ -9,6 +9,7 @@ from hubmerge.assemblies import AssemblyStages
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.checks import check_alike, check_shapes
 from hubmerge.heterogeneous.functions import check_functions
+from hubmerge.heterogeneous.stream_plan import turned_groups
 from hubmerge.parents import ParentModel, refuse_adapter
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 from hubmerge.symmetry.load import load_spec
@@ -58,7 +59,7 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
     names = [str(model.reference) for model in models]
     check_alike(specs, names, same_depth=bool(stages.bases))
     warnings = check_functions([model.config for model in models], names)
-    if stages.align == "weights":
+    if stages.align == "weights" and not (stages.bases and turned_groups(specs[0], stages)):
         shapes = [{name: meta.shape for name, meta in model.table.items()} for model in models]
         for name, theirs in zip(names[1:], shapes[1:], strict=True):
             check_shapes(shapes[0], theirs, names[0], name)

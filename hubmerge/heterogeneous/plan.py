@@ -20,6 +20,7 @@ from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels, merged_labels
 from hubmerge.heterogeneous.parents import check_bases, check_parents, specs_of, widths_of
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
+from hubmerge.heterogeneous.stream_plan import check_streams, stream_notes
 from hubmerge.parents import ParentModel
 from hubmerge.plan_types import CarriedFile, Download, PlannedParent
 from hubmerge.recipe import Recipe
@@ -52,6 +53,7 @@ def plan_assembly(
     specs = specs_of(ordered)
     warnings = [*recipe.warnings, *check_parents(ordered, specs, stages)]
     check_bases(models, stages)
+    check_streams(specs, stages, [str(model.reference) for model in ordered])
     depths, widths = depths_of(specs), [widths_of(model, spec) for model, spec in zip(ordered, specs, strict=True)]
     specs = specs_at_depth(specs, [model.config for model in ordered])
     labels = _labels(ordered, specs, stages)
@@ -66,7 +68,12 @@ def plan_assembly(
     carried = [CarriedFile(name, base, size) for name, size in own.items()]
     carried += [CarriedFile(name, base if lead is None else lead, size) for name, size in tokens.items()]
     dtype = written_dtype(recipe, models)
-    notes = (*recipe.notes, *(note for model in models for note in model.notes), *_notes(stages, calibration, sized))
+    notes = (
+        *recipe.notes,
+        *(note for model in models for note in model.notes),
+        *_notes(stages, calibration, sized),
+        *stream_notes(specs[0], stages),
+    )
     plan = AssemblyPlan(
         recipe=recipe,
         assembly=assembly,

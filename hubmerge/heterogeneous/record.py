@@ -16,6 +16,7 @@ from hubmerge.assembly_record import (
 from hubmerge.heterogeneous.block_pairs import PairedDepth
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.report import Report
+from hubmerge.heterogeneous.stream_plan import TURNED
 from hubmerge.recipe_calibration import Calibration
 from hubmerge.symmetry.costs import Cost
 
@@ -50,6 +51,8 @@ def assembly_record(plan: AssemblyPlan, report: Report, calibration: Calibration
         follow=stages.follow if fits and not (solves and stages.inputs == "parents") else None,
         non_diagonal=stages.non_diagonal if stages.fit == "regmean" else None,
         labels=_labels(plan),
+        residual=stages.residual,
+        turned=_rounded(report.turned),
         depths={
             str(plan.parents[place].reference): _depth(depth)
             for place, depth in zip(plan.order[1:], report.depths, strict=True)
@@ -68,7 +71,7 @@ def assembly_record(plan: AssemblyPlan, report: Report, calibration: Calibration
             for name, group in report.groups.items()
             if name in rows
         },
-        kept=dict(plan.kept),
+        kept={name: reason for name, reason in plan.kept.items() if not reason.startswith(TURNED)},
         base_cost=_cost(report.base_cost),
         cost=_cost(report.cost),
         cost_without_zeros=_cost(report.blocks),

@@ -50,7 +50,8 @@ class Report:
     """What was aligned and how far.
 
     cost, base_cost: of the merge and of the base, dense; blocks: of the merge without what is zero.  depths: of every other parent how
-    its layers went with the base's; None where it has the base's depth.
+    its layers went with the base's; None where it has the base's depth.  turned: of every other parent whose residual stream was turned
+    to the base's, the mean cosine of what reads or writes both then.
     """
 
     groups: Mapping[str, GroupReport]
@@ -58,6 +59,7 @@ class Report:
     cost: Cost
     blocks: Cost
     depths: tuple[PairedDepth | None, ...] = ()
+    turned: tuple[float, ...] = ()
 
 
 def report_of(

@@ -8,7 +8,7 @@ tokens, positions, pixels and labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,12 @@ from hubmerge.symmetry.groups import SymmetrySpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["StreamMap", "find_stream_map", "stream_cosine"]
+__all__ = ["ALIKE", "StreamMap", "find_stream_map", "stream_cosine"]
 
 Floats = NDArray[np.float64]
+
+ALIKE = 0.5
+"""Streams whose known rows (tokens, positions) have this cosine as they stand share an ancestor: that of relatives is near 1, else near 0."""
 
 _TURNS = 10
 _ENOUGH = 1e-6
@@ -59,12 +62,15 @@ def find_stream_map(
     stream: Stream,
     tensors: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
     fixed: Mapping[str, GroupMap],
+    unlike: Collection[str] = (),
 ) -> StreamMap:
     """The rotation of the second model's stream to the first's.
 
     tensors: of both, absorbed (`hubmerge.heterogeneous.stream_form.absorbed`).  fixed: maps of groups that are known (tokens, labels).
+    unlike: groups whose entries are other things in both, which say nothing.
     """
-    anchors = [name for name in _members(specs[0], stream) if _is_known(specs[0], stream, name)]
+    members = _members(specs[0], stream, unlike)
+    anchors = [name for name in members if _is_known(specs[0], stream, name)]
     basis = [_mean_free(spec.groups[stream.group].size) if stream.kind == "layer" else None for spec in specs]
     moments = _moments(specs, stream, tensors, anchors, {name: (part,) for name, part in fixed.items()})
     rotation = _procrustes(moments, basis)
@@ -73,15 +79,13 @@ def find_stream_map(
         units = match_by_weights(specs, tensors, {**fixed, stream.group: current})
         found = [(name, part) for group, each in units.items() for name, part in each.maps(group).items()]
         own: Maps = {name: (part,) for name, part in (*fixed.items(), *found)}
-        moments = _moments(specs, stream, tensors, _members(specs[0], stream), own)
+        moments = _moments(specs, stream, tensors, members, own)
         new = _procrustes(moments, basis)
         moved = float(np.square(new - rotation).sum() / max(np.square(rotation).sum(), 1e-300))
         rotation = new
         if moved < _ENOUGH:
             break
-    return StreamMap(
-        stream.group, rotation, float((moments * rotation).sum()) / max(len(_members(specs[0], stream)), 1)
-    )
+    return StreamMap(stream.group, rotation, float((moments * rotation).sum()) / max(len(members), 1))
 
 
 def stream_cosine(
@@ -96,13 +100,16 @@ def stream_cosine(
     return float(np.trace(moments)) / max(len(anchors), 1) if moments.shape[0] == moments.shape[1] else 0.0
 
 
-def _members(spec: SymmetrySpec, stream: Stream) -> list[str]:
+def _members(spec: SymmetrySpec, stream: Stream, unlike: Collection[str] = ()) -> list[str]:
     """The matrices that read or write the stream; vectors say too little of a rotation."""
     norms = {norm.gain for norm in stream.norms} | {norm.shift for norm in stream.norms}
     return [
         name
         for name, tensor in spec.tensors.items()
-        if name not in norms and len(tensor.axes) > 1 and any(f.group == stream.group for f in tensor.factors)
+        if name not in norms
+        and len(tensor.axes) > 1
+        and any(f.group == stream.group for f in tensor.factors)
+        and not any(f.group in unlike for f in tensor.factors)
     ]
 
 
@@ -125,6 +132,8 @@ def _moments(
             _rows(spec, stream, name, values[name], own)
             for spec, values, own in zip(specs, tensors, ({}, maps), strict=True)
         )
+        if ours.shape[0] != theirs.shape[0]:
+            continue  # other rows of tokens, positions or labels: nothing says which is which
         scale = float(ours.norm() * theirs.norm())
         if scale > 0:
             total += (ours.T @ theirs).numpy() / scale
@@ -158,7 +167,8 @@ def _procrustes(moments: Floats, basis: list[Floats | None]) -> Floats:
     if left is not None and right is not None:
         u, _, v = np.linalg.svd(left.T @ moments @ right, full_matrices=False)
         mean: Floats = np.full(moments.shape, 1 / math.sqrt(moments.size))
-        return mean + left @ (u @ v) @ right.T
+        mean += left @ (u @ v) @ right.T
+        return mean
     u, _, v = np.linalg.svd(moments, full_matrices=False)
     found: Floats = u @ v
     return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hubmerge.errors import PlanError
-from hubmerge.heterogeneous.maps import GroupMap, Maps, encoded
+from hubmerge.heterogeneous.checks import check_alike
+from hubmerge.heterogeneous.maps import Maps, encoded
 from hubmerge.heterogeneous.stream_form import Stream, absorbed, stream_of
 from hubmerge.heterogeneous.stream_maps import StreamMap, find_stream_map
 from hubmerge.heterogeneous.untied import untied
@@ -20,15 +22,16 @@ __all__ = ["in_one_basis"]
 
 
 def in_one_basis(
-    models: Sequence[Any], fixed: Sequence[Mapping[str, GroupMap]] = ()
+    models: Sequence[Any], *, unlike: Collection[str] = ()
 ) -> tuple[tuple[Any, ...], tuple[StreamMap, ...]]:
     """Copies that compute the same, and how every other model's stream was turned to the first's.
 
-    models: of one family and one width of the stream.  fixed: for each of the others maps of groups that are known (labels).  The copies
-    have gains of 1, and heads with rows of their own.  Raises `PlanError` for streams that cannot be turned and for other widths.
+    models: of one family, depth and width of the stream.  unlike: groups whose entries are other things in every model (labels).  The
+    copies have gains of 1, and heads with rows of their own.  Raises `PlanError` for streams that cannot be turned and for other widths.
     """
     apart = [untied(model) for model in models]
     specs = [spec_of(model) for model in apart]
+    check_alike(specs, same_depth=True)
     stream = stream_of(specs[0])
     sizes = [spec.groups[stream.group].size for spec in specs]
     if len(set(sizes)) > 1:
@@ -38,12 +41,12 @@ def in_one_basis(
             hint="write merge_method: transport, which carries what was learned from one width to another",
         )
     states = [absorbed(spec, stream, model.state_dict()) for spec, model in zip(specs, apart, strict=True)]
-    known = fixed or [{} for _ in models[1:]]
     turns = tuple(
-        find_stream_map((specs[0], spec), stream, (states[0], state), own)
-        for spec, state, own in zip(specs[1:], states[1:], known, strict=True)
+        find_stream_map((specs[0], spec), stream, (states[0], state), {}, unlike)
+        for spec, state in zip(specs[1:], states[1:], strict=True)
     )
-    turned = [states[0], *(_turned(s, stream, state, t) for s, state, t in zip(specs[1:], states[1:], turns, strict=True))]
+    others = zip(specs[1:], states[1:], turns, strict=True)
+    turned = [states[0], *(_turned(spec, stream, state, turn) for spec, state, turn in others)]
     return tuple(_with(model, state) for model, state in zip(apart, turned, strict=True)), turns
 
 
@@ -59,8 +62,6 @@ def _turned(spec: SymmetrySpec, stream: Stream, state: Mapping[str, Tensor], tur
 
 
 def _with(model: Any, state: Mapping[str, Tensor]) -> Any:
-    import copy
-
     own = copy.deepcopy(model)
-    own.load_state_dict({name: values.to(before.dtype) for (name, before), values in zip(own.state_dict().items(), (state[n] for n in own.state_dict()), strict=True)})
+    own.load_state_dict({name: state[name].to(before.dtype) for name, before in own.state_dict().items()})
     return own.eval()

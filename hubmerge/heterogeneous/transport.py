@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.alignment import AlignedGroup
 from hubmerge.heterogeneous.batches import Batch
-from hubmerge.heterogeneous.carrying import Asked, Donor, Residual, carried_deltas
-from hubmerge.heterogeneous.checks import known_groups
+from hubmerge.heterogeneous.carrying import Asked, Donor, carried_deltas
+from hubmerge.heterogeneous.checks import check_alike, known_groups
 from hubmerge.heterogeneous.evaluating import evaluating
 from hubmerge.heterogeneous.labels import Labels
 from hubmerge.heterogeneous.merging import default_without
-from hubmerge.heterogeneous.stream_form import stream_of
+from hubmerge.heterogeneous.stream_form import is_turnable, stream_of
+from hubmerge.heterogeneous.stream_maps import ALIKE, stream_cosine
 from hubmerge.heterogeneous.untied import untied
+from hubmerge.recipe_stages import Residual
 from hubmerge.symmetry.verify import spec_of
 
 if TYPE_CHECKING:
@@ -60,10 +62,11 @@ class TransportReport:
 
 @dataclass(frozen=True)
 class Transported:
-    """The target with what was carried to it, in evaluation mode, and a report for each donor."""
+    """The target with what was carried to it, in evaluation mode, a report for each donor, and what became of the residual stream."""
 
     model: Any
     reports: tuple[TransportReport, ...]
+    residual: Residual
 
 
 def carried_share(tensors: Iterable[Carried]) -> float:
@@ -92,7 +95,8 @@ def transport_deltas(
 
     target, donors: transformers models of one architecture and depth in float32; they are not changed.  batches: what `forward` takes,
     for ``align="activations"``.  align: by what the donors' bases are aligned with the target; a base that is the target is not aligned.
-    residual: what becomes of a residual stream under a norm, see `Residual`.  min_similarity: pairs of units less alike are not matched;
+    residual: what becomes of a residual stream under a norm, see `hubmerge.recipe_stages.Residual`; by default it is turned where the
+    table allows it and the bases share no ancestor, as far as their weights tell.  min_similarity: pairs of units less alike are not matched;
     what a donor learned in units without a partner is not carried.  without: groups, by name or by row, that stay as they are.
     labels: None or shared, see `merged_labels`.
 
@@ -107,6 +111,7 @@ def transport_deltas(
         raise PlanError("aligning by activations needs data", where="batches", hint="give batches, or align='weights'")
     with evaluating([target, *(each for donor in donors for each in (donor.model, donor.base))]):
         spec = spec_of(target)
+        residual = residual or _best_residual(target, donors, align)
         if residual == "orthogonal":
             stream_of(spec)
             target, spec = untied(target), spec_of(untied(target))
@@ -126,7 +131,21 @@ def transport_deltas(
         merged = {name: _added(values, sums.get(name)) for name, values in target.state_dict().items()}
         model = copy.deepcopy(target)
         model.load_state_dict({**merged, **{name: merged[stored] for name, stored in spec.tied if name in merged}})
-        return Transported(model.eval(), tuple(reports))
+        return Transported(model.eval(), tuple(reports), residual)
+
+
+def _best_residual(target: Any, donors: Sequence[Donor], align: str) -> Residual:
+    """Measured (docs/transport.md): between relatives nothing needs to be turned, between strangers nothing else carried anything."""
+    spec = spec_of(target)
+    if align == "identity" or not is_turnable(spec):
+        return "keep"
+    stream = stream_of(spec)
+    for place, donor in enumerate(donors, 1):
+        specs = (spec, spec_of(donor.base))
+        check_alike(specs, ("the target", f"donor {place}'s base"), same_depth=True)
+        if stream_cosine(specs, stream, (target.state_dict(), donor.base.state_dict()), {}) < ALIKE:
+            return "orthogonal"
+    return "keep"
 
 
 def _added(values: Tensor, delta: Tensor | None) -> Tensor:

@@ -9,13 +9,14 @@ from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord, CarriedR
 from hubmerge.calibration import Batches
 from hubmerge.heterogeneous.carrying import Donor
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
-from hubmerge.heterogeneous.transport import TransportReport, transport_deltas
+from hubmerge.heterogeneous.record import DECIMALS
+from hubmerge.heterogeneous.stream_plan import TURNED
+from hubmerge.heterogeneous.transport import Transported, TransportReport, transport_deltas
+from hubmerge.symmetry.costs import dense_cost
+from hubmerge.symmetry.groups import SymmetrySpec
 from hubmerge.symmetry.verify import spec_of
 
 __all__ = ["transported"]
-
-_DECIMALS = 6
-"""Of shares and similarities: the digits behind are the machine's."""
 
 
 def transported(
@@ -34,18 +35,20 @@ def transported(
         donors,
         batches if batches is not None else (),
         align=stages.align,
+        residual=stages.residual,
         min_similarity=stages.min_similarity,
         without=stages.without,
         labels="shared",
         seed=plan.recipe.seed,
     )
-    return found.model, _record(plan, spec_of(target).groups, found.reports, calibration)
+    return found.model, _record(plan, spec_of(found.model), found, calibration)
 
 
 def _record(
-    plan: AssemblyPlan, groups: Any, reports: Sequence[TransportReport], calibration: CalibrationRecord | None
+    plan: AssemblyPlan, spec: SymmetrySpec, found: Transported, calibration: CalibrationRecord | None
 ) -> AssemblyRecord:
-    stages = plan.stages
+    stages, groups, reports = plan.stages, spec.groups, found.reports
+    cost = CostRecord(parameters=dense_cost(spec, {}).parameters, multiply_adds=plan.cost.multiply_adds)
     names = [str(parent.reference) for parent in plan.parents[: len(reports)]]
     aligned = dict.fromkeys(name for report in reports for name in report.groups)
     return AssemblyRecord(
@@ -58,10 +61,13 @@ def _record(
         fit="none",
         labels="shared" if plan.labels is not None else None,
         groups={name: _group(name, groups[name], reports) for name in aligned},
-        kept=dict(plan.kept),
+        residual=found.residual if any(group.normed_as_a_whole for group in groups.values()) else None,
+        kept={
+            name: reason for name, reason in plan.kept.items() if name not in aligned and not reason.startswith(TURNED)
+        },
         base_cost=CostRecord(parameters=plan.base_cost.parameters, multiply_adds=plan.base_cost.multiply_adds),
-        cost=CostRecord(parameters=plan.cost.parameters, multiply_adds=plan.cost.multiply_adds),
-        cost_without_zeros=CostRecord(parameters=plan.cost.parameters, multiply_adds=plan.cost.multiply_adds),
+        cost=cost,
+        cost_without_zeros=cost,
         calibration=calibration,
         transport=tuple(_carried(str(base), report) for base, report in zip(stages.bases, reports, strict=True)),
     )
@@ -75,14 +81,14 @@ def _group(name: str, group: Any, reports: Sequence[TransportReport]) -> GroupRe
         sizes=(group.size, *(group.size if each is None else each.sizes[1] for each in found)),
         merged=group.size,
         matched=tuple(group.size if each is None else each.matched for each in found),
-        similarity=tuple(1.0 if each is None else round(each.similarity, _DECIMALS) for each in found),
+        similarity=tuple(1.0 if each is None else round(each.similarity, DECIMALS) for each in found),
     )
 
 
 def _carried(base: str, report: TransportReport) -> CarriedRecord:
     return CarriedRecord(
         base=base,
-        share=round(report.share, _DECIMALS),
-        support={name: round(group.support, _DECIMALS) for name, group in report.groups.items() if group.support > 1},
-        tensors={name: round(each.share, _DECIMALS) for name, each in report.tensors.items()},
+        share=round(report.share, DECIMALS),
+        support={name: round(group.support, DECIMALS) for name, group in report.groups.items() if group.support > 1},
+        tensors={name: round(each.share, DECIMALS) for name, each in report.tensors.items()},
     )

@@ -11,7 +11,7 @@ def untied(model: Any) -> Any:
     """The model itself where nothing is tied, else a copy in evaluation mode that computes the same, with tie_word_embeddings off."""
     import torch
 
-    if not model.config.tie_word_embeddings:
+    if not getattr(model.config, "tie_word_embeddings", False):
         return model
     config = type(model.config).from_dict({**model.config.to_dict(), "tie_word_embeddings": False})
     with torch.random.fork_rng(devices=[]):

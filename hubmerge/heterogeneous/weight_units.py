@@ -57,20 +57,20 @@ def _plain(
 
     signed = np.zeros([spec.groups[name].size for spec in specs])
     plain = np.zeros_like(signed)
-    norms = [np.zeros(size) for size in signed.shape]
+    ours, theirs = (np.zeros(size) for size in signed.shape)
     for member, symmetry in specs[0].tensors.items():
         roles = [(i, f.role) for i, axis in enumerate(symmetry.axes) for part in axis for f in part if f.group == name]
         if len(roles) != 1 or len(symmetry.axes) < 2:
             continue
         (position, role), sides = roles[0], []
-        for spec, values, theirs in zip(specs, tensors, ({}, known), strict=True):
-            sides.append(_unit_rows(spec, member, values[member], position, theirs))
+        for spec, values, maps in zip(specs, tensors, ({}, known), strict=True):
+            sides.append(_unit_rows(spec, member, values[member], position, maps))
         if sides[0].shape[1] != sides[1].shape[1]:
             continue  # a group on its other side has another size and is not known yet
         scale = np.linalg.norm(sides[0]) * np.linalg.norm(sides[1])
         product = sides[0] @ sides[1].T / max(float(scale), 1e-300)
-        for own_norms, rows in zip(norms, sides, strict=True):
-            own_norms += np.square(rows).sum(1) / max(float(np.linalg.norm(rows)) ** 2, 1e-300)
+        ours += _share_of_rows(sides[0])
+        theirs += _share_of_rows(sides[1])
         if role is Role.FOLLOWS:
             plain += product
         else:
@@ -84,8 +84,14 @@ def _plain(
     if signs:
         sign[rows] = np.where(signed[rows, columns] < 0, -1.0, 1.0)
     similarity = np.zeros(len(worth))
-    similarity[rows] = worth[rows, columns] / np.maximum(np.sqrt(norms[0][rows] * norms[1][columns]), 1e-300)
+    similarity[rows] = worth[rows, columns] / np.maximum(np.sqrt(ours[rows] * theirs[columns]), 1e-300)
     return MatchedUnits(unit, sign, similarity)
+
+
+def _share_of_rows(values: Floats) -> Floats:
+    """The squared norm of every row over that of all."""
+    squares: Floats = np.square(values).sum(1)
+    return squares / max(float(squares.sum()), 1e-300)
 
 
 def _unit_rows(spec: SymmetrySpec, member: str, values: Tensor, position: int, known: Mapping[str, GroupMap]) -> Floats:

@@ -1,0 +1,57 @@
+"""What a plan and a manifest say of residual streams under a norm: whether they keep their order, are matched, or are turned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hubmerge.assemblies import AssemblyStages
+from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.checks import check_alike
+from hubmerge.heterogeneous.stream_form import is_turnable, stream_of
+from hubmerge.symmetry.groups import SymmetrySpec
+
+__all__ = ["TURNED", "check_streams", "stream_notes", "stream_reason", "turned_groups"]
+
+
+TURNED = "turned as a whole by the weights that read and write it, the norms' gains absorbed"
+
+
+def turned_groups(spec: SymmetrySpec, stages: AssemblyStages) -> frozenset[str]:
+    """The group of the residual stream where it is turned, or may be, which shows in the weights."""
+    asked = stages.residual == "orthogonal"
+    may = bool(stages.bases) and stages.residual is None and stages.align != "identity"
+    return frozenset({stream_of(spec).group}) if (asked or may) and is_turnable(spec) else frozenset()
+
+
+def check_streams(specs: Sequence[SymmetrySpec], stages: AssemblyStages, names: Sequence[str]) -> None:
+    """Raise `PlanError` for streams that shall be turned and cannot be.  specs, names: the base's first."""
+    if stages.residual != "orthogonal":
+        return
+    stream = stream_of(specs[0])
+    check_alike(specs, names, same_depth=True)
+    sizes = [spec.groups[stream.group].size for spec in specs]
+    other = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)
+    if other is not None and not stages.bases:
+        raise PlanError(
+            f"the residual stream has {sizes[0]} entries in {names[0]} and {sizes[other]} in {names[other]}",
+            where="align.residual",
+            hint="write merge_method: transport, which carries what was learned from one width to another",
+        )
+
+
+def stream_reason(spec: SymmetrySpec, name: str, stages: AssemblyStages) -> str:
+    """Why the units of a stream are not matched one by one; begins with `TURNED` where it does not keep its order."""
+    if name in turned_groups(spec, stages):
+        return TURNED if stages.residual else f"{TURNED}, unless the embeddings show that the bases are relatives"
+    own = f"a norm over all its units ({spec.groups[name].norm})"
+    return own if stages.bases else f"{own}; matched, such merges became worse, and the fit brings it together"
+
+
+def stream_notes(spec: SymmetrySpec, stages: AssemblyStages) -> list[str]:
+    """That a head which was tied to the embeddings gets rows of its own."""
+    if not turned_groups(spec, stages) or not spec.tied:
+        return []
+    gets = "gets" if stages.residual else "then gets"
+    return [
+        f"the head {gets} rows of its own beside the embeddings' (tie_word_embeddings: false), since gains are absorbed by it alone"
+    ]
