@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from hubmerge.assemblies import AssemblyStages
@@ -20,7 +20,7 @@ from hubmerge.heterogeneous.labels import MergedLabels
 from hubmerge.heterogeneous.memory import estimated_memory
 from hubmerge.heterogeneous.positions import picture_size, planned_positions
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
-from hubmerge.heterogeneous.stream_plan import turned_groups
+from hubmerge.heterogeneous.stream_plan import turned_groups, untied_parameters
 from hubmerge.parents import ParentModel
 from hubmerge.recipe_calibration import Calibration
 from hubmerge.symmetry.costs import Cost, Sharing, block_cost, dense_cost
@@ -83,11 +83,13 @@ def planned_sizes(
             sharing[LABELS] = tuple((frozenset({i}), count) for i, count in enumerate(counts))
     samples = stages.calibration.samples if stages.calibration is not None else 0
     usual = dict.fromkeys(specs[0].tensors, stages.calibration.max_length if stages.calibration else 1)
+    merged = dense_cost(specs[0], sizes, positions.of_tensors)
+    merged = replace(merged, parameters=merged.parameters + untied_parameters(specs[0], stages))
     return PlannedSizes(
         sizes,
         chosen.changed,
         dense_cost(specs[0], {}, positions.of_tensors),
-        dense_cost(specs[0], sizes, positions.of_tensors),
+        merged,
         block_cost(specs[0], sharing, positions.of_tensors),
         positions.known,
         estimated_memory(specs, sizes, positions.of_tensors or usual, samples, fits=stages.fit != "none"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from hubmerge.assemblies import AssemblyStages
@@ -10,7 +11,7 @@ from hubmerge.heterogeneous.checks import check_alike
 from hubmerge.heterogeneous.stream_form import is_turnable, stream_of
 from hubmerge.symmetry.groups import SymmetrySpec
 
-__all__ = ["TURNED", "check_streams", "stream_notes", "stream_reason", "turned_groups"]
+__all__ = ["TURNED", "check_streams", "stream_notes", "stream_reason", "turned_groups", "untied_parameters"]
 
 
 TURNED = "turned as a whole by the weights that read and write it, the norms' gains absorbed"
@@ -45,6 +46,13 @@ def stream_reason(spec: SymmetrySpec, name: str, stages: AssemblyStages) -> str:
         return TURNED if stages.residual else f"{TURNED}, unless the embeddings show that the bases are relatives"
     own = f"a norm over all its units ({spec.groups[name].norm})"
     return own if stages.bases else f"{own}; matched, such merges became worse, and the fit brings it together"
+
+
+def untied_parameters(spec: SymmetrySpec, stages: AssemblyStages) -> int:
+    """How many numbers a head takes that was tied to the embeddings, where the stream is turned for certain."""
+    if stages.residual != "orthogonal":
+        return 0
+    return sum(math.prod(spec.tensors[stored].shape) for _, stored in spec.tied)
 
 
 def stream_notes(spec: SymmetrySpec, stages: AssemblyStages) -> list[str]:

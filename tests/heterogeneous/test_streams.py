@@ -51,7 +51,10 @@ def test_a_turned_copy_is_brought_back_and_averages_with_the_original_to_the_ori
     assert turn.cosine == pytest.approx(1, abs=1e-6)
     state = base.state_dict()
     assert max(float((values - state[key]).abs().max()) for key, values in back.state_dict().items()) < 1e-4
-    merged = merge_models([own, other], [], align="identity", residual="orthogonal", fit=None, renormalise=False)
+    labels = "shared" if name == "vit" else None
+    merged = merge_models(
+        [own, other], [], align="identity", residual="orthogonal", fit=None, renormalise=False, labels=labels
+    )
     assert merged.report.turned == pytest.approx((1.0,), abs=1e-6)
     assert difference(merged.model, own, name) < 1e-4
 
