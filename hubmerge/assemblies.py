@@ -145,6 +145,8 @@ is wider, and the pairs that are least alike stay apart; weights between units o
 are fitted in the order in which the model uses them, by least squares on data without labels, with a ridge towards the weights
 they had, and BatchNorm's statistics are estimated anew.  What a layer is fitted to is the mean of the models' features, on
 every sample by how sure each model is of its own answer: models that know different things are unsure of what the others know.
+Units can be matched in other ways, as `align` says: by weights (Git Re-Basin), by both (MuDSC), contracted (ZipIt), many to many
+(optimal transport); with `widths: fold` those without a partner join the most similar one.
 
 Differs from the paper: layers are solved in closed form, on what the merge itself feeds them, where the paper descends a gradient on
 the models' own features, and takes all models alike; a budget counts the dense cost, zero blocks included.""",
