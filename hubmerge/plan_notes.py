@@ -9,7 +9,12 @@ from hubmerge.placement import Placement
 from hubmerge.recipe import Recipe
 from hubmerge.steps import DraftStep
 
-__all__ = ["notes_of", "warnings_of"]
+__all__ = ["STATISTICS_ARE_AVERAGED", "notes_of", "warnings_of"]
+
+STATISTICS_ARE_AVERAGED = (
+    "running statistics (BatchNorm) are averaged, not merged; re-estimate them on training data if accuracy matters"
+)
+"""A note that an alignment, which says more of them, takes the place of."""
 
 _TOLD_ELSEWHERE = {"alignment", "dtype", "tie_word_embeddings", "vocab_size", "num_labels"}
 """Fields of the config that other notes speak of, or that the shapes of the tensors decide."""
@@ -131,9 +136,7 @@ def notes_of(
     if "float64" in {*kinds, *(draft.dtype.torch_name for draft in drafts)}:
         notes.append("float64 tensors are computed in float32")
     if any(draft.action == "average" for draft in drafts):
-        notes.append(
-            "running statistics (BatchNorm) are averaged, not merged; re-estimate them on training data if accuracy matters"
-        )
+        notes.append(STATISTICS_ARE_AVERAGED)
     return notes
 
 

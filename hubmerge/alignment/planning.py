@@ -23,6 +23,7 @@ from hubmerge.heterogeneous.parents import vocabulary_findings
 from hubmerge.heterogeneous.plan import refuse_several_inputs
 from hubmerge.heterogeneous.positions import picture_size, planned_positions
 from hubmerge.parents import ParentModel, refuse_adapter
+from hubmerge.plan_notes import STATISTICS_ARE_AVERAGED
 from hubmerge.plan_types import Plan
 from hubmerge.recipe import Recipe
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
@@ -96,11 +97,14 @@ def aligned_plan(plan: Plan, alignment: PlannedAlignment | None, *, strict: bool
     facts = alignment.calibration
     content = [plan.hash, "alignment", _REVISION, facts and [facts.column, facts.commit]]
     told = [text for text in alignment.warnings if text not in plan.warnings]
+    own, notes = (
+        tuple(text for text in texts if text != STATISTICS_ARE_AVERAGED) for texts in (plan.warnings, plan.notes)
+    )
     return replace(
         plan,
         alignment=alignment,
-        warnings=(*told, *plan.warnings, *alignment.notes),
-        notes=(*plan.notes, *alignment.notes),
+        warnings=(*told, *own, *alignment.notes),
+        notes=(*notes, *alignment.notes),
         hash=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
     )
 
