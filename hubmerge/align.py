@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hubmerge.alignment.common import common_spec
-from hubmerge.alignment.stored import StoredWeights, write_copy
+from hubmerge.alignment.stored import StoredWeights, check_weights, write_copy
 from hubmerge.carry import files_of_copy
 from hubmerge.errors import MergeError, PlanError
 from hubmerge.parents import ParentModel, open_parent, refuse_adapter
@@ -45,7 +45,8 @@ def align_model(
     the weights is what goes along with a merge's, and the model's card.
 
     Raises `SymmetryError` for an architecture without a table; `PlanError` for adapters, models whose shapes or groups differ,
-    types that are not plain floating-point numbers, or an `out` that exists; `MergeError` for what cannot be read or written.
+    types that are not plain floating-point numbers, or an `out` that exists; `NumbersError` for numbers that are not finite;
+    `MergeError` for what cannot be read or written.
     """
     target = Path(out)
     with _disk_faults(target):
@@ -61,9 +62,10 @@ def align_model(
             fetch(
                 [(parent.source, name) for parent, names in ((ours, ours.headers), (theirs, files)) for name in names]
             )
-            matching = match_weights(
-                spec, StoredWeights(ours), StoredWeights(theirs), seed=seed, restarts=restarts, without=without
-            )
+            sides = StoredWeights(ours), StoredWeights(theirs)
+            for weights, name in zip(sides, (base, model), strict=True):
+                check_weights(weights, spec, name)
+            matching = match_weights(spec, *sides, seed=seed, restarts=restarts, without=without)
             write_copy(
                 partial,
                 theirs,

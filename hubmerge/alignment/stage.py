@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from hubmerge.alignment.matching import Order, order_by_activations, order_by_weights
 from hubmerge.alignment.plan_types import PlannedAlignment
-from hubmerge.alignment.stored import StoredWeights, write_copy
+from hubmerge.alignment.stored import StoredWeights, check_weights, write_copy
 from hubmerge.alignment_record import AlignedParentRecord, AlignmentRecord
 from hubmerge.fetching import open_planned
 from hubmerge.heterogeneous.record import calibration_record
@@ -128,6 +128,8 @@ class _Finder:
         if self._alignment.method == "weights":
             base = self.opened(self._alignment.base)
             sides = StoredWeights(base, "merge again"), StoredWeights(model, "merge again")
+            for parent, weights in zip((base, model), sides, strict=True):
+                check_weights(weights, spec, str(parent.reference))
             return order_by_weights(spec, *sides, seed=self._plan.recipe.seed, without=kept)
         return self._by_activations(place, spec, kept)
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hubmerge.errors import MergeError
+from hubmerge.errors import MergeError, NumbersError
 from hubmerge.parents import ParentModel
+from hubmerge.symmetry.groups import SymmetrySpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["StoredWeights", "write_copy"]
+__all__ = ["StoredWeights", "check_weights", "write_copy"]
 
 
 class StoredWeights(Mapping[str, "Tensor"]):
@@ -42,6 +43,21 @@ class StoredWeights(Mapping[str, "Tensor"]):
 
     def __len__(self) -> int:
         return len(self._parent.table)
+
+
+def check_weights(weights: Mapping[str, Tensor], spec: SymmetrySpec, name: str) -> None:
+    """Raise `NumbersError` for the first tensor that units are matched by and that has a number that is not finite.  name: of the model."""
+    import torch
+
+    for tensor, symmetry in spec.tensors.items():
+        if any(factor.group and spec.groups[factor.group].kind.permutes for factor in symmetry.factors):
+            values = weights[tensor]
+            if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+                raise NumbersError(
+                    f"tensor {tensor!r} of {name} has a number that is not finite",
+                    where=name,
+                    hint="the model is damaged; fetch or save it again",
+                )
 
 
 def write_copy(

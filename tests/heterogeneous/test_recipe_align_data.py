@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 from pleas_models import bert, images, resnet
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification
+from zoo import contents
 
 import hubmerge
 from hubmerge import PlanError, build_plan, verify_merge
@@ -188,3 +192,38 @@ def test_data_that_nothing_is_done_with_is_a_warning(tmp_path: Path) -> None:
     assert text in build_plan(asked).warnings
     with pytest.raises(PlanError, match=text):
         build_plan(asked, strict=True)
+
+
+def test_other_vocabularies_of_one_size_are_refused(tmp_path: Path) -> None:
+    for name, words in (("first", ["[UNK]", "red", "green"]), ("second", ["[UNK]", "green", "red"])):
+        bert(tmp_path / name, 0, words)
+    asked = {**recipe("a", align="weights"), "models": [{"model": str(tmp_path / n)} for n in ("first", "second")]}
+    with pytest.raises(PlanError) as error:
+        build_plan(asked)
+    assert str(error.value) == (
+        f"{tmp_path / 'first'} and {tmp_path / 'second'} have different vocabularies, and one row of the embeddings would stand for two "
+        "tokens · models · bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source"
+    )
+
+
+def test_a_kill_after_the_statistics_were_estimated_is_gone_on_with_to_the_same_bytes(tmp_path: Path) -> None:
+    asked = recipe("a", "b", **BY_DATA)
+    hubmerge.merge(asked, tmp_path / "clean")
+
+    def merge_and_die() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("hubmerge.carry_out.manifest_of", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            hubmerge.merge(asked, tmp_path / "out")
+
+    process = multiprocessing.get_context("fork").Process(target=merge_and_die)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    told: list[str] = []
+    merge_plan(build_plan(asked), tmp_path / "out", note=told.append)
+    assert told == [
+        "bringing ./b into the order of ./a",
+        f"{tmp_path / 'out.partial'} holds 100 % of this merge: going on from there",
+        "estimating the statistics of BatchNorm",
+    ]
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")

@@ -21,6 +21,7 @@ from hubmerge import AutoMergedModel, PlanError, build_plan, read_manifest, veri
 from hubmerge.alignment import stage
 from hubmerge.alignment.words import how_aligned
 from hubmerge.assemble import merge_plan
+from hubmerge.errors import NumbersError
 from hubmerge.symmetry import random_element, spec_of, transform
 from hubmerge.symmetry.elements import Monomial
 from hubmerge.symmetry.verify import drawn_anew
@@ -377,3 +378,34 @@ def test_a_merge_after_an_alignment_is_not_loaded_from_its_recipe_alone(tmp_path
         f"a merge by linear after an alignment is not loaded from its recipe alone · {tmp_path / 'out'} · "
         "ask for its weights, or run `hubmerge merge` with its recipe"
     )
+
+
+def test_a_number_that_is_not_finite_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
+    own = tmp_path / "b"
+    own.mkdir()
+    (own / "config.json").symlink_to(Path("b/config.json").absolute())
+    tensors = load_file("b/model.safetensors")
+    tensors["model.norm.weight"][3] = torch.nan
+    save_file(tensors, own / "model.safetensors", {"format": "pt"})
+    with pytest.raises(NumbersError) as error:
+        hubmerge.merge({**LINEAR, "models": [{"model": "./base"}, {"model": str(own)}]}, tmp_path / "out")
+    assert str(error.value) == (
+        f"tensor 'model.norm.weight' of {own} has a number that is not finite · {own} · "
+        "the model is damaged; fetch or save it again; nothing was left behind"
+    )
+    assert names(tmp_path) == ["b"]
+
+
+def test_a_model_that_takes_two_things_at_once_is_not_matched_on_data(tmp_path: Path) -> None:
+    model = symmetry_models.model("t5")
+    for name in ("one", "two"):
+        model.save_pretrained(tmp_path / name)
+    (tmp_path / "texts.txt").write_text("a\n")
+    recipe = {**LINEAR, "align": "activations", "calibration": str(tmp_path / "texts.txt")}
+    recipe["models"] = [{"model": str(tmp_path / name)} for name in ("one", "two")]
+    assert refused(recipe) == [
+        (
+            f"{tmp_path / 'one'} (T5ForConditionalGeneration) takes a text to read and one to go on with, and calibration data is of one "
+            "kind · calibration · write align: weights without calibration, which needs no data"
+        )
+    ]
