@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmerge.heterogeneous.batches import Batch
+from hubmerge.heterogeneous.correlation_sums import Correlation, Sums
 from hubmerge.heterogeneous.layers import Layer, channels_last, layers_of
+from hubmerge.heterogeneous.passes import AT_ONCE, passes
 from hubmerge.heterogeneous.uses import run_watched
 from hubmerge.symmetry.groups import Kind, Segment, SymmetrySpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Correlation", "Seen", "correlations", "seen_by_batch"]
+__all__ = ["Correlation", "Seen", "correlations", "correlations_by_group", "seen_by_batch"]
 
 Floats = NDArray[np.float64]
 
@@ -38,20 +40,6 @@ class _View:
     segment: Segment
 
 
-@dataclass(frozen=True)
-class Correlation:
-    """Of every unit of the base with every unit of another model, the mean over the views of the group.
-
-    plain: (size, other's size), of a group that stands alone.  nested: by the inner group, (size, inner size, other's size, other's
-    inner size), of a group with others inside, as heads are.  between: by the group between and the innermost one, (size, between,
-    innermost, other's size, other's between, other's innermost), as where query heads share a key-value head's features.
-    """
-
-    plain: Floats
-    nested: Mapping[str, Floats]
-    between: Mapping[tuple[str, str], Floats] = field(default_factory=dict)
-
-
 def correlations(
     models: Sequence[nn.Module],
     specs: Sequence[SymmetrySpec],
@@ -59,21 +47,61 @@ def correlations(
     *,
     without: Collection[str] = (),
 ) -> tuple[dict[str, Correlation], ...]:
-    """The correlations of every other model's units with the first one's, group by group; one pass over the batches.
+    """The correlations of every other model's units with the first one's, by group; of all groups at once (`correlations_by_group`)."""
+    found: tuple[dict[str, Correlation], ...] = tuple({} for _ in models[1:])
+    for part in correlations_by_group(models, specs, batches, without=without):
+        for groups, new in zip(found, part, strict=True):
+            groups.update(new)
+    return found
+
+
+def correlations_by_group(
+    models: Sequence[nn.Module],
+    specs: Sequence[SymmetrySpec],
+    batches: Iterable[Batch],
+    *,
+    without: Collection[str] = (),
+    most: int = AT_ONCE,
+) -> Iterator[tuple[dict[str, Correlation], ...]]:
+    """The correlations of every other model's units with the first one's: some groups, of each other model, then further ones.
 
     A group is seen where a layer reads it, and where none does, in what the layers that write it give; so is one that is read
     only together with a group between it and its outer one.  A unit that does not vary is alike to none.  Tokens that the batch's
     masks leave out do not count.  without: groups, by name or by their row in the table, that need not be looked at, nor what is
-    inside them.
+    inside them.  most: bytes of the sums that are held at once: the models are run on the batches as often as it takes, which changes
+    no number.
     """
     views = [list(_views(model, spec, without)) for model, spec in zip(models, specs, strict=True)]
-    sums = [[_Sums() for _ in views[0]] for _ in models[1:]]
+    tables = [_Means(specs[0], spec) for spec in specs[1:]]
+    sizes = [sum(_bytes(ours, other) for other in others) for ours, *others in zip(*views, strict=True)]
+    parts = passes([_named(view) for view in views[0]], sizes, most)
+    kept = list(batches) if len(parts) > 1 and isinstance(batches, Iterator) else batches
+    for part, after in zip(parts, [*parts[1:], []], strict=True):
+        own = [[each[i] for i in part] for each in views]
+        for table, other, sums in zip(tables, own[1:], _added(models, own, kept), strict=True):
+            table.add(own[0], other, sums)
+        following = {_named(views[0][i]) for i in after}
+        yield tuple(table.finished(following) for table in tables)
+
+
+def _named(view: _View) -> str:
+    return view.segment[0].group or ""
+
+
+def _bytes(ours: _View, theirs: _View) -> int:
+    own, other = (math.prod(factor.size for factor in view.segment) for view in (ours, theirs))
+    return 8 * own * other
+
+
+def _added(models: Sequence[nn.Module], views: Sequence[Sequence[_View]], batches: Iterable[Batch]) -> list[list[Sums]]:
+    """The sums of the views of every other model with those of the first, over all batches."""
+    sums = [[Sums() for _ in views[0]] for _ in models[1:]]
     for batch in batches:
         seen = [_seen(model, own, batch) for model, own in zip(models, views, strict=True)]
         for other, rows in zip(seen[1:], sums, strict=True):
             for ours, theirs, row in zip(seen[0], other, rows, strict=True):
                 row.add(ours, theirs)
-    return tuple(_by_group(specs[0], specs[k], views[0], views[k], rows) for k, rows in enumerate(sums, 1))
+    return sums
 
 
 @dataclass(frozen=True)
@@ -175,59 +203,39 @@ def _keeping_output(kept: dict[tuple[str, bool], Tensor], name: str) -> Any:
     return hook
 
 
-class _Sums:
-    """What a correlation is made of, added up in float64; products in float32 of what was centred by the first batch's means."""
+class _Means:
+    """The means over every group's views, of one other model with the first; a group is given up when it is finished."""
 
-    def __init__(self) -> None:
-        self._rows = 0
-        self._centres: tuple[Tensor, Tensor] | None = None
-        self._sums: list[Tensor] = []
+    def __init__(self, spec: SymmetrySpec, other: SymmetrySpec) -> None:
+        self._spec, self._other = spec, other
+        self._found: dict[tuple[str, ...], Floats] = {}
+        self._counts = Counter[tuple[str, ...]]()
 
-    def add(self, ours: Tensor, theirs: Tensor) -> None:
-        import torch
+    def add(self, ours: Sequence[_View], theirs: Sequence[_View], sums: list[Sums]) -> None:
+        """Some more views.  The sums are used up, so that no view is held twice."""
+        for left, right in zip(ours, theirs, strict=True):
+            matrix = sums.pop(0).correlation()
+            names = tuple(factor.group or "" for factor in left.segment)
+            if not all(_is_free(self._spec, name) for name in names[:2]):
+                continue
+            values = matrix.reshape([factor.size for view in (left, right) for factor in view.segment])
+            self._found[names] = self._found[names] + values if names in self._found else values
+            self._counts[names] += 1
 
-        if self._centres is None:
-            self._centres = ours.mean(0), theirs.mean(0)
-        x, y = ours - self._centres[0], theirs - self._centres[1]
-        new = (x.sum(0), y.sum(0), x.square().sum(0), y.square().sum(0), x.T @ y)
-        self._sums = self._sums or [torch.zeros_like(each, dtype=torch.float64) for each in new]
-        for total, each in zip(self._sums, new, strict=True):
-            total.add_(each)
-        self._rows += len(x)
-
-    def correlation(self) -> Floats:
-        """Of everything that was added; once, since the sums are overwritten."""
-        x, y, xx, yy, covariance = (each.div_(self._rows).numpy() for each in self._sums)
-        self._sums = []
-        scale = np.sqrt(np.maximum(xx - x**2, 0)[:, None] * np.maximum(yy - y**2, 0)[None, :])
-        covariance -= np.outer(x, y)
-        found: Floats = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > _LEAST)
-        return found
-
-
-_LEAST = 1e-12
-
-
-def _by_group(
-    spec: SymmetrySpec, other: SymmetrySpec, ours: Sequence[_View], theirs: Sequence[_View], sums: list[_Sums]
-) -> dict[str, Correlation]:
-    """The means over every group's views.  The sums are used up, so that no view is held twice."""
-    found: dict[tuple[str, ...], Floats] = {}
-    counts = Counter[tuple[str, ...]]()
-    for left, right in zip(ours, theirs, strict=True):
-        matrix = sums.pop(0).correlation()
-        names = tuple(factor.group or "" for factor in left.segment)
-        if not all(_is_free(spec, name) for name in names[:2]):
-            continue
-        values = matrix.reshape([factor.size for view in (left, right) for factor in view.segment])
-        found[names] = found[names] + values if names in found else values
-        counts[names] += 1
-    means = {names: values / counts[names] if counts[names] > 1 else values for names, values in found.items()}
-    return {
-        name: Correlation(
-            means.get((name,), np.zeros((spec.groups[name].size, other.groups[name].size))),
-            {names[1]: values for names, values in means.items() if names[0] == name and len(names) == 2},
-            {(names[1], names[2]): values for names, values in means.items() if names[0] == name and len(names) == 3},
-        )
-        for name in dict.fromkeys(names[0] for names in means)
-    }
+    def finished(self, following: Collection[str]) -> dict[str, Correlation]:
+        """The groups of which no views are to come; following: those of which some are."""
+        done = [names for names in self._found if names[0] not in following]
+        counts, found = self._counts, {names: self._found.pop(names) for names in done}
+        means = {names: values / counts[names] if counts[names] > 1 else values for names, values in found.items()}
+        return {
+            name: Correlation(
+                means.get((name,), np.zeros((self._spec.groups[name].size, self._other.groups[name].size))),
+                {names[1]: values for names, values in means.items() if names[0] == name and len(names) == 2},
+                {
+                    (names[1], names[2]): values
+                    for names, values in means.items()
+                    if names[0] == name and len(names) == 3
+                },
+            )
+            for name in dict.fromkeys(names[0] for names in means)
+        }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hubmerge.align_choices import BALANCE, REGULARISATION, misfits
 from hubmerge.errors import PlanError
-from hubmerge.heterogeneous.activations import Correlation, correlations
+from hubmerge.heterogeneous.activations import Correlation, correlations, correlations_by_group
 from hubmerge.heterogeneous.balanced import balanced_matches
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.fold import folded
@@ -102,6 +102,8 @@ def align_units(
             for k in range(1, len(models))
         ]
         return Alignment(choice, tuple(found))
+    if choice.method not in {"balanced", "zip"}:
+        return Alignment(choice, _matched(choice, models, specs, ours, batches, without))
     seen = _correlated(models, specs, ours, batches, without)
     if choice.method == "balanced":
         tensors = [model.state_dict() for model in models]
@@ -124,14 +126,28 @@ def align_units(
         match_units(own, each, min_similarity=choice.min_similarity, without=without)
         for own, each in zip(ours[1:], seen, strict=True)
     )
-    if choice.method != "zip":
-        return Alignment(choice, matches)
     shared = _of_all(specs)
     rows = [
         correlations([model, *models[k:]], [spec, *shared[k:]], batches, without=without)
         for k, (model, spec) in enumerate(zip(models, shared, strict=True))
     ]
     return Alignment(choice, matches, {name: _joined(rows, name) for name in _mixable(specs[0], matches)})
+
+
+def _matched(
+    choice: Choice,
+    models: Sequence[Any],
+    specs: Sequence[SymmetrySpec],
+    ours: Sequence[SymmetrySpec],
+    batches: Sequence[Batch],
+    without: Collection[str],
+) -> tuple[dict[str, GroupMatches], ...]:
+    """The matches of every other model with the first, group by group: no more is held of the correlations than is matched next."""
+    found: dict[int, dict[str, GroupMatches]] = {k: {} for k in range(1, len(models))}
+    for others, part in _correlated_parts(models, specs, ours, batches, without):
+        for k, each in zip(others, part, strict=True):
+            found[k] |= match_units(ours[k], each, min_similarity=choice.min_similarity, without=without)
+    return tuple(found[k] for k in sorted(found))
 
 
 def _correlated(
@@ -141,18 +157,32 @@ def _correlated(
     batches: Sequence[Batch],
     without: Collection[str],
 ) -> list[Mapping[str, Correlation]]:
-    """Of every other model with the first; those that have all its layers in one pass.
+    """The correlations of every other model with the first."""
+    found: dict[int, dict[str, Correlation]] = {k: {} for k in range(1, len(models))}
+    for others, part in _correlated_parts(models, specs, ours, batches, without):
+        for k, each in zip(others, part, strict=True):
+            found[k] |= each
+    return [found[k] for k in sorted(found)]
+
+
+def _correlated_parts(
+    models: Sequence[Any],
+    specs: Sequence[SymmetrySpec],
+    ours: Sequence[SymmetrySpec],
+    batches: Sequence[Batch],
+    without: Collection[str],
+) -> Iterator[tuple[list[int], tuple[dict[str, Correlation], ...]]]:
+    """Some groups of some other models, with the numbers of these; those that have all layers of the first go together.
 
     ours: the first's symmetries, as far as each model has its tensors.
     """
-    found: dict[int, Mapping[str, Correlation]] = {}
     whole = [k for k, own in enumerate(ours) if own is specs[0]]
     if len(whole) > 1:
-        each = correlations([models[k] for k in whole], [specs[k] for k in whole], batches, without=without)
-        found |= dict(zip(whole[1:], each, strict=True))
-    for k in set(range(len(models))) - set(whole):
-        (found[k],) = correlations((models[0], models[k]), (ours[k], specs[k]), batches, without=without)
-    return [found[k] for k in range(1, len(models))]
+        parts = correlations_by_group([models[k] for k in whole], [specs[k] for k in whole], batches, without=without)
+        yield from ((whole[1:], part) for part in parts)
+    for k in sorted(set(range(len(models))) - set(whole)):
+        both = correlations_by_group((models[0], models[k]), (ours[k], specs[k]), batches, without=without)
+        yield from (([k], part) for part in both)
 
 
 def _of_all(specs: Sequence[SymmetrySpec]) -> list[SymmetrySpec]:

@@ -92,7 +92,14 @@ def planned_sizes(
         merged,
         block_cost(specs[0], sharing, positions.of_tensors),
         positions.known,
-        estimated_memory(specs, sizes, positions.of_tensors or usual, samples, fits=stages.fit != "none"),
+        estimated_memory(
+            specs,
+            sizes,
+            positions.of_tensors or usual,
+            samples,
+            fits=stages.fit != "none",
+            correlates=stages.align not in {"weights", "identity"},
+        ),
     )
 
 

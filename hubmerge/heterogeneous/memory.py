@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from hubmerge.heterogeneous.batches import FOLDS
+from hubmerge.heterogeneous.passes import AT_ONCE, bytes_of_sums, largest_table
 from hubmerge.symmetry.costs import dense_cost, shape_at
 from hubmerge.symmetry.groups import Role, SymmetrySpec
 
@@ -25,11 +26,13 @@ def estimated_memory(
     samples: int,
     *,
     fits: bool,
+    correlates: bool = False,
 ) -> int:
     """Bytes above the interpreter and its libraries: models in float32, the halted runs, normal equations in float64.
 
     specs: of the models, the base's first; sizes: of the merge.  positions: of every layer, for one sample.  fits: whether layers are
-    fitted.  Found for two ResNets of 80,000 and 178,000 parameters: 166 kB for a sample more, where 172 kB are told here.
+    fitted.  correlates: whether units are matched by what they compute, which is done before, with the models run a few samples at a
+    time.  Found for two ResNets of 80,000 and 178,000 parameters: 166 kB for a sample more, where 172 kB are told here.
     """
     shapes = [_shapes(spec, {}) for spec in specs]
     merged = _shapes(specs[0], sizes)
@@ -37,10 +40,13 @@ def estimated_memory(
     widest = [
         max((positions.get(name, 1) * shape[0] for name, shape in own.items()), default=0) for own in (*shapes, merged)
     ]
+    matching = min(bytes_of_sums(specs), AT_ONCE) + 2 * largest_table(specs) if correlates else 0
+    run = _SINGLE * (parameters + _LIVING * sum(widest[:-1]) * min(samples, _AT_ONCE)) + matching
     if not fits:
-        return _SINGLE * (parameters + _LIVING * sum(widest[:-1]) * min(samples, _AT_ONCE))
+        return run
     inputs = max((math.prod(shape[1:]) + 1 for shape in merged.values()), default=0)
-    return _SINGLE * (parameters + _LIVING * sum(widest) * samples) + _DOUBLE * (FOLDS + 2) * inputs**2
+    fitting = _SINGLE * (parameters + _LIVING * sum(widest) * samples) + _DOUBLE * (FOLDS + 2) * inputs**2
+    return max(run, fitting)
 
 
 def _shapes(spec: SymmetrySpec, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
