@@ -12,8 +12,8 @@ from hubmerge.symmetry.groups import SymmetrySpec
 __all__ = ["mal_memory"]
 
 _SINGLE, _DOUBLE = 4, 8
-_COPIES = 5
-"""Of the base: itself, one to measure with, the control, the tensors as they become, and a model of them."""
+_COPIES = 7
+"""Of the base: itself, one to measure with, the control, the tensors as they become, a model of them, and that as it is written."""
 _OF_A_CALL = 4
 """Tensors of a layer's width for every position: its input, its output, what it gives when it is tried, and what is inside."""
 
@@ -21,14 +21,18 @@ _OF_A_CALL = 4
 def mal_memory(specs: Sequence[SymmetrySpec], positions: Mapping[str, int], usual: int, samples: int) -> int:
     """Bytes above the interpreter and its libraries.
 
-    specs: of the models, the base's first.  positions: of the tensors, for one sample; usual: of those that it lacks.  samples: what
-    layers are tried on.  Of the donors all are held, and paired with the base one after the other.
+    specs: of the models, the base's first.  positions: of the tensors, for one sample; usual: where it has none of a layer's.  samples: what
+    layers are tried on.  Of the donors all are held, and paired with the base one after the other.  Measured above a
+    tiny merge: 114, 193 and 257 MB where 104, 167 and 282 are told, for ResNets on noise and on 256 pictures, and BERTs of 6 layers.
     """
     parameters = [dense_cost(spec, {}).parameters for spec in specs]
     models = _SINGLE * (_COPIES * parameters[0] + sum(parameters[1:]))
     pairing = max((_products(specs[0], donor) for donor in specs[1:]), default=0)
     blocks = blocks_of(specs[0])
-    places = [max((positions.get(name, usual) for name in block.tensors.values()), default=usual) for block in blocks]
+    places = [
+        max((positions[name] for name in block.tensors.values() if name in positions), default=usual)
+        for block in blocks
+    ]
     widths = [_width(specs[0], block) for block in blocks]
     calls = max((width * place for width, place in zip(widths, places, strict=True)), default=0)
     return models + _DOUBLE * pairing + _SINGLE * _OF_A_CALL * samples * calls
