@@ -72,6 +72,7 @@ def check_labels(calibration: Calibration, base: ParentModel, labels: str, where
 
 def _labelled_rows(calibration: Calibration, base: ParentModel, labels: str, where: str) -> Iterator[tuple[Row, int]]:
     """The rows that are not blank, each with its label."""
+    _check_head(base, where)
     found = locate(calibration, kinds_taken(base.source), None)
     if found.files is None or found.files.kind in {"images", "text"}:
         what = "a dataset on the Hub" if found.files is None else "files without columns"
@@ -80,6 +81,19 @@ def _labelled_rows(calibration: Calibration, base: ParentModel, labels: str, whe
         )
     rows = zip(rows_of(found.files, found.column), _labels(found.files, labels, where), strict=True)
     return ((row, label) for row, label in rows if not is_blank(row.value))
+
+
+def _check_head(base: ParentModel, where: str) -> None:
+    """`PlanError` for a model whose loss is not that of one class for every input."""
+    name, kind = str((base.config.get("architectures") or [""])[0]), base.config.get("problem_type")
+    if "Classification" in name and "TokenClassification" not in name and kind in {None, "single_label_classification"}:
+        return
+    what = f"{name}, {kind}" if kind else name
+    raise PlanError(
+        f"{base.reference} ({what}) does not tell classes apart, and labels are numbers of classes",
+        where=where,
+        hint="leave the labels out, or take a base that is a classifier",
+    )
 
 
 def _labels(data: DataFiles, column: str, where: str = "--labels") -> Iterator[int]:

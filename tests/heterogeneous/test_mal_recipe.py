@@ -285,6 +285,16 @@ def test_a_probe_that_cannot_be_used_is_refused_before_anything_is_loaded(tmp_pa
     )
 
 
+def test_a_base_without_classes_takes_no_probe(tmp_path: Path) -> None:
+    words = ("<unk>", "one", "two")
+    base, other = (str(bert(tmp_path / str(i), i, words)) for i in (0, 1))
+    (tmp_path / "rows.jsonl").write_text('{"text": "one", "digit": 0}\n')
+    assert refusal(other, base_model=base, probe={"data": f"{tmp_path}/rows.jsonl", "labels": "digit"}) == (
+        f"{base} (BertForMaskedLM) does not tell classes apart, and labels are numbers of classes · probe.labels · "
+        "leave the labels out, or take a base that is a classifier"
+    )
+
+
 def test_what_a_donor_computes_otherwise_is_a_warning_and_strict_an_error(tmp_path: Path) -> None:
     base, other = (str(vit(tmp_path / act, 0, ("x", "y"), hidden_act=act)) for act in ("gelu", "relu"))
     plan = planned(other, base_model=base)

@@ -17,12 +17,13 @@ from bad.models import hubmerge as command
 from mal_recipes import DATA, PROBE, data, mal, zoo
 from pleas_models import bert
 from safetensors.numpy import load_file
+from transformers import ResNetForImageClassification
 
 import hubmerge
 from hubmerge import AutoMergedModel, PlanError, read_manifest, verify_merge
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import MergeInterrupted, NumbersError
-from hubmerge.heterogeneous import mal_execute, mal_resume
+from hubmerge.heterogeneous import assemble_from_zoo, mal_execute, mal_resume
 from hubmerge.heterogeneous.mal_search import Search
 from hubmerge.io.journal import JOURNAL_NAME
 from hubmerge.layers_words import layers_told
@@ -81,6 +82,23 @@ def test_the_merge_is_the_base_with_every_decision_in_its_manifest(merged: Path)
     assert sum(manifest.tensors.values()) == len(own)
     before, after = (json.loads(Path(name, "config.json").read_text()) for name in ("base", "merged"))
     assert {**before, "dtype": None} == {**after, "dtype": None}
+
+
+def test_it_is_what_is_made_in_memory(merged: Path) -> None:
+    base, *donors = (ResNetForImageClassification.from_pretrained(name) for name in ("base", "wide", "deep"))
+    with np.load("data.npz") as arrays:
+        pixels, labels = torch.from_numpy(arrays["pixel_values"]), torch.from_numpy(arrays["digit"])
+    probe = [{"pixel_values": pixels, "labels": labels}]
+    done = assemble_from_zoo(
+        base, donors, [{"pixel_values": pixels}], tau=0.2, eps=0.02, factors=(0.1, 0.3), probe=probe
+    )
+    own = load_file(merged / "model.safetensors")
+    assert all(torch.equal(torch.from_numpy(own[name]), values) for name, values in done.model.state_dict().items())
+    record = read_manifest(merged).layers
+    assert record is not None
+    assert [(each.layer, each.donor - 1, each.factor) for each in record.decisions] == [
+        (each.layer, each.donor, each.factor) for each in done.decisions
+    ]
 
 
 def test_the_terminal_tells_how_much_was_taken_from_whom_and_the_losses(
