@@ -18,10 +18,11 @@ from hubmerge.alignment.plan_types import MatchedGroup, PlannedAlignment
 from hubmerge.alignment_checks import aligned_models, alignment_method, order_of
 from hubmerge.calibration.check import CalibrationFacts, check_calibration
 from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.costs import sides_of
 from hubmerge.heterogeneous.functions import check_functions
 from hubmerge.heterogeneous.parents import vocabulary_findings
 from hubmerge.heterogeneous.plan import refuse_several_inputs
-from hubmerge.heterogeneous.positions import picture_size, planned_positions
+from hubmerge.heterogeneous.positions import planned_positions
 from hubmerge.parents import ParentModel, refuse_adapter
 from hubmerge.plan_notes import STATISTICS_ARE_AVERAGED
 from hubmerge.plan_types import Plan
@@ -167,7 +168,7 @@ def _costs_on_data(
     recipe: Recipe, spec: SymmetrySpec, base: ParentModel, groups: Sequence[MatchedGroup]
 ) -> tuple[int, float]:
     assert recipe.calibration is not None
-    positions = planned_positions(spec, base.config, picture_size(base.source)).of_tensors
+    positions = planned_positions(spec, base.config, sides_of(base, recipe.calibration)).of_tensors
     uses = positions or dict.fromkeys(spec.tensors, recipe.calibration.max_length)
     names = [group.name for group in groups]
     samples = recipe.calibration.samples
