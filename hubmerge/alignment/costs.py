@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 from hubmerge.symmetry.costs import dense_cost
 from hubmerge.symmetry.groups import Group, SymmetrySpec
 
-__all__ = ["memory_of_activations", "memory_of_weights", "seconds_of_activations", "seconds_of_weights"]
+__all__ = ["memory_of_weights", "seconds_of_activations", "seconds_of_weights"]
 
-_SINGLE, _DOUBLE = 4, 8
+_DOUBLE = 8
 _TENSORS, _MATRICES = 8, 7
 """Copies of a tensor in float64, and matrices of a group's pairs, that live at once.  Found for Llamas of 128 and 384 units, untrained:
 19 and 82 MB, where 15 and 84 are told.
@@ -28,18 +28,6 @@ def memory_of_weights(spec: SymmetrySpec, matched: Collection[str]) -> int:
     largest = max((math.prod(tensor.shape) for tensor in spec.tensors.values()), default=0)
     units = max((_pairs(spec, spec.groups[name]) for name in matched), default=0)
     return _DOUBLE * (_TENSORS * largest + _MATRICES * units)
-
-
-def memory_of_activations(
-    spec: SymmetrySpec, matched: Collection[str], batch: int, positions: Mapping[str, int]
-) -> int:
-    """Bytes: two models in float32, what a batch is between layers, the sums of all groups in float64.
-
-    positions: of every layer, for one sample.
-    """
-    parameters = 2 * dense_cost(spec, {}).parameters
-    values = sum(positions.get(name, 1) * tensor.shape[0] for name, tensor in spec.tensors.items() if tensor.shape)
-    return _SINGLE * (parameters + 2 * batch * values) + _DOUBLE * sum(_pairs(spec, spec.groups[n]) for n in matched)
 
 
 def seconds_of_weights(spec: SymmetrySpec, matched: Collection[str]) -> float:

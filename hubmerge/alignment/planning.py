@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from hubmerge.alignment.common import common_spec
 from hubmerge.alignment.costs import (
-    memory_of_activations,
     memory_of_weights,
     seconds_of_activations,
     seconds_of_weights,
@@ -20,6 +19,7 @@ from hubmerge.calibration.check import CalibrationFacts, check_calibration
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.costs import sides_of
 from hubmerge.heterogeneous.functions import check_functions
+from hubmerge.heterogeneous.memory import estimated_memory
 from hubmerge.heterogeneous.parents import vocabulary_findings
 from hubmerge.heterogeneous.plan import refuse_several_inputs
 from hubmerge.heterogeneous.positions import planned_positions
@@ -173,7 +173,7 @@ def _costs_on_data(
     names = [group.name for group in groups]
     samples = recipe.calibration.samples
     return (
-        memory_of_activations(spec, names, min(samples, recipe.calibration.batch), uses),
+        estimated_memory((spec, spec), {}, uses, samples, fits=False, correlates=True),
         seconds_of_activations(spec, names, samples, uses),
     )
 
