@@ -87,6 +87,13 @@ def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
         found.append(Markup(f"{_joined([code(name) for name in names[:6]])} kept the order they had: {text(reason)}."))
+    for name, tokens in record.tokens.items():
+        found.append(
+            Markup(
+                f"{_name(name)} has another vocabulary: {tokens.shared:,} of its tokens are those of {_name(record.order[0])} by what they "
+                f"stand for, {tokens.alone:,} rows stay as they were, and {tokens.left_out:,} tokens of its own are left out."
+            )
+        )
     if record.residual == "orthogonal":
         found.append(
             Markup(

@@ -17,6 +17,7 @@ __all__ = [
     "DepthRecord",
     "GroupRecord",
     "LayerRecord",
+    "TokensRecord",
 ]
 
 LITTLE = 0.05
@@ -93,6 +94,18 @@ class CarriedRecord(_Record):
     tensors: dict[str, float]
 
 
+class TokensRecord(_Record):
+    """Rows of embeddings and heads, aligned by what the tokens stand for.
+
+    shared: tokens of the base that the model has too; alone: rows that stay the base's own; left_out: tokens of the model that the base
+    has not.
+    """
+
+    shared: int
+    alone: int
+    left_out: int
+
+
 class AssemblyRecord(_Record):
     """A merge of unlike models, as it was carried out.
 
@@ -101,7 +114,8 @@ class AssemblyRecord(_Record):
     cost, base_cost: dense; cost_without_zeros: of what is not zero because its units have no model in common.  transport: where deltas
     were carried to the first of `order`, one for each of the others.
     residual: what became of a residual stream under a norm, None where nothing was asked, so that it kept its order; turned: of each other
-    model whose stream was turned, the mean cosine of what reads or writes both streams then.
+    model whose stream was turned, the mean cosine of what reads or writes both streams then.  tokens: of models of another vocabulary
+    than the base's, by name.
     """
 
     family: str
@@ -123,6 +137,7 @@ class AssemblyRecord(_Record):
     depths: dict[str, DepthRecord] = {}
     residual: Literal["keep", "activations", "orthogonal"] | None = None
     turned: tuple[float, ...] = ()
+    tokens: dict[str, TokensRecord] = {}
     groups: dict[str, GroupRecord]
     kept: dict[str, str] = {}
     base_cost: CostRecord

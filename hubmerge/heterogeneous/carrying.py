@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hubmerge.heterogeneous.alignment import AlignedGroup, Alignment, align_pair
+from hubmerge.heterogeneous.base_vocabulary import in_base_vocabulary
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.checks import check_alike, check_shapes, check_sizes
 from hubmerge.heterogeneous.labels import GROUP as LABELS
@@ -26,11 +30,23 @@ __all__ = ["Asked", "Donor", "MovedDelta", "carried_deltas"]
 
 @dataclass(frozen=True)
 class Donor:
-    """A model, the base that it was trained from, of the same shapes, and the weight of what it learned."""
+    """A model, the base that it was trained from, of the same shapes, and the weight of what it learned.
+
+    tokens: for every row of the target's embeddings the donor's, -1 for none; None where they are the same rows.
+    """
 
     model: Any
     base: Any
     weight: float = 1.0
+    tokens: NDArray[np.int64] | None = None
+
+    @property
+    def in_target_rows(self) -> Donor:
+        """The donor with rows for the target's tokens alone."""
+        if self.tokens is None:
+            return self
+        model, base = (in_base_vocabulary(each, self.tokens) for each in (self.model, self.base))
+        return replace(self, model=model, base=base, tokens=None)
 
 
 @dataclass(frozen=True)

@@ -51,14 +51,16 @@ def planned_sizes(
     stages: AssemblyStages,
     labels: MergedLabels | None,
     kept: Collection[str],
+    aligned: Collection[str] = (),
 ) -> PlannedSizes:
-    """models, specs: the base's first, specs at its depth.  labels: None without a head.  kept: groups that are not matched.
+    """models, specs: the base's first, specs at its depth.  labels: None without a head.  kept: groups that are not matched.  aligned: groups
+    whose entries are aligned one by one, as tokens are.
 
     Raises `PlanError` for groups whose sizes differ and that nothing brings together, `SymmetryError` for a budget that cannot be kept.
     """
     maps = labels.maps if labels is not None else {}
     turned = turned_groups(specs[0], stages) if stages.bases else frozenset()
-    check_sizes(specs, {*matchable(specs[0], kept), *maps, *turned})
+    check_sizes(specs, {*matchable(specs[0], kept), *maps, *turned, *aligned})
     positions = planned_positions(specs[0], models[0].config, sides_of(models[0], stages.calibration))
     try:
         chosen = merged_widths(

@@ -134,6 +134,7 @@ def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note
         follow=stages.follow,
         non_diagonal=stages.non_diagonal,
         labels=stages.labels,
+        tokens=[None if rows is None else rows.rows for rows in plan.tokens],
         weights=[stages.weights[place] for place in plan.order],
         renormalise=batches is not None,
         seed=plan.recipe.seed,

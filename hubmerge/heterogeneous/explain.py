@@ -9,6 +9,7 @@ from hubmerge.explain_values import values_text
 from hubmerge.heterogeneous.explain_align import matched_text, surplus_word, units_text
 from hubmerge.heterogeneous.plan_types import AssemblyPlan, PlannedGroup
 from hubmerge.heterogeneous.stream_plan import TURNED
+from hubmerge.heterogeneous.vocabulary_plan import tokens_text
 from hubmerge.plan_types import Download
 from hubmerge.planned import Planned
 from hubmerge.recipe_calibration import Calibration
@@ -146,6 +147,9 @@ def _facts(plan: AssemblyPlan) -> Iterator[tuple[str, str]]:
         yield "config", f"{plan.parents[plan.base].reference}'s with {told}"
     if plan.labels is not None:
         yield "labels", _labels_text(plan)
+    for place, rows in zip(plan.order[1:], plan.tokens, strict=True):
+        if rows is not None:
+            yield "tokens", tokens_text(rows, *(str(plan.parents[i].reference) for i in (place, plan.base)))
     yield "cost", _cost_text(plan)
     yield "matched", _matched_text(plan)
     if plan.assembly.carries:

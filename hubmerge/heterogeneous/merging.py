@@ -7,8 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hubmerge.align_choices import is_matched_on_data
 from hubmerge.heterogeneous.align_stage import Choice, align_units, maps_of
+from hubmerge.heterogeneous.base_vocabulary import in_base_vocabulary, with_rows_of
 from hubmerge.heterogeneous.batches import Batch, check_batches, in_folds
 from hubmerge.heterogeneous.checks import check_alike, check_sizes, checked_shares, known_groups, matchable
 from hubmerge.heterogeneous.evaluating import evaluating
@@ -63,6 +67,7 @@ def merge_models(
     follow: Literal["confident", "all"] = "confident",
     non_diagonal: float = 0.9,
     labels: Labels | None = None,
+    tokens: Sequence[NDArray[np.int64] | None] = (),
     weights: Sequence[float] | None = None,
     renormalise: bool = True,
     seed: int = 0,
@@ -77,7 +82,8 @@ def merge_models(
     order; default `default_without`.  residual: activations to match residual streams under a norm too, orthogonal to turn them first
     (`hubmerge.heterogeneous.stream_turning`).  fit: on what the layers are fitted, regmean for `hubmerge.heterogeneous.regmean`, None for not at
     all; ridge, follow: see `hubmerge.heterogeneous.layer_fit.Fit`; non_diagonal: see `hubmerge.heterogeneous.regmean.RegMean`.
-    labels: see `merged_labels`.  weights: the models' shares where a unit is several's.
+    labels: see `merged_labels`.  tokens: for each other model which of its rows each of the base's embeddings is, -1 for none, None
+    where they are the same rows; rows that only the base has stay.  weights: the models' shares where a unit is several's.
     renormalise: BatchNorm statistics are estimated anew.  seed: of the restarts of weight matching.
     progress: is told after each fitted layer how many of how many are.
 
@@ -93,8 +99,10 @@ def merge_models(
     data = in_folds(list(batches))
     turns: tuple[StreamMap, ...] = ()
     with evaluating(models):
+        models = _in_base_vocabulary(models, tokens)
         if residual == "orthogonal":
             models, turns = in_one_basis(models, unlike=_unlike_labels(models, labels))
+        models = _with_rows_of_base(models, tokens)
         specs = [spec_of(model) for model in models]
         check_alike(specs)
         check_batches(data, models[0], align, fit, renormalise=renormalise)
@@ -131,6 +139,18 @@ def merge_models(
             renormalise_model(merged, data)
         report = report_of(parents.specs, alignment.matches, maps, spec_of(merged), positions)
         return MergedModel(merged, replace(report, depths=parents.depths, turned=tuple(turn.cosine for turn in turns)))
+
+
+def _in_base_vocabulary(models: Sequence[Any], tokens: Sequence[NDArray[np.int64] | None]) -> Sequence[Any]:
+    """All models with rows for the base's tokens alone, zeros where they have none."""
+    others = zip(models[1:], tokens, strict=True) if tokens else ((model, None) for model in models[1:])
+    return [models[0], *(model if rows is None else in_base_vocabulary(model, rows) for model, rows in others)]
+
+
+def _with_rows_of_base(models: Sequence[Any], tokens: Sequence[NDArray[np.int64] | None]) -> Sequence[Any]:
+    """The same with the base's rows in place of the zeros, which are in the base's own basis by now."""
+    others = zip(models[1:], tokens, strict=True) if tokens else ((model, None) for model in models[1:])
+    return [models[0], *(model if rows is None else with_rows_of(models[0], model, rows) for model, rows in others)]
 
 
 def _unlike_labels(models: Sequence[Any], labels: Labels | None) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from hubmerge.assemblies import Assembly, AssemblyStages, stages_of
 from hubmerge.calibration.check import CalibrationFacts, check_calibration
 from hubmerge.carry import files_to_carry, has_tokenizer
 from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.base_vocabulary import token_groups
 from hubmerge.heterogeneous.costs import PlannedSizes, planned_sizes
 from hubmerge.heterogeneous.depths import depths_of, specs_at_depth
 from hubmerge.heterogeneous.groups import kept_groups, planned_groups
@@ -21,6 +22,7 @@ from hubmerge.heterogeneous.labels import MergedLabels, merged_labels
 from hubmerge.heterogeneous.parents import check_bases, check_parents, specs_of, widths_of
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.stream_plan import check_streams, stream_notes
+from hubmerge.heterogeneous.vocabulary_plan import planned_tokens
 from hubmerge.parents import ParentModel
 from hubmerge.plan_types import CarriedFile, Download, PlannedParent
 from hubmerge.recipe import Recipe
@@ -53,13 +55,16 @@ def plan_assembly(
     specs = specs_of(ordered)
     warnings = [*recipe.warnings, *check_parents(ordered, specs, stages)]
     check_bases(models, stages)
+    rows, unknown = planned_tokens(ordered, specs, stages)
+    warnings += unknown
     check_streams(specs, stages, [str(model.reference) for model in ordered])
     depths, widths = depths_of(specs), [widths_of(model, spec) for model, spec in zip(ordered, specs, strict=True)]
     specs = specs_at_depth(specs, [model.config for model in ordered])
     labels = _labels(ordered, specs, stages)
     kept = kept_groups(specs[0], stages, ordered[0].reference)
     calibration = calibration_facts(stages.calibration, ordered[0], pins or {})
-    sized = planned_sizes(ordered, specs, stages, labels, kept)
+    aligned = token_groups(specs[0]) if any(found is not None for found in rows) else ()
+    sized = planned_sizes(ordered, specs, stages, labels, kept, aligned)
     if strict and warnings:
         hint = "mend it, or leave out --strict"
         raise PlanError.of([PlanError(warning, where="--strict", hint=hint) for warning in warnings])
@@ -86,6 +91,7 @@ def plan_assembly(
         depths=depths,
         groups=planned_groups(specs, sized.sizes, kept),
         kept=kept,
+        tokens=rows,
         changed=sized.changed,
         labels=labels,
         base_cost=sized.base_cost,
@@ -211,6 +217,7 @@ def _hash(plan: AssemblyPlan, assembly: Assembly) -> str:
         "parents": [[str(p.reference), p.commit, dict(p.headers)] for p in plan.parents],
         "groups": [[group.name, group.sizes, group.merged] for group in plan.groups],
         "kept": sorted(plan.kept),
+        "tokens": [found and hashlib.sha256(found.rows.tobytes()).hexdigest() for found in plan.tokens],
         "labels": plan.labels and plan.labels.names,
         "dtype": plan.dtype,
         "carried": [[file.name, file.parent, file.size] for file in plan.carried],

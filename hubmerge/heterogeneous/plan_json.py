@@ -56,6 +56,9 @@ def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
             for group in plan.groups
         ],
         "kept": dict(plan.kept),
+        "tokens": [
+            rows and {"shared": rows.shared, "alone": rows.alone, "left_out": rows.left_out} for rows in plan.tokens
+        ],
         "config_changes": dict(plan.changed),
         "labels": list(plan.labels.names) if plan.labels is not None else None,
         "cost": _cost_dict(plan.cost),

@@ -10,6 +10,7 @@ from hubmerge.assemblies import Assembly, AssemblyStages
 from hubmerge.calibration.check import CalibrationFacts
 from hubmerge.heterogeneous.depths import StageDepths
 from hubmerge.heterogeneous.labels import MergedLabels
+from hubmerge.heterogeneous.token_rows import TokenRows
 from hubmerge.plan_types import CarriedFile, Download, PlannedParent
 from hubmerge.recipe import Recipe
 from hubmerge.symmetry.costs import Cost, Sharing
@@ -53,6 +54,7 @@ class AssemblyPlan:
     the reason.  changed: fields of the base's config that become another number.  labels: None without a head.  cost, base_cost: of the
     merge and of the base, dense; blocks: of the merge without what is zero.  exact: whether sizes and costs are those of the merge, not
     estimates from a size of inputs that is not known yet.  bytes_written, peak_memory: estimates.  warnings have the notes in them.
+    tokens: for each of `order` but the first its rows in the base's vocabulary, None where it has the same.
     """
 
     recipe: Recipe
@@ -66,6 +68,7 @@ class AssemblyPlan:
     depths: tuple[StageDepths, ...]
     groups: tuple[PlannedGroup, ...]
     kept: Mapping[str, str]
+    tokens: tuple[TokenRows | None, ...]
     changed: Mapping[str, int]
     labels: MergedLabels | None
     base_cost: Cost

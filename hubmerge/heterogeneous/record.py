@@ -12,6 +12,7 @@ from hubmerge.assembly_record import (
     DepthRecord,
     GroupRecord,
     LayerRecord,
+    TokensRecord,
 )
 from hubmerge.heterogeneous.block_pairs import PairedDepth
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from hubmerge.calibration import Batches
     from hubmerge.calibration.check import CalibrationFacts
 
-__all__ = ["DECIMALS", "assembly_record", "calibration_record"]
+__all__ = ["DECIMALS", "assembly_record", "calibration_record", "tokens_record"]
 
 DECIMALS = 6
 """Of a similarity and a support: the digits behind are the machine's."""
@@ -71,12 +72,22 @@ def assembly_record(plan: AssemblyPlan, report: Report, calibration: Calibration
             for name, group in report.groups.items()
             if name in rows
         },
+        tokens=tokens_record(plan),
         kept={name: reason for name, reason in plan.kept.items() if not reason.startswith(TURNED)},
         base_cost=_cost(report.base_cost),
         cost=_cost(report.cost),
         cost_without_zeros=_cost(report.blocks),
         calibration=calibration,
     )
+
+
+def tokens_record(plan: AssemblyPlan) -> dict[str, TokensRecord]:
+    """Of every model of another vocabulary than the base's what became of its rows."""
+    return {
+        str(plan.parents[place].reference): TokensRecord(shared=rows.shared, alone=rows.alone, left_out=rows.left_out)
+        for place, rows in zip(plan.order[1:], plan.tokens, strict=True)
+        if rows is not None
+    }
 
 
 def calibration_record(

@@ -9,7 +9,7 @@ from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord, CarriedR
 from hubmerge.calibration import Batches
 from hubmerge.heterogeneous.carrying import Donor
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
-from hubmerge.heterogeneous.record import DECIMALS
+from hubmerge.heterogeneous.record import DECIMALS, tokens_record
 from hubmerge.heterogeneous.stream_plan import TURNED
 from hubmerge.heterogeneous.transport import Transported, TransportReport, transport_deltas
 from hubmerge.symmetry.costs import dense_cost
@@ -25,8 +25,10 @@ def transported(
     """The target with what was carried, and the record.  models: in the order of ``plan.order``.  Raises as `transport_deltas` does."""
     by_name = {plan.parents[place].reference: model for place, model in zip(plan.order, models, strict=True)}
     target, stages = by_name[plan.stages.base], plan.stages
+    rows = {plan.parents[place].reference: found for place, found in zip(plan.order[1:], plan.tokens, strict=True)}
+    tokens = {base: found.rows for base, found in rows.items() if found is not None}
     donors = [
-        Donor(by_name[parent.reference], by_name[base], weight)
+        Donor(by_name[parent.reference], by_name[base], weight, tokens.get(base))
         for parent, base, weight in zip(plan.parents, stages.bases, stages.weights, strict=False)
     ]
     assert stages.align in ("activations", "weights", "identity")  # the recipe was refused else
@@ -62,6 +64,7 @@ def _record(
         labels="shared" if plan.labels is not None else None,
         groups={name: _group(name, groups[name], reports) for name in aligned},
         residual=found.residual if any(group.normed_as_a_whole for group in groups.values()) else None,
+        tokens=tokens_record(plan),
         kept={
             name: reason for name, reason in plan.kept.items() if name not in aligned and not reason.startswith(TURNED)
         },

@@ -241,7 +241,7 @@ def test_classes_come_together_by_their_names_or_by_a_word(tmp_path: Path) -> No
     )
 
 
-def test_words_that_stand_for_other_ids_are_refused(tmp_path: Path) -> None:
+def test_words_that_stand_for_other_ids_are_refused_where_all_models_read_them(tmp_path: Path) -> None:
     words = ("<unk>", "one", "two", "and")
     first, same = bert(tmp_path / "first", 0, words), bert(tmp_path / "same", 1, words)
     other = bert(tmp_path / "other", 2, ("<unk>", "two", "one", "and"))
@@ -249,8 +249,8 @@ def test_words_that_stand_for_other_ids_are_refused(tmp_path: Path) -> None:
     data = {"data": f"{tmp_path}/texts.txt", "samples": 2}
     assert planned(str(first), str(same), calibration=data).tokenizer_donor == 0
     assert refusal(str(first), str(other), calibration=data) == (
-        f"{first} and {other} have different vocabularies, and one row of the embeddings would stand for two tokens · models · "
-        "bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source"
+        f"{first} and {other} have different vocabularies, and the same text is other tokens to each, so that they do not see the same "
+        "data · calibration · write align: weights and fit: none without calibration, or bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source"
     )
 
 

@@ -1,0 +1,71 @@
+"""A model with its rows of tokens in the base's order: embeddings, heads and their biases, without the tokens that the base lacks."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.maps import Selection, encoded
+from hubmerge.symmetry.groups import Kind, SymmetrySpec
+from hubmerge.symmetry.verify import spec_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["in_base_vocabulary", "token_groups", "with_rows_of"]
+
+Rows = NDArray[np.int64]
+"""For every row of the base's embeddings the other model's, -1 for none."""
+
+
+def token_groups(spec: SymmetrySpec) -> tuple[str, ...]:
+    """The groups that are rows of tokens."""
+    return tuple(name for name, group in spec.groups.items() if group.kind is Kind.TOKENS)
+
+
+def in_base_vocabulary(model: Any, rows: Rows) -> Any:
+    """A copy whose rows are the base's tokens, zeros where it has none.  Raises `PlanError` for a row that the model does not have."""
+    import torch
+
+    spec = spec_of(model)
+    groups = token_groups(spec)
+    size = min((spec.groups[name].size for name in groups), default=0)
+    if rows.max(initial=-1) >= size:
+        raise PlanError(
+            f"row {int(rows.max())} is named, and the model has {size}", where="tokens", hint="count rows from 0"
+        )
+    config = type(model.config).from_dict({**model.config.to_dict(), "vocab_size": len(rows)})
+    maps = {name: (Selection.of(rows),) for name in groups}
+    state = {name: _mapped(spec, name, values, maps) for name, values in model.state_dict().items()}
+    with torch.random.fork_rng(devices=[]):
+        own = type(model)(config).to(next(iter(model.parameters())).dtype)
+    own.load_state_dict(state)
+    return own.eval()
+
+
+def _mapped(spec: SymmetrySpec, name: str, values: Tensor, maps: dict[str, tuple[Selection]]) -> Tensor:
+    stored = dict(spec.tied).get(name, name)
+    for position, axis in enumerate(spec.tensors[stored].axes if stored in spec.tensors else ()):
+        if any(factor.group in maps for part in axis for factor in part):
+            values = encoded(values.movedim(position, 0), axis, maps, 0).movedim(0, position)
+    return values
+
+
+def with_rows_of(base: Any, model: Any, rows: Rows) -> Any:
+    """A copy of a model in the base's vocabulary that has the base's own rows where it had none, so that their mean is the base's."""
+    import torch
+
+    spec, lacking = spec_of(model), torch.from_numpy(rows < 0)
+    state, theirs = {name: values.clone() for name, values in model.state_dict().items()}, base.state_dict()
+    groups = set(token_groups(spec))
+    for name, tensor in spec.tensors.items():
+        for position, axis in enumerate(tensor.axes):
+            if any(factor.group in groups for part in axis for factor in part):
+                state[name].movedim(position, 0)[lacking] = theirs[name].movedim(position, 0)[lacking]
+    own = copy.deepcopy(model)
+    own.load_state_dict({**state, **{name: state[stored] for name, stored in spec.tied if name in state}})
+    return own.eval()
