@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from zoo import contents, names, random_values, read_model, recipe, write_model
 
-from hubmerge import PlanError, assemble, build_plan, compute, execute, kernels, merge, merge_pass, weights
+from hubmerge import PlanError, build_plan, carry_out, compute, execute, kernels, merge, merge_pass, weights
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import MergeInterrupted
 from hubmerge.io import journal, reader, writer
@@ -92,7 +92,7 @@ def at_write(count: int) -> None:
 
 def torn(self: journal.Journal, content: Any) -> None:
     """Half a line of the journal, and the end."""
-    os.write(self._descriptor, journal._line(content)[:9])
+    os.write(self._descriptor, journal.journal_line(content)[:9])
     die()
 
 
@@ -107,7 +107,7 @@ MOMENTS: dict[str, int | tuple[Any, str, Callable[[Callable[..., Any]], Callable
     "after many pieces": 25,
     "before the small files": (writer.OutputFolder, "write_file", lambda _: die),
     "before the carried files": (writer.OutputFolder, "copy_file", lambda _: die),
-    "before the manifest": (assemble, "manifest_of", lambda _: die),
+    "before the manifest": (carry_out, "manifest_of", lambda _: die),
     "before the renames": (writer.OutputFolder, "publish", lambda _: die),
     "with an older merge put aside": (Path, "rename", lambda f: after(1, f)),
     "before sweeping up": (writer, "sweep", lambda _: die),
