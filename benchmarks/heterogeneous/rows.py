@@ -56,6 +56,10 @@ def rows(setting: Setting) -> tuple[Row, ...]:
         return tuple(_calibration_rows("texts" if setting.model == "bert" else "images"))
     if setting.name in {"wider", "narrower"}:
         return tuple(_width_rows())
+    if setting.name in {"deeper", "shallower"}:
+        return tuple(_depth_rows())
+    if setting.name.startswith("regmean"):
+        return tuple(_regmean_rows())
     if setting.name == "proxy":
         return tuple(_proxy_rows())
     if setting.model == "bert":
@@ -127,6 +131,37 @@ def _with_fits(key: str, label: str, align: str, **arguments: Any) -> Iterator[R
     for fit in ("parents", "auto"):
         words, fitted = _FITS[fit]
         yield _row(f"{key}_{fit}", f"{label}, {words}", align, **arguments, **fitted)
+
+
+def _depth_rows() -> Iterator[Row]:
+    """A donor of another depth into the base, at the base's depth; the last line is the base fitted to itself alone."""
+    yield _row("average", "average of paired blocks", "identity")
+    yield _row("activations", "permuted by activations", "activations")
+    yield _row("average_auto", f"not permuted, {_FITS['auto'][0]}", "identity", **_DEFAULT)
+    for fit, (words, arguments) in _FITS.items():
+        yield _row(f"pleas_{fit}", f"PLeaS: permuted by activations, {words}", "activations", **arguments)
+    yield _row("alone_auto", "the default without the donor", "activations", weights=(1.0, 0.0), **_DEFAULT)
+
+
+def _regmean_rows() -> Iterator[Row]:
+    """RegMean as published, on the same samples for all parents, with units matched first, and with the confident parents' inputs."""
+    yield _row("average", "average", "identity")
+    yield _row("activations", "permuted by activations", "activations")
+    for key, words, align in (
+        ("average", "not permuted", "identity"),
+        ("pleas", "permuted by activations", "activations"),
+    ):
+        for follow in ("all", "confident"):
+            inputs = "all parents' inputs" if follow == "all" else "confident parents' inputs"
+            arguments: dict[str, Any] = {"fit": "regmean", "ridge": 1e-3, "follow": follow}
+            yield _row(f"{key}_regmean_{follow}", f"{words}, RegMean on {inputs}", align, **arguments)
+    yield _row(
+        "pleas_regmean_auto",
+        "permuted by activations, RegMean, ridges by what is left out",
+        "activations",
+        fit="regmean",
+    )
+    yield _row("pleas_parents", f"PLeaS: permuted by activations, {_FITS['parents'][0]}", "activations", **_PUBLISHED)
 
 
 def _calibration_rows(things: str) -> Iterator[Row]:
