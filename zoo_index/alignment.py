@@ -1,17 +1,19 @@
-"""Whether two models can be put together by matching their units on data, as far as their records tell: the same family and depth."""
+"""Whether two models can be put together by matching their units on data, as far as their records tell: the same family."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from zoo_index.architecture import Architecture, compare_architectures
 from zoo_index.families import FAMILIES
 from zoo_index.metadata import ModelRecord
 
-__all__ = ["ALIGNED_SIZES", "DEPTHS", "how_to_align", "how_to_pair_layers", "why_not_aligned"]
+__all__ = ["ALIGNED_SIZES", "DEPTHS", "how_to_align", "why_not_aligned"]
 
 ALIGNED_SIZES = frozenset({"embedding_size", "hidden_sizes", "intermediate_size"})
 """Config fields in which models may differ and be aligned: the units that they count stand under no norm but BatchNorm."""
 DEPTHS = frozenset({"depths", "num_hidden_layers", "num_decoder_layers", "layer_types"})
-"""Config fields that say how many layers there are: models that differ in them are merged layer by layer."""
+"""Config fields that say how many layers there are: models that differ in them are merged where a layer has a partner."""
 
 _ROPE = frozenset({"rope_theta", "rope_type", "rope_scaling"})
 
@@ -23,6 +25,11 @@ def why_not_aligned(a: ModelRecord, b: ModelRecord) -> str:
         return "they are of different architectures, whose units are not matched with one another"
     if not any(kinds[0] in family.model_types for family in FAMILIES):
         return f"there is no symmetry table for {kinds[0]}, so their units cannot be matched either"
+    stages = [
+        len(found["depths"]) for found in (_counts(each.architecture, DEPTHS) for each in (a, b)) if "depths" in found
+    ]
+    if len(set(stages)) > 1:
+        return f"they have {stages[0]} and {stages[1]} stages, and layers are paired inside a stage"
     speeds = [
         difference for difference in compare_architectures(a.architecture, b.architecture) if difference.field in _ROPE
     ]
@@ -39,20 +46,13 @@ def how_to_align(a: ModelRecord, b: ModelRecord) -> str:
     return (
         f"their units can be matched on data: write merge_method: pleas with calibration data{extra} into a recipe, and "
         f"`hubmerge plan` says what it makes of them{_left_out(a.architecture, b.architecture)}"
-    )
-
-
-def how_to_pair_layers() -> str:
-    """What can be done with models of other depths, in a sentence."""
-    return (
-        "their layers can be paired on data: merge_method: pleas makes one model of them at the base's depth, merge_method: mal takes single "
-        "layers of one into the other; `hubmerge plan` says which could go together"
+        f"{_without_partner(a.architecture, b.architecture)}"
     )
 
 
 def _left_out(a: Architecture, b: Architecture) -> str:
     """What the widths of the narrower model have no room for; empty where the widths are the same."""
-    counts = [_counts(each) for each in (a, b)]
+    counts = [_counts(each, ALIGNED_SIZES) for each in (a, b)]
     shared = [field for field in counts[0] if len(counts[0][field]) == len(counts[1].get(field, ()))]
     lost = {field: sum(abs(x - y) for x, y in zip(counts[0][field], counts[1][field], strict=True)) for field in shared}
     told = [
@@ -65,10 +65,28 @@ def _left_out(a: Architecture, b: Architecture) -> str:
     return f"; at the narrower one's widths units of the wider have no place ({', '.join(told)}), with widths: union all have"
 
 
-def _counts(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+def _without_partner(a: Architecture, b: Architecture) -> str:
+    """What becomes of the layers that only one of two models has; empty where both have as many."""
+    counts = [_counts(each, DEPTHS) for each in (a, b)]
+    pairs = [
+        (x, y)
+        for field in counts[0].keys() & counts[1].keys()
+        for x, y in zip(counts[0][field], counts[1][field], strict=False)
+    ]
+    alone = sum(abs(x - y) for x, y in pairs)
+    if not alone:
+        return ""
+    have = "layer has" if alone == 1 else "layers have"
+    return (
+        f"; {alone} {have} no partner in the other model, {'and stays' if alone == 1 else 'and stay'} where the base has "
+        f"{'it' if alone == 1 else 'them'}, and {'is' if alone == 1 else 'are'} left out where not; merge_method: mal takes single layers"
+    )
+
+
+def _counts(architecture: Architecture, fields: Collection[str]) -> dict[str, tuple[int, ...]]:
     """Field -> its numbers, for those that are stated in full."""
     found = {}
-    for field in sorted(ALIGNED_SIZES):
+    for field in sorted(fields):
         value = architecture.hard.get(field)
         entries = value if isinstance(value, list) else [value]
         counts = tuple(entry for entry in entries if isinstance(entry, int))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from zoo_index.alignment import ALIGNED_SIZES, DEPTHS, how_to_align, how_to_pair_layers, why_not_aligned
+from zoo_index.alignment import ALIGNED_SIZES, DEPTHS, how_to_align, why_not_aligned
 from zoo_index.architecture import Architecture, FieldDifference, compare_architectures
 from zoo_index.lineage import same_name
 from zoo_index.metadata import ModelRecord
@@ -46,8 +46,8 @@ _MEANINGS = {
     Level.identical: "same tensors of the same shapes: they can be merged entry by entry",
     Level.adapter: "an adapter and its base, or two adapters of one base",
     Level.vocabulary: "same body, but another vocabulary or other labels: embeddings or heads do not fit each other",
-    Level.alignment: "same architecture and depth, but other widths or no common ancestor: their units are to be matched first",
-    Level.size: "same architecture, other width or depth: no merge entry by entry, and none by matching units",
+    Level.alignment: "same architecture, but other widths or depths or no common ancestor: their units are to be matched first",
+    Level.size: "same architecture, other sizes: no merge entry by entry, and none by matching units",
     Level.incompatible: "they cannot be merged",
 }
 
@@ -157,9 +157,7 @@ def _by_alignment(a: ModelRecord, b: ModelRecord, hard: set[str], reasons: list[
     why_not = why_not_aligned(a, b)
     if why_not:
         return Level.size, [*reasons, Reason("alignment", None, None, "info", why_not)]
-    if not hard <= ALIGNED_SIZES | {"num_labels"}:
-        if hard <= ALIGNED_SIZES | DEPTHS | {"num_labels"}:
-            reasons = [*reasons, Reason("layers", None, None, "info", how_to_pair_layers())]
+    if not hard <= ALIGNED_SIZES | DEPTHS | {"num_labels"}:
         return Level.size, reasons
     return Level.alignment, [*reasons, Reason("alignment", None, None, "info", how_to_align(a, b))]
 

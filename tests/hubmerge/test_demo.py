@@ -131,7 +131,7 @@ def test_models_of_other_initialisation_and_width_merge_into_one_that_knows_both
     assert last[1].startswith(f"digits-pleas: +{gain:.3f} ± ")
     assert last[1].endswith(", clearly better")
     assert last[2].startswith("without any merging: digits-base, average ")
-    assert "by-alignment: same architecture and depth" in demo.output
+    assert "by-alignment: same architecture, but other" in demo.output
     assert "56 tensors derived again from the models and the calibration data: the same bytes" in demo.output
 
 

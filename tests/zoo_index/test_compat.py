@@ -66,9 +66,22 @@ def test_classes_of_their_own_are_kept_apart_by_a_word_in_the_recipe(tmp_path: P
     assert "merge_method: pleas with calibration data and labels: disjoint into a recipe" in sentences(found)[-1]
 
 
-def test_other_depths_are_not_aligned(tmp_path: Path) -> None:
-    left, right = sized(tmp_path, "a", 4), sized(tmp_path, "b", 6, hidden_sizes=[6, 12], depths=[1, 2])
-    assert compare(left, right).level is Level.size
+def test_other_depths_are_aligned_and_it_is_told_what_has_no_partner(tmp_path: Path) -> None:
+    left, right = sized(tmp_path, "a", 4), sized(tmp_path, "b", 6, depths=[1, 3])
+    found = compare(left, right)
+    assert found.level is Level.alignment
+    assert sentences(found)[-1].endswith(
+        "what it makes of them; 2 layers have no partner in the other model, and stay where the base has them, and are left out where "
+        "not; merge_method: mal takes single layers"
+    )
+
+
+def test_another_number_of_stages_is_not_aligned(tmp_path: Path) -> None:
+    left = sized(tmp_path, "a", 4)
+    right = sized(tmp_path, "b", 6, hidden_sizes=[4, 8, 8], depths=[1, 1, 1])
+    found = compare(left, right)
+    assert found.level is Level.size
+    assert sentences(found)[-1] == "info: they have 2 and 3 stages, and layers are paired inside a stage"
 
 
 def test_positions_turned_at_other_speeds_are_not_aligned(tmp_path: Path) -> None:
@@ -99,15 +112,16 @@ def test_an_architecture_without_a_table_says_so(tmp_path: Path) -> None:
     )
 
 
-def test_another_depth_is_another_size(tmp_path: Path) -> None:
+def test_another_depth_is_brought_together_by_alignment(tmp_path: Path) -> None:
     found = pair(tmp_path, llama_config(), llama_config(num_hidden_layers=3))
     assert (found.level, sentences(found)) == (
-        Level.size,
+        Level.alignment,
         [
             "block: num_hidden_layers 2 vs 3",
             (
-                "info: their layers can be paired on data: merge_method: pleas makes one model of them at the base's depth, merge_method: mal "
-                "takes single layers of one into the other; `hubmerge plan` says which could go together"
+                "info: their units can be matched on data: write merge_method: pleas with calibration data into a recipe, and `hubmerge plan` "
+                "says what it makes of them; 1 layer has no partner in the other model, and stays where the base has it, and is left out "
+                "where not; merge_method: mal takes single layers"
             ),
         ],
     )

@@ -197,7 +197,7 @@ def test_why_gives_level_ancestor_and_reasons(run: Run, zoo: Path) -> None:
     assert lines[:3] == [
         f"A  {zoo}/base (llama, 5,072 parameters)",
         f"B  {zoo}/stranger (llama, 5,072 parameters)",
-        "by-alignment: same architecture and depth, but other widths or no common ancestor: their units are to be matched first",
+        "by-alignment: same architecture, but other widths or depths or no common ancestor: their units are to be matched first",
     ]
     assert lines[3].startswith("same ancestor: unlikely (cosine of sampled weights ")
     assert lines[4] == "warn   their weights show no common ancestor: an average of such models is seldom useful"
