@@ -10,7 +10,7 @@ from cards.align_words import how_matched
 from cards.markdown import Markup, code, text
 from cards.transport_words import carried_limits, carried_matching, carried_remarks
 from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord
-from hubmerge.assembly_words import group_rows
+from hubmerge.assembly_words import depth_line, group_rows
 
 __all__ = ["AssemblyWords", "assembly_words", "data_sentence", "plain_name"]
 
@@ -108,6 +108,17 @@ def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
                 f"Every layer was fitted by least squares to what the models compute{_whom(record)}, on {_INPUTS[record.inputs]}, with {ridge}."
             )
         )
+    if record.fit == "regmean":
+        whose = (
+            ", of every row those of the models that are sure of their answer" if record.follow == "confident" else ""
+        )
+        found.append(
+            Markup(
+                "Every layer was merged by RegMean: it has the weights that come nearest to what each model's layer gives on its own "
+                f"inputs{whose}, products of two different inputs counted {record.non_diagonal:g} times."
+            )
+        )
+    found += _layers(record)
     if record.calibration is not None:
         found.append(Markup(f"The data for it: {data_sentence(record.calibration, 'without labels')}."))
     if record.labels is not None:
@@ -117,6 +128,15 @@ def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
         }
         found.append(Markup(words[record.labels]))
     return (*found, *carried_remarks(record), _cost(record))
+
+
+def _layers(record: AssemblyRecord) -> list[Markup]:
+    """Which layers of models of other depths went with the base's."""
+    return [
+        Markup(f"{_name(name)} has another depth than the base; {text(depth_line(depth))}.")
+        for name, depth in zip(record.order[1:], record.depths, strict=False)
+        if depth is not None
+    ]
 
 
 def data_sentence(data: CalibrationRecord, labels: str) -> Markup:

@@ -75,6 +75,8 @@ def method_sentence(manifest: Manifest) -> Markup:
 
 def training_sentence(manifest: Manifest) -> str:
     """Whether anything was fitted, and to what."""
+    if manifest.assembly is not None and manifest.assembly.fit == "regmean":
+        return "No gradient was followed: its layers were merged by RegMean, on data without labels."
     if manifest.assembly is not None and manifest.assembly.fit == "least_squares":
         return "No gradient was followed: its layers were fitted by least squares, on data without labels."
     return "No training took place."

@@ -110,9 +110,9 @@ class AssemblyRecord(_Record):
     """A merge of unlike models, as it was carried out.
 
     order: the models, the base first, in which everything else lists them; weights: their shares.  labels: how classes came together, None
-    without a head.  depths: of models of another depth than the base's, by name.  kept: groups that were not matched, with the reason.
-    cost, base_cost: dense; cost_without_zeros: of what is not zero because its units have no model in common.  transport: where deltas
-    were carried to the first of `order`, one for each of the others.
+    without a head.  depths: of every other model, None where it has the base's depth; empty where all have.  kept: groups that were not
+    matched, with the reason.  cost, base_cost: dense; cost_without_zeros: of what is not zero because its units have no model in common.
+    transport: where deltas were carried to the first of `order`, one for each of the others.
     residual: what became of a residual stream under a norm, None where nothing was asked, so that it kept its order; turned: of each other
     model whose stream was turned, the mean cosine of what reads or writes both streams then.  tokens: of models of another vocabulary
     than the base's, by name.
@@ -134,7 +134,7 @@ class AssemblyRecord(_Record):
     follow: Literal["confident", "all"] | None = None
     non_diagonal: float | None = None
     labels: Literal["shared", "disjoint"] | None = None
-    depths: dict[str, DepthRecord] = {}
+    depths: tuple[DepthRecord | None, ...] = ()
     residual: Literal["keep", "activations", "orthogonal"] | None = None
     turned: tuple[float, ...] = ()
     tokens: dict[str, TokensRecord] = {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hubmerge.assembly_record import AssemblyRecord, GroupRecord
+from hubmerge.assembly_record import AssemblyRecord, DepthRecord, GroupRecord
 
-__all__ = ["GroupRow", "group_rows", "how_far"]
+__all__ = ["GroupRow", "depth_line", "group_rows", "how_far"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def how_far(record: AssemblyRecord) -> tuple[str, ...]:
     """What was aligned and how far, and what the merge costs, a sentence each."""
     if record.transport is not None:
         return carried_lines(record)
-    lines = []
+    lines = [depth_line(depth) for depth in record.depths if depth is not None]
     for row in group_rows(record):
         alike = f", {_MEASURES[record.align]} {row.similarity:.2f} on average" if row.similarity is not None else ""
         what = f"{row.name} ({row.groups} groups)" if row.groups > 1 else row.name
@@ -81,6 +81,17 @@ def how_far(record: AssemblyRecord) -> tuple[str, ...]:
     work = record.cost.multiply_adds / record.base_cost.multiply_adds
     lines.append(f"cost: {size:.2f} times the base's parameters, {work:.2f} times its multiply-adds")
     return tuple(lines)
+
+
+def depth_line(depth: DepthRecord) -> str:
+    """How the layers of a model of another depth went with the base's."""
+    paired = [layer for layer in depth.layers if layer.partner is not None]
+    alone = [layer.layer for layer in depth.layers if layer.partner is None]
+    known = [layer.cka for layer in paired if layer.cka is not None]
+    alike = f", CKA {sum(known) / len(known):.2f} on average where one of several was chosen" if known else ""
+    text = f"layers: {len(paired)} pairs merged{alike}"
+    text += f"; the base's alone: {', '.join(alone)}" if alone else ""
+    return text + (f"; left out: {', '.join(depth.left_out)}" if depth.left_out else "")
 
 
 _MEASURES = {

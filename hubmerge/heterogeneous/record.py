@@ -54,11 +54,7 @@ def assembly_record(plan: AssemblyPlan, report: Report, calibration: Calibration
         labels=_labels(plan),
         residual=stages.residual,
         turned=_rounded(report.turned),
-        depths={
-            str(plan.parents[place].reference): _depth(depth)
-            for place, depth in zip(plan.order[1:], report.depths, strict=True)
-            if depth is not None
-        },
+        depths=tuple(None if depth is None else _depth(depth) for depth in report.depths) if any(report.depths) else (),
         groups={
             name: GroupRecord(
                 row=rows[name],

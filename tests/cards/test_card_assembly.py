@@ -10,7 +10,14 @@ from cards import write_card
 from cards.content import gather
 from cards.errors import PublishError
 from cards.public import public_manifest
-from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord, CostRecord, GroupRecord
+from hubmerge.assembly_record import (
+    AssemblyRecord,
+    CalibrationRecord,
+    CostRecord,
+    DepthRecord,
+    GroupRecord,
+    LayerRecord,
+)
 from hubmerge.assembly_words import group_rows, how_far
 from hubmerge.manifest import read_manifest
 
@@ -70,6 +77,32 @@ def test_the_terminal_is_told_how_far_the_models_came_together():
         "res{s+1}: 4 and 4 units become 8, 0 pairs merged",
         "cost: 2.00 times the base's parameters, 1.50 times its multiply-adds",
     )
+
+
+DEEPER = DepthRecord(
+    layers=(
+        LayerRecord(layer="l.0", partner="l.1", cka=0.5),
+        LayerRecord(layer="l.1", partner="l.2", cka=0.7),
+        LayerRecord(layer="m.0", partner="m.0"),
+        LayerRecord(layer="m.1", partner=None),
+    ),
+    left_out=("l.0",),
+)
+
+
+def test_layers_of_a_model_of_another_depth_are_told_with_what_has_no_partner(merge):
+    told = "layers: 3 pairs merged, CKA 0.60 on average where one of several was chosen; the base's alone: m.1; left out: l.0"
+    assert how_far(record(depths=(DEEPER,)))[0] == told
+    assert f"high has another depth than the base; {told}." in card(merge, depths=(DEEPER,))
+
+
+def test_a_card_says_that_layers_were_merged_by_regmean(merge):
+    written = card(merge, fit="regmean", inputs=None, follow="confident", non_diagonal=0.5)
+    assert (
+        "Every layer was merged by RegMean: it has the weights that come nearest to what each model's layer gives on its own inputs, of every "
+        "row those of the models that are sure of their answer, products of two different inputs counted 0.5 times."
+    ) in written
+    assert "its layers were merged by RegMean, on data without labels." in written
 
 
 def test_a_card_says_what_was_aligned_how_far_on_which_data_and_at_which_cost(merge):
