@@ -94,6 +94,7 @@ def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
                 f"stand for, {tokens.alone:,} rows stay as they were, and {tokens.left_out:,} tokens of its own are left out."
             )
         )
+    found += [Markup(f"Of the tables of positions: {text(told)}.") for told in record.positions.values()]
     if record.residual == "orthogonal":
         found.append(
             Markup(

@@ -115,7 +115,7 @@ class AssemblyRecord(_Record):
     transport: where deltas were carried to the first of `order`, one for each of the others.
     residual: what became of a residual stream under a norm, None where nothing was asked, so that it kept its order; turned: of each other
     model whose stream was turned, the mean cosine of what reads or writes both streams then.  tokens: of models of another vocabulary
-    than the base's, by name.
+    than the base's, by name.  positions: of models with a table of positions of another length, what became of it, in a sentence.
     """
 
     family: str
@@ -138,6 +138,7 @@ class AssemblyRecord(_Record):
     residual: Literal["keep", "activations", "orthogonal"] | None = None
     turned: tuple[float, ...] = ()
     tokens: dict[str, TokensRecord] = {}
+    positions: dict[str, str] = {}
     groups: dict[str, GroupRecord]
     kept: dict[str, str] = {}
     base_cost: CostRecord

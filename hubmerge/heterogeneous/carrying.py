@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmerge.heterogeneous.alignment import AlignedGroup, Alignment, align_pair
+from hubmerge.heterogeneous.base_positions import in_base_positions
 from hubmerge.heterogeneous.base_vocabulary import in_base_vocabulary
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.checks import check_alike, check_shapes, check_sizes
@@ -40,12 +41,12 @@ class Donor:
     weight: float = 1.0
     tokens: NDArray[np.int64] | None = None
 
-    @property
-    def in_target_rows(self) -> Donor:
-        """The donor with rows for the target's tokens alone."""
-        if self.tokens is None:
-            return self
-        model, base = (in_base_vocabulary(each, self.tokens) for each in (self.model, self.base))
+    def in_rows_of(self, target: Any) -> Donor:
+        """The donor with rows for the target's tokens and positions alone."""
+        model, base = self.model, self.base
+        if self.tokens is not None:
+            model, base = (in_base_vocabulary(each, self.tokens) for each in (model, base))
+        (_, model, base), _ = in_base_positions([target, model, base])
         return replace(self, model=model, base=base, tokens=None)
 
 

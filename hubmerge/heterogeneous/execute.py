@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hubmerge.assembly_record import AssemblyRecord
 from hubmerge.calibration import Batches, open_calibration
 from hubmerge.fetching import open_planned
+from hubmerge.heterogeneous.base_positions import in_base_positions
 from hubmerge.heterogeneous.loading import check_finite, check_they_run, load_in_float32
 from hubmerge.heterogeneous.merging import default_without as usually_kept
 from hubmerge.heterogeneous.merging import merge_models
@@ -73,6 +74,9 @@ def write_assembly(plan: AssemblyPlan, folder: Path, *, note: Note = lambda _: N
             note(f"loading {plan.parents[place].reference}")
             models.append(loaded_parent(plan, place))
         calibration = calibration_record(plan.stages.calibration, plan.calibration, batches)
+        if batches is not None:
+            names = [str(plan.parents[place].reference) for place in plan.order]
+            check_they_run(in_base_positions(models)[0], names, batches)
         if plan.assembly.carries:
             note("aligning every model's base with the target, carrying what the model learned")
             model, record = transported(plan, models, batches, calibration)
@@ -104,8 +108,6 @@ def loaded_parent(plan: AssemblyPlan | MalPlan, place: int) -> nn.Module:
 def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note: Note) -> tuple[Any, Report]:
     stages = plan.stages
     spec = spec_of(models[0])
-    if batches is not None:
-        check_they_run(models, [str(plan.parents[place].reference) for place in plan.order], batches)
     fits = stages.fit != "none"
     asked = {
         "activations": "matching by activations",

@@ -150,6 +150,8 @@ def _facts(plan: AssemblyPlan) -> Iterator[tuple[str, str]]:
     for place, rows in zip(plan.order[1:], plan.tokens, strict=True):
         if rows is not None:
             yield "tokens", tokens_text(rows, *(str(plan.parents[i].reference) for i in (place, plan.base)))
+    for told in plan.positions_told.values():
+        yield "positions", told
     yield "cost", _cost_text(plan)
     yield "matched", _matched_text(plan)
     if plan.assembly.carries:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from hubmerge.align_choices import is_matched_on_data
 from hubmerge.heterogeneous.align_stage import Choice, align_units, maps_of
-from hubmerge.heterogeneous.base_vocabulary import in_base_vocabulary, with_rows_of
+from hubmerge.heterogeneous.base_positions import in_base_positions, with_positions_of_base
+from hubmerge.heterogeneous.base_vocabulary import in_base_vocabulary, token_groups, with_rows_of
 from hubmerge.heterogeneous.batches import Batch, check_batches, in_folds
 from hubmerge.heterogeneous.checks import check_alike, check_sizes, checked_shares, known_groups, matchable
 from hubmerge.heterogeneous.evaluating import evaluating
@@ -100,9 +101,10 @@ def merge_models(
     turns: tuple[StreamMap, ...] = ()
     with evaluating(models):
         models = _in_base_vocabulary(models, tokens)
+        models, rows = in_base_positions(models)
         if residual == "orthogonal":
             models, turns = in_one_basis(models, unlike=_unlike_labels(models, labels))
-        models = _with_rows_of_base(models, tokens)
+        models = with_positions_of_base(_with_rows_of_base(models, tokens), rows)
         specs = [spec_of(model) for model in models]
         check_alike(specs)
         check_batches(data, models[0], align, fit, renormalise=renormalise)
@@ -150,7 +152,13 @@ def _in_base_vocabulary(models: Sequence[Any], tokens: Sequence[NDArray[np.int64
 def _with_rows_of_base(models: Sequence[Any], tokens: Sequence[NDArray[np.int64] | None]) -> Sequence[Any]:
     """The same with the base's rows in place of the zeros, which are in the base's own basis by now."""
     others = zip(models[1:], tokens, strict=True) if tokens else ((model, None) for model in models[1:])
-    return [models[0], *(model if rows is None else with_rows_of(models[0], model, rows) for model, rows in others)]
+    return [
+        models[0],
+        *(
+            model if rows is None else with_rows_of(models[0], model, rows, token_groups(spec_of(model)))
+            for model, rows in others
+        ),
+    ]
 
 
 def _unlike_labels(models: Sequence[Any], labels: Labels | None) -> tuple[str, ...]:

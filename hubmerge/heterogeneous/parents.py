@@ -60,16 +60,16 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
     check_alike(specs, names, same_depth=bool(stages.bases))
     warnings = check_functions([model.config for model in models], names)
     if stages.align == "weights" and not (stages.bases and turned_groups(specs[0], stages)):
-        shapes = [_shapes_without_tokens(model, spec) for model, spec in zip(models, specs, strict=True)]
+        shapes = [_shapes_without_rows(model, spec) for model, spec in zip(models, specs, strict=True)]
         for name, theirs in zip(names[1:], shapes[1:], strict=True):
             check_shapes(shapes[0], theirs, names[0], name)
     return warnings
 
 
-def _shapes_without_tokens(model: ParentModel, spec: SymmetrySpec) -> dict[str, tuple[int, ...]]:
-    """The shapes of all tensors but those with a row for every token, whose rows are aligned for themselves."""
-    tokens = {name for name, group in spec.groups.items() if group.kind is Kind.TOKENS}
-    has_rows = {name for name, tensor in spec.tensors.items() if any(f.group in tokens for f in tensor.factors)}
+def _shapes_without_rows(model: ParentModel, spec: SymmetrySpec) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors but those with a row for every token or position, whose rows are aligned for themselves."""
+    rows = {name for name, group in spec.groups.items() if group.kind in {Kind.TOKENS, Kind.POSITIONS}}
+    has_rows = {name for name, tensor in spec.tensors.items() if any(f.group in rows for f in tensor.factors)}
     return {name: meta.shape for name, meta in model.table.items() if name not in has_rows}
 
 

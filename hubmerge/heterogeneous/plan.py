@@ -21,6 +21,7 @@ from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels, merged_labels
 from hubmerge.heterogeneous.parents import check_bases, check_parents, specs_of, widths_of
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
+from hubmerge.heterogeneous.position_rows import position_rows
 from hubmerge.heterogeneous.stream_plan import check_streams, stream_notes
 from hubmerge.heterogeneous.vocabulary_plan import planned_tokens
 from hubmerge.parents import ParentModel
@@ -63,7 +64,9 @@ def plan_assembly(
     labels = _labels(ordered, specs, stages)
     kept = kept_groups(specs[0], stages, ordered[0].reference)
     calibration = calibration_facts(stages.calibration, ordered[0], pins or {})
-    aligned = token_groups(specs[0]) if any(found is not None for found in rows) else ()
+    positions = tuple(position_rows((specs[0], spec), ordered[0].config) for spec in specs[1:])
+    aligned = {found.group for found in positions if found is not None}
+    aligned |= {*token_groups(specs[0])} if any(found is not None for found in rows) else set()
     sized = planned_sizes(ordered, specs, stages, labels, kept, aligned)
     if strict and warnings:
         hint = "mend it, or leave out --strict"
@@ -92,6 +95,7 @@ def plan_assembly(
         groups=planned_groups(specs, sized.sizes, kept),
         kept=kept,
         tokens=rows,
+        positions=positions,
         changed=sized.changed,
         labels=labels,
         base_cost=sized.base_cost,

@@ -59,6 +59,7 @@ def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
         "tokens": [
             rows and {"shared": rows.shared, "alone": rows.alone, "left_out": rows.left_out} for rows in plan.tokens
         ],
+        "positions": dict(plan.positions_told),
         "config_changes": dict(plan.changed),
         "labels": list(plan.labels.names) if plan.labels is not None else None,
         "cost": _cost_dict(plan.cost),

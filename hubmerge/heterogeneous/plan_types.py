@@ -10,6 +10,7 @@ from hubmerge.assemblies import Assembly, AssemblyStages
 from hubmerge.calibration.check import CalibrationFacts
 from hubmerge.heterogeneous.depths import StageDepths
 from hubmerge.heterogeneous.labels import MergedLabels
+from hubmerge.heterogeneous.position_rows import PositionRows
 from hubmerge.heterogeneous.token_rows import TokenRows
 from hubmerge.plan_types import CarriedFile, Download, PlannedParent
 from hubmerge.recipe import Recipe
@@ -54,7 +55,8 @@ class AssemblyPlan:
     the reason.  changed: fields of the base's config that become another number.  labels: None without a head.  cost, base_cost: of the
     merge and of the base, dense; blocks: of the merge without what is zero.  exact: whether sizes and costs are those of the merge, not
     estimates from a size of inputs that is not known yet.  bytes_written, peak_memory: estimates.  warnings have the notes in them.
-    tokens: for each of `order` but the first its rows in the base's vocabulary, None where it has the same.
+    tokens: for each of `order` but the first its rows in the base's vocabulary, None where it has the same.  positions: the same of
+    tables of positions.
     """
 
     recipe: Recipe
@@ -69,6 +71,7 @@ class AssemblyPlan:
     groups: tuple[PlannedGroup, ...]
     kept: Mapping[str, str]
     tokens: tuple[TokenRows | None, ...]
+    positions: tuple[PositionRows | None, ...]
     changed: Mapping[str, int]
     labels: MergedLabels | None
     base_cost: Cost
@@ -97,6 +100,14 @@ class AssemblyPlan:
     def order(self) -> tuple[int, ...]:
         """The places of the parents with the base's first, as `merge_models` takes them."""
         return (self.base, *(i for i in range(len(self.parents)) if i != self.base))
+
+    @property
+    def positions_told(self) -> dict[str, str]:
+        """What becomes of tables of positions of other lengths, by the model's name."""
+        base = str(self.parents[self.base].reference)
+        others = [str(self.parents[place].reference) for place in self.order[1:]]
+        pairs = zip(others, self.positions, strict=True)
+        return {name: rows.text(name, base) for name, rows in pairs if rows is not None}
 
     @property
     def joins_labels(self) -> bool:

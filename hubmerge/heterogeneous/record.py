@@ -69,6 +69,7 @@ def assembly_record(plan: AssemblyPlan, report: Report, calibration: Calibration
             if name in rows
         },
         tokens=tokens_record(plan),
+        positions=plan.positions_told,
         kept={name: reason for name, reason in plan.kept.items() if not reason.startswith(TURNED)},
         base_cost=_cost(report.base_cost),
         cost=_cost(report.cost),

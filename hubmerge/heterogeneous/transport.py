@@ -111,7 +111,7 @@ def transport_deltas(
         raise PlanError("aligning by activations needs data", where="batches", hint="give batches, or align='weights'")
     with evaluating([target, *(each for donor in donors for each in (donor.model, donor.base))]):
         spec = spec_of(target)
-        donors = [donor.in_target_rows for donor in donors]
+        donors = [donor.in_rows_of(target) for donor in donors]
         residual = residual or _best_residual(target, donors, align)
         if residual == "orthogonal":
             stream_of(spec)

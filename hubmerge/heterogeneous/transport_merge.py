@@ -65,6 +65,7 @@ def _record(
         groups={name: _group(name, groups[name], reports) for name in aligned},
         residual=found.residual if any(group.normed_as_a_whole for group in groups.values()) else None,
         tokens=tokens_record(plan),
+        positions=plan.positions_told,
         kept={
             name: reason for name, reason in plan.kept.items() if name not in aligned and not reason.startswith(TURNED)
         },

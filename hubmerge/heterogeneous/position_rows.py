@@ -1,0 +1,70 @@
+"""Which rows of another model's table of positions go to which of the base's: the first ones, or, of a grid, all of them.  No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hubmerge.symmetry.groups import Kind, SymmetrySpec
+
+__all__ = ["PositionRows", "position_rows"]
+
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "gpt2": ("n_positions",),
+    "bert": ("max_position_embeddings",),
+    "roberta": ("max_position_embeddings",),
+    "distilbert": ("max_position_embeddings",),
+    "vit": ("image_size",),
+}
+"""The fields of the config that say how many positions there are, by family; of other families tables of other lengths are refused."""
+_GRIDS = ("vit",)
+"""Families whose positions are a class token and a square grid of patches."""
+
+
+@dataclass(frozen=True)
+class PositionRows:
+    """How a table of positions comes to the base's length.
+
+    group: of the positions.  base, other: how many rows there are.  fields: of the config, that are the base's then.
+    sides: of the grids, base's first, where rows are interpolated; None where the first rows go to the first.
+    """
+
+    group: str
+    base: int
+    other: int
+    fields: Mapping[str, Any]
+    sides: tuple[int, int] | None
+
+    def text(self, other: str, base: str) -> str:
+        """What is done, in a sentence."""
+        if self.sides is not None:
+            ours, theirs = self.sides
+            return (
+                f"{other}'s, a grid of {theirs} by {theirs}, are interpolated (bicubic) to {base}'s of {ours} by {ours}"
+            )
+        if self.other > self.base:
+            return f"the first {self.base:,} of {other}'s {self.other:,} are taken, as many as {base} has"
+        return f"{other}'s {self.other:,} go with the first of {base}'s {self.base:,}; the others stay {base}'s own"
+
+
+def position_rows(specs: tuple[SymmetrySpec, SymmetrySpec], base_config: Mapping[str, Any]) -> PositionRows | None:
+    """How the second model's positions come to the first's; None where they are as many, or where it is not known how.
+
+    base_config: as config.json or `to_dict` has it.
+    """
+    family = specs[0].family
+    names = [name for name, group in specs[0].groups.items() if group.kind is Kind.POSITIONS]
+    if len(names) != 1 or family not in _FIELDS or names[0] not in specs[1].groups:
+        return None
+    base, other = (spec.groups[names[0]].size for spec in specs)
+    fields = {field: base_config[field] for field in _FIELDS[family] if field in base_config}
+    if base == other or len(fields) != len(_FIELDS[family]):
+        return None
+    if family not in _GRIDS:
+        return PositionRows(names[0], base, other, fields, None)
+    sides = math.isqrt(base - 1), math.isqrt(other - 1)
+    if (sides[0] ** 2, sides[1] ** 2) != (base - 1, other - 1):
+        return None
+    return PositionRows(names[0], base, other, fields, sides)
