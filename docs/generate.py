@@ -328,8 +328,12 @@ def _benchmark(result: Mapping[str, Any]) -> str:
         f"{machine['memory_gb']} GB, load {load[0]} before and {load[1]} after; Python {result['versions']['python']}, "
         f"numba {result['versions']['numba']}."
     )
+    later = "".join(
+        f" {len(added['lines'])} of the lines: {added['date']}, commit {added['commit']}, load {added['load'][1]} after."
+        for added in result.get("added", ())
+    )
     table = _table(result["columns"], result["rows"])
-    return "\n\n".join((f"## {result['title']}", result["explanation"], table, measured))
+    return "\n\n".join((f"## {result['title']}", result["explanation"], table, measured + later))
 
 
 REGIONS: Mapping[str, Callable[[], str]] = {
