@@ -72,7 +72,7 @@ def write_mal(
         )
         accepted = sum(decision.accepted for decision in done.decisions)
         note(f"{accepted} of {plan.turns} turns accepted; writing")
-        kinds = _kinds(base.state_dict(), done.model.state_dict())
+        kinds = _kinds(base.state_dict(), done.model.state_dict(), _STATISTICS if found.batches is not None else ())
         statistics = "estimated" in kinds.values()
         record = layers_record(plan, done.decisions, done.losses, found, statistics=statistics)
         counts = {kind: list(kinds.values()).count(kind) for kind in ("merged", "estimated", "kept")}
@@ -104,8 +104,11 @@ class _Followed:
             )
 
 
-def _kinds(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
-    """What became of every tensor: kept as it was, merged, or, of BatchNorm's statistics, estimated anew; tied ones are told once."""
+def _kinds(before: Mapping[str, Any], after: Mapping[str, Any], estimated: tuple[str, ...]) -> dict[str, str]:
+    """What became of every tensor: kept as it was, merged, or estimated anew; tied ones are told once.
+
+    estimated: what the names of those end with that are estimated where anything was merged.
+    """
     import torch
 
     found = {}
@@ -113,5 +116,5 @@ def _kinds(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str
         if torch.equal(before[name], values):
             found[name] = "kept"
         else:
-            found[name] = "estimated" if name.endswith(_STATISTICS) else "merged"
+            found[name] = "estimated" if name.endswith(estimated) else "merged"
     return found

@@ -124,7 +124,8 @@ def _kept_text(plan: MalPlan) -> str:
 
 def _tried_text(plan: MalPlan) -> str:
     tried, rounds, donors = plan.stages.tried, plan.stages.parameters.rounds, len(plan.parents) - 1
-    shares = f"{_count(len(tried), 'share')} ({tried[0]:g} to {tried[-1]:g})" if tried else "no share above 0"
+    span = " to ".join(dict.fromkeys(f"{share:g}" for share in (tried[0], tried[-1]))) if tried else ""
+    shares = f"{_count(len(tried), 'share')} ({span})" if tried else "no share above 0"
     whole = ", and as many of the whole model on the probe" if plan.probe is not None else ""
     return (
         f"{_count(rounds, 'round')} of {_count(donors, 'donor')} and {_count(plan.layers[plan.base], 'layer')}, {plan.turns} turns, "

@@ -15,7 +15,7 @@ import pytest
 import torch
 from bad.models import hubmerge as command
 from mal_recipes import DATA, PROBE, data, mal, zoo
-from pleas_models import bert
+from pleas_models import bert, saved
 from safetensors.numpy import load_file
 from transformers import ResNetForImageClassification
 
@@ -166,6 +166,21 @@ def test_on_noise_with_no_drift_allowed_the_merge_is_the_base_bit_for_bit(tmp_pa
         check for check in verify_merge(tmp_path / "out", reload=False).checks if check.name == "derivation"
     )
     assert derivation.detail == "38 tensors derived again from the models: the same bytes"
+
+
+def test_on_noise_statistics_are_merged_and_a_donor_needs_no_head(tmp_path: Path) -> None:
+    own = {"embedding_size": 4, "hidden_sizes": [4, 6], "depths": [1, 1], "layer_type": "basic", "num_channels": 1}
+    saved("ResNet", "Model", tmp_path / "body", 1, own, ())
+    recipe = mal(f"{tmp_path}/body", parameters={"tau": 10, "factors": [0.2]})
+    assert "2 turns, 1 share (0.2): at most 2 runs of a layer on 64 samples" in str(hubmerge.build_plan(recipe))
+    manifest = hubmerge.merge(recipe, tmp_path / "out")
+    assert manifest.layers is not None
+    assert [each.factor for each in manifest.layers.decisions] == [0.2, 0.2]
+    assert not manifest.layers.statistics
+    assert (manifest.tensors["estimated"], sum(manifest.tensors.values())) == (0, 38)
+    before, after = (load_file(place / "model.safetensors") for place in (Path("base"), tmp_path / "out"))
+    name = "resnet.encoder.stages.0.layers.0.layer.0.normalization.running_mean"
+    assert not np.array_equal(before[name], after[name])
 
 
 def test_a_recipe_is_loaded_like_a_model(merged: Path) -> None:
