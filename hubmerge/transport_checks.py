@@ -18,9 +18,6 @@ _OTHERS = ("balanced", "zip", "optimal_transport")
 _FIXED = ("widths", "budget", "ratio")
 """Keys of `align` that say how wide a merge is, which the target decides."""
 
-_OF_MERGES = ("balanced", "zip", "optimal_transport")
-"""Ways to match that merges alone have."""
-
 
 def misplaced_bases(raw: Mapping[str, Any], method: str) -> list[RecipeError]:
     """A fault for each `base` beside a model in the recipe of a method that carries nothing; `raw` may be wrong in any other way."""
@@ -70,14 +67,8 @@ def carrying_keys(assembly: Assembly, raw: Mapping[str, Any]) -> list[RecipeErro
 
 
 def carrying_faults(assembly: Assembly, recipe: Recipe) -> list[RecipeError]:
-    """Faults in the choice of the target and of the models' own bases, and of how these are brought to it."""
+    """Faults in the choice of the target and of the models' own bases."""
     faults = []
-    if recipe.align is not None and recipe.align.method in _OF_MERGES:
-        message = (
-            f"{assembly.name} carries by pairs of units, and align: {recipe.align.method} makes other maps of them"
-        )
-        hint = "write align: activations or align: weights"
-        faults.append(RecipeError(message, where="align.method", hint=hint))
     if recipe.base_model is None:
         message = f"{assembly.name} adds to a base model, and none is named"
         faults.append(RecipeError(message, where="base_model", hint="add base_model: the model that is added to"))

@@ -72,8 +72,7 @@ def test_deltas_are_carried_by_pairs_alone() -> None:
     with pytest.raises(HubmergeError) as refused:
         hubmerge.build_plan(recipe)
     assert str(refused.value) == (
-        "transport carries by pairs of units, and align: zip makes other maps of them · recipe: align.method · "
-        "write align: activations or align: weights"
+        "transport does not align by zip · recipe: align · write align: activations, weights or identity"
     )
 
 
