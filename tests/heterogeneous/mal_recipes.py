@@ -37,3 +37,5 @@ def data(place: Path, classes: int = 3) -> None:
 
 DATA = {"data": "./data.npz", "samples": 8}
 PROBE = {**DATA, "labels": "digit"}
+WHOLE = mal(calibration=DATA, probe=PROBE, parameters={"tau": 0.2, "eps": 0.02, "factors": [0.1, 0.3]})
+"""Some layers are accepted of it, and some refused."""

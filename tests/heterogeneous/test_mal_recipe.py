@@ -19,7 +19,6 @@ from hubmerge.heterogeneous.mal_plan_types import MalPlan
 from hubmerge.mal_stages import FACTORS, MalParameters, mal_stages_of
 from hubmerge.recipe import Recipe
 from hubmerge.recipe_zoo import ZooQuery
-from zoo_index.catalog import Catalog
 
 
 @pytest.fixture(scope="module")
@@ -301,56 +300,3 @@ def test_what_a_donor_computes_otherwise_is_a_warning_and_strict_an_error(tmp_pa
     assert plan.warnings == (f"{base} and {other} differ: activation gelu vs relu; the merge has the base's function",)
     with pytest.raises(PlanError):
         hubmerge.build_plan(mal(other, base_model=base), strict=True)
-
-
-@pytest.fixture
-def catalog(models: Path, tmp_path: Path) -> str:
-    """A catalog of all models there are, and of one that is no donor of the base."""
-    resnet(models / "more" / "bottleneck", 5, ("d", "e"), layer_type="bottleneck")
-    with Catalog.open(tmp_path / "zoo.duckdb") as own:
-        own.sync(models)
-    return str(tmp_path / "zoo.duckdb")
-
-
-def test_donors_from_a_catalog_are_found_listed_and_part_of_the_recipe(catalog: str, models: Path) -> None:
-    plan = planned("./wide", zoo=catalog)
-    found = str(models / "deep")
-    assert [str(parent.reference) for parent in plan.parents] == ["./wide", found, "./base"]
-    assert plan.recipe.to_dict() == Recipe.parse(mal("./wide", found)).to_dict()
-    assert plan.catalog is not None
-    assert (plan.catalog.taken, plan.catalog.left) == ((found,), 0)
-    text = str(plan)
-    assert f"  {found}  (from the catalog)  embedding_size 4, hidden_sizes 4 6; 4 layers" in text
-    assert (
-        f"  passed over: {models}/more/bottleneck: none of its layers can go with one of ./base's: "
-        "no layer of its stage has the same structure"
-    ) in text
-    assert plan.hash == planned("./wide", found).hash
-
-
-def test_a_query_narrows_a_catalog_and_a_limit_cuts_it(catalog: str, models: Path) -> None:
-    asked = {"catalog": catalog, "text": "WID resnet"}
-    raw = mal(zoo=asked)
-    del raw["models"]
-    plan = hubmerge.build_plan(raw)
-    assert [str(parent.reference) for parent in plan.parents] == [str(models / "wide"), "./base"]
-    raw["zoo"] = {"catalog": catalog, "limit": 1}
-    plan = hubmerge.build_plan(raw)
-    assert [str(parent.reference) for parent in plan.parents] == [str(models / "deep"), "./base"]
-    assert plan.notes == ("zoo: the first 1 that fit are taken, 2 more of the catalog were not looked at",)
-
-
-def test_a_catalog_without_a_donor_is_refused_with_what_it_has(catalog: str, models: Path) -> None:
-    raw = mal(zoo={"catalog": catalog, "text": "bottleneck"})
-    del raw["models"]
-    with pytest.raises(PlanError) as refused:
-        hubmerge.build_plan(raw)
-    assert str(refused.value) == (
-        f"{catalog} has no donor for ./base that fits this query · zoo · {models}/more/bottleneck: none of its layers can go with one of "
-        "./base's: no layer of its stage has the same structure; ask for others, or list donors under models"
-    )
-    raw["zoo"] = {"catalog": catalog, "licence": "mit"}
-    with pytest.raises(PlanError) as refused:
-        hubmerge.build_plan(raw)
-    assert refused.value.hint is not None
-    assert refused.value.hint.startswith("`hubmerge zoo find` shows what the catalog holds")
