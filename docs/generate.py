@@ -311,6 +311,12 @@ _SETTINGS = (
     "vit_*",
     "aligned_same",
     "aligned_domain",
+    "bert_same",
+    "bert_domain",
+    "bert_split",
+    "bert_calibration",
+    "bert_wider",
+    "language_*",
 )
 
 

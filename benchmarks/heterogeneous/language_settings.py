@@ -28,10 +28,10 @@ LM_SEEDS = (0,)
 BLOCK = 128
 """Tokens of a text; the first is not predicted."""
 
-HELD_OUT_BLOCKS = 16
+HELD_OUT_BLOCKS = 12
 """Texts of either sort, code and prose, that are scored: evenly spread over every fourth file, or topic, which nothing else sees."""
 
-CALIBRATION_BLOCKS = 16
+CALIBRATION_BLOCKS = 12
 """Texts of either sort that models are run on to be matched and fitted."""
 
 PROBE_BLOCKS = 8
@@ -55,6 +55,6 @@ class Training:
     width: int = 0
 
 
-FINE_TUNE = Training("smollm2-code", steps=100, batch=4, rate=1e-4, decay=0.01)
+FINE_TUNE = Training("smollm2-code", steps=80, batch=4, rate=1e-4, decay=0.01)
 SMALL = Training("llama4-code", steps=200, batch=4, rate=2e-3, decay=0.01, layers=4, width=1024)
 """Streams, heads and vocabulary are the base's; four layers for thirty, and feed-forward layers of 1,024 for 1,536."""
