@@ -1,16 +1,16 @@
-"""Texts for language models: the code of Python's library and the prose of its language reference, cut into blocks of tokens."""
+"""Texts for language models: code of Python's library and the prose of its language reference, cut into blocks of tokens."""
 
 from __future__ import annotations
 
 import sysconfig
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, HELD_OUT_BLOCKS, PROBE_BLOCKS
-from benchmarks.heterogeneous.text_settings import PACKAGES
+from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, CODE, HELD_OUT_BLOCKS, PROBE_BLOCKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ def cut(tokens: list[int]) -> Tensor:
 
 
 def calibration_blocks(
-    blocks: dict[Sort, Blocks], seed: int
+    blocks: Mapping[Sort, Blocks], seed: int
 ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
     """Texts to calibrate with, and others with labels for a probe: of either sort as many, in batches of eight, drawn by `seed`."""
     import torch
@@ -90,7 +90,7 @@ def bits_per_byte(model: Any, blocks: Tensor, tokenizer: Any) -> float:
 
 def _code() -> list[str]:
     folder = Path(sysconfig.get_path("stdlib"))
-    return [path.read_text(encoding="utf-8") for name in PACKAGES for path in sorted((folder / name).rglob("*.py"))]
+    return [path.read_text(encoding="utf-8") for name in CODE for path in sorted((folder / name).rglob("*.py"))]
 
 
 def _prose() -> list[str]:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.engine.report import Report
-from benchmarks.heterogeneous.language_data import SORTS, Sort, bits_per_byte, blocks_of, calibration_blocks
+from benchmarks.heterogeneous.language_data import SORTS, Blocks, Sort, bits_per_byte, blocks_of, calibration_blocks
 from benchmarks.heterogeneous.language_parents import reordered, smollm2, trained
-from benchmarks.heterogeneous.language_settings import CALIBRATION_BLOCKS, FINE_TUNE, HELD_OUT_BLOCKS, LM_SEEDS
+from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, FINE_TUNE, HELD_OUT_BLOCKS, LM_SEEDS
 from benchmarks.heterogeneous.options import in_processes, parser
 from benchmarks.heterogeneous.saving import save_report
 from benchmarks.heterogeneous.tables import RESULTS
@@ -23,7 +24,7 @@ from benchmarks.heterogeneous.tables import RESULTS
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["WAYS", "Line", "Way", "bits_table", "main"]
+__all__ = ["TRANSPORTS", "WAYS", "Line", "Way", "bits_table", "main"]
 
 REFERENCE = "reference"
 """The merge with the fine-tune as it was: what is to be had."""
@@ -31,7 +32,7 @@ REFERENCE = "reference"
 
 @dataclass(frozen=True)
 class Way:
-    """One way of merging the base with the reordered fine-tune.  arguments: of `merge_models`."""
+    """One way of merging the base with the reordered fine-tune.  arguments: of `merge_models`, or of `transport_deltas`."""
 
     key: str
     label: str
@@ -42,13 +43,26 @@ _PLAIN: Mapping[str, Any] = {"align": "identity", "fit": None}
 
 WAYS: tuple[Way, ...] = (
     Way("average", "average as they stand", _PLAIN),
-    Way("activations", "permuted by activations, not the stream", {"align": "activations", "fit": None}),
     Way("activations_all", "permuted by activations", {"align": "activations", "fit": None, "without": ()}),
     Way("weights_all", "permuted by weights", {"align": "weights", "fit": None, "without": ()}),
+    Way("activations", "permuted by activations, not the stream", {"align": "activations", "fit": None}),
     Way("average_fit", "not permuted, hubmerge's default fit", {"align": "identity"}),
     Way("pleas", "PLeaS, hubmerge's default: not the stream", {}),
     Way("pleas_all", "PLeaS, the stream permuted too", {"without": ()}),
 )
+
+TRANSPORTS: tuple[Way, ...] = (
+    Way("transport_all", "half of the task vector transported by activations", {"without": ()}),
+    Way("transport", "half of the task vector transported by activations, not the stream", {}),
+)
+"""What the reordered fine-tune learned on top of the reordered base, carried to the base; half of it is what an average takes."""
+
+_MODELS = ("base", "tuned", "other", REFERENCE)
+_KEYS = (
+    *("average", "activations_all", "transport_all", "weights_all", "pleas", "pleas_all", "average_fit"),
+    *("activations", "transport"),
+)
+"""In the order in which they are measured."""
 
 
 @dataclass(frozen=True)
@@ -65,32 +79,36 @@ class Line:
 class _Job:
     cache: Path
     seed: int
-    ways: tuple[str, ...]
+    key: str
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure every line, seed by seed."""
+    """Measure every line; the JSON is written anew after each, so that what is done is kept."""
     commands = parser(__doc__)
     commands.set_defaults(seeds=list(LM_SEEDS), processes=1)
-    keys = (*(way.key for way in WAYS), *(key for key, *_ in _TRANSPORTS))
-    commands.add_argument("--ways", nargs="+", choices=keys, default=keys)
+    commands.add_argument("--ways", nargs="+", choices=_KEYS, default=_KEYS, help="beside the models themselves")
     commands.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
     given = commands.parse_args(arguments)
-    jobs = [_Job(given.cache, seed, tuple(given.ways)) for seed in given.seeds]
-    found = {job.seed: lines for job, lines in in_processes(_measured, jobs, given.processes)}
-    report = bits_table(
-        "language_reordered",
-        "SmolLM2-135M: merged with its own fine-tune, whose units stand in another order",
-        "Bits per byte on held-out text, less is better; "
-        f"{HELD_OUT_BLOCKS} texts of 128 tokens of either sort. The fine-tune is trained on code, then every group of units that can "
-        "be permuted is, the stream among them, which changes nothing of what it computes. Lost: the mean of both sorts above that of "
-        f"the average with the fine-tune as it was. {2 * CALIBRATION_BLOCKS} texts without labels to align and fit with. "
-        f"Numbers are those of seed {' and '.join(map(str, given.seeds))}.",
-        {seed: found[seed] for seed in given.seeds},
-        REFERENCE,
-        {"seeds": given.seeds, "training": asdict(FINE_TUNE)},
-    )
-    save_report("language_models", report, given.results)
+    keys = [*_MODELS, *(key for key in _KEYS if key in given.ways)]
+    jobs = [_Job(given.cache, seed, key) for key in keys for seed in given.seeds]
+    found: dict[int, list[Line]] = {seed: [] for seed in given.seeds}
+    for job, line in in_processes(_measured, jobs, given.processes):
+        found[job.seed].append(line)
+        if job.key in _MODELS or len({len(lines) for lines in found.values()}) > 1:
+            continue
+        report = bits_table(
+            "language_reordered",
+            "SmolLM2-135M: merged with its own fine-tune, whose units stand in another order",
+            "Bits per byte on held-out text, less is better; "
+            f"{HELD_OUT_BLOCKS} texts of {BLOCK} tokens of either sort. The fine-tune is trained on code, then every group of units that "
+            "can be permuted is, the stream among them, which changes nothing of what it computes. Lost: the mean of both sorts above "
+            f"that of the average with the fine-tune as it was. {2 * CALIBRATION_BLOCKS} texts without labels to align and fit with. "
+            f"Numbers are those of seed {' and '.join(map(str, given.seeds))}.",
+            {seed: sorted(lines, key=lambda line: keys.index(line.key)) for seed, lines in found.items()},
+            REFERENCE,
+            {"seeds": given.seeds, "training": asdict(FINE_TUNE)},
+        )
+        save_report("language_models", report, given.results)
 
 
 def bits_table(
@@ -122,63 +140,53 @@ def _mean(line: Line) -> float:
     return statistics.mean(line.bits[sort] for sort in SORTS)
 
 
-def _measured(job: _Job) -> tuple[Line, ...]:
-    return tuple(_lines(job))
+@dataclass(frozen=True)
+class _Bench:
+    """What the lines of a seed share: models, tokenizer and texts."""
+
+    base: Any
+    tuned: Any
+    other: Any
+    tokenizer: Any
+    blocks: Mapping[Sort, Blocks]
 
 
-def _lines(job: _Job) -> Iterator[Line]:
-    from hubmerge.heterogeneous import merge_models
-
+@cache
+def _bench(folder: Path, seed: int) -> _Bench:
     base, tokenizer = smollm2()
     blocks = {sort: blocks_of(sort, tokenizer) for sort in SORTS}
-    tuned = trained(job.cache, FINE_TUNE, job.seed, base, blocks["code"].train)
-    other = reordered(tuned, job.seed)
-    batches, _ = calibration_blocks(blocks, job.seed)
-
-    def line(key: str, label: str, make: Callable[[], Any], *, is_merge: bool = True) -> Line:
-        begun = time.perf_counter()
-        model = make()
-        seconds = time.perf_counter() - begun if is_merge else None
-        bits = {sort: bits_per_byte(model, each.held_out, tokenizer) for sort, each in blocks.items()}
-        print(f"seed {job.seed}: {label}: {bits}, {seconds or 0:.0f} s", flush=True)
-        return Line(key, label, bits, seconds)
-
-    yield line("base", "the base", lambda: base, is_merge=False)
-    yield line("tuned", "the fine-tune", lambda: tuned, is_merge=False)
-    yield line("other", "the fine-tune, reordered", lambda: other, is_merge=False)
-    yield line(
-        REFERENCE, "average with the fine-tune as it was", lambda: merge_models([base, tuned], [], **_PLAIN).model
-    )
-    for way in WAYS:
-        if way.key in job.ways:
-            yield line(way.key, way.label, _merged(base, other, batches, job.seed, way.arguments))
-    for key, label, arguments in _TRANSPORTS:
-        if key in job.ways:
-            moved = reordered(base, job.seed)
-            yield line(key, label, _carried(base, moved, other, batches, job.seed, arguments))
+    tuned = trained(folder, FINE_TUNE, seed, base, blocks["code"].train)
+    return _Bench(base, tuned, reordered(tuned, seed), tokenizer, blocks)
 
 
-_TRANSPORTS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
-    ("transport", "half of the task vector transported by activations, not the stream", {}),
-    ("transport_all", "half of the task vector transported by activations", {"without": ()}),
-)
-"""What the reordered fine-tune learned on top of the reordered base, carried to the base; half of it is what an average takes."""
+def _measured(job: _Job) -> Line:
+    bench = _bench(job.cache, job.seed)
+    batches, _ = calibration_blocks(bench.blocks, job.seed)
+    begun = time.perf_counter()
+    label, model = _made(job.key, bench, batches, job.seed)
+    seconds = None if job.key in _MODELS and job.key != REFERENCE else time.perf_counter() - begun
+    bits = {sort: bits_per_byte(model, each.held_out, bench.tokenizer) for sort, each in bench.blocks.items()}
+    return Line(job.key, label, bits, seconds)
 
 
-def _merged(
-    base: Any, other: Any, batches: Sequence[Mapping[str, Tensor]], seed: int, arguments: Mapping[str, Any]
-) -> Callable[[], Any]:
-    from hubmerge.heterogeneous import merge_models
+def _made(key: str, bench: _Bench, batches: Sequence[Mapping[str, Tensor]], seed: int) -> tuple[str, Any]:
+    """The label and the model of a line."""
+    from hubmerge.heterogeneous import Donor, merge_models, transport_deltas
 
-    return lambda: merge_models([base, other], batches, seed=seed, **arguments).model
-
-
-def _carried(
-    base: Any, moved: Any, other: Any, batches: Sequence[Mapping[str, Tensor]], seed: int, arguments: Mapping[str, Any]
-) -> Callable[[], Any]:
-    from hubmerge.heterogeneous import Donor, transport_deltas
-
-    return lambda: transport_deltas(base, [Donor(other, moved, 0.5)], batches, seed=seed, **arguments).model
+    models = {
+        "base": ("the base", bench.base),
+        "tuned": ("the fine-tune", bench.tuned),
+        "other": ("the fine-tune, reordered", bench.other),
+    }
+    if key in models:
+        return models[key]
+    if key == REFERENCE:
+        return "average with the fine-tune as it was", merge_models([bench.base, bench.tuned], [], **_PLAIN).model
+    way = next(way for way in (*WAYS, *TRANSPORTS) if way.key == key)
+    if way in TRANSPORTS:
+        donor = Donor(bench.other, reordered(bench.base, seed), 0.5)
+        return way.label, transport_deltas(bench.base, [donor], batches, seed=seed, **way.arguments).model
+    return way.label, merge_models([bench.base, bench.other], batches, seed=seed, **way.arguments).model
 
 
 if __name__ == "__main__":
