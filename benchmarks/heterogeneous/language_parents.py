@@ -80,7 +80,7 @@ def _train(model: Any, training: Training, blocks: Tensor, seed: int) -> float:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     model.eval()
     last = losses[-max(1, training.steps // 10) :]
     return sum(last) / len(last)
