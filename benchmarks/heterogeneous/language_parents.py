@@ -70,7 +70,7 @@ def _train(model: Any, training: Training, blocks: Tensor, seed: int) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.rate, weight_decay=training.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=training.rate, total_steps=training.steps)
     model.train()
-    losses = []
+    losses: list[float] = []
     for _ in range(training.steps):
         part = blocks[torch.randint(len(blocks), (training.batch,), generator=generator)]
         with torch.autocast("cpu", torch.bfloat16):
