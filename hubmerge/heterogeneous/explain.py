@@ -10,12 +10,13 @@ from hubmerge.heterogeneous.explain_align import matched_text, surplus_word, uni
 from hubmerge.heterogeneous.plan_types import AssemblyPlan, PlannedGroup
 from hubmerge.heterogeneous.stream_plan import TURNED
 from hubmerge.heterogeneous.vocabulary_plan import tokens_text
+from hubmerge.heterogeneous.whole_plan import WholePlan
 from hubmerge.plan_types import Download
 from hubmerge.planned import Planned
 from hubmerge.recipe_calibration import Calibration
 from hubmerge.sizes import size_text
 
-__all__ = ["aligned", "assembly_text", "data_text", "downloads_text", "grouped_rows", "short_names"]
+__all__ = ["aligned", "assembly_text", "data_text", "grouped_rows", "short_names", "work_rows"]
 
 _SHOWN = 6
 """Labels that are named one by one."""
@@ -161,9 +162,15 @@ def _facts(plan: AssemblyPlan) -> Iterator[tuple[str, str]]:
     if plan.calibration is not None:
         assert plan.stages.calibration is not None
         yield "calibration", data_text(plan.stages.calibration, plan.calibration)
+    yield from work_rows(plan, plan.tensor_count)
+    yield "interrupted", "it is not gone on with: the same command begins anew"
+
+
+def work_rows(plan: WholePlan, tensors: int) -> Iterator[tuple[str, str]]:
+    """What is read and written, the memory it takes, and the files that come along.  tensors: how many are written."""
     yield "reads", size_text(plan.bytes_read)
-    yield "downloads", downloads_text(plan)
-    yield "writes", f"about {size_text(plan.bytes_written)}, {plan.tensor_count} tensors, {plan.dtype}"
+    yield "downloads", _downloads_text(plan)
+    yield "writes", f"about {size_text(plan.bytes_written)}, {tensors} tensors, {plan.dtype}"
     yield (
         "memory",
         f"about {size_text(plan.peak_memory)} beside torch itself; one thread, so that it comes out the same",
@@ -171,7 +178,6 @@ def _facts(plan: AssemblyPlan) -> Iterator[tuple[str, str]]:
     yield "carried over", ", ".join(file.name for file in plan.carried) or "nothing"
     if plan.left:
         yield "left behind", ", ".join(plan.left)
-    yield "interrupted", "it is not gone on with: the same command begins anew"
 
 
 def _labels_text(plan: AssemblyPlan) -> str:
@@ -218,7 +224,7 @@ def data_text(asked: Calibration, facts: CalibrationFacts) -> str:
     return f"{count} {kind} of {asked.data}{pin}, column {facts.column}, drawn with seed {asked.seed}; their sha256 is recorded"
 
 
-def downloads_text(plan: Planned) -> str:
+def _downloads_text(plan: Planned) -> str:
     """How much is fetched, of which models."""
     if not plan.downloads:
         return "nothing: all of it is on this disk"

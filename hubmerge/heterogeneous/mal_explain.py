@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from hubmerge.heterogeneous.explain import aligned, data_text, downloads_text, short_names
+from hubmerge.heterogeneous.explain import aligned, data_text, short_names, work_rows
 from hubmerge.heterogeneous.mal_plan_types import MalPlan
 from hubmerge.heterogeneous.mal_structure import StagePairs
-from hubmerge.sizes import size_text
 
 __all__ = ["mal_text"]
 
@@ -104,16 +103,7 @@ def _facts(plan: MalPlan) -> Iterator[tuple[str, str]]:
     if plan.probe is not None and plan.stages.probe is not None:
         yield "probe", f"{data_text(plan.stages.probe, plan.probe)}; labels in column {plan.stages.probe.labels}"
     yield "expect", "that the base survives; whether it gained anything shows against the control, measured on labels"
-    yield "reads", size_text(plan.bytes_read)
-    yield "downloads", downloads_text(plan)
-    yield "writes", f"about {size_text(plan.bytes_written)}, {len(plan.tensors[plan.base])} tensors, {plan.dtype}"
-    yield (
-        "memory",
-        f"about {size_text(plan.peak_memory)} beside torch itself; one thread, so that it comes out the same",
-    )
-    yield "carried over", ", ".join(file.name for file in plan.carried) or "nothing"
-    if plan.left:
-        yield "left behind", ", ".join(plan.left)
+    yield from work_rows(plan, len(plan.tensors[plan.base]))
     yield "interrupted", "the same command goes on after the last decision"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from hubmerge.heterogeneous.mal_plan_types import MalPlan
 from hubmerge.heterogeneous.plan_json import data_dict
+from hubmerge.heterogeneous.whole_plan import files_dict
 
 __all__ = ["mal_dict"]
 
@@ -55,19 +56,8 @@ def mal_dict(plan: MalPlan) -> dict[str, Any]:
         "samples": plan.samples,
         "calibration": data_dict(plan.stages.calibration, plan.calibration),
         "probe": data_dict(plan.stages.probe, plan.probe),
-        "config_donor": plan.config_donor,
-        "tokenizer_donor": plan.tokenizer_donor,
-        "carried": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.carried],
-        "downloads": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.downloads],
-        "left": list(plan.left),
-        "warnings": list(plan.warnings),
-        "notes": list(plan.notes),
-        "dtype": plan.dtype,
         "parameters": plan.parameters,
-        "bytes_read": plan.bytes_read,
-        "bytes_written": plan.bytes_written,
-        "bytes_to_download": plan.bytes_to_download,
-        "peak_memory": plan.peak_memory,
+        **files_dict(plan),
     }
 
 

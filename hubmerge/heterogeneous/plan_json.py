@@ -8,6 +8,7 @@ from typing import Any
 from hubmerge.align_choices import leaves_units_out
 from hubmerge.calibration.check import CalibrationFacts
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
+from hubmerge.heterogeneous.whole_plan import files_dict
 from hubmerge.recipe_calibration import Calibration
 from hubmerge.symmetry.costs import Cost
 
@@ -66,19 +67,8 @@ def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
         "cost_without_zeros": _cost_dict(plan.blocks),
         "base_cost": _cost_dict(plan.base_cost),
         "exact": plan.exact,
-        "config_donor": plan.config_donor,
-        "tokenizer_donor": plan.tokenizer_donor,
-        "carried": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.carried],
-        "downloads": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.downloads],
-        "left": list(plan.left),
-        "warnings": list(plan.warnings),
-        "notes": list(plan.notes),
-        "dtype": plan.dtype,
         "parameters": plan.parameters,
-        "bytes_read": plan.bytes_read,
-        "bytes_written": plan.bytes_written,
-        "bytes_to_download": plan.bytes_to_download,
-        "peak_memory": plan.peak_memory,
+        **files_dict(plan),
     }
 
 

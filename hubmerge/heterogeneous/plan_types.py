@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hubmerge.assemblies import Assembly, AssemblyStages
-from hubmerge.calibration.check import CalibrationFacts
+from hubmerge.assemblies import AssemblyStages
 from hubmerge.heterogeneous.depths import StageDepths
 from hubmerge.heterogeneous.labels import MergedLabels
 from hubmerge.heterogeneous.position_rows import PositionRows
 from hubmerge.heterogeneous.token_rows import TokenRows
-from hubmerge.plan_types import CarriedFile, Download, PlannedParent
-from hubmerge.recipe import Recipe
+from hubmerge.heterogeneous.whole_plan import WholePlan
 from hubmerge.symmetry.costs import Cost, Sharing
-from zoo_index.tensors import DType, TensorMeta
 
 __all__ = ["AssemblyPlan", "PlannedGroup"]
 
@@ -45,28 +42,19 @@ class PlannedGroup:
         return sum(max(0, size - self.merged) for size in self.sizes[1:])
 
 
-@dataclass(frozen=True)
-class AssemblyPlan:
+@dataclass(frozen=True, kw_only=True)
+class AssemblyPlan(WholePlan):
     """Everything that can be told of an assembly before its models and its data are read.
 
-    parents: in the recipe's order.  base: the place of the one in whose order of units the others come.  tensors: of each parent.
-    widths: of each parent, what its config says of its sizes.  depths: the stages of layers in which not all models have as many.
-    groups: those whose units are matched; kept: the others that could be, with
-    the reason.  changed: fields of the base's config that become another number.  labels: None without a head.  cost, base_cost: of the
-    merge and of the base, dense; blocks: of the merge without what is zero.  exact: whether sizes and costs are those of the merge, not
-    estimates from a size of inputs that is not known yet.  bytes_written, peak_memory: estimates.  warnings have the notes in them.
-    tokens: for each of `order` but the first its rows in the base's vocabulary, None where it has the same.  positions: the same of
+    base: the place of the model in whose order of units the others come.  depths: the stages of layers in which not all models have as
+    many.  groups: those whose units are matched; kept: the others that could be, with the reason.  changed: fields of the base's config
+    that become another number.  labels: None without a head.  cost, base_cost: of the merge and of the base, dense; blocks: of the
+    merge without what is zero.  exact: whether sizes and costs are those of the merge, not estimates from a size of inputs that is not
+    known yet.  tokens: for each of `order` but the first its rows in the base's vocabulary, None where it has the same.  positions: the same of
     tables of positions.
     """
 
-    recipe: Recipe
-    assembly: Assembly
     stages: AssemblyStages
-    parents: tuple[PlannedParent, ...]
-    base: int
-    family: str
-    tensors: tuple[tuple[TensorMeta, ...], ...]
-    widths: tuple[Mapping[str, str], ...]
     depths: tuple[StageDepths, ...]
     groups: tuple[PlannedGroup, ...]
     kept: Mapping[str, str]
@@ -78,28 +66,7 @@ class AssemblyPlan:
     cost: Cost
     blocks: Cost
     exact: bool
-    calibration: CalibrationFacts | None
-    tokenizer_donor: int | None
-    dtype: str
     tensor_count: int
-    carried: tuple[CarriedFile, ...]
-    downloads: tuple[Download, ...]
-    left: tuple[str, ...]
-    warnings: tuple[str, ...]
-    notes: tuple[str, ...]
-    bytes_written: int
-    peak_memory: int
-    hash: str
-
-    @property
-    def config_donor(self) -> int:
-        """The base's place among the parents."""
-        return self.base
-
-    @property
-    def order(self) -> tuple[int, ...]:
-        """The places of the parents with the base's first, as `merge_models` takes them."""
-        return (self.base, *(i for i in range(len(self.parents)) if i != self.base))
 
     @property
     def positions_told(self) -> dict[str, str]:
@@ -120,39 +87,10 @@ class AssemblyPlan:
         """Floating-point entries written, as far as they are known."""
         return self.cost.parameters
 
-    @property
-    def stored(self) -> Iterator[tuple[int, TensorMeta, bool]]:
-        """Every tensor that is read: the parent's place, where it is, and that no adapter has it."""
-        return ((i, meta, False) for i, tensors in enumerate(self.tensors) for meta in tensors)
-
-    @property
-    def texts(self) -> Mapping[str, str]:
-        """Files that are written before the weights are known: none, since the config is written with them."""
-        return {}
-
-    @property
-    def bytes_read(self) -> int:
-        return sum(meta.nbytes for tensors in self.tensors for meta in tensors)
-
-    @property
-    def bytes_to_download(self) -> int:
-        return sum(file.size for file in self.downloads)
-
-    @property
-    def main_dtype(self) -> DType:
-        found = DType.from_torch_name(self.dtype)
-        assert found is not None
-        return found
-
     def __str__(self) -> str:
         from hubmerge.heterogeneous.explain import assembly_text
 
         return assembly_text(self)
-
-    def _repr_html_(self) -> str:
-        import html
-
-        return f"<pre>{html.escape(str(self))}</pre>"
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
