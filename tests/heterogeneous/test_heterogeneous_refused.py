@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from apart_models import batches, model
+from apart_models import TEXT, batches, model
 
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous import assemble_from_zoo, merge_models
@@ -32,8 +32,9 @@ def test_vocabularies_of_two_sizes() -> None:
     )
 
 
-def test_tables_of_positions_of_two_lengths() -> None:
-    assert refused([model("gpt2", 0), model("gpt2", 1, n_positions=16)], batches("gpt2")).startswith(
+def test_tables_of_positions_of_two_lengths_in_a_model_of_texts_and_images() -> None:
+    short = model("clip", 1, text_config={**TEXT, "max_position_embeddings": 16})
+    assert refused([model("clip", 0), short], batches("clip")).startswith(
         "group 'position' (positions) has 32 and 16 entries"
     )
 
