@@ -170,7 +170,8 @@ _TRANSPORT = Assembly(
 W = W_base + sum of weight * E (W_model - W_own) D, where W_base is `base_model`, the target, and W_own the model that is named as
 `base` beside each of the models.  E and D come from aligning each own base with the target: units (channels, hidden units,
 attention heads) are assigned by how they correlate on the calibration data, or by the weights that connect them; the features
-inside heads are turned as far as the architecture lets them turn.  Nothing is fitted, and a weight of 0 is the target
+inside heads are turned as far as the architecture lets them turn, and so is a residual stream under a norm, as a whole and by the
+weights, unless the two bases are relatives.  Nothing is fitted, and a weight of 0 is the target
 itself.  Of every tensor it is recorded how much of the delta's norm arrived; where it is less than a twentieth over all, the merge
 warns that nothing was carried.
 

@@ -14,6 +14,8 @@ from hubmerge.symmetry.groups import SymmetrySpec
 __all__ = ["TURNED", "check_streams", "stream_notes", "stream_reason", "turned_groups", "untied_parameters"]
 
 
+_BETTER_TURNED = ("llama", "gpt2")
+"""Families of which strangers merged better in every way that was tried (docs/pleas.md)."""
 TURNED = "turned as a whole by the weights that read and write it, the norms' gains absorbed"
 
 
@@ -56,7 +58,14 @@ def untied_parameters(spec: SymmetrySpec, stages: AssemblyStages) -> int:
 
 
 def stream_notes(spec: SymmetrySpec, stages: AssemblyStages) -> list[str]:
-    """That a head which was tied to the embeddings gets rows of its own."""
+    """That strangers are better turned, where that was measured; that a head which was tied to the embeddings gets rows of its own."""
+    if not stages.bases and stages.residual is None and spec.family in _BETTER_TURNED and is_turnable(spec):
+        return [
+            (
+                "the residual stream keeps its order, which is right for relatives; strangers of this architecture merged better with align: "
+                "{residual: orthogonal}"
+            )
+        ]
     if not turned_groups(spec, stages) or not spec.tied:
         return []
     gets = "gets" if stages.residual else "then gets"

@@ -116,6 +116,16 @@ def test_what_was_learned_goes_from_a_narrow_stream_to_a_wide_one(tmp_path: Path
     assert record.transport[0].support["res"] > 1
 
 
+def test_a_plan_for_language_models_says_what_merged_strangers_better() -> None:
+    told = (
+        "the residual stream keeps its order, which is right for relatives; strangers of this architecture merged better with align: "
+        "{residual: orthogonal}"
+    )
+    assert planned(pleas("./words", "./other-words")).notes == (told,)
+    assert planned(pleas("./words", "./other-words", residual="keep")).notes == ()
+    assert planned(pleas("./left", "./right")).notes == ()
+
+
 def test_streams_that_cannot_be_turned_are_refused_before_any_weight_is_read() -> None:
     assert refusal(pleas("./bert-left", "./bert-right", residual="orthogonal")) == (
         "the residual stream of bert can only be reordered, since its norms stand inside it · align.residual · "
