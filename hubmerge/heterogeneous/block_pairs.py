@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from hubmerge.heterogeneous.block_maps import CKA, monotone_map
 from hubmerge.heterogeneous.block_runs import block_rows
 from hubmerge.heterogeneous.blocks import Block, blocks_of, structure_of
 from hubmerge.symmetry.groups import Axis, SymmetrySpec, TensorSymmetry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "Pair",
@@ -71,7 +74,8 @@ def in_stages(specs: Sequence[SymmetrySpec]) -> Stages:
 def stage_alike(models: Sequence[Any], stages: Stages, batches: Sequence[Batch]) -> dict[str, Floats | None]:
     """Of every stage the CKA of the base's blocks with the donor's, (blocks, blocks).
 
-    None where the donor has no such stage, and where its blocks see another number of places than the base's.
+    None where the donor has no such stage, and where its blocks see another number of places than the base's.  Of features wider than
+    `_WIDEST` random projections are compared, so that what is held does not grow with the square of a large model's width.
     """
     alike = {stage: CKA() for stage, (_, theirs) in stages.items() if theirs}
     for batch in batches:
@@ -84,8 +88,22 @@ def stage_alike(models: Sequence[Any], stages: Stages, batches: Sequence[Batch])
             if len({len(each) for side in values for each in side}) > 1:
                 del alike[stage]
             else:
-                alike[stage].add(*values)
+                alike[stage].add(*([_narrowed(each) for each in side] for side in values))
     return {stage: alike[stage].values() if stage in alike else None for stage in stages}
+
+
+_WIDEST = 512
+
+
+def _narrowed(features: Tensor) -> Tensor:
+    """Features, (rows, channels), on `_WIDEST` random directions where there are more of them; always the same for a width."""
+    import torch
+
+    width = features.shape[1]
+    if width <= _WIDEST:
+        return features
+    directions = torch.randn(width, _WIDEST, generator=torch.Generator().manual_seed(width), dtype=features.dtype)
+    return features @ directions
 
 
 def same_structure(specs: Sequence[SymmetrySpec], blocks: tuple[Sequence[Block], Sequence[Block]]) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from hubmerge.heterogeneous.passes import AT_ONCE, bytes_of_sums, largest_table
 from hubmerge.symmetry.costs import dense_cost, shape_at
 from hubmerge.symmetry.groups import Role, SymmetrySpec
 
-__all__ = ["estimated_memory"]
+__all__ = ["bytes_loaded", "estimated_memory"]
 
 _SINGLE, _DOUBLE = 4, 8
 _LIVING = 3
@@ -47,6 +47,11 @@ def estimated_memory(
     inputs = max((math.prod(shape[1:]) + 1 for shape in merged.values()), default=0)
     fitting = _SINGLE * (parameters + _LIVING * sum(widest) * samples) + _DOUBLE * (FOLDS + 2) * inputs**2
     return max(run, fitting)
+
+
+def bytes_loaded(specs: Sequence[SymmetrySpec]) -> int:
+    """What the models' own numbers take in float32."""
+    return _SINGLE * sum(dense_cost(spec, {}).parameters for spec in specs)
 
 
 def _shapes(spec: SymmetrySpec, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

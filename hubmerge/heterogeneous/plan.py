@@ -19,6 +19,7 @@ from hubmerge.heterogeneous.depths import depths_of, specs_at_depth
 from hubmerge.heterogeneous.groups import kept_groups, planned_groups
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels, merged_labels
+from hubmerge.heterogeneous.memory import bytes_loaded
 from hubmerge.heterogeneous.parents import check_bases, check_parents, specs_of, widths_of
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.position_rows import position_rows
@@ -60,6 +61,7 @@ def plan_assembly(
     warnings += unknown
     check_streams(specs, stages, [str(model.reference) for model in ordered])
     depths, widths = depths_of(specs), [widths_of(model, spec) for model, spec in zip(ordered, specs, strict=True)]
+    loaded = bytes_loaded(specs)
     specs = specs_at_depth(specs, [model.config for model in ordered])
     labels = _labels(ordered, specs, stages)
     kept = kept_groups(specs[0], stages, ordered[0].reference)
@@ -112,7 +114,7 @@ def plan_assembly(
         warnings=(*warnings, *notes),
         notes=notes,
         bytes_written=sized.cost.parameters * dtype.bits // 8 + sum(file.size for file in carried),
-        peak_memory=sized.memory,
+        peak_memory=sized.memory + max(0, loaded - bytes_loaded(specs)),
         hash="",
     )
     return replace(plan, hash=_hash(plan, assembly))

@@ -12,7 +12,9 @@ from apart_models import TEXT, batches, logits, model
 
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous import merge_models
-from hubmerge.heterogeneous.block_maps import even_pairs, most_pairs
+from hubmerge.heterogeneous.block_maps import CKA, even_pairs, most_pairs
+from hubmerge.heterogeneous.block_pairs import stage_alike
+from hubmerge.heterogeneous.blocks import Block
 from hubmerge.heterogeneous.depths import StageDepths, check_depths, config_at_depth, depths_of
 from hubmerge.symmetry import spec_of
 from hubmerge.symmetry.groups import Factor, Role, SymmetrySpec
@@ -183,6 +185,31 @@ def test_a_config_gets_the_depth_of_the_base_and_keeps_its_widths() -> None:
     clip = {"model_type": "clip", "text_config": {"num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 5}}
     other = {**clip, "text_config": {"num_hidden_layers": 7, "hidden_size": 4}}
     assert config_at_depth(other, clip)["text_config"] == {"num_hidden_layers": 2, "hidden_size": 4}
+
+
+def test_wide_features_are_compared_on_random_directions_which_tell_much_the_same() -> None:
+    x = torch.randn(4000, 600, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.linspace(0, 1, 600) ** 4)
+    y = x.clone()
+    y[:, 300:] = torch.randn(4000, 300, generator=torch.Generator().manual_seed(1))
+
+    class Given(torch.nn.Module):
+        def __init__(self, *values: torch.Tensor) -> None:
+            super().__init__()
+            self.values = values
+
+        def forward(self, number: int) -> torch.Tensor:
+            return self.values[number]
+
+    models = [torch.nn.ModuleDict({"layer": Given(values)}) for values in (x, y)]
+    for own in models:
+        own.forward = lambda own=own, **_: own["layer"](0)  # type: ignore[method-assign]
+    blocks = (Block("layer", "layers", 0, 0, {}),)
+    (found,) = stage_alike(models, {"layers": (blocks, blocks)}, [{}]).values()
+    exact = CKA()
+    exact.add([x], [y])
+    assert found is not None
+    assert found[0, 0] == pytest.approx(exact.values()[0, 0], abs=0.05)
+    assert found[0, 0] != exact.values()[0, 0]
 
 
 def refused(ours: SymmetrySpec, theirs: SymmetrySpec) -> str:
