@@ -26,7 +26,6 @@ _FACTORS = (0.1, 0.3, 0.5)
 
 ASSEMBLIES: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("drift_10", "drift within 0.1", {}),
-    ("drift_30", "drift within 0.3", {"tau": 0.3}),
     ("best", "drift within 0.1, lowest loss", {"choose": "best"}),
 )
 """Key, label, arguments of `assemble_from_zoo`; those that choose by loss are given the probe."""

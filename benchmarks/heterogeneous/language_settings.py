@@ -60,5 +60,5 @@ class Training:
 
 
 FINE_TUNE = Training("smollm2-code", steps=80, batch=4, rate=1e-4, decay=0.01)
-SMALL = Training("llama4-code", steps=200, batch=4, rate=2e-3, decay=0.01, layers=4, width=1024)
+SMALL = Training("llama4-code", steps=100, batch=4, rate=2e-3, decay=0.01, layers=4, width=1024)
 """Streams, heads and vocabulary are the base's; four layers for thirty, and feed-forward layers of 1,024 for 1,536."""
