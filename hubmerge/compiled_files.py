@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hubmerge.jit import jitable, when_compiling
+from hubmerge.jit import when_compiling
 
-__all__ = ["FOREIGN", "TURN_BYTES", "Target", "fill", "filled", "put"]
+__all__ = ["FOREIGN", "TURN_BYTES", "Target", "fill", "put"]
 
-FOREIGN = frozenset({"pread", "pwrite", "pthread_mutex_lock", "pthread_mutex_unlock"})
+FOREIGN = frozenset({"madvise", "pread", "pwrite", "pthread_mutex_lock", "pthread_mutex_unlock"})
 """The C library's functions that are called."""
 TURN_BYTES = 64
 """Zeros that a turn is made of: a mutex of the C library that nobody holds."""
@@ -43,17 +43,6 @@ def put(array: Any, descriptor: Any, place: Any, turn: Any) -> Any:
     lets the others spin; with it they sleep.
     """
     raise NotImplementedError("only inside compiled kernels")
-
-
-@jitable
-def filled(descriptors: Any, places: Any, base: Any, parents: Any, first: Any, count: Any, ahead: Any) -> Any:
-    """Read `count` entries of every input, from entry `first` after its place on, the base's where `ahead` is 1."""
-    complete = True
-    if ahead:
-        complete &= fill(base[:count], descriptors[0], places[0] + first * base.itemsize)
-    for k in range(len(parents)):
-        complete &= fill(parents[k][:count], descriptors[k + ahead], places[k + ahead] + first * parents[k].itemsize)
-    return complete
 
 
 @when_compiling

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy import float32
 
-from hubmerge.compiled_files import filled
 from hubmerge.compiled_passes import called_by_address, compiled_pass
 from hubmerge.jit import called_inside, jitable
+from hubmerge.mapped_files import LINE, ask_for, at_hand, bring, let_go
 from hubmerge.ops.bits import load, replaced
 from hubmerge.ops.sums import in_order
 
@@ -20,6 +20,8 @@ __all__ = ["GRAM_BLOCK", "gram_kernel", "gram_of_files_kernel"]
 GRAM_BLOCK = 1 << 16
 """Entries whose products are summed before the sum is added to the total: fixed, so that sums never depend on chunks."""
 _LANES = 256
+_AHEAD = 1024
+"""Entries between those that are multiplied and those that are fetched."""
 _FEW = 4
 """Operands whose products the compiler unrolls; of eight they would take half as long again as through memory."""
 
@@ -58,10 +60,16 @@ def _products_of_few(operand: str) -> Callable[..., Any]:
 
     def run(base: Any, parents: Any, size: Any, entry: Any, sums: Any, gram: Any, block: Any) -> None:
         stop, lanes = np.uint64(size), np.uint64(_LANES)
+        line, ahead = np.uint64(LINE // parents[0].itemsize), np.uint64(_AHEAD)
         for start in range(np.uint64(0), stop, np.uint64(block)):
             sums[:] = 0.0
             end = min(np.uint64(start + np.uint64(block)), stop)
             for low in range(start, end, lanes):
+                for i in range(np.uint64(low + ahead), np.uint64(low + ahead + lanes), line):
+                    if minus_base:
+                        ask_for(base, i)
+                    for k in range(len(parents)):
+                        ask_for(parents[k], i)
                 for i in range(min(lanes, np.uint64(end - low))):
                     origin = load(base[low + i]) if minus_base else float32(0)
                     for k in range(len(parents)):
@@ -84,12 +92,18 @@ def _gram_of_files_pass(operand: str) -> Callable[..., Any]:
     add = called_inside(_products_of_few(operand))
     ahead = 0 if operand == "weight" else 1
 
-    def run(descriptors: Any, places: Any, base: Any, parents: Any, size: Any, entry: Any, sums: Any, gram: Any) -> Any:
-        block = np.int64(base.size)
+    def run(
+        descriptors: Any, places: Any, maps: Any, base: Any, parents: Any, size: Any, entry: Any, sums: Any, gram: Any
+    ) -> Any:
+        block, whole = np.int64(base.size), np.int64(size) * base.itemsize
+        brought = bring(maps, places, whole)
         for low in range(np.int64(0), np.int64(size), block):
-            if not filled(descriptors, places, base, parents, low, min(block, np.int64(size) - low), ahead):
+            count = min(block, np.int64(size) - low)
+            complete, base, parents = at_hand(brought, descriptors, places, maps, base, parents, low, count, ahead)
+            if not complete:
                 return np.int64(0)
-            add(base, parents, min(block, np.int64(size) - low), entry, sums, gram, block)
+            add(base, parents, count, entry, sums, gram, block)
+        let_go(maps, places, whole)
         return np.int64(1)
 
     return run
@@ -143,15 +157,15 @@ def gram_kernel(operand: str) -> Callable[..., Any]:
 def gram_of_files_kernel(operand: str, count: int) -> Callable[..., Any] | None:
     """`gram_kernel` that reads its inputs block by block; None where that is not to be had for so many operands.
 
-    The pass is ``run(descriptors, places, base, parents, size, gram) -> 1, or 0 where something could not be read``: the first two as for
+    The pass is ``run(descriptors, places, maps, base, parents, size, gram) -> 1, or 0 where something could not be read``: the first three as for
     `hubmerge.kernels.file_kernel`; base, parents: buffers of `GRAM_BLOCK` entries; size: how many entries.
     """
     if count > _FEW or not called_by_address():
         return None
     add = _gram_of_files_pass(operand)
 
-    def run(descriptors: Any, places: Any, base: Any, parents: Any, size: Any, gram: Any) -> Any:
+    def run(descriptors: Any, places: Any, maps: Any, base: Any, parents: Any, size: Any, gram: Any) -> Any:
         sums = np.empty(count * (count + 1) // 2 * _LANES)
-        return add(descriptors, places, base, parents, size, (0.0,) * count, sums, gram)
+        return add(descriptors, places, maps, base, parents, size, (0.0,) * count, sums, gram)
 
     return run

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy import float32
 
-from hubmerge.compiled_files import filled, put
+from hubmerge.compiled_files import put
 from hubmerge.compiled_passes import called_by_address, compiled_pass
 from hubmerge.jit import called_inside, compiled
+from hubmerge.mapped_files import LINE, ask_for, at_hand, bring, let_go
 from hubmerge.ops.bits import EXPONENT, exponent, load, replaced, store
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
 NOT_FINITE = int(EXPONENT)
 NO_FILE = 0xFFFFFFFF
 """Instead of exponent bits: a file did not give or take what it should."""
+_PART = 512
+"""Entries that are merged while the next ones are fetched."""
 
 
 def _unstaged(delta: Any, index: Any, state: Any) -> Any:  # noqa: ARG001 - every stage is given these
@@ -103,19 +106,33 @@ def _file_pass(rule: Callable[..., Any], operand: str, stage: Callable[..., Any]
     ahead = 0 if operand == "weight" else 1
 
     def run(
-        descriptors: Any, places: Any, target: Any, target_place: Any, turn: Any, base: Any, parents: Any, entry: Any,
-        state: Any, arguments: Any, out: Any, offset: Any, size: Any,
+        descriptors: Any, places: Any, maps: Any, target: Any, target_place: Any, turn: Any, base: Any, parents: Any,
+        entry: Any, state: Any, arguments: Any, out: Any, offset: Any, size: Any,
     ) -> Any:  # fmt: skip
         worst = np.uint32(0)
+        part, line = np.uint64(_PART), np.uint64(LINE // base.itemsize)
+        whole = np.int64(size) * base.itemsize
+        brought = bring(maps, places, whole)
         for low in range(np.uint64(0), np.uint64(size), np.uint64(out.size)):
             count = min(np.uint64(out.size), np.uint64(np.uint64(size) - low))
             done = np.int64(low)
-            if not filled(descriptors, places, base, parents, done, np.int64(count), ahead):
+            complete, base, parents = at_hand(
+                brought, descriptors, places, maps, base, parents, done, np.int64(count), ahead
+            )
+            if not complete:
                 return np.uint32(NO_FILE)
-            found = merge(base, parents, entry, state, arguments, out, np.int64(offset) + done, np.uint64(0), count)
-            worst = max(worst, found)
+            for first in range(np.uint64(0), count, part):
+                last = min(np.uint64(first + part), count)
+                for i in range(np.uint64(first + part), np.uint64(last + part), line):
+                    if ahead:
+                        ask_for(base, i)
+                    for k in range(len(parents)):
+                        ask_for(parents[k], i)
+                found = merge(base, parents, entry, state, arguments, out, np.int64(offset) + done, first, last)
+                worst = max(worst, found)
             if not put(out[:count], target, target_place + done * out.itemsize, turn):
                 return np.uint32(NO_FILE)
+        let_go(maps, places, whole)
         return worst
 
     return run
@@ -125,9 +142,9 @@ def _file_pass(rule: Callable[..., Any], operand: str, stage: Callable[..., Any]
 def file_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any] | None:
     """`merge_kernel` that reads its inputs and writes its output block by block; None where that is not to be had.
 
-    The pass is ``run(descriptors, places, target, target_place, turn, base, parents, entry, state, arguments, out, offset,
-    size) -> exponent bits, or NO_FILE``.  descriptors, places: int64, the open file of every input and the byte where its first
-    entry is, the base's first where it is read; target, target_place, turn: those of the output (`hubmerge.compiled_files`);
+    The pass is ``run(descriptors, places, maps, target, target_place, turn, base, parents, entry, state, arguments, out, offset,
+    size) -> exponent bits, or NO_FILE``.  descriptors, places, maps: int64, the open file of every input, the byte where its
+    first entry is, and where the file is mapped or 0 (`hubmerge.mapped_files`), the base's first where it is read; target, target_place, turn: those of the output (`hubmerge.compiled_files`);
     base, parents, out: buffers for a block; size: how many entries; the rest as for `merge_kernel`.
     """
     return _file_pass(rule, operand, stage) if called_by_address() else None

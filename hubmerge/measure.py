@@ -22,7 +22,7 @@ from hubmerge.ranges import block_reads, row_length, row_units, spans
 
 __all__ = ["Known", "Staged", "TensorMeasure", "put_through", "random_key"]
 
-_READ_INSIDE = 64
+_READ_INSIDE = 32
 """Blocks that a compiled pass reads and goes through before it is seen whether the work was stopped."""
 
 Block = tuple[int, Array, tuple[Array, ...]]
@@ -252,16 +252,16 @@ class TensorMeasure:
     def _read_inside(self, run: Callable[..., Any]) -> bool:
         """Have a pass read all entries and go through them; False where inputs are no files, or could not be read.
 
-        run: ``(first entry, entries, descriptors, places, base, parents) -> whether it could``, with buffers of one block.
+        run: ``(first entry, entries, descriptors, places, maps, base, parents) -> whether it could``, with buffers of one block.
         """
         reader, block = self._reader, gram_kernels.GRAM_BLOCK
         for first, last in spans(0, self.entries, _READ_INSIDE * block):
             sources = reader.sources(first, block)
             if sources is None:
                 return False
-            descriptors, places, inputs = sources
+            inputs = sources[-1]
             parents = inputs[1:] if reader.step.base else inputs
-            if not run(first, last - first, descriptors, places, inputs[0], parents):
+            if not run(first, last - first, *sources[:-1], inputs[0], parents):
                 return False
         return True
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy import float32
 
-from hubmerge.compiled_files import filled
 from hubmerge.compiled_passes import compiled_pass
 from hubmerge.jit import called_inside
+from hubmerge.mapped_files import LINE, ask_for, at_hand, bring, let_go
 from hubmerge.ops.bits import load, replaced
 from hubmerge.ops.sums import in_order
 
@@ -32,6 +32,8 @@ __all__ = [
 
 LANES = 64
 """Interleaved sums of a block, added one after the other in the end: a fixed order that fills the vector registers."""
+_AHEAD = 1024
+"""Entries between those that are gone through and those that are fetched."""
 _SINGLES = 16
 """Numbers of one lane that are summed in float32 before the sum is added up in float64."""
 
@@ -167,7 +169,7 @@ def _kept_norms(rule: Callable[..., Any], minus_base: bool) -> Callable[..., Any
 
     def run(base: Any, parents: Any, states: Any, offset: Any, count: Any, singles: Any, lanes: Any, sums: Any) -> None:
         early, late, before, after = singles[0], singles[1], lanes[0], lanes[1]
-        rows = np.uint64(LANES)
+        rows, line, ahead = np.uint64(LANES), np.uint64(LINE // base.itemsize), np.uint64(_AHEAD)
         for k in range(len(parents)):
             chunk, state = parents[k], states[k]
             before[:] = 0.0
@@ -178,6 +180,9 @@ def _kept_norms(rule: Callable[..., Any], minus_base: bool) -> Callable[..., Any
                 late[:] = float32(0)
                 for low in range(start, end, rows):
                     place = np.uint32(np.uint64(offset) + low)
+                    for j in range(np.uint64(low + ahead), np.uint64(low + ahead + rows), line):
+                        ask_for(base, j)
+                        ask_for(chunk, j)
                     for j in range(min(rows, np.uint64(end - low))):
                         value = load(chunk[low + j])
                         if minus_base:
@@ -210,23 +215,27 @@ def kept_kernel(rule: Callable[..., Any], minus_base: bool) -> Callable[..., Any
 def kept_of_files_kernel(rule: Callable[..., Any], minus_base: bool) -> Callable[..., Any]:
     """`kept_kernel` that reads its inputs, block by block, to a tensor's end.
 
-    The pass is ``run(descriptors, places, base, parents, states, offset, entries, singles, lanes, sums) -> 1, or 0 where something could not be
-    read``: the first two as for `hubmerge.kernels.file_kernel`, from entry `offset` on; base, parents: buffers of one block;
+    The pass is ``run(descriptors, places, maps, base, parents, states, offset, entries, singles, lanes, sums) -> 1, or 0 where
+    something could not be read``: the first three as for `hubmerge.kernels.file_kernel`, from entry `offset` on; base, parents: buffers of one block;
     entries: how many there are.
     """
     add = called_inside(_kept_norms(rule, minus_base))
     ahead = 1 if minus_base else 0
 
     def run(
-        descriptors: Any, places: Any, base: Any, parents: Any, states: Any, offset: Any, entries: Any, singles: Any,
-        lanes: Any, sums: Any,
+        descriptors: Any, places: Any, maps: Any, base: Any, parents: Any, states: Any, offset: Any, entries: Any,
+        singles: Any, lanes: Any, sums: Any,
     ) -> Any:  # fmt: skip
         block, size = np.int64(base.size), np.int64(entries)
+        whole = size * base.itemsize
+        brought = bring(maps, places, whole)
         for low in range(np.int64(0), size, block):
             count = min(block, size - low)
-            if not filled(descriptors, places, base, parents, low, count, ahead):
+            complete, base, parents = at_hand(brought, descriptors, places, maps, base, parents, low, count, ahead)
+            if not complete:
                 return np.int64(0)
             add(base, parents, states, np.int64(offset) + low, count, singles, lanes, sums)
+        let_go(maps, places, whole)
         return np.int64(1)
 
     return run

@@ -125,11 +125,11 @@ def pass_of_files(
         sources = reader.sources(low, size)
         if sources is None:
             return kernels.NO_FILE
-        descriptors, first, inputs = sources
+        inputs = sources[-1]
         parents, out = inputs[1:] if step.base else inputs, reader.workspace.take("out", written, size, place)
         found: int = run(
-            descriptors, first, target.descriptor, place, target.turn, inputs[0], parents, entry, state, arguments, out,
-            low, high - low,
+            *sources[:-1], target.descriptor, place, target.turn, inputs[0], parents, entry, state, arguments, out, low,
+            high - low,
         )  # fmt: skip
         return found
 

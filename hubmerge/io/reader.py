@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -82,6 +84,7 @@ class InputFiles:
         self._parents = parents
         self._instead = instead or {}
         self._descriptors: dict[Path, int] = {}
+        self._maps: dict[int, Array | None] = {}
         self._paths: dict[tuple[int, bool, str], Path] = {}
         self._lock = threading.Lock()
 
@@ -91,6 +94,7 @@ class InputFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._maps.clear()
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
@@ -136,11 +140,33 @@ class InputFiles:
         except OSError as error:
             raise _unreadable(path, error) from error
 
+    def mapped(self, parent: int, file: str, in_adapter: bool = False) -> int:
+        """Where a parent's weight file begins in memory, for passes that can see it there; 0 where there is no such place.
+
+        The place is the file's until this is left.  Nothing is brought into memory before a pass asks for it (`hubmerge.mapped_files`).
+        """
+        descriptor = self.descriptor(parent, file, in_adapter)
+        if descriptor is None or sys.platform != "linux":
+            return 0
+        with self._lock:
+            if descriptor not in self._maps:
+                self._maps[descriptor] = _mapped(descriptor)
+            found = self._maps[descriptor]
+        return 0 if found is None else found.ctypes.data
+
     def _opened(self, path: Path) -> int:
         with self._lock:
             if path not in self._descriptors:
                 self._descriptors[path] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             return self._descriptors[path]
+
+
+def _mapped(descriptor: int) -> Array | None:
+    """A whole file in memory, read when it is looked at; None where the system cannot, or the file is empty."""
+    try:
+        return np.frombuffer(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ), np.uint8)
+    except (OSError, ValueError):
+        return None
 
 
 def _unreadable(path: Path, error: OSError) -> MergeError:
@@ -229,29 +255,32 @@ class StepReader:
         self.files.read_into(view, operand.parent, meta, start * stored.itemsize, operand.in_adapter)
         return stored
 
-    def sources(self, first: int, size: int) -> tuple[Array, Array, tuple[Array, ...]] | None:
+    def sources(self, first: int, size: int) -> tuple[Array, Array, Array, tuple[Array, ...]] | None:
         """What a pass that reads its inputs itself is given, from entry `first` on, the base first.
 
-        The open file of every input and the byte where the entry is, int64 each, and for every input a buffer of `size` entries.
-        None where some input is no file, or `read` gives other bytes than are in it.
+        The open file of every input, the byte where the entry is, and where the file is mapped or 0, int64 each, and for every
+        input a buffer of `size` entries.  None where some input is no file, or `read` gives other bytes than are in it.
         """
         if self._places is None:
             return None
-        descriptors, starts = self._places
+        descriptors, starts, maps = self._places
         here = starts + first * np.dtype(self.bits).itemsize
         buffers = (self.workspace.take(f"raw{i}", self.bits, size, place) for i, place in enumerate(here.tolist()))
-        return descriptors, here, tuple(buffers)
+        return descriptors, here, maps, tuple(buffers)
 
     @cached_property
-    def _places(self) -> tuple[Array, Array] | None:
+    def _places(self) -> tuple[Array, Array, Array] | None:
         stored = DType.BF16 if self.bits == "<u2" else DType.F32
         inputs = self.step.inputs
         if self._in_rows or any(each.tensor.dtype is not stored or each.low_rank is not None for each in inputs):
             return None
         descriptors = [self.files.descriptor(each.parent, each.tensor.file, each.in_adapter) for each in inputs]
-        return (
-            None if None in descriptors else (np.array(descriptors), np.array([each.tensor.start for each in inputs]))
-        )
+        if None in descriptors:
+            return None
+        starts = np.array([each.tensor.start for each in inputs])
+        aligned = not (starts % np.dtype(self.bits).itemsize).any()
+        maps = [self.files.mapped(each.parent, each.tensor.file, each.in_adapter) if aligned else 0 for each in inputs]
+        return np.array(descriptors), starts, np.array(maps)
 
     def _row_reader(self, slot: int, operand: Operand, rows: RowMap) -> RowReader:
         from hubmerge.io.rows import Buffers, RowReader
