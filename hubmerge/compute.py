@@ -130,8 +130,10 @@ def _prepare(reader: StepReader, method: MergeMethod, known: Known) -> tuple[Sta
     staged = None
     if method.before is not None:
         pool = pool_name(reader.step, method)
-        measure = TensorMeasure(reader, known=known, pooled=None if pool is None else known.pools[pool])
-        staged = Staged(method.before, tuple(method.before.measure(measure, values)))
+        found = None if pool is None else known.pools[pool]
+        measure = TensorMeasure(reader, known=known, pooled=found, choice=method.before.choice)
+        states = tuple(method.before.measure(measure, values))
+        staged = Staged(method.before, states, measure.marks)
     if method.measure is not None:
         measure = TensorMeasure(reader, staged=staged, known=known)
         try:

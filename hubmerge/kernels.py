@@ -17,6 +17,7 @@ from hubmerge.compiled_files import put
 from hubmerge.compiled_passes import called_by_address, compiled_pass
 from hubmerge.jit import called_inside, compiled
 from hubmerge.mapped_files import LINE, ask_for, at_hand, bring, let_go
+from hubmerge.marks import marked_range_pass
 from hubmerge.ops.bits import EXPONENT, exponent, load, replaced, store
 
 __all__ = [
@@ -101,8 +102,10 @@ def merge_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., An
 
 
 @compiled_pass
-def _file_pass(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
-    merge = called_inside(_range_pass(rule, operand, stage))
+def _file_pass(
+    rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None, marked: bool
+) -> Callable[..., Any]:
+    merge = called_inside(marked_range_pass(rule) if marked else _range_pass(rule, operand, stage))
     ahead = 0 if operand == "weight" else 1
 
     def run(
@@ -139,15 +142,18 @@ def _file_pass(rule: Callable[..., Any], operand: str, stage: Callable[..., Any]
 
 
 @cache
-def file_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any] | None:
+def file_kernel(
+    rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None, marked: bool = False
+) -> Callable[..., Any] | None:
     """`merge_kernel` that reads its inputs and writes its output block by block; None where that is not to be had.
 
     The pass is ``run(descriptors, places, maps, target, target_place, turn, base, parents, entry, state, arguments, out, offset,
     size) -> exponent bits, or NO_FILE``.  descriptors, places, maps: int64, the open file of every input, the byte where its
     first entry is, and where the file is mapped or 0 (`hubmerge.mapped_files`), the base's first where it is read; target, target_place, turn: those of the output (`hubmerge.compiled_files`);
-    base, parents, out: buffers for a block; size: how many entries; the rest as for `merge_kernel`.
+    base, parents, out: buffers for a block; size: how many entries; the rest as for `merge_kernel`.  marked: the stage's choice
+    is in `state` (`hubmerge.marks.marked_range_pass`).
     """
-    return _file_pass(rule, operand, stage) if called_by_address() else None
+    return _file_pass(rule, operand, stage, marked) if called_by_address() else None
 
 
 @cache

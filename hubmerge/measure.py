@@ -15,6 +15,7 @@ import numpy as np
 from hubmerge import brackets, gram_kernels, measure_kernels, row_kernels
 from hubmerge.compiled_passes import called_by_address
 from hubmerge.io.reader import InputFiles, StepReader, Workspace
+from hubmerge.marks import FLAGS, MARKED, mark_words
 from hubmerge.measures import Array, PerGroup, Ranks
 from hubmerge.method import Stage
 from hubmerge.plan_types import Step
@@ -48,10 +49,14 @@ class Known:
 
 @dataclass(frozen=True)
 class Staged:
-    """A stage and what it knows of each parent: what deltas go through before anything is asked about them."""
+    """A stage and what it knows of each parent: what deltas go through before anything is asked about them.
+
+    marks: for each parent which entries the stage keeps (`hubmerge.marks`), where the measure of it left them.
+    """
 
     stage: Stage
     states: tuple[tuple[Any, ...], ...]
+    marks: tuple[Array, ...] = ()
 
 
 def put_through(
@@ -71,14 +76,25 @@ def put_through(
 
 
 class TensorMeasure:
-    """`Measure` of one step's tensor, or of all tensors of the steps of a pool (entries and `ranked` only)."""
+    """`Measure` of one step's tensor, or of all tensors of the steps of a pool (entries and `ranked` only).
+
+    choice: which entries a stage's rule keeps (`Stage.choice`): `marks` says it for each parent when `kept` had it marked.
+    """
 
     def __init__(
-        self, reader: StepReader, *, staged: Staged | None = None, known: Known = Known(), pooled: Any = None
+        self,
+        reader: StepReader,
+        *,
+        staged: Staged | None = None,
+        known: Known = Known(),
+        pooled: Any = None,
+        choice: Callable[..., Any] | None = None,
     ) -> None:
         self._reader = reader
         self._staged = staged
         self._seed = known.seed
+        self._choice = choice if reader.step.output.numel <= MARKED else None
+        self.marks: tuple[Array, ...] = ()
         self._steps: tuple[Step, ...] = (reader.step,)
         self._jobs = 1
         self.pooled = pooled
@@ -246,8 +262,18 @@ class TensorMeasure:
         """`_add_kept` by a pass that reads for itself; False where there is none, or where a file could not be read."""
         if not called_by_address():
             return False
-        run = measure_kernels.kept_of_files_kernel(rule, self._reader.step.base is not None)
-        return self._read_inside(lambda first, entries, *sources: run(*sources, states, first, entries, *lanes, sums))
+        reader = self._reader
+        run = measure_kernels.kept_of_files_kernel(rule, reader.step.base is not None, self._choice)
+        marks: tuple[Array, ...] = ()
+        flags: Any = ()
+        if self._choice is not None:
+            marks = tuple(reader.workspace.take(f"marks{k}", "<u8", mark_words(self.entries)) for k in range(self.parents))
+            flags = np.zeros(FLAGS, np.uint8)
+        complete = self._read_inside(
+            lambda first, entries, *sources: run(*sources, states, first, entries, *lanes, sums, marks, flags)
+        )
+        self.marks = marks if complete else ()
+        return complete
 
     def _read_inside(self, run: Callable[..., Any]) -> bool:
         """Have a pass read all entries and go through them; False where inputs are no files, or could not be read.

@@ -15,6 +15,7 @@ from numpy import float32
 from hubmerge.compiled_passes import compiled_pass
 from hubmerge.jit import called_inside
 from hubmerge.mapped_files import LINE, ask_for, at_hand, bring, let_go
+from hubmerge.marks import FLAGS, set_marks
 from hubmerge.ops.bits import load, replaced
 from hubmerge.ops.sums import in_order
 
@@ -34,7 +35,7 @@ LANES = 64
 """Interleaved sums of a block, added one after the other in the end: a fixed order that fills the vector registers."""
 _AHEAD = 1024
 """Entries between those that are gone through and those that are fetched."""
-_SINGLES = 16
+_SINGLES = FLAGS // LANES
 """Numbers of one lane that are summed in float32 before the sum is added up in float64."""
 
 
@@ -163,11 +164,20 @@ def sums_kernel(rule: Callable[..., Any], minus_base: bool, size: int) -> Callab
     return run
 
 
-def _kept_norms(rule: Callable[..., Any], minus_base: bool) -> Callable[..., Any]:
-    """`kept_kernel` for the first `count` entries, with its scratch."""
-    rule_ = called_inside(rule)
+def _any_is_kept(index: Any, state: Any) -> Any:  # noqa: ARG001 - what every choice is given
+    return True
 
-    def run(base: Any, parents: Any, states: Any, offset: Any, count: Any, singles: Any, lanes: Any, sums: Any) -> None:
+
+def _kept_norms(
+    rule: Callable[..., Any], minus_base: bool, choice: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """`kept_kernel` for the first `count` entries, with its scratch; a stage's `choice` is marked (`hubmerge.marks`)."""
+    rule_, choice_, marking = called_inside(rule), called_inside(choice or _any_is_kept), choice is not None
+
+    def run(
+        base: Any, parents: Any, states: Any, offset: Any, count: Any, singles: Any, lanes: Any, sums: Any, marks: Any,
+        flags: Any,
+    ) -> None:  # fmt: skip
         early, late, before, after = singles[0], singles[1], lanes[0], lanes[1]
         rows, line, ahead = np.uint64(LANES), np.uint64(LINE // base.itemsize), np.uint64(_AHEAD)
         for k in range(len(parents)):
@@ -189,10 +199,14 @@ def _kept_norms(rule: Callable[..., Any], minus_base: bool) -> Callable[..., Any
                             value = float32(value - load(base[low + j]))
                         early[j] += abs(value)
                         late[j] += abs(float32(rule_(value, place, state)))
+                        if marking:
+                            flags[low - start + j] = choice_(place, state)
                         place = np.uint32(place + np.uint32(1))
                 for j in range(rows):
                     before[j] += np.float64(early[j])
                     after[j] += np.float64(late[j])
+                if marking:
+                    set_marks(marks[k], np.uint64(offset) + start, flags)
             sums[k, 0] += in_order(before)
             sums[k, 1] += in_order(after)
 
@@ -208,23 +222,31 @@ def kept_kernel(rule: Callable[..., Any], minus_base: bool) -> Callable[..., Any
     float64 scratch of the same shape; sums: float64 (parents, 2), added to, once for each block.  A number is the sum of 16
     others in float32, and from there in float64: to about 1e-7, and in half the time.
     """
-    return _kept_norms(rule, minus_base)
+    norms = called_inside(_kept_norms(rule, minus_base))
+
+    def run(base: Any, parents: Any, states: Any, offset: Any, count: Any, singles: Any, lanes: Any, sums: Any) -> None:
+        norms(base, parents, states, offset, count, singles, lanes, sums, (), ())
+
+    return run
 
 
 @compiled_pass
-def kept_of_files_kernel(rule: Callable[..., Any], minus_base: bool) -> Callable[..., Any]:
+def kept_of_files_kernel(
+    rule: Callable[..., Any], minus_base: bool, choice: Callable[..., Any] | None
+) -> Callable[..., Any]:
     """`kept_kernel` that reads its inputs, block by block, to a tensor's end.
 
-    The pass is ``run(descriptors, places, maps, base, parents, states, offset, entries, singles, lanes, sums) -> 1, or 0 where
+    The pass is ``run(descriptors, places, maps, base, parents, states, offset, entries, singles, lanes, sums, marks, flags) -> 1, or 0 where
     something could not be read``: the first three as for `hubmerge.kernels.file_kernel`, from entry `offset` on; base, parents: buffers of one block;
-    entries: how many there are.
+    entries: how many there are.  marks: where a stage's `choice` is marked, for every parent uint64 of `hubmerge.marks.mark_words`;
+    flags: uint8 scratch of `hubmerge.marks.FLAGS`; both () without one.
     """
-    add = called_inside(_kept_norms(rule, minus_base))
+    add = called_inside(_kept_norms(rule, minus_base, choice))
     ahead = 1 if minus_base else 0
 
     def run(
         descriptors: Any, places: Any, maps: Any, base: Any, parents: Any, states: Any, offset: Any, entries: Any,
-        singles: Any, lanes: Any, sums: Any,
+        singles: Any, lanes: Any, sums: Any, marks: Any, flags: Any,
     ) -> Any:  # fmt: skip
         block, size = np.int64(base.size), np.int64(entries)
         whole = size * base.itemsize
@@ -234,7 +256,7 @@ def kept_of_files_kernel(rule: Callable[..., Any], minus_base: bool) -> Callable
             complete, base, parents = at_hand(brought, descriptors, places, maps, base, parents, low, count, ahead)
             if not complete:
                 return np.int64(0)
-            add(base, parents, states, np.int64(offset) + low, count, singles, lanes, sums)
+            add(base, parents, states, np.int64(offset) + low, count, singles, lanes, sums, marks, flags)
         let_go(maps, places, whole)
         return np.int64(1)
 

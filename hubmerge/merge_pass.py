@@ -115,7 +115,11 @@ def pass_of_files(
     if written is None or reader.sources(0, 0) is None or (arguments and isinstance(arguments[0], PerGroup)):
         return None
     entry, rule, state = _staging(step, staged)
-    run = kernels.file_kernel(method.rule, operand, rule)
+    marked = staged is not None and bool(staged.marks)
+    if staged is not None and marked:
+        marks, factors = (tuple(one.view("<u4") for one in staged.marks), tuple(one[-1] for one in staged.states))
+        rule, state = None, (marks, factors, (np.uint32(0),) * len(marks))
+    run = kernels.file_kernel(method.rule, operand, rule, marked)
     if run is None:
         return None
     width = np.dtype(written).itemsize

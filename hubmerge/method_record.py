@@ -30,6 +30,9 @@ class Stage:
     is found once for all of them before the first is merged, and given to `measure` as ``measure.pooled``.
     check: raises RecipeError for values that do not go together.  memory: the bytes that one parent's state may take, for a
     tensor of so many entries.
+
+    choice: ``(index, state) -> bool`` where the rule is ``delta * state[-1] if choice(index, state) else 0``: what one pass found
+    so costly to choose is remembered for the next (`hubmerge.marks`).
     """
 
     name: str
@@ -42,6 +45,7 @@ class Stage:
     pooled: Callable[[Measure, Values], Any] | None = None
     check: Callable[[Values], None] | None = None
     memory: Callable[[int], int] = lambda _: 0
+    choice: Callable[..., Any] | None = None
     paper: str = ""
     revision: int = 1
 

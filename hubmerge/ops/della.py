@@ -11,6 +11,7 @@ from pydantic import Field
 
 from hubmerge.errors import RecipeError
 from hubmerge.jit import jitable
+from hubmerge.marks import MARKED
 from hubmerge.method import Measure, Parameters, PerParent, Stage
 from hubmerge.ops.random import uniform_bits
 from hubmerge.ops.rescale import NormRescale, norm_factors
@@ -24,8 +25,6 @@ _PACKS = np.uint64(0x0102040810204080)
 """Eight bytes that are 0 or 1, as one number, times this: the upper eight bits are theirs, the first the lowest."""
 _SPREADS, _EACH = np.uint64(0x0101010101010101), np.uint64(0x8040201008040201)
 """A byte times the first has eight copies; the second leaves one of its bits in each."""
-MARKED = 1 << 26
-"""Entries of the largest tensor whose kept entries are marked, a bit each, so that they need not be ranked twice."""
 
 
 class DellaParameters(Parameters):

@@ -9,11 +9,13 @@ import numpy as np
 from numpy import float32
 from pydantic import Field
 
+from hubmerge.jit import jitable
+from hubmerge.marks import MARKED, mark_words
 from hubmerge.method import Measure, Parameters, PerParent, Stage
 from hubmerge.ops.random import uniform_bits
 from hubmerge.ops.rescale import InverseRescale, norm_factors
 
-__all__ = ["RANDOM", "RandomParameters", "keep_at_random"]
+__all__ = ["RANDOM", "RandomParameters", "is_kept", "keep_at_random"]
 
 State = tuple[np.uint64, np.uint32, np.float32]
 
@@ -26,6 +28,13 @@ class RandomParameters(Parameters):
     )
 
 
+@jitable
+def is_kept(index: int, state: tuple[np.uint64, np.uint32, float32]) -> bool:
+    """Whether `keep_at_random` keeps an entry."""
+    kept: bool = uniform_bits(state[0], index) <= state[1]
+    return kept
+
+
 def keep_at_random(delta: float32, index: int, state: tuple[np.uint64, np.uint32, float32]) -> float32:
     """Keep every entry of a delta with probability `density`, and scale the kept ones up as `rescale` says.
 
@@ -33,7 +42,7 @@ def keep_at_random(delta: float32, index: int, state: tuple[np.uint64, np.uint32
     on the recipe's seed, the parent's place in it, the tensor's name and the entry's index, and on nothing else.  The probability is
     a whole multiple of 2^-32.  The authors, and PEFT, divide by density (`rescale: inverse`); mergekit keeps the L1 norm.
     """
-    return delta * state[2] if uniform_bits(state[0], index) <= state[1] else float32(0)
+    return delta * state[2] if is_kept(index, state) else float32(0)
 
 
 def _state(measure: Measure, values: Mapping[str, Any]) -> Sequence[State]:
@@ -56,6 +65,8 @@ RANDOM = Stage(
     keep_at_random,
     _state,
     passes=lambda values: int(values["rescale"] == "l1" and min(values["density"]) < 1),
+    memory=lambda entries: 8 * mark_words(entries) if entries <= MARKED else 0,
+    choice=is_kept,
     paper="Yu et al. 2024, Language models are super Mario (DARE), arXiv:2311.03099",
     revision=2,
 )
