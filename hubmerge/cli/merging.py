@@ -124,18 +124,20 @@ def merge(
     json: JsonOption = False,
 ) -> None:
     """Merge the models of a recipe into the folder OUT.  A merge that was interrupted is gone on with."""
-    from hubmerge.cli.quick_start import start_quickly
+    from hubmerge.cli.quick_start import start_quickly, without_collecting
 
     begun = time.perf_counter()
-    start_quickly()
+    with without_collecting():
+        start_quickly()
 
-    from hubmerge.assemble import merge_plan
-    from hubmerge.plan import build_plan
+        from hubmerge.assemble import merge_plan
+        from hubmerge.plan import build_plan
 
     if overwrite:
         _keep_safe(recipe, out)
     with interruptible():
-        planned = build_plan(_read(recipe), jobs=jobs, memory=memory, strict=strict)
+        with without_collecting():
+            planned = build_plan(_read(recipe), jobs=jobs, memory=memory, strict=strict)
         _tell(planned, device, jobs)
         with output.progress(*_work(planned)) as advance:
             merged = merge_plan(
