@@ -11,7 +11,7 @@ from numpy import float32
 
 from hubmerge.compiled_passes import called_by_address, compiled_pass
 from hubmerge.jit import called_inside, jitable
-from hubmerge.mapped_files import LINE, ask_for, at_hand, bring, let_go
+from hubmerge.mapped_files import ask_for_all, at_hand, bring, let_go
 from hubmerge.ops.bits import load, replaced
 from hubmerge.ops.sums import in_order
 
@@ -60,16 +60,11 @@ def _products_of_few(operand: str) -> Callable[..., Any]:
 
     def run(base: Any, parents: Any, size: Any, entry: Any, sums: Any, gram: Any, block: Any) -> None:
         stop, lanes = np.uint64(size), np.uint64(_LANES)
-        line, ahead = np.uint64(LINE // parents[0].itemsize), np.uint64(_AHEAD)
         for start in range(np.uint64(0), stop, np.uint64(block)):
             sums[:] = 0.0
             end = min(np.uint64(start + np.uint64(block)), stop)
             for low in range(start, end, lanes):
-                for i in range(np.uint64(low + ahead), np.uint64(low + ahead + lanes), line):
-                    if minus_base:
-                        ask_for(base, i)
-                    for k in range(len(parents)):
-                        ask_for(parents[k], i)
+                ask_for_all(base, parents, low + np.uint64(_AHEAD), lanes)
                 for i in range(min(lanes, np.uint64(end - low))):
                     origin = load(base[low + i]) if minus_base else float32(0)
                     for k in range(len(parents)):

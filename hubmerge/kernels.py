@@ -16,9 +16,10 @@ from numpy import float32
 from hubmerge.compiled_files import put
 from hubmerge.compiled_passes import called_by_address, compiled_pass
 from hubmerge.jit import called_inside, compiled
-from hubmerge.mapped_files import LINE, ask_for, at_hand, bring, let_go
+from hubmerge.mapped_files import AT_ONCE, ask_for_all, at_hand, bring, let_go
 from hubmerge.marks import marked_range_pass
 from hubmerge.ops.bits import EXPONENT, exponent, load, replaced, store
+from hubmerge.switches import Switches, settled
 
 __all__ = [
     "NOT_FINITE",
@@ -33,19 +34,19 @@ __all__ = [
 NOT_FINITE = int(EXPONENT)
 NO_FILE = 0xFFFFFFFF
 """Instead of exponent bits: a file did not give or take what it should."""
-_PART = 512
-"""Entries that are merged while the next ones are fetched."""
 
 
 def _unstaged(delta: Any, index: Any, state: Any) -> Any:  # noqa: ARG001 - every stage is given these
     return delta
 
 
-def _range_pass(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
+def _range_pass(
+    rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None, switches: Switches = ()
+) -> Callable[..., Any]:
     """`merge_kernel` for entries `low` to `high` of the chunk, both uint64: numba counts signed indices from the end when
     they are negative, and a loop that may have to is not vectorised.
     """
-    rule_ = called_inside(rule)
+    rule_ = settled(rule, switches)
     stage_ = called_inside(stage or _unstaged)
     based, minus_base = operand != "weight", operand == "delta"
 
@@ -53,26 +54,29 @@ def _range_pass(rule: Callable[..., Any], operand: str, stage: Callable[..., Any
         base: Any, parents: Any, entry: Any, state: Any, arguments: Any, out: Any, offset: Any, low: Any, high: Any
     ) -> Any:
         worst = np.uint32(0)
-        place = np.uint32(np.int64(offset) + np.int64(low))
-        for i in range(low, high):
-            origin = float32(0)
-            if based:
-                origin = load(base[i])
-                worst = max(worst, exponent(origin))
-            for k in range(len(parents)):
-                value = load(parents[k][i])
-                worst = max(worst, exponent(value))
-                if minus_base:
-                    value = float32(stage_(float32(value - origin), place, state[k]))
-                entry = replaced(entry, k, value)
-            merged = float32(rule_(entry, *arguments))
-            if based:
-                merged = float32(origin + merged)
-            worst = max(worst, exponent(merged))
-            store(out, i, merged)
-            place = np.uint32(
-                place + np.uint32(1)
-            )  # a counter of its own: 64 bits would halve the vectors of random stages
+        for start in range(low, high, np.uint64(AT_ONCE)):
+            stop = min(np.uint64(start + np.uint64(AT_ONCE)), high)
+            ask_for_all(base, parents, start + np.uint64(AT_ONCE), stop - start)
+            place = np.uint32(np.int64(offset) + np.int64(start))
+            for i in range(start, stop):
+                origin = float32(0)
+                if based:
+                    origin = load(base[i])
+                    worst = max(worst, exponent(origin))
+                for k in range(len(parents)):
+                    value = load(parents[k][i])
+                    worst = max(worst, exponent(value))
+                    if minus_base:
+                        value = float32(stage_(float32(value - origin), place, state[k]))
+                    entry = replaced(entry, k, value)
+                merged = float32(rule_(entry, *arguments))
+                if based:
+                    merged = float32(origin + merged)
+                worst = max(worst, exponent(merged))
+                store(out, i, merged)
+                place = np.uint32(
+                    place + np.uint32(1)
+                )  # a counter of its own: 64 bits would halve the vectors of random stages
         return worst
 
     return run
@@ -82,7 +86,9 @@ _range_kernel = compiled_pass(_range_pass)
 
 
 @cache
-def merge_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
+def merge_kernel(
+    rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None, switches: Switches = ()
+) -> Callable[..., Any]:
     """Compile `rule` into a pass over one chunk.
 
     The pass is ``run(base, parents, entry, state, arguments, out, offset) -> exponent bits``: base, parents and out are
@@ -92,8 +98,9 @@ def merge_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., An
 
     operand: "weight" hands the rule the parents' entries, and the base is not read; "delta" their differences from the
     base's, through `stage`, and what it returns is added to the base; "staged" is the same for parents that hold deltas.
+    switches: those of the rule's further arguments that the pass is only for (`hubmerge.switches`).
     """
-    merge = _range_kernel(rule, operand, stage)
+    merge = _range_kernel(rule, operand, stage, switches)
 
     def run(base: Any, parents: Any, entry: Any, state: Any, arguments: Any, out: Any, offset: Any) -> Any:
         return merge(base, parents, entry, state, arguments, out, offset, np.uint64(0), np.uint64(out.size))
@@ -103,9 +110,9 @@ def merge_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., An
 
 @compiled_pass
 def _file_pass(
-    rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None, marked: bool
+    rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None, switches: Switches, marked: bool
 ) -> Callable[..., Any]:
-    merge = called_inside(marked_range_pass(rule) if marked else _range_pass(rule, operand, stage))
+    merge = called_inside(marked_range_pass(rule, switches) if marked else _range_pass(rule, operand, stage, switches))
     ahead = 0 if operand == "weight" else 1
 
     def run(
@@ -113,7 +120,6 @@ def _file_pass(
         entry: Any, state: Any, arguments: Any, out: Any, offset: Any, size: Any,
     ) -> Any:  # fmt: skip
         worst = np.uint32(0)
-        part, line = np.uint64(_PART), np.uint64(LINE // base.itemsize)
         whole = np.int64(size) * base.itemsize
         brought = bring(maps, places, whole)
         for low in range(np.uint64(0), np.uint64(size), np.uint64(out.size)):
@@ -124,15 +130,8 @@ def _file_pass(
             )
             if not complete:
                 return np.uint32(NO_FILE)
-            for first in range(np.uint64(0), count, part):
-                last = min(np.uint64(first + part), count)
-                for i in range(np.uint64(first + part), np.uint64(last + part), line):
-                    if ahead:
-                        ask_for(base, i)
-                    for k in range(len(parents)):
-                        ask_for(parents[k], i)
-                found = merge(base, parents, entry, state, arguments, out, np.int64(offset) + done, first, last)
-                worst = max(worst, found)
+            found = merge(base, parents, entry, state, arguments, out, np.int64(offset) + done, np.uint64(0), count)
+            worst = max(worst, found)
             if not put(out[:count], target, target_place + done * out.itemsize, turn):
                 return np.uint32(NO_FILE)
         let_go(maps, places, whole)
@@ -143,7 +142,11 @@ def _file_pass(
 
 @cache
 def file_kernel(
-    rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None, marked: bool = False
+    rule: Callable[..., Any],
+    operand: str,
+    stage: Callable[..., Any] | None,
+    switches: Switches = (),
+    marked: bool = False,
 ) -> Callable[..., Any] | None:
     """`merge_kernel` that reads its inputs and writes its output block by block; None where that is not to be had.
 
@@ -153,7 +156,7 @@ def file_kernel(
     base, parents, out: buffers for a block; size: how many entries; the rest as for `merge_kernel`.  marked: the stage's choice
     is in `state` (`hubmerge.marks.marked_range_pass`).
     """
-    return _file_pass(rule, operand, stage, marked) if called_by_address() else None
+    return _file_pass(rule, operand, stage, switches, marked) if called_by_address() else None
 
 
 @cache

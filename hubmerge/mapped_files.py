@@ -19,9 +19,11 @@ from hubmerge.compiled_files import fill
 from hubmerge.jit import jitable, when_compiling
 from hubmerge.ops.bits import replaced
 
-__all__ = ["LINE", "ask_for", "at_hand", "bring", "let_go"]
+__all__ = ["AT_ONCE", "ask_for", "ask_for_all", "at_hand", "bring", "let_go"]
 
-LINE = 64
+AT_ONCE = 512
+"""Entries that are merged while the next ones are fetched."""
+_LINE = 64
 """Bytes of a line of the processor's cache."""
 _PAGE = 4096
 _POPULATE_READ, _DONT_NEED = 22, 4
@@ -38,9 +40,24 @@ def seen(array: Any, address: Any, size: Any) -> Any:
     raise NotImplementedError("only inside compiled kernels")
 
 
-def ask_for(array: Any, index: Any) -> None:
-    """Have the line of the cache that holds entry `index` fetched, which may lie behind the array's end."""
+def fetch_line(array: Any, first: Any, line: Any) -> None:
+    """Have a line of the cache fetched, counted from the one that holds entry `first`; it may lie behind the array's end."""
     raise NotImplementedError("only inside compiled kernels")
+
+
+@jitable
+def ask_for(array: Any, first: Any, count: Any) -> None:
+    """Have `count` entries from `first` on fetched into the cache; they may lie behind the array's end."""
+    for line in range(np.uint64(np.uint64(count) * np.uint64(array.itemsize) // np.uint64(_LINE))):
+        fetch_line(array, first, line)
+
+
+@jitable
+def ask_for_all(base: Any, parents: Any, first: Any, count: Any) -> None:
+    """`ask_for` of every input; the base may be the first parent, where there is none."""
+    ask_for(base, first, count)
+    for k in range(len(parents)):
+        ask_for(parents[k], first, count)
 
 
 @jitable
@@ -148,9 +165,10 @@ def _tell_numba() -> None:
 
         return types.void(types.int64), build
 
-    @overload(ask_for)  # type: ignore[untyped-decorator]
-    def _ask_for(array: Any, index: Any) -> Callable[[Any, Any], None]:  # noqa: ARG001 - as above
-        def fetch_line(array: Any, index: Any) -> None:
-            fetch(np.int64(array.ctypes.data) + np.int64(index) * np.int64(array.itemsize))
+    @overload(fetch_line)  # type: ignore[untyped-decorator]
+    def _fetch_line(array: Any, first: Any, line: Any) -> Callable[[Any, Any, Any], None]:  # noqa: ARG001 - as above
+        def fetch_entry(array: Any, first: Any, line: Any) -> None:
+            begin = np.int64(array.ctypes.data) + np.int64(first) * np.int64(array.itemsize)
+            fetch(begin + np.int64(line) * np.int64(_LINE))
 
-        return fetch_line
+        return fetch_entry

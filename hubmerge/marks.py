@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy import float32
 
-from hubmerge.jit import called_inside, jitable, when_compiling
+from hubmerge.jit import jitable, when_compiling
+from hubmerge.mapped_files import AT_ONCE, ask_for_all
 from hubmerge.ops.bits import exponent, load, replaced, store
+from hubmerge.switches import Switches, settled
 
 __all__ = ["FLAGS", "MARKED", "mark_words", "marked_range_pass", "set_marks"]
 
@@ -20,8 +22,7 @@ MARKED = 1 << 26
 """Entries of the largest tensor whose kept entries are marked: 8 MB for every parent."""
 FLAGS = 1024
 """Entries that are told apart before their marks are set."""
-_WORD, _HALF = 64, 32
-"""Entries of a word of marks as it is set, and as it is read: a shift of 64 bits would halve the vectors."""
+_WORD = 64
 
 
 def mark_words(entries: int) -> int:
@@ -34,6 +35,18 @@ def word_of(flags: Any, first: Any) -> Any:
     raise NotImplementedError("only inside compiled kernels")
 
 
+def set_flags(flags: Any, first: Any, word: Any) -> None:
+    """The reverse of `word_of`: 1 where the bit is set, else 0."""
+    raise NotImplementedError("only inside compiled kernels")
+
+
+@jitable
+def get_flags(flags: Any, marks: Any, place: Any, count: Any) -> None:
+    """Set the flags of `count` entries, of which the first is entry `place`, a multiple of 64; also those up to the next word."""
+    for w in range((np.uint64(count) + np.uint64(_WORD - 1)) // np.uint64(_WORD)):
+        set_flags(flags, w * np.uint64(_WORD), marks[np.uint64(place) // np.uint64(_WORD) + w])
+
+
 @jitable
 def set_marks(marks: Any, place: Any, flags: Any) -> None:
     """Set the marks of `FLAGS` entries, of which the first is entry `place`."""
@@ -41,49 +54,36 @@ def set_marks(marks: Any, place: Any, flags: Any) -> None:
         marks[np.uint64(np.uint64(place) // np.uint64(_WORD) + np.uint64(w))] = word_of(flags, w * _WORD)
 
 
-def marked_range_pass(rule: Callable[..., Any]) -> Callable[..., Any]:
+def marked_range_pass(rule: Callable[..., Any], switches: Switches) -> Callable[..., Any]:
     """The pass over a range of entries (`hubmerge.kernels`) for deltas of which some are dropped, and the others multiplied.
 
-    ``run(base, parents, entry, state, arguments, out, offset, low, high) -> exponent bits``: state holds the parents' marks
-    as uint32, the factors of what is kept, and a uint32(0) for each parent; offset + low is a multiple of 32.
+    ``run(base, parents, entry, state, arguments, out, offset, low, high) -> exponent bits``: state holds the parents' marks, the
+    factors of what is kept, and uint8 scratch of `FLAGS` for each parent; offset + low is a multiple of 64.
     """
-    rule_ = called_inside(rule)
-
-    def merge_entry(base: Any, parents: Any, entry: Any, words: Any, bit: Any, factors: Any, arguments: Any, i: Any) -> Any:
-        origin = load(base[i])
-        worst = exponent(origin)
-        for k in range(len(parents)):
-            value = load(parents[k][i])
-            worst = max(worst, exponent(value))
-            delta = float32(float32(value - origin) * factors[k])
-            entry = replaced(entry, k, delta if np.uint32(words[k] & bit) != np.uint32(0) else float32(0))
-        merged = float32(origin + float32(rule_(entry, *arguments)))
-        return merged, max(worst, exponent(merged))
-
-    merge_entry_ = called_inside(merge_entry)
+    rule_ = settled(rule, switches)
 
     def run(
         base: Any, parents: Any, entry: Any, state: Any, arguments: Any, out: Any, offset: Any, low: Any, high: Any
     ) -> Any:
-        marks, factors, words = state
+        marks, factors, flags = state
         worst = np.uint32(0)
-        for start in range(low, high, np.uint64(_HALF)):
+        for start in range(low, high, np.uint64(AT_ONCE)):
+            count = min(np.uint64(AT_ONCE), np.uint64(high - start))
+            ask_for_all(base, parents, start + np.uint64(AT_ONCE), count)
             for k in range(len(parents)):
-                words = replaced(words, k, marks[k][(np.uint64(offset) + start) // np.uint64(_HALF)])
-            if start + np.uint64(_HALF) <= high:
-                for j in range(np.uint32(_HALF)):  # of a known length: a shorter vector loop is none
-                    i = start + np.uint64(j)
-                    bit = np.uint32(np.uint32(1) << np.uint32(j))
-                    merged, found = merge_entry_(base, parents, entry, words, bit, factors, arguments, i)
-                    store(out, i, merged)
-                    worst = max(worst, found)
-            else:
-                for j in range(np.uint32(high - start)):
-                    i = start + np.uint64(j)
-                    bit = np.uint32(np.uint32(1) << np.uint32(j))
-                    merged, found = merge_entry_(base, parents, entry, words, bit, factors, arguments, i)
-                    store(out, i, merged)
-                    worst = max(worst, found)
+                get_flags(flags[k], marks[k], np.uint64(offset) + start, count)
+            for j in range(count):
+                i = start + j
+                origin = load(base[i])
+                worst = max(worst, exponent(origin))
+                for k in range(len(parents)):
+                    value = load(parents[k][i])
+                    worst = max(worst, exponent(value))
+                    delta = float32(float32(value - origin) * factors[k])
+                    entry = replaced(entry, k, delta if flags[k][j] != np.uint8(0) else float32(0))
+                merged = float32(origin + float32(rule_(entry, *arguments)))
+                worst = max(worst, exponent(merged))
+                store(out, i, merged)
         return worst
 
     return run
@@ -111,3 +111,19 @@ def _tell_numba() -> None:
             return packed(np.int64(flags.ctypes.data) + np.int64(first))
 
         return packed_flags
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def spread(_typing: Any, address: Any, word: Any) -> Any:
+        def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            told = builder.bitcast(arguments[1], ir.VectorType(ir.IntType(1), _WORD))
+            bytes_ = ir.VectorType(ir.IntType(8), _WORD)
+            builder.store(builder.zext(told, bytes_), builder.inttoptr(arguments[0], bytes_.as_pointer()), align=1)
+
+        return types.void(types.int64, types.uint64), build
+
+    @overload(set_flags)  # type: ignore[untyped-decorator]
+    def _set_flags(flags: Any, first: Any, word: Any) -> Callable[[Any, Any, Any], None]:  # noqa: ARG001 - as above
+        def spread_flags(flags: Any, first: Any, word: Any) -> None:
+            spread(np.int64(flags.ctypes.data) + np.int64(first), np.uint64(word))
+
+        return spread_flags

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hubmerge import brackets, gram_kernels, measure_kernels, row_kernels
+from hubmerge import brackets, gram_kernels, kept_kernels, measure_kernels, row_kernels
 from hubmerge.compiled_passes import called_by_address
 from hubmerge.io.reader import InputFiles, StepReader, Workspace
 from hubmerge.marks import FLAGS, MARKED, mark_words
@@ -249,7 +249,7 @@ class TensorMeasure:
         if self._add_kept_of_files(rule, states, lanes, sums):
             return
         sums[:] = 0
-        run = measure_kernels.kept_kernel(rule, based)
+        run = kept_kernels.kept_kernel(rule, based)
         for first, last in block_reads(self.entries):
             chunks = reader.read(first, last)
             for low, high in spans(0, last - first, block):
@@ -263,7 +263,7 @@ class TensorMeasure:
         if not called_by_address():
             return False
         reader = self._reader
-        run = measure_kernels.kept_of_files_kernel(rule, reader.step.base is not None, self._choice)
+        run = kept_kernels.kept_of_files_kernel(rule, reader.step.base is not None, self._choice)
         marks: tuple[Array, ...] = ()
         flags: Any = ()
         if self._choice is not None:

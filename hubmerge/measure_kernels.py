@@ -14,16 +14,12 @@ from numpy import float32
 
 from hubmerge.compiled_passes import compiled_pass
 from hubmerge.jit import called_inside
-from hubmerge.mapped_files import LINE, ask_for, at_hand, bring, let_go
-from hubmerge.marks import FLAGS, set_marks
 from hubmerge.ops.bits import load, replaced
 from hubmerge.ops.sums import in_order
 
 __all__ = [
     "LANES",
     "high_counts_kernel",
-    "kept_kernel",
-    "kept_of_files_kernel",
     "low_counts_kernel",
     "operands_kernel",
     "scores_kernel",
@@ -33,10 +29,6 @@ __all__ = [
 
 LANES = 64
 """Interleaved sums of a block, added one after the other in the end: a fixed order that fills the vector registers."""
-_AHEAD = 1024
-"""Entries between those that are gone through and those that are fetched."""
-_SINGLES = FLAGS // LANES
-"""Numbers of one lane that are summed in float32 before the sum is added up in float64."""
 
 
 @compiled_pass
@@ -160,104 +152,5 @@ def sums_kernel(rule: Callable[..., Any], minus_base: bool, size: int) -> Callab
                         lanes[np.uint64(k * LANES) + j] += np.float64(numbers[k])
             for k in range(len(parents)):
                 totals[k] += in_order(lanes[k * LANES : (k + 1) * LANES])
-
-    return run
-
-
-def _any_is_kept(index: Any, state: Any) -> Any:  # noqa: ARG001 - what every choice is given
-    return True
-
-
-def _kept_norms(
-    rule: Callable[..., Any], minus_base: bool, choice: Callable[..., Any] | None = None
-) -> Callable[..., Any]:
-    """`kept_kernel` for the first `count` entries, with its scratch; a stage's `choice` is marked (`hubmerge.marks`)."""
-    rule_, choice_, marking = called_inside(rule), called_inside(choice or _any_is_kept), choice is not None
-
-    def run(
-        base: Any, parents: Any, states: Any, offset: Any, count: Any, singles: Any, lanes: Any, sums: Any, marks: Any,
-        flags: Any,
-    ) -> None:  # fmt: skip
-        early, late, before, after = singles[0], singles[1], lanes[0], lanes[1]
-        rows, line, ahead = np.uint64(LANES), np.uint64(LINE // base.itemsize), np.uint64(_AHEAD)
-        for k in range(len(parents)):
-            chunk, state = parents[k], states[k]
-            before[:] = 0.0
-            after[:] = 0.0
-            for start in range(np.uint64(0), np.uint64(count), np.uint64(_SINGLES * LANES)):
-                end = min(np.uint64(start + np.uint64(_SINGLES * LANES)), np.uint64(count))
-                early[:] = float32(0)
-                late[:] = float32(0)
-                for low in range(start, end, rows):
-                    place = np.uint32(np.uint64(offset) + low)
-                    for j in range(np.uint64(low + ahead), np.uint64(low + ahead + rows), line):
-                        ask_for(base, j)
-                        ask_for(chunk, j)
-                    for j in range(min(rows, np.uint64(end - low))):
-                        value = load(chunk[low + j])
-                        if minus_base:
-                            value = float32(value - load(base[low + j]))
-                        early[j] += abs(value)
-                        late[j] += abs(float32(rule_(value, place, state)))
-                        if marking:
-                            flags[low - start + j] = choice_(place, state)
-                        place = np.uint32(place + np.uint32(1))
-                for j in range(rows):
-                    before[j] += np.float64(early[j])
-                    after[j] += np.float64(late[j])
-                if marking:
-                    set_marks(marks[k], np.uint64(offset) + start, flags)
-            sums[k, 0] += in_order(before)
-            sums[k, 1] += in_order(after)
-
-    return run
-
-
-@compiled_pass
-def kept_kernel(rule: Callable[..., Any], minus_base: bool) -> Callable[..., Any]:
-    """``run(base, parents, states, offset, count, singles, lanes, sums)``: L1 norms of a block's operands before and behind a stage's rule.
-
-    base, parents: bits; the operands are the parents, or their differences from the base.  states: what the rule knows of each
-    parent; offset: the index of the block's first entry; count: how many it has.  singles: float32 scratch (2, `LANES`); lanes:
-    float64 scratch of the same shape; sums: float64 (parents, 2), added to, once for each block.  A number is the sum of 16
-    others in float32, and from there in float64: to about 1e-7, and in half the time.
-    """
-    norms = called_inside(_kept_norms(rule, minus_base))
-
-    def run(base: Any, parents: Any, states: Any, offset: Any, count: Any, singles: Any, lanes: Any, sums: Any) -> None:
-        norms(base, parents, states, offset, count, singles, lanes, sums, (), ())
-
-    return run
-
-
-@compiled_pass
-def kept_of_files_kernel(
-    rule: Callable[..., Any], minus_base: bool, choice: Callable[..., Any] | None
-) -> Callable[..., Any]:
-    """`kept_kernel` that reads its inputs, block by block, to a tensor's end.
-
-    The pass is ``run(descriptors, places, maps, base, parents, states, offset, entries, singles, lanes, sums, marks, flags) -> 1, or 0 where
-    something could not be read``: the first three as for `hubmerge.kernels.file_kernel`, from entry `offset` on; base, parents: buffers of one block;
-    entries: how many there are.  marks: where a stage's `choice` is marked, for every parent uint64 of `hubmerge.marks.mark_words`;
-    flags: uint8 scratch of `hubmerge.marks.FLAGS`; both () without one.
-    """
-    add = called_inside(_kept_norms(rule, minus_base, choice))
-    ahead = 1 if minus_base else 0
-
-    def run(
-        descriptors: Any, places: Any, maps: Any, base: Any, parents: Any, states: Any, offset: Any, entries: Any,
-        singles: Any, lanes: Any, sums: Any, marks: Any, flags: Any,
-    ) -> Any:  # fmt: skip
-        block, size = np.int64(base.size), np.int64(entries)
-        whole = size * base.itemsize
-        brought = bring(maps, places, whole)
-        for low in range(np.int64(0), size, block):
-            count = min(block, size - low)
-            complete, base, parents = at_hand(brought, descriptors, places, maps, base, parents, low, count, ahead)
-            if not complete:
-                return np.int64(0)
-            add(base, parents, states, np.int64(offset) + low, count, singles, lanes, sums, marks, flags)
-        let_go(maps, places, whole)
-        return np.int64(1)
 
     return run

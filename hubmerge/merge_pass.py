@@ -12,11 +12,13 @@ import numpy as np
 from hubmerge import kernels, row_kernels
 from hubmerge.compiled_files import Target
 from hubmerge.io.reader import StepReader
+from hubmerge.marks import FLAGS
 from hubmerge.measure import Staged
 from hubmerge.measures import Array, PerGroup
 from hubmerge.method import MergeMethod
 from hubmerge.plan_types import Step
 from hubmerge.ranges import row_length, row_units, spans
+from hubmerge.switches import switches_of
 from zoo_index.tensors import DType
 
 __all__ = ["MergePass", "merge_pass", "pass_of_files"]
@@ -80,7 +82,7 @@ def _of_chunks(
         return lambda base, parents, out, low: by_row(
             base, parents, entry, state, group.table, values, columns, tuple(rest), out, low
         )
-    run = kernels.merge_kernel(method.rule, operand, rule)
+    run = kernels.merge_kernel(method.rule, operand, rule, switches_of(arguments))
     return lambda base, parents, out, low: run(base, parents, entry, state, arguments, out, low)
 
 
@@ -117,9 +119,9 @@ def pass_of_files(
     entry, rule, state = _staging(step, staged)
     marked = staged is not None and bool(staged.marks)
     if staged is not None and marked:
-        marks, factors = (tuple(one.view("<u4") for one in staged.marks), tuple(one[-1] for one in staged.states))
-        rule, state = None, (marks, factors, (np.uint32(0),) * len(marks))
-    run = kernels.file_kernel(method.rule, operand, rule, marked)
+        factors = tuple(one[-1] for one in staged.states)
+        rule, state = None, (staged.marks, factors, tuple(np.empty(FLAGS, np.uint8) for _ in factors))
+    run = kernels.file_kernel(method.rule, operand, rule, switches_of(arguments), marked)
     if run is None:
         return None
     width = np.dtype(written).itemsize
