@@ -153,7 +153,7 @@ def gram_of_files_kernel(operand: str, count: int) -> Callable[..., Any] | None:
     """`gram_kernel` that reads its inputs block by block; None where that is not to be had for so many operands.
 
     The pass is ``run(descriptors, places, maps, base, parents, size, gram) -> 1, or 0 where something could not be read``: the first three as for
-    `hubmerge.kernels.file_kernel`; base, parents: buffers of `GRAM_BLOCK` entries; size: how many entries.
+    `hubmerge.file_kernels.file_kernel`; base, parents: buffers of `GRAM_BLOCK` entries; size: how many entries.
     """
     if count > _FEW or not called_by_address():
         return None

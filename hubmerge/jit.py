@@ -76,9 +76,13 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     return njit(**options)(function)  # type: ignore[no-any-return]
 
 
-def called_inside(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` for calls from compiled passes alone: without what Python and C would call, a tenth of the time to compile."""
+def called_inside(function: Callable[..., Any], *, forceinline: bool = False) -> Callable[..., Any]:
+    """`function` for calls from compiled passes alone: without what Python and C would call, a tenth of the time to compile.
+
+    forceinline: written out in every pass that calls it, so that what it is called with can be known when it is compiled.
+    """
     from numba import njit
 
     _prepare()
-    return njit(function, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[no-any-return]
+    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": forceinline}
+    return njit(function, **options)  # type: ignore[no-any-return]

@@ -28,26 +28,48 @@ def _any_is_kept(index: Any, state: Any) -> Any:  # noqa: ARG001 - what every ch
     return True
 
 
+def _row_of_norms(rule: Callable[..., Any], minus_base: bool, choice: Callable[..., Any] | None) -> Callable[..., Any]:
+    """The magnitudes of `count` entries from `first` on, added lane by lane; `choice` of the entries, in `flags` from `at` on."""
+    rule_, choice_, marking = called_inside(rule), called_inside(choice or _any_is_kept), choice is not None
+
+    def run(
+        base: Any,
+        chunk: Any,
+        first: Any,
+        count: Any,
+        offset: Any,
+        state: Any,
+        early: Any,
+        late: Any,
+        flags: Any,
+        at: Any,
+    ) -> None:
+        place = np.uint32(np.uint64(offset) + first)
+        for j in range(count):
+            value = load(chunk[first + j])
+            if minus_base:
+                value = float32(value - load(base[first + j]))
+            early[j] += abs(value)
+            late[j] += abs(float32(rule_(value, place, state)))
+            if marking:
+                flags[at + j] = choice_(place, state)
+            place = np.uint32(place + np.uint32(1))
+
+    return called_inside(run, forceinline=True)
+
+
 def _kept_norms(
     rule: Callable[..., Any], minus_base: bool, choice: Callable[..., Any] | None = None
 ) -> Callable[..., Any]:
     """`kept_kernel` for the first `count` entries, with its scratch; a stage's `choice` is marked (`hubmerge.marks`)."""
-    rule_, choice_, marking = called_inside(rule), called_inside(choice or _any_is_kept), choice is not None
-
-    def look(base: Any, chunk: Any, i: Any, place: Any, state: Any) -> Any:
-        value = load(chunk[i])
-        if minus_base:
-            value = float32(value - load(base[i]))
-        return abs(value), abs(float32(rule_(value, place, state))), choice_(place, state)
-
-    look_ = called_inside(look)
+    add_row, marking = _row_of_norms(rule, minus_base, choice), choice is not None
 
     def run(
         base: Any, parents: Any, states: Any, offset: Any, count: Any, singles: Any, lanes: Any, sums: Any, marks: Any,
         flags: Any,
     ) -> None:  # fmt: skip
         early, late, before, after = singles[0], singles[1], lanes[0], lanes[1]
-        rows, group, stop, ahead = np.uint64(LANES), np.uint64(_GROUP), np.uint64(count), np.uint64(_AHEAD)
+        rows, group, stop = np.uint64(LANES), np.uint64(_GROUP), np.uint64(count)
         for k in range(len(parents)):
             chunk, state = parents[k], states[k]
             before[:] = 0.0
@@ -55,29 +77,15 @@ def _kept_norms(
             for start in range(np.uint64(0), stop, group):
                 early[:] = float32(0)
                 late[:] = float32(0)
-                if start + group <= stop:  # loops of known lengths: whether arrays overlap is then asked once, not in every row
-                    for row in range(np.uint64(0), group, rows):
-                        low = start + row
-                        ask_for(base, low + ahead, rows)
-                        ask_for(chunk, low + ahead, rows)
-                        place = np.uint32(np.uint64(offset) + low)
-                        for j in range(rows):
-                            whole, left, kept = look_(base, chunk, low + j, place, state)
-                            early[j] += whole
-                            late[j] += left
-                            if marking:
-                                flags[row + j] = kept
-                            place = np.uint32(place + np.uint32(1))
+                if start + group <= stop:  # of known lengths: whether arrays overlap is asked once, not for every row
+                    for at in range(np.uint64(0), group, rows):
+                        ask_for(base, start + at + np.uint64(_AHEAD), rows)
+                        ask_for(chunk, start + at + np.uint64(_AHEAD), rows)
+                        add_row(base, chunk, start + at, rows, offset, state, early, late, flags, at)
                 else:
                     for low in range(start, stop, rows):
-                        place = np.uint32(np.uint64(offset) + low)
-                        for j in range(min(rows, np.uint64(stop - low))):
-                            whole, left, kept = look_(base, chunk, low + j, place, state)
-                            early[j] += whole
-                            late[j] += left
-                            if marking:
-                                flags[low - start + j] = kept
-                            place = np.uint32(place + np.uint32(1))
+                        width = min(rows, np.uint64(stop - low))
+                        add_row(base, chunk, low, width, offset, state, early, late, flags, low - start)
                 for j in range(rows):
                     before[j] += np.float64(early[j])
                     after[j] += np.float64(late[j])
@@ -112,10 +120,11 @@ def kept_of_files_kernel(
 ) -> Callable[..., Any]:
     """`kept_kernel` that reads its inputs, block by block, to a tensor's end.
 
-    The pass is ``run(descriptors, places, maps, base, parents, states, offset, entries, singles, lanes, sums, marks, flags) -> 1, or 0 where
-    something could not be read``: the first three as for `hubmerge.kernels.file_kernel`, from entry `offset` on; base, parents: buffers of one block;
-    entries: how many there are.  marks: where a stage's `choice` is marked, for every parent uint64 of `hubmerge.marks.mark_words`;
-    flags: uint8 scratch of `hubmerge.marks.FLAGS`; both () without one.
+    The pass is ``run(descriptors, places, maps, base, parents, states, offset, entries, singles, lanes, sums, marks, flags) -> 1,
+    or 0 where something could not be read``: the first three as for `hubmerge.file_kernels.file_kernel`, from entry `offset`
+    on; base, parents: buffers of one block; entries: how many there are.  marks: where a stage's `choice` is marked, for every
+    parent uint64 of `hubmerge.marks.mark_words`; flags: uint8 scratch of `hubmerge.marks.FLAGS`; both () without one, and with
+    one the blocks are whole multiples of `FLAGS`.
     """
     add = called_inside(_kept_norms(rule, minus_base, choice))
     ahead = 1 if minus_base else 0

@@ -13,34 +13,29 @@ from typing import Any
 import numpy as np
 from numpy import float32
 
-from hubmerge.compiled_files import put
-from hubmerge.compiled_passes import called_by_address, compiled_pass
+from hubmerge.compiled_passes import compiled_pass
 from hubmerge.jit import called_inside, compiled
-from hubmerge.mapped_files import AT_ONCE, ask_for_all, at_hand, bring, let_go
-from hubmerge.marks import marked_range_pass
+from hubmerge.mapped_files import AT_ONCE, ask_for_all
 from hubmerge.ops.bits import EXPONENT, exponent, load, replaced, store
 from hubmerge.switches import Switches, settled
 
 __all__ = [
     "NOT_FINITE",
-    "NO_FILE",
     "add_low_rank",
     "columns_kernel",
-    "file_kernel",
     "merge_kernel",
+    "range_pass",
     "rows_kernel",
 ]
 
 NOT_FINITE = int(EXPONENT)
-NO_FILE = 0xFFFFFFFF
-"""Instead of exponent bits: a file did not give or take what it should."""
 
 
 def _unstaged(delta: Any, index: Any, state: Any) -> Any:  # noqa: ARG001 - every stage is given these
     return delta
 
 
-def _range_pass(
+def range_pass(
     rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None, switches: Switches = ()
 ) -> Callable[..., Any]:
     """`merge_kernel` for entries `low` to `high` of the chunk, both uint64: numba counts signed indices from the end when
@@ -82,7 +77,7 @@ def _range_pass(
     return run
 
 
-_range_kernel = compiled_pass(_range_pass)
+_range_kernel = compiled_pass(range_pass)
 
 
 @cache
@@ -108,57 +103,6 @@ def merge_kernel(
     return run  # plain Python around what is compiled: once more compiled, it would take a quarter longer to start
 
 
-@compiled_pass
-def _file_pass(
-    rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None, switches: Switches, marked: bool
-) -> Callable[..., Any]:
-    merge = called_inside(marked_range_pass(rule, switches) if marked else _range_pass(rule, operand, stage, switches))
-    ahead = 0 if operand == "weight" else 1
-
-    def run(
-        descriptors: Any, places: Any, maps: Any, target: Any, target_place: Any, turn: Any, base: Any, parents: Any,
-        entry: Any, state: Any, arguments: Any, out: Any, offset: Any, size: Any,
-    ) -> Any:  # fmt: skip
-        worst = np.uint32(0)
-        whole = np.int64(size) * base.itemsize
-        brought = bring(maps, places, whole)
-        for low in range(np.uint64(0), np.uint64(size), np.uint64(out.size)):
-            count = min(np.uint64(out.size), np.uint64(np.uint64(size) - low))
-            done = np.int64(low)
-            complete, base, parents = at_hand(
-                brought, descriptors, places, maps, base, parents, done, np.int64(count), ahead
-            )
-            if not complete:
-                return np.uint32(NO_FILE)
-            found = merge(base, parents, entry, state, arguments, out, np.int64(offset) + done, np.uint64(0), count)
-            worst = max(worst, found)
-            if not put(out[:count], target, target_place + done * out.itemsize, turn):
-                return np.uint32(NO_FILE)
-        let_go(maps, places, whole)
-        return worst
-
-    return run
-
-
-@cache
-def file_kernel(
-    rule: Callable[..., Any],
-    operand: str,
-    stage: Callable[..., Any] | None,
-    switches: Switches = (),
-    marked: bool = False,
-) -> Callable[..., Any] | None:
-    """`merge_kernel` that reads its inputs and writes its output block by block; None where that is not to be had.
-
-    The pass is ``run(descriptors, places, maps, target, target_place, turn, base, parents, entry, state, arguments, out, offset,
-    size) -> exponent bits, or NO_FILE``.  descriptors, places, maps: int64, the open file of every input, the byte where its
-    first entry is, and where the file is mapped or 0 (`hubmerge.mapped_files`), the base's first where it is read; target, target_place, turn: those of the output (`hubmerge.compiled_files`);
-    base, parents, out: buffers for a block; size: how many entries; the rest as for `merge_kernel`.  marked: the stage's choice
-    is in `state` (`hubmerge.marks.marked_range_pass`).
-    """
-    return _file_pass(rule, operand, stage, switches, marked) if called_by_address() else None
-
-
 @cache
 def rows_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., Any] | None) -> Callable[..., Any]:
     """`merge_kernel` for a rule whose first argument each row has its own values of.
@@ -166,7 +110,7 @@ def rows_kernel(rule: Callable[..., Any], operand: str, stage: Callable[..., Any
     The pass is ``run(base, parents, entry, state, table, values, columns, arguments, out, offset)``: table is float32
     (rows, width), `values` one float32(0) for each of its columns, `columns` the length of a row.
     """
-    merge = compiled(_range_pass(rule, operand, stage))
+    merge = compiled(range_pass(rule, operand, stage))
 
     def run(
         base: Any, parents: Any, entry: Any, state: Any, table: Any, values: Any, columns: Any, arguments: Any, out: Any,

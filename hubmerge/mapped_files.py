@@ -114,8 +114,7 @@ def at_hand(
 
 
 @when_compiling
-def _tell_numba() -> None:
-    from llvmlite import ir
+def _tell_numba_of_maps() -> None:
     from numba import types
     from numba.core import cgutils
     from numba.core.imputils import impl_ret_borrowed
@@ -132,7 +131,7 @@ def _tell_numba() -> None:
         return advise_pages
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def seen_at(_typing: Any, array: Any, address: Any, size: Any) -> Any:
+    def seen_at(_typing: Any, array: Any, _address: Any, _size: Any) -> Any:
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             made = context.make_array(array)(context, builder)
             width = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype)))
@@ -155,8 +154,16 @@ def _tell_numba() -> None:
 
         return array_at
 
+
+@when_compiling
+def _tell_numba_of_lines() -> None:
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic, overload
+
     @intrinsic  # type: ignore[untyped-decorator]
-    def fetch(_typing: Any, address: Any) -> Any:
+    def fetch(_typing: Any, _address: Any) -> Any:
         def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
             kind = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
@@ -166,7 +173,7 @@ def _tell_numba() -> None:
         return types.void(types.int64), build
 
     @overload(fetch_line)  # type: ignore[untyped-decorator]
-    def _fetch_line(array: Any, first: Any, line: Any) -> Callable[[Any, Any, Any], None]:  # noqa: ARG001 - as above
+    def _fetch_line(array: Any, first: Any, line: Any) -> Callable[[Any, Any, Any], None]:  # noqa: ARG001 - numba matches on names
         def fetch_entry(array: Any, first: Any, line: Any) -> None:
             begin = np.int64(array.ctypes.data) + np.int64(first) * np.int64(array.itemsize)
             fetch(begin + np.int64(line) * np.int64(_LINE))

@@ -42,14 +42,15 @@ def set_flags(flags: Any, first: Any, word: Any) -> None:
 
 @jitable
 def get_flags(flags: Any, marks: Any, place: Any, count: Any) -> None:
-    """Set the flags of `count` entries, of which the first is entry `place`, a multiple of 64; also those up to the next word."""
-    for w in range((np.uint64(count) + np.uint64(_WORD - 1)) // np.uint64(_WORD)):
-        set_flags(flags, w * np.uint64(_WORD), marks[np.uint64(place) // np.uint64(_WORD) + w])
+    """Set the flags of `count` entries from entry `place` on, in whole words: the first is flag ``place % 64``."""
+    first, last = np.uint64(place) // np.uint64(_WORD), (np.uint64(place) + count - np.uint64(1)) // np.uint64(_WORD)
+    for w in range(last - first + np.uint64(1)):
+        set_flags(flags, w * np.uint64(_WORD), marks[first + w])
 
 
 @jitable
 def set_marks(marks: Any, place: Any, flags: Any) -> None:
-    """Set the marks of `FLAGS` entries, of which the first is entry `place`."""
+    """Set the marks of `FLAGS` entries, of which the first is entry `place`, a multiple of 64."""
     for w in range(FLAGS // _WORD):
         marks[np.uint64(np.uint64(place) // np.uint64(_WORD) + np.uint64(w))] = word_of(flags, w * _WORD)
 
@@ -58,7 +59,7 @@ def marked_range_pass(rule: Callable[..., Any], switches: Switches) -> Callable[
     """The pass over a range of entries (`hubmerge.kernels`) for deltas of which some are dropped, and the others multiplied.
 
     ``run(base, parents, entry, state, arguments, out, offset, low, high) -> exponent bits``: state holds the parents' marks, the
-    factors of what is kept, and uint8 scratch of `FLAGS` for each parent; offset + low is a multiple of 64.
+    factors of what is kept, and uint8 scratch of `FLAGS` for each parent.
     """
     rule_ = settled(rule, switches)
 
@@ -72,6 +73,7 @@ def marked_range_pass(rule: Callable[..., Any], switches: Switches) -> Callable[
             ask_for_all(base, parents, start + np.uint64(AT_ONCE), count)
             for k in range(len(parents)):
                 get_flags(flags[k], marks[k], np.uint64(offset) + start, count)
+            first = (np.uint64(offset) + start) % np.uint64(_WORD)
             for j in range(count):
                 i = start + j
                 origin = load(base[i])
@@ -80,7 +82,7 @@ def marked_range_pass(rule: Callable[..., Any], switches: Switches) -> Callable[
                     value = load(parents[k][i])
                     worst = max(worst, exponent(value))
                     delta = float32(float32(value - origin) * factors[k])
-                    entry = replaced(entry, k, delta if flags[k][j] != np.uint8(0) else float32(0))
+                    entry = replaced(entry, k, delta if flags[k][first + j] != np.uint8(0) else float32(0))
                 merged = float32(origin + float32(rule_(entry, *arguments)))
                 worst = max(worst, exponent(merged))
                 store(out, i, merged)
@@ -96,7 +98,7 @@ def _tell_numba() -> None:
     from numba.extending import intrinsic, overload
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def packed(_typing: Any, address: Any) -> Any:
+    def packed(_typing: Any, _address: Any) -> Any:
         def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             bytes_ = ir.VectorType(ir.IntType(8), _WORD)
             found = builder.load(builder.inttoptr(arguments[0], bytes_.as_pointer()), align=1)
@@ -113,7 +115,7 @@ def _tell_numba() -> None:
         return packed_flags
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def spread(_typing: Any, address: Any, word: Any) -> Any:
+    def spread(_typing: Any, _address: Any, _word: Any) -> Any:
         def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             told = builder.bitcast(arguments[1], ir.VectorType(ir.IntType(1), _WORD))
             bytes_ = ir.VectorType(ir.IntType(8), _WORD)

@@ -93,7 +93,7 @@ class TensorMeasure:
         self._reader = reader
         self._staged = staged
         self._seed = known.seed
-        self._choice = choice if reader.step.output.numel <= MARKED else None
+        self._choice = choice if reader.step.output.numel <= MARKED and gram_kernels.GRAM_BLOCK % FLAGS == 0 else None
         self.marks: tuple[Array, ...] = ()
         self._steps: tuple[Step, ...] = (reader.step,)
         self._jobs = 1
@@ -267,7 +267,9 @@ class TensorMeasure:
         marks: tuple[Array, ...] = ()
         flags: Any = ()
         if self._choice is not None:
-            marks = tuple(reader.workspace.take(f"marks{k}", "<u8", mark_words(self.entries)) for k in range(self.parents))
+            marks = tuple(
+                reader.workspace.take(f"marks{k}", "<u8", mark_words(self.entries)) for k in range(self.parents)
+            )
             flags = np.zeros(FLAGS, np.uint8)
         complete = self._read_inside(
             lambda first, entries, *sources: run(*sources, states, first, entries, *lanes, sums, marks, flags)

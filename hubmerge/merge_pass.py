@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hubmerge import kernels, row_kernels
+from hubmerge import file_kernels, kernels, row_kernels
 from hubmerge.compiled_files import Target
 from hubmerge.io.reader import StepReader
 from hubmerge.marks import FLAGS
@@ -121,7 +121,7 @@ def pass_of_files(
     if staged is not None and marked:
         factors = tuple(one[-1] for one in staged.states)
         rule, state = None, (staged.marks, factors, tuple(np.empty(FLAGS, np.uint8) for _ in factors))
-    run = kernels.file_kernel(method.rule, operand, rule, switches_of(arguments), marked)
+    run = file_kernels.file_kernel(method.rule, operand, rule, switches_of(arguments), marked)
     if run is None:
         return None
     width = np.dtype(written).itemsize
@@ -130,7 +130,7 @@ def pass_of_files(
         place, size = target.start + low * width, min(_BLOCK, high - low)
         sources = reader.sources(low, size)
         if sources is None:
-            return kernels.NO_FILE
+            return file_kernels.NO_FILE
         inputs = sources[-1]
         parents, out = inputs[1:] if step.base else inputs, reader.workspace.take("out", written, size, place)
         found: int = run(

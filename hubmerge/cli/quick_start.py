@@ -18,7 +18,9 @@ def start_quickly() -> None:
     For the command line alone, never for a library: code that changes while the process runs would be stored as it was, and
     `np.dot` cannot be compiled any more.  Called before anything that is compiled, and numpy, is imported.
     """
-    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # numpy's idle threads spin for 0.02 s and more before they sleep
+    os.environ.setdefault(
+        "OPENBLAS_THREAD_TIMEOUT", "4"
+    )  # numpy's idle threads spin for 0.02 s and more before they sleep
     from hubmerge.jit import when_compiling
     from hubmerge.pass_store import open_store
     from zoo_index.cache_folder import cache_folder

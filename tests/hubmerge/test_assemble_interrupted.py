@@ -16,7 +16,18 @@ import numpy as np
 import pytest
 from zoo import PAIR, contents, names, random_values, read_model, recipe, run_python, two_models, write_model
 
-from hubmerge import MergeError, PlanError, build_plan, compute, execute, kernels, measure, merge, merge_pass, weights
+from hubmerge import (
+    MergeError,
+    PlanError,
+    build_plan,
+    compute,
+    execute,
+    file_kernels,
+    measure,
+    merge,
+    merge_pass,
+    weights,
+)
 from hubmerge.assemble import merge_plan
 from hubmerge.compiled_files import Target
 from hubmerge.errors import MergeInterrupted
@@ -55,7 +66,7 @@ def fills_up_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
         def one(target: Target, low: int, high: int) -> int:
             if len(calls) >= count or through is None:
-                return kernels.NO_FILE
+                return file_kernels.NO_FILE
             calls.append(low)
             return through(target, low, high)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from zoo import contents, names, random_values, read_model, recipe, write_model
 
-from hubmerge import PlanError, build_plan, carry_out, compute, execute, kernels, merge, merge_pass, weights
+from hubmerge import PlanError, build_plan, carry_out, compute, execute, file_kernels, merge, merge_pass, weights
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import MergeInterrupted
 from hubmerge.io import journal, reader, writer
@@ -37,7 +37,7 @@ def plan(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     """A merge of three files whose kernels are compiled, since it was done once, into clean."""
     method, _, by = request.param.partition(", ")
     if by:
-        monkeypatch.setattr(kernels, "file_kernel", lambda *_: None)
+        monkeypatch.setattr(file_kernels, "file_kernel", lambda *_: None)
     folders = [write_model(tmp_path / "models" / name, {k: v * s for k, v in TENSORS.items()}, files={"tokenizer.json": "{}"})
                for name, s in (("a", 1), ("b", -2), ("base", 0.5))]  # fmt: skip
     base = folders[2] if method == "ties" else None

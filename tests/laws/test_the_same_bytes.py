@@ -9,7 +9,7 @@ import pytest
 from registry import METHODS, TELLING, a_model, fewest_of, has_base, parents_of, run
 from zoo import bfloat16, numbers, random_values, read_model, recipe, stored_as, write_adapter, write_model
 
-from hubmerge import compute, execute, gram_kernels, kernels, merge, merge_pass, ranges
+from hubmerge import compute, execute, file_kernels, gram_kernels, merge, merge_pass, ranges
 from hubmerge.io.reader import CHUNK
 
 DTYPES = ("float32", "float16", "bfloat16", "mixed")
@@ -60,7 +60,7 @@ def test_where_no_pass_goes_from_file_to_file_the_bytes_are_the_same(
     base, parents = models(method, dtype)
     rest = {**TELLING.get(method, {}), "dtype": "bfloat16" if dtype == "mixed" else None}
     expected = raw(run(method, base, parents, **rest))
-    monkeypatch.setattr(kernels, "file_kernel", lambda *_: None)
+    monkeypatch.setattr(file_kernels, "file_kernel", lambda *_: None)
     monkeypatch.setattr(gram_kernels, "gram_of_files_kernel", lambda *_: None)
     assert raw(run(method, base, parents, **rest)) == expected
 
