@@ -35,7 +35,7 @@ def _file_pass(
     ) -> Any:  # fmt: skip
         worst = np.uint32(0)
         whole = np.int64(size) * base.itemsize
-        brought = bring(maps, places, whole)
+        brought = bring(descriptors, places, maps, whole, parents[0][:1])
         for low in range(np.uint64(0), np.uint64(size), np.uint64(out.size)):
             count = min(np.uint64(out.size), np.uint64(np.uint64(size) - low))
             done = np.int64(low)

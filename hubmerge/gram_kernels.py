@@ -91,7 +91,7 @@ def _gram_of_files_pass(operand: str) -> Callable[..., Any]:
         descriptors: Any, places: Any, maps: Any, base: Any, parents: Any, size: Any, entry: Any, sums: Any, gram: Any
     ) -> Any:
         block, whole = np.int64(base.size), np.int64(size) * base.itemsize
-        brought = bring(maps, places, whole)
+        brought = bring(descriptors, places, maps, whole, parents[0][:1])
         for low in range(np.int64(0), np.int64(size), block):
             count = min(block, np.int64(size) - low)
             complete, base, parents = at_hand(brought, descriptors, places, maps, base, parents, low, count, ahead)

@@ -135,7 +135,7 @@ def kept_of_files_kernel(
     ) -> Any:  # fmt: skip
         block, size = np.int64(base.size), np.int64(entries)
         whole = size * base.itemsize
-        brought = bring(maps, places, whole)
+        brought = bring(descriptors, places, maps, whole, parents[0][:1])
         for low in range(np.int64(0), size, block):
             count = min(block, size - low)
             complete, base, parents = at_hand(brought, descriptors, places, maps, base, parents, low, count, ahead)

@@ -73,12 +73,16 @@ def _advise_all(maps: Any, places: Any, size: Any, advice: Any) -> Any:
 
 
 @jitable
-def bring(maps: Any, places: Any, size: Any) -> Any:
+def bring(descriptors: Any, places: Any, maps: Any, size: Any, entry: Any) -> Any:
     """Have `size` bytes of every input from its place on in memory; False where that cannot be, and they are to be read.
 
-    maps: int64, where each input's file begins in memory, or 0; places: int64, bytes from there.
+    maps: int64, where each input's file begins in memory, or 0; places: int64, bytes from there.  entry: an array of one entry,
+    overwritten: the last one is read, because behind the end of a file that became shorter the rest of a page is zeros.
     """
-    return _advise_all(maps, places, size, np.int64(_POPULATE_READ))
+    complete: bool = _advise_all(maps, places, size, np.int64(_POPULATE_READ))
+    for k in range(descriptors.size):
+        complete = complete and fill(entry, descriptors[k], places[k] + size - entry.itemsize)
+    return complete
 
 
 @jitable

@@ -39,7 +39,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def merged(weights: tuple[float, ...] = (1.0, 3.0)) -> list[float]:
     """(w1 x 8 + w2 x 16) / (w1 + w2), and the same of 4 and 0, by a pass that this process has not met before."""
-    run = CompiledPass(kernels._range_pass, (LINEAR, "weight", None))
+    run = CompiledPass(kernels.range_pass, (LINEAR, "weight", None))
     parents = tuple(np.array(numbers, np.float32).view(np.uint32) for numbers in ([8, 4], [16, 0]))
     out = np.empty(2, np.uint32)
     arguments = (tuple(map(np.float32, weights)), True)
@@ -64,7 +64,7 @@ def test_a_stored_pass_is_run_and_not_compiled_again(store: Path, monkeypatch: p
 
 def test_a_pass_for_other_types_is_another_file(store: Path) -> None:
     merged()
-    run = CompiledPass(kernels._range_pass, (LINEAR, "weight", None))
+    run = CompiledPass(kernels.range_pass, (LINEAR, "weight", None))
     bits, out = np.array([0x4100], np.uint16), np.empty(1, np.uint16)  # 8 in bfloat16
     arguments = ((np.float32(1),), True)
     run(bits, (bits,), (np.float32(0),), ((),), arguments, out, 0, np.uint64(0), np.uint64(1))
@@ -134,7 +134,7 @@ def test_a_folder_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytes
     own = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: own + 1)
     pass_store.open_store(tmp_path / "passes")
-    assert pass_store.name_of(kernels._range_pass, (LINEAR, "weight", None), ()) is None
+    assert pass_store.name_of(kernels.range_pass, (LINEAR, "weight", None), ()) is None
 
 
 def test_a_place_that_cannot_be_made_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,17 +160,17 @@ def _own_rule(weights: Any, factor: Any) -> Any:
 
 
 def test_a_rule_that_is_not_of_hubmerge_is_not_stored(store: Path) -> None:
-    names = [pass_store.name_of(kernels._range_pass, (rule, "weight", None), ()) for rule in (LINEAR, _own_rule)]
+    names = [pass_store.name_of(kernels.range_pass, (rule, "weight", None), ()) for rule in (LINEAR, _own_rule)]
     assert names[0] is not None
     assert names[1] is None
 
 
 @pytest.mark.parametrize("setting", ["NUMBA_OPT", "NUMBA_CPU_NAME"])
 def test_a_setting_of_numba_changes_the_names(store: Path, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
-    before = pass_store.name_of(kernels._range_pass, (LINEAR, "weight", None), ())
+    before = pass_store.name_of(kernels.range_pass, (LINEAR, "weight", None), ())
     monkeypatch.setenv(setting, "1")
     pass_store.open_store(store)
-    assert pass_store.name_of(kernels._range_pass, (LINEAR, "weight", None), ()) != before
+    assert pass_store.name_of(kernels.range_pass, (LINEAR, "weight", None), ()) != before
 
 
 def test_code_that_calls_into_numba_or_a_library_is_not_stored(store: Path) -> None:
