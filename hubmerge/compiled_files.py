@@ -16,7 +16,7 @@ from hubmerge.jit import when_compiling
 
 __all__ = ["FOREIGN", "TURN_BYTES", "Target", "fill", "put"]
 
-FOREIGN = frozenset({"madvise", "pread", "pwrite", "pthread_mutex_lock", "pthread_mutex_unlock"})
+FOREIGN = frozenset({"pread", "pwrite", "pthread_mutex_lock", "pthread_mutex_unlock"})
 """The C library's functions that are called."""
 TURN_BYTES = 64
 """Zeros that a turn is made of: a mutex of the C library that nobody holds."""

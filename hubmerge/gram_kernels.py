@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy import float32
 
+from hubmerge.compiled_inputs import ask_for_all, at_hand
 from hubmerge.compiled_passes import called_by_address, compiled_pass
 from hubmerge.jit import called_inside, jitable
-from hubmerge.mapped_files import ask_for_all, at_hand, bring, let_go
 from hubmerge.ops.bits import load, replaced
 from hubmerge.ops.sums import in_order
 
@@ -88,17 +88,15 @@ def _gram_of_files_pass(operand: str) -> Callable[..., Any]:
     ahead = 0 if operand == "weight" else 1
 
     def run(
-        descriptors: Any, places: Any, maps: Any, base: Any, parents: Any, size: Any, entry: Any, sums: Any, gram: Any
-    ) -> Any:
-        block, whole = np.int64(base.size), np.int64(size) * base.itemsize
-        brought = bring(descriptors, places, maps, whole, parents[0][:1])
-        for low in range(np.int64(0), np.int64(size), block):
-            count = min(block, np.int64(size) - low)
-            complete, base, parents = at_hand(brought, descriptors, places, maps, base, parents, low, count, ahead)
+        descriptors: Any, places: Any, in_place: Any, base: Any, parents: Any, size: Any, entry: Any, sums: Any,
+        gram: Any, block: Any,
+    ) -> Any:  # fmt: skip
+        for low in range(np.int64(0), np.int64(size), np.int64(block)):
+            count = min(np.int64(block), np.int64(size) - low)
+            complete, ours, others = at_hand(in_place, descriptors, places, base, parents, low, count, ahead)
             if not complete:
                 return np.int64(0)
-            add(base, parents, count, entry, sums, gram, block)
-        let_go(maps, places, whole)
+            add(ours, others, count, entry, sums, gram, np.int64(block))
         return np.int64(1)
 
     return run
@@ -152,15 +150,17 @@ def gram_kernel(operand: str) -> Callable[..., Any]:
 def gram_of_files_kernel(operand: str, count: int) -> Callable[..., Any] | None:
     """`gram_kernel` that reads its inputs block by block; None where that is not to be had for so many operands.
 
-    The pass is ``run(descriptors, places, maps, base, parents, size, gram) -> 1, or 0 where something could not be read``: the first three as for
-    `hubmerge.file_kernels.file_kernel`; base, parents: buffers of `GRAM_BLOCK` entries; size: how many entries.
+    The pass is ``run(descriptors, places, in_place, base, parents, size, gram, block) -> 1, or 0 where something could not be
+    read``: the first five are a `hubmerge.io.reader.Sources`; size: how many entries; block: how many are taken at a time.
     """
     if count > _FEW or not called_by_address():
         return None
     add = _gram_of_files_pass(operand)
 
-    def run(descriptors: Any, places: Any, maps: Any, base: Any, parents: Any, size: Any, gram: Any) -> Any:
+    def run(
+        descriptors: Any, places: Any, in_place: Any, base: Any, parents: Any, size: Any, gram: Any, block: Any
+    ) -> Any:
         sums = np.empty(count * (count + 1) // 2 * _LANES)
-        return add(descriptors, places, maps, base, parents, size, (0.0,) * count, sums, gram)
+        return add(descriptors, places, in_place, base, parents, size, (0.0,) * count, sums, gram, block)
 
     return run

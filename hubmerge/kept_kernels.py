@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy import float32
 
+from hubmerge.compiled_inputs import ask_for, at_hand
 from hubmerge.compiled_passes import compiled_pass
 from hubmerge.jit import called_inside
-from hubmerge.mapped_files import ask_for, at_hand, bring, let_go
 from hubmerge.marks import FLAGS, set_marks
 from hubmerge.measure_kernels import LANES
 from hubmerge.ops.bits import load
@@ -120,29 +120,26 @@ def kept_of_files_kernel(
 ) -> Callable[..., Any]:
     """`kept_kernel` that reads its inputs, block by block, to a tensor's end.
 
-    The pass is ``run(descriptors, places, maps, base, parents, states, offset, entries, singles, lanes, sums, marks, flags) -> 1,
-    or 0 where something could not be read``: the first three as for `hubmerge.file_kernels.file_kernel`, from entry `offset`
-    on; base, parents: buffers of one block; entries: how many there are.  marks: where a stage's `choice` is marked, for every
-    parent uint64 of `hubmerge.marks.mark_words`; flags: uint8 scratch of `hubmerge.marks.FLAGS`; both () without one, and with
-    one the blocks are whole multiples of `FLAGS`.
+    The pass is ``run(descriptors, places, in_place, base, parents, states, offset, entries, block, singles, lanes, sums, marks,
+    flags) -> 1, or 0 where something could not be read``: the first five are a `hubmerge.io.reader.Sources`, from entry
+    `offset` on; entries: how many there are; block: how many are taken at a time.  marks: where a stage's `choice` is marked,
+    for every parent uint64 of `hubmerge.marks.mark_words`; flags: uint8 scratch of `hubmerge.marks.FLAGS`; both () without
+    one, and with one a block is a whole multiple of `FLAGS`.
     """
     add = called_inside(_kept_norms(rule, minus_base, choice))
     ahead = 1 if minus_base else 0
 
     def run(
-        descriptors: Any, places: Any, maps: Any, base: Any, parents: Any, states: Any, offset: Any, entries: Any,
-        singles: Any, lanes: Any, sums: Any, marks: Any, flags: Any,
+        descriptors: Any, places: Any, in_place: Any, base: Any, parents: Any, states: Any, offset: Any, entries: Any,
+        block: Any, singles: Any, lanes: Any, sums: Any, marks: Any, flags: Any,
     ) -> Any:  # fmt: skip
-        block, size = np.int64(base.size), np.int64(entries)
-        whole = size * base.itemsize
-        brought = bring(descriptors, places, maps, whole, parents[0][:1])
-        for low in range(np.int64(0), size, block):
-            count = min(block, size - low)
-            complete, base, parents = at_hand(brought, descriptors, places, maps, base, parents, low, count, ahead)
+        size = np.int64(entries)
+        for low in range(np.int64(0), size, np.int64(block)):
+            count = min(np.int64(block), size - low)
+            complete, ours, others = at_hand(in_place, descriptors, places, base, parents, low, count, ahead)
             if not complete:
                 return np.int64(0)
-            add(base, parents, states, np.int64(offset) + low, count, singles, lanes, sums, marks, flags)
-        let_go(maps, places, whole)
+            add(ours, others, states, np.int64(offset) + low, count, singles, lanes, sums, marks, flags)
         return np.int64(1)
 
     return run

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy import float32
 
+from hubmerge.compiled_inputs import AT_ONCE, ask_for_all
 from hubmerge.compiled_passes import compiled_pass
 from hubmerge.jit import called_inside, compiled
-from hubmerge.mapped_files import AT_ONCE, ask_for_all
 from hubmerge.ops.bits import EXPONENT, exponent, load, replaced, store
 from hubmerge.switches import Switches, settled
 

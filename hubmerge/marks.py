@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy import float32
 
+from hubmerge.compiled_inputs import AT_ONCE, ask_for_all
 from hubmerge.jit import jitable, when_compiling
-from hubmerge.mapped_files import AT_ONCE, ask_for_all
 from hubmerge.ops.bits import exponent, load, replaced, store
 from hubmerge.switches import Switches, settled
 

@@ -136,7 +136,9 @@ class TensorMeasure:
     def _add_gram_of_files(self, gram: Array) -> bool:
         """Fill `gram` by a pass that reads for itself; False where there is none, or where a file could not be read."""
         run = gram_kernels.gram_of_files_kernel("delta" if self._reader.step.base else "weight", self.parents)
-        return run is not None and self._read_inside(lambda _, entries, *sources: run(*sources, entries, gram))
+        return run is not None and self._read_inside(
+            lambda _, entries, block, *sources: run(*sources, entries, gram, block)
+        )
 
     def gram_rows(self) -> Array:
         columns = row_length(self.shape)
@@ -272,7 +274,9 @@ class TensorMeasure:
             )
             flags = np.zeros(FLAGS, np.uint8)
         complete = self._read_inside(
-            lambda first, entries, *sources: run(*sources, states, first, entries, *lanes, sums, marks, flags)
+            lambda first, entries, block, *sources: run(
+                *sources, states, first, entries, block, *lanes, sums, marks, flags
+            )
         )
         self.marks = marks if complete else ()
         return complete
@@ -280,17 +284,17 @@ class TensorMeasure:
     def _read_inside(self, run: Callable[..., Any]) -> bool:
         """Have a pass read all entries and go through them; False where inputs are no files, or could not be read.
 
-        run: ``(first entry, entries, descriptors, places, maps, base, parents) -> whether it could``, with buffers of one block.
+        run: ``(first entry, entries, block, descriptors, places, in_place, base, parents) -> whether it could``.
         """
         reader, block = self._reader, gram_kernels.GRAM_BLOCK
         for first, last in spans(0, self.entries, _READ_INSIDE * block):
-            sources = reader.sources(first, block)
-            if sources is None:
-                return False
-            inputs = sources[-1]
-            parents = inputs[1:] if reader.step.base else inputs
-            if not run(first, last - first, *sources[:-1], inputs[0], parents):
-                return False
+            with reader.sources(first, last, block) as sources:
+                if sources is None:
+                    return False
+                parents = sources.inputs[1:] if reader.step.base else sources.inputs
+                told = (sources.descriptors, sources.places, sources.in_place, sources.inputs[0], parents)
+                if not run(first, last - first, block, *told):
+                    return False
         return True
 
     def _add_kept_of_rows(self, rule: Callable[..., Any], states: tuple[tuple[Any, ...], ...], sums: Array) -> None:

@@ -114,7 +114,7 @@ def pass_of_files(
     """A pass from file to file, where the inputs' bytes are merged as they are, and the output's written as they come."""
     step = reader.step
     written = {DType.BF16: "<u2", DType.F32: "<u4"}.get(step.output.dtype)
-    if written is None or reader.sources(0, 0) is None or (arguments and isinstance(arguments[0], PerGroup)):
+    if written is None or not reader.of_files or (arguments and isinstance(arguments[0], PerGroup)):
         return None
     entry, rule, state = _staging(step, staged)
     marked = staged is not None and bool(staged.marks)
@@ -128,15 +128,15 @@ def pass_of_files(
 
     def write(target: Target, low: int, high: int) -> int:
         place, size = target.start + low * width, min(_BLOCK, high - low)
-        sources = reader.sources(low, size)
-        if sources is None:
-            return file_kernels.NO_FILE
-        inputs = sources[-1]
-        parents, out = inputs[1:] if step.base else inputs, reader.workspace.take("out", written, size, place)
-        found: int = run(
-            *sources[:-1], target.descriptor, place, target.turn, inputs[0], parents, entry, state, arguments, out, low,
-            high - low,
-        )  # fmt: skip
-        return found
+        with reader.sources(low, high, size) as sources:
+            if sources is None:
+                return file_kernels.NO_FILE
+            inputs = sources.inputs
+            parents, out = inputs[1:] if step.base else inputs, reader.workspace.take("out", written, size, place)
+            found: int = run(
+                sources.descriptors, sources.places, sources.in_place, target.descriptor, place, target.turn, inputs[0],
+                parents, entry, state, arguments, out, low, high - low,
+            )  # fmt: skip
+            return found
 
     return write

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import mmap
 import os
-import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from hubmerge.errors import MergeError, NumbersError
 from hubmerge.fetching import open_planned
 from hubmerge.io.float8 import float8_table, multiply_by_scales, scale_grid
+from hubmerge.io.maps import bring, let_go, mapped
 from hubmerge.plan_types import Operand, PlannedParent, RowMap, Step
 from zoo_index.tensors import DType, Scale, TensorMeta
 
@@ -28,6 +29,7 @@ __all__ = [
     "CHUNK",
     "NUMPY",
     "InputFiles",
+    "Sources",
     "StepReader",
     "StoppedError",
     "Workspace",
@@ -140,33 +142,18 @@ class InputFiles:
         except OSError as error:
             raise _unreadable(path, error) from error
 
-    def mapped(self, parent: int, file: str, in_adapter: bool = False) -> int:
-        """Where a parent's weight file begins in memory, for passes that can see it there; 0 where there is no such place.
-
-        The place is the file's until this is left.  Nothing is brought into memory before a pass asks for it (`hubmerge.mapped_files`).
-        """
-        descriptor = self.descriptor(parent, file, in_adapter)
-        if descriptor is None or sys.platform != "linux":
-            return 0
+    def mapped(self, descriptor: int) -> Array | None:
+        """The whole of a file that `descriptor` gave, to be seen in place (`hubmerge.io.maps`); None where it cannot be."""
         with self._lock:
             if descriptor not in self._maps:
-                self._maps[descriptor] = _mapped(descriptor)
-            found = self._maps[descriptor]
-        return 0 if found is None else found.ctypes.data
+                self._maps[descriptor] = mapped(descriptor)
+            return self._maps[descriptor]
 
     def _opened(self, path: Path) -> int:
         with self._lock:
             if path not in self._descriptors:
                 self._descriptors[path] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             return self._descriptors[path]
-
-
-def _mapped(descriptor: int) -> Array | None:
-    """A whole file in memory, read when it is looked at; None where the system cannot, or the file is empty."""
-    try:
-        return np.frombuffer(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ), np.uint8)
-    except (OSError, ValueError):
-        return None
 
 
 def _unreadable(path: Path, error: OSError) -> MergeError:
@@ -226,6 +213,20 @@ def _is_plain(operand: Operand) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Sources:
+    """The inputs of a range of entries, the base first, for a pass that reads them itself.
+
+    descriptors, places: int64, every input's open file and the byte where its first entry is.  in_place: whether `inputs` are the
+    entries themselves, or buffers for a block of them.
+    """
+
+    descriptors: Array
+    places: Array
+    in_place: bool
+    inputs: tuple[Array, ...]
+
+
 class StepReader:
     """Ranges of one step's inputs as bit patterns of one type: uint16 when all are plain bfloat16, else uint32 (float32)."""
 
@@ -255,32 +256,55 @@ class StepReader:
         self.files.read_into(view, operand.parent, meta, start * stored.itemsize, operand.in_adapter)
         return stored
 
-    def sources(self, first: int, size: int) -> tuple[Array, Array, Array, tuple[Array, ...]] | None:
-        """What a pass that reads its inputs itself is given, from entry `first` on, the base first.
+    @property
+    def of_files(self) -> bool:
+        """Whether all inputs are files, and `read` gives the bytes that are in them."""
+        return self._places is not None
 
-        The open file of every input, the byte where the entry is, and where the file is mapped or 0, int64 each, and for every
-        input a buffer of `size` entries.  None where some input is no file, or `read` gives other bytes than are in it.
+    @contextmanager
+    def sources(self, first: int, last: int, block: int) -> Iterator[Sources | None]:
+        """What a pass that reads its inputs itself is given for entries `first` to `last`, if it takes `block` at a time.
+
+        None where not all are `of_files`.
         """
         if self._places is None:
-            return None
-        descriptors, starts, maps = self._places
-        here = starts + first * np.dtype(self.bits).itemsize
+            yield None
+            return
+        descriptors, starts = self._places
+        width = np.dtype(self.bits).itemsize
+        here, there = starts + first * width, starts + last * width
+        parts = self._seen(descriptors.tolist(), here.tolist(), there.tolist()) if last > first else ()
+        if parts:
+            yield Sources(descriptors, here, True, tuple(part.view(self.bits) for part in parts))
+            for part in parts:
+                let_go(part)
+            return
+        size = min(block, last - first)
         buffers = (self.workspace.take(f"raw{i}", self.bits, size, place) for i, place in enumerate(here.tolist()))
-        return descriptors, here, maps, tuple(buffers)
+        yield Sources(descriptors, here, False, tuple(buffers))
+
+    def _seen(self, descriptors: Sequence[int], here: Sequence[int], there: Sequence[int]) -> tuple[Array, ...]:
+        """The bytes of every input in place; none where one of them is to be read."""
+        parts: list[Array] = []
+        for descriptor, begin, end in zip(descriptors, here, there, strict=True):
+            whole = self.files.mapped(descriptor)
+            if whole is None or end > whole.size or begin % np.dtype(self.bits).itemsize:
+                return ()
+            parts.append(whole[begin:end])
+            if not bring(parts[-1], descriptor, end):
+                return ()
+        return tuple(parts)
 
     @cached_property
-    def _places(self) -> tuple[Array, Array, Array] | None:
+    def _places(self) -> tuple[Array, Array] | None:
         stored = DType.BF16 if self.bits == "<u2" else DType.F32
         inputs = self.step.inputs
         if self._in_rows or any(each.tensor.dtype is not stored or each.low_rank is not None for each in inputs):
             return None
         descriptors = [self.files.descriptor(each.parent, each.tensor.file, each.in_adapter) for each in inputs]
-        if None in descriptors:
-            return None
-        starts = np.array([each.tensor.start for each in inputs])
-        aligned = not (starts % np.dtype(self.bits).itemsize).any()
-        maps = [self.files.mapped(each.parent, each.tensor.file, each.in_adapter) if aligned else 0 for each in inputs]
-        return np.array(descriptors), starts, np.array(maps)
+        return (
+            None if None in descriptors else (np.array(descriptors), np.array([each.tensor.start for each in inputs]))
+        )
 
     def _row_reader(self, slot: int, operand: Operand, rows: RowMap) -> RowReader:
         from hubmerge.io.rows import Buffers, RowReader
