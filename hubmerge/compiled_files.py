@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hubmerge.jit import when_compiling
+from hubmerge.jit import INSIDE, when_compiling
 
 __all__ = ["FOREIGN", "TURN_BYTES", "Target", "fill", "put"]
 
@@ -55,7 +55,7 @@ def _tell_numba() -> None:
     taken = types.int32(types.uintp)
     lock, unlock = (types.ExternalFunction(f"pthread_mutex_{name}", taken) for name in ("lock", "unlock"))
 
-    @overload(fill)  # type: ignore[untyped-decorator]
+    @overload(fill, jit_options=INSIDE)  # type: ignore[untyped-decorator]
     def _fill(array: Any, descriptor: Any, place: Any) -> Callable[[Any, Any, Any], bool]:  # noqa: ARG001 - numba matches on names
         def fill_array(array: Any, descriptor: Any, place: Any) -> bool:
             pointer, done, size = np.uint64(array.ctypes.data), np.int64(0), np.int64(array.size * array.itemsize)
@@ -68,7 +68,7 @@ def _tell_numba() -> None:
 
         return fill_array
 
-    @overload(put)  # type: ignore[untyped-decorator]
+    @overload(put, jit_options=INSIDE)  # type: ignore[untyped-decorator]
     def _put(array: Any, descriptor: Any, place: Any, turn: Any) -> Callable[[Any, Any, Any, Any], bool]:  # noqa: ARG001 - as above
         def put_array(array: Any, descriptor: Any, place: Any, turn: Any) -> bool:
             pointer, done, size = np.uint64(array.ctypes.data), np.int64(0), np.int64(array.size * array.itemsize)

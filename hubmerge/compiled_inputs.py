@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hubmerge.compiled_files import fill
-from hubmerge.jit import jitable, when_compiling
+from hubmerge.jit import INSIDE, jitable, when_compiling
 from hubmerge.ops.bits import replaced
 
 __all__ = ["AT_ONCE", "ask_for", "ask_for_all", "at_hand"]
@@ -80,7 +80,7 @@ def _tell_numba_of_lines() -> None:
 
         return types.void(types.int64), build
 
-    @overload(fetch_line)  # type: ignore[untyped-decorator]
+    @overload(fetch_line, jit_options=INSIDE)  # type: ignore[untyped-decorator]
     def _fetch_line(array: Any, first: Any, line: Any) -> Callable[[Any, Any, Any], None]:  # noqa: ARG001 - numba matches on names
         def fetch_entry(array: Any, first: Any, line: Any) -> None:
             begin = np.int64(array.ctypes.data) + np.int64(first) * np.int64(array.itemsize)

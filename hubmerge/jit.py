@@ -12,7 +12,10 @@ from typing import Any, TypeVar
 
 from hubmerge.errors import PlanError
 
-__all__ = ["called_inside", "compiled", "jitable", "when_compiling"]
+__all__ = ["INSIDE", "called_inside", "compiled", "jitable", "when_compiling"]
+
+INSIDE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Options of what only compiled functions call: without what Python and C would call, which takes longer to compile than the function."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,7 +33,7 @@ def jitable(function: Function) -> Function:
     def prepare() -> None:
         from numba.extending import register_jitable
 
-        register_jitable(function)
+        register_jitable(**INSIDE)(function)
 
     when_compiling(prepare)
     return function
@@ -84,5 +87,4 @@ def called_inside(function: Callable[..., Any], *, forceinline: bool = False) ->
     from numba import njit
 
     _prepare()
-    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": forceinline}
-    return njit(function, **options)  # type: ignore[no-any-return]
+    return njit(function, error_model="numpy", forceinline=forceinline, **INSIDE)  # type: ignore[no-any-return]

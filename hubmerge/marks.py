@@ -12,7 +12,7 @@ import numpy as np
 from numpy import float32
 
 from hubmerge.compiled_inputs import AT_ONCE, ask_for_all
-from hubmerge.jit import jitable, when_compiling
+from hubmerge.jit import INSIDE, jitable, when_compiling
 from hubmerge.ops.bits import exponent, load, replaced, store
 from hubmerge.switches import Switches, settled
 
@@ -107,7 +107,7 @@ def _tell_numba() -> None:
 
         return types.uint64(types.int64), build
 
-    @overload(word_of)  # type: ignore[untyped-decorator]
+    @overload(word_of, jit_options=INSIDE)  # type: ignore[untyped-decorator]
     def _word_of(flags: Any, first: Any) -> Callable[[Any, Any], Any]:  # noqa: ARG001 - numba matches on names
         def packed_flags(flags: Any, first: Any) -> Any:
             return packed(np.int64(flags.ctypes.data) + np.int64(first))
@@ -123,7 +123,7 @@ def _tell_numba() -> None:
 
         return types.void(types.int64, types.uint64), build
 
-    @overload(set_flags)  # type: ignore[untyped-decorator]
+    @overload(set_flags, jit_options=INSIDE)  # type: ignore[untyped-decorator]
     def _set_flags(flags: Any, first: Any, word: Any) -> Callable[[Any, Any, Any], None]:  # noqa: ARG001 - as above
         def spread_flags(flags: Any, first: Any, word: Any) -> None:
             spread(np.int64(flags.ctypes.data) + np.int64(first), np.uint64(word))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hubmerge.jit import jitable, when_compiling
+from hubmerge.jit import INSIDE, jitable, when_compiling
 
 __all__ = ["EXPONENT", "exponent", "load", "replaced", "store"]
 
@@ -48,7 +48,7 @@ def _tell_numba() -> None:
     from numba.cpython.unsafe.tuple import tuple_setitem
     from numba.extending import overload
 
-    @overload(load)  # type: ignore[untyped-decorator]
+    @overload(load, jit_options=INSIDE)  # type: ignore[untyped-decorator]
     def _load(bits: Any) -> Callable[[Any], Any] | None:
         def load_bfloat16(bits: Any) -> Any:
             return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
@@ -58,7 +58,7 @@ def _tell_numba() -> None:
 
         return {types.uint16: load_bfloat16, types.uint32: load_float32}.get(bits)
 
-    @overload(store)  # type: ignore[untyped-decorator]
+    @overload(store, jit_options=INSIDE)  # type: ignore[untyped-decorator]
     def _store(out: Any, i: Any, value: Any) -> Callable[[Any, Any, Any], None]:  # noqa: ARG001 - numba matches on names
         if out.dtype == types.uint16:
 
@@ -74,7 +74,7 @@ def _tell_numba() -> None:
 
         return store_float32
 
-    @overload(replaced)  # type: ignore[untyped-decorator]
+    @overload(replaced, jit_options=INSIDE)  # type: ignore[untyped-decorator]
     def _replaced(entry: Any, k: Any, value: Any) -> Callable[[Any, Any, Any], Any]:  # noqa: ARG001 - as above
         def replaced_element(entry: Any, k: Any, value: Any) -> Any:
             return tuple_setitem(entry, k, value)
