@@ -6,7 +6,6 @@ every kernel it will need, and returns what is free to the system.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import subprocess
@@ -22,6 +21,7 @@ import numpy.typing as npt
 
 import hubmerge
 from benchmarks.engine.measuring import Cost, cost_of, remove
+from benchmarks.engine.resident import forget_the_peak, memory_of, return_free_memory
 from hubmerge.execute import execute
 from hubmerge.plan import build_plan
 from hubmerge.plan_types import Plan, Step
@@ -87,12 +87,12 @@ def main(arguments: Sequence[str]) -> None:
     planned = plan.peak_memory
     del plan
     gc.collect()
-    _return_free_memory()
-    _forget_the_peak()
-    before, anonymous = _memory("VmRSS"), _memory("RssAnon")
+    return_free_memory()
+    forget_the_peak()
+    before, anonymous = memory_of("VmRSS"), memory_of("RssAnon")
     with _Watch() as watch:
         cost = cost_of(lambda: _carry_out(work))
-    peak = _memory("VmHWM")
+    peak = memory_of("VmHWM")
     remove(Path(work.out))
     found = Footprint(cost, before, max(0, watch.worst - anonymous), peak - before, peak, planned, entries)
     print(json.dumps(asdict(found)))
@@ -114,24 +114,6 @@ def _steps(plan: Plan, only: tuple[str, ...] | None) -> list[Step]:
     return [step for step in plan.steps if only is None or step.output.name.startswith(only)]
 
 
-def _memory(field: str) -> int:
-    """A field of /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {field}")
-
-
-def _return_free_memory() -> None:
-    """Else growth would hide in what the compiler has freed, and the figures would be too good."""
-    ctypes.CDLL(None).malloc_trim(0)
-
-
-def _forget_the_peak() -> None:
-    """Set the kernel's high-water mark of the resident set to what is resident now."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
 class _Watch:
     """Looks at the anonymous memory until it is told to stop; `worst` is the most it saw."""
 
@@ -150,7 +132,7 @@ class _Watch:
 
     def _look(self) -> None:
         while not self._stop.is_set():
-            self.worst = max(self.worst, _memory("RssAnon"))
+            self.worst = max(self.worst, memory_of("RssAnon"))
             time.sleep(_EVERY)
 
 

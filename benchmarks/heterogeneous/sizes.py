@@ -1,0 +1,94 @@
+"""Time and memory of an alignment, stage by stage, and how they grow: `python -m benchmarks.heterogeneous.sizes`.
+
+Two random llamas of SmolLM2-135M's sizes, and of four of its layers; each stage runs in a process of its own, on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engine.report import Report
+from benchmarks.heterogeneous.saving import save_report
+from benchmarks.heterogeneous.sizes_stages import Stage, run_stage
+
+__all__ = ["SMOLLM2", "cases", "main", "write_pair"]
+
+SMOLLM2: Mapping[str, int] = {
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+}
+"""Of HuggingFaceTB/SmolLM2-135M."""
+
+_FEW_LAYERS = 4
+_SAMPLES = 64
+_GROWTH = (100, 300, 600)
+_WIDTHS = (1024, 2048, 4096)
+_ROWS = 600
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure every stage once."""
+    commands = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
+    commands.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    given = commands.parse_args(arguments)
+    report = Report(
+        "sizes",
+        "Time and memory of an alignment",
+        f"Two random llamas of SmolLM2-135M's sizes in float32, and of {_FEW_LAYERS} of its layers; samples are texts of 16 random tokens. "
+        f"Matching looks at all groups, the residual stream too. Memory is the peak of the resident set above the two models. "
+        f"Assignments are of units found again in another order with as much noise as signal, in {_ROWS} rows. Measured once, one thread.",
+        ("stage", "models", "samples", "seconds", "MB above the models", "MB of the models", "s to load them"),
+        {"samples": _SAMPLES, "growth": _GROWTH, "widths": _WIDTHS},
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, stage in cases(Path(scratch)):
+            taken = run_stage(stage)
+            models = (f"{taken.loaded / 1e6:.0f}", f"{taken.loading:.1f}") if stage.folders else ("-", "-")
+            row = (stage.what, name, stage.samples or "-", f"{taken.seconds:.1f}", f"{taken.peak / 1e6:.0f}", *models)
+            report.add(row, stage=stage.what, name=name, samples=stage.samples, width=stage.width, taken=taken)
+    save_report("sizes", report, given.results)
+
+
+def cases(scratch: Path) -> Iterator[tuple[str, Stage]]:
+    """What is measured, each with what the models are called; the models are made when they are come to."""
+    whole = write_pair(scratch / "whole", SMOLLM2)
+    for what in (
+        "matching by activations",
+        "matching by activations, all sums at once",
+        "matching by weights",
+        "averaging",
+        "averaging and least squares",
+    ):
+        samples = 0 if what == "matching by weights" else _SAMPLES
+        yield "135M", Stage(what, whole, samples)
+    few = write_pair(scratch / "few", {**SMOLLM2, "num_hidden_layers": _FEW_LAYERS})
+    for what in ("matching by activations", "averaging and least squares"):
+        for samples in _GROWTH:
+            yield f"{_FEW_LAYERS} layers", Stage(what, few, samples)
+    for width in _WIDTHS:
+        yield f"{width:,} units", Stage("assignment", (), _ROWS, width)
+
+
+def write_pair(folder: Path, sizes: Mapping[str, Any]) -> tuple[str, str]:
+    """Two random llamas of these sizes, their words tied; the folders that they lie in."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    places = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=True)).save_pretrained(folder / str(seed))
+        places.append(str(folder / str(seed)))
+    return places[0], places[1]
+
+
+if __name__ == "__main__":
+    main()

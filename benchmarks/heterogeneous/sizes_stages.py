@@ -1,0 +1,161 @@
+"""One stage of an alignment in a process of its own: `run_stage` starts it, the module's `main` is what runs there."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.engine.resident import forget_the_peak, memory_of, return_free_memory
+
+__all__ = ["STAGES", "Stage", "Taken", "main", "run_stage"]
+
+_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is done.
+
+    what: of `STAGES`.  folders: of the two models, none for an assignment alone.  samples: texts of 16 tokens, or rows.  width: of an
+    assignment alone.
+    """
+
+    what: str
+    folders: tuple[str, ...] = ()
+    samples: int = 0
+    width: int = 0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Seconds, and bytes: resident before the models, with them, of these in files that are mapped; the peak above that."""
+
+    loading: float
+    seconds: float
+    before: int
+    loaded: int
+    mapped: int
+    peak: int
+
+
+def run_stage(stage: Stage) -> Taken:
+    """Do `stage` in a fresh process, on one thread, as merges of unlike models are done."""
+    command = [sys.executable, "-m", "benchmarks.heterogeneous.sizes_stages", json.dumps(asdict(stage))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[2])
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return Taken(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do the stage that is described in JSON, and print what it took as JSON."""
+    given = json.loads(arguments[0])
+    stage = Stage(**{**given, "folders": tuple(given["folders"])})
+    import torch
+    import transformers
+
+    from hubmerge.heterogeneous.loading import load_in_float32
+    from hubmerge.model_config import read_folder_config
+
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    work = STAGES[stage.what]
+    before, begun = memory_of("VmRSS"), time.perf_counter()
+    models = [load_in_float32(Path(each), read_folder_config(Path(each)), each) for each in stage.folders]
+    loading = time.perf_counter() - begun
+    gc.collect()
+    return_free_memory()
+    forget_the_peak()
+    loaded, mapped = memory_of("VmRSS"), memory_of("RssFile")
+    begun = time.perf_counter()
+    work(stage, models)
+    seconds = time.perf_counter() - begun
+    taken = Taken(loading, seconds, before, loaded - before, mapped, memory_of("VmHWM") - loaded)
+    print(json.dumps(asdict(taken)))
+
+
+def _texts(stage: Stage, models: Sequence[Any]) -> list[dict[str, Any]]:
+    """Random tokens, eight texts a batch."""
+    import torch
+
+    drawn = torch.Generator().manual_seed(0)
+    tokens = torch.randint(3, models[0].config.vocab_size, (stage.samples, _TOKENS), generator=drawn)
+    return [{"input_ids": part} for part in tokens.split(8)]
+
+
+def _activations(stage: Stage, models: Sequence[Any], most: int | None = None) -> None:
+    from hubmerge.heterogeneous.activations import correlations_by_group
+    from hubmerge.heterogeneous.matching import match_units
+    from hubmerge.heterogeneous.passes import AT_ONCE
+    from hubmerge.symmetry import spec_of
+
+    specs = [spec_of(model) for model in models]
+    parts = correlations_by_group(models, specs, _texts(stage, models), most=AT_ONCE if most is None else most)
+    for (part,) in parts:
+        match_units(specs[0], part)
+
+
+def _at_once(stage: Stage, models: Sequence[Any]) -> None:
+    _activations(stage, models, most=2**62)
+
+
+def _weights(_stage: Stage, models: Sequence[Any]) -> None:
+    from hubmerge.heterogeneous.matching import matches_of_weights
+    from hubmerge.symmetry import spec_of
+
+    matches_of_weights(spec_of(models[0]), *(model.state_dict() for model in models))
+
+
+def _merging(stage: Stage, models: Sequence[Any]) -> None:
+    from hubmerge.heterogeneous.merging import merge_models
+
+    merge_models(models, _texts(stage, models), align="identity", fit=None)
+
+
+def _fitting(stage: Stage, models: Sequence[Any]) -> None:
+    from hubmerge.heterogeneous.merging import merge_models
+
+    merge_models(models, _texts(stage, models), align="identity")
+
+
+def _assignment(stage: Stage, _models: Sequence[Any]) -> None:
+    """Units that are found again in another order and with as much noise as signal."""
+    import torch
+
+    from hubmerge.heterogeneous.correlation_sums import Correlation, Sums
+    from hubmerge.heterogeneous.matching import match_units
+    from hubmerge.symmetry.groups import Group, Kind, SymmetrySpec
+
+    drawn = torch.Generator().manual_seed(0)
+    ours, noise = (torch.randn(stage.samples, stage.width, generator=drawn) for _ in range(2))
+    sums = Sums()
+    sums.add(ours, ours[:, torch.randperm(stage.width, generator=drawn)] + noise)
+    spec = SymmetrySpec("one", {"unit": Group("unit", "unit", Kind.PERMUTATION, stage.width)}, {})
+    found = match_units(spec, {"unit": Correlation(np.ascontiguousarray(sums.correlation()), {})})
+    if found["unit"].matched != stage.width:
+        raise RuntimeError("units were left over")
+
+
+STAGES: dict[str, Callable[[Stage, Sequence[Any]], None]] = {
+    "loading": lambda _stage, _models: None,
+    "matching by activations": _activations,
+    "matching by activations, all sums at once": _at_once,
+    "matching by weights": _weights,
+    "averaging": _merging,
+    "averaging and least squares": _fitting,
+    "assignment": _assignment,
+}
+"""What can be measured, by the name that tables call it."""
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
