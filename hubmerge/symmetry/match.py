@@ -32,6 +32,9 @@ _MOST_SWEEPS = 100
 _LEAST_GAIN = 1e-9
 """A sweep that gains less than this share of the similarity is the last."""
 
+_LARGE = 4
+"""Times as many entries as its inner products a tensor has for which these are worth keeping."""
+
 
 @dataclass(frozen=True)
 class GroupMatch:
@@ -103,6 +106,7 @@ class _Search:
             and any(factor.group and spec.groups[factor.group].kind.permutes for factor in tensor.factors)
         ]
         self._places = {group.name: list(self._places_of(group.name)) for group in self._outermost}
+        self._known: dict[tuple[str, str, int], list[tuple[Segment, Floats]]] = {}
         norms = [sum(float(_exact(side[name]).square().sum()) for name in self._names) for side in (base, other)]
         self._scale = math.sqrt(norms[0] * norms[1]) or 1.0
 
@@ -177,14 +181,8 @@ class _Search:
         signed, plain = np.zeros((group.size, group.size)), np.zeros((group.size, group.size))
         nested = {each.name: np.zeros((group.size, each.size) * 2) for each in self._inner[group.name]}
         for name, position in self._places[group.name]:
-            moved = self._moved(name, orders, but=group.name, position=position)
-            for segment, ours, theirs in _segments(
-                self._spec, group.name, name, position, _exact(self._ours[name]), moved
-            ):
+            for segment, product in self._products(group, name, position, orders):
                 inner = next((factor.group for factor in segment if factor.group in nested), None)
-                front = [group.name] if inner is None else [group.name, inner]
-                left, right = (_unfolded(values, segment, front) for values in (ours, theirs))
-                product = (left @ right.T).numpy()
                 role = next(factor.role for factor in segment if factor.group == group.name)
                 if inner is not None:
                     nested[inner] += product.reshape(nested[inner].shape)
@@ -193,6 +191,32 @@ class _Search:
                 else:
                     signed += product
         return signed, plain, nested
+
+    def _products(self, group: Group, name: str, position: int, orders: Orders) -> list[tuple[Segment, Floats]]:
+        """The inner products along one axis of a tensor, segment by segment; of a large one that no order changes they are kept."""
+        key = (group.name, name, position)
+        if key in self._known:
+            return self._known[key]
+        nested = {each.name for each in self._inner[group.name]}
+        moved = self._moved(name, orders, but=group.name, position=position)
+        found = []
+        for segment, ours, theirs in _segments(self._spec, group.name, name, position, _exact(self._ours[name]), moved):
+            inner = next((factor.group for factor in segment if factor.group in nested), None)
+            front = [group.name] if inner is None else [group.name, inner]
+            left, right = (_unfolded(values, segment, front) for values in (ours, theirs))
+            found.append((segment, (left @ right.T).numpy()))
+        if moved.numel() > _LARGE * sum(product.size for _, product in found) and self._stands_alone(group, name):
+            self._known[key] = found
+        return found
+
+    def _stands_alone(self, group: Group, name: str) -> bool:
+        """Whether no order of another group changes the tensor, and the group is on one of its axes only, as of an embedding's words."""
+        own = {group.name, *(each.name for each in self._inner[group.name])}
+        others = {*self._inner, *(each.name for inner in self._inner.values() for each in inner)} - own
+        factors = self._spec.tensors[name].factors
+        return not any(factor.group in others for factor in factors) and (
+            sum(factor.group == group.name for factor in factors) == 1
+        )
 
     def report(self, orders: Orders) -> dict[str, GroupMatch]:
         return {group.name: self._match_of(group, orders) for group in self._outermost}
