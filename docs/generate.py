@@ -320,6 +320,7 @@ _SETTINGS = (
     "bert_calibration",
     "bert_wider",
     "language_*",
+    "sizes",
 )
 
 

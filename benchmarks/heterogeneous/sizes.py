@@ -1,6 +1,7 @@
 """Time and memory of an alignment, stage by stage, and how they grow: `python -m benchmarks.heterogeneous.sizes`.
 
-Two random llamas of SmolLM2-135M's sizes, and of four of its layers; each stage runs in a process of its own, on one thread.
+Two random llamas of SmolLM2-135M's sizes, and of four of its layers with few words; each stage runs in a process of its own, on one
+thread.  The models are made before anything is measured.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from benchmarks.engine.report import Report
 from benchmarks.heterogeneous.saving import save_report
 from benchmarks.heterogeneous.sizes_stages import Stage, run_stage
 
-__all__ = ["SMOLLM2", "cases", "main", "write_pair"]
+__all__ = ["FEW", "SMOLLM2", "cases", "main", "write_pair"]
 
 SMOLLM2: Mapping[str, int] = {
     "hidden_size": 576,
@@ -27,8 +28,10 @@ SMOLLM2: Mapping[str, int] = {
 }
 """Of HuggingFaceTB/SmolLM2-135M."""
 
-_FEW_LAYERS = 4
-_SAMPLES = 64
+FEW: Mapping[str, int] = {**SMOLLM2, "num_hidden_layers": 4, "vocab_size": 1000}
+"""Four layers of it, and fewer words."""
+
+_SAMPLES = 32
 _GROWTH = (100, 300, 600)
 _WIDTHS = (1024, 2048, 4096)
 _ROWS = 600
@@ -42,37 +45,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report = Report(
         "sizes",
         "Time and memory of an alignment",
-        f"Two random llamas of SmolLM2-135M's sizes in float32, and of {_FEW_LAYERS} of its layers; samples are texts of 16 random tokens. "
-        f"Matching looks at all groups, the residual stream too. Memory is the peak of the resident set above the two models. "
+        f"Two random llamas of SmolLM2-135M's sizes in float32, and of {FEW['num_hidden_layers']} of its layers with "
+        f"{FEW['vocab_size']:,} words; samples are texts of 16 random tokens. Matching looks at all groups, the residual stream too; "
+        f"layers are fitted on the merge's own inputs with one ridge. Memory is the peak of the resident set above what it was with "
+        f"both models loaded, of which transformers maps the files. "
         f"Assignments are of units found again in another order with as much noise as signal, in {_ROWS} rows. Measured once, one thread.",
-        ("stage", "models", "samples", "seconds", "MB above the models", "MB of the models", "s to load them"),
+        ("stage", "models", "samples", "seconds", "MB above the models", "s to load them"),
         {"samples": _SAMPLES, "growth": _GROWTH, "widths": _WIDTHS},
     )
     with tempfile.TemporaryDirectory() as scratch:
-        for name, stage in cases(Path(scratch)):
+        pairs = {name: write_pair(Path(scratch) / name, sizes) for name, sizes in (("whole", SMOLLM2), ("few", FEW))}
+        for name, stage in cases(pairs):
             taken = run_stage(stage)
-            models = (f"{taken.loaded / 1e6:.0f}", f"{taken.loading:.1f}") if stage.folders else ("-", "-")
-            row = (stage.what, name, stage.samples or "-", f"{taken.seconds:.1f}", f"{taken.peak / 1e6:.0f}", *models)
+            loading = f"{taken.loading:.1f}" if stage.folders else "-"
+            row = (stage.what, name, stage.samples or "-", f"{taken.seconds:.1f}", f"{taken.peak / 1e6:.0f}", loading)
             report.add(row, stage=stage.what, name=name, samples=stage.samples, width=stage.width, taken=taken)
     save_report("sizes", report, given.results)
 
 
-def cases(scratch: Path) -> Iterator[tuple[str, Stage]]:
-    """What is measured, each with what the models are called; the models are made when they are come to."""
-    whole = write_pair(scratch / "whole", SMOLLM2)
+def cases(pairs: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, Stage]]:
+    """What is measured, each with what the models are called.  pairs: the folders of the models, `whole` and `few`."""
     for what in (
         "matching by activations",
         "matching by activations, all sums at once",
-        "matching by weights",
         "averaging",
         "averaging and least squares",
     ):
-        samples = 0 if what == "matching by weights" else _SAMPLES
-        yield "135M", Stage(what, whole, samples)
-    few = write_pair(scratch / "few", {**SMOLLM2, "num_hidden_layers": _FEW_LAYERS})
+        yield "135M", Stage(what, pairs["whole"], _SAMPLES)
+    few = f"{FEW['num_hidden_layers']} layers"
     for what in ("matching by activations", "averaging and least squares"):
         for samples in _GROWTH:
-            yield f"{_FEW_LAYERS} layers", Stage(what, few, samples)
+            yield few, Stage(what, pairs["few"], samples)
+    yield few, Stage("matching by weights", pairs["few"])
     for width in _WIDTHS:
         yield f"{width:,} units", Stage("assignment", (), _ROWS, width)
 

@@ -124,7 +124,7 @@ def _merging(stage: Stage, models: Sequence[Any]) -> None:
 def _fitting(stage: Stage, models: Sequence[Any]) -> None:
     from hubmerge.heterogeneous.merging import merge_models
 
-    merge_models(models, _texts(stage, models), align="identity")
+    merge_models(models, _texts(stage, models), align="identity", fit="merged", ridge=1e-3, follow="all")
 
 
 def _assignment(stage: Stage, _models: Sequence[Any]) -> None:
