@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{FEW['vocab_size']:,} words; samples are texts of 16 random tokens. Matching looks at all groups, the residual stream too; "
         f"layers are fitted on the merge's own inputs with one ridge. Memory is the peak of the resident set above what it was with "
         f"both models loaded, of which transformers maps the files. "
-        f"Assignments are of units found again in another order with as much noise as signal, in {_ROWS} rows. Measured once, one thread.",
-        ("stage", "models", "samples", "seconds", "MB above the models", "s to load them"),
+        f"Assignments are of units found again in another order with as much noise as signal, in {_ROWS} rows. Seconds are of processor time, on one thread; measured once.",
+        ("stage", "models", "samples", "CPU s", "MB above the models", "CPU s to load them"),
         {"samples": _SAMPLES, "growth": _GROWTH, "widths": _WIDTHS},
     )
     with tempfile.TemporaryDirectory() as scratch:

@@ -36,7 +36,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 def test_every_stage_is_done_and_told(what: str, pair: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     main([json.dumps({"what": what, "folders": pair, "samples": 9, "width": 0})])
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told.keys() == {"loading", "seconds", "before", "loaded", "mapped", "peak"}
+    assert told.keys() == {"loading", "seconds", "clock", "before", "loaded", "mapped", "peak"}
     assert told["loading"] > 0
 
 
