@@ -47,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "Time and memory of an alignment",
         f"Two random llamas of SmolLM2-135M's sizes in float32, and of {FEW['num_hidden_layers']} of its layers with "
         f"{FEW['vocab_size']:,} words; samples are texts of 16 random tokens. Matching looks at all groups, the residual stream too; "
-        f"layers are fitted on the merge's own inputs with one ridge. Memory is the peak of the resident set above what it was with "
-        f"both models loaded, of which transformers maps the files. "
-        f"Assignments are of units found again in another order with as much noise as signal, in {_ROWS} rows. Seconds are of processor time, on one thread; measured once.",
+        f"layers are fitted on the merge's own inputs with one ridge. Memory is the peak of the resident set above the "
+        f"models, whose files transformers maps. "
+        f"Assignments are of units found again in another order with as much noise as signal, in {_ROWS} rows. "
+        "Seconds are of processor time, on one thread; measured once.",
         ("stage", "models", "samples", "CPU s", "MB above the models", "CPU s to load them"),
         {"samples": _SAMPLES, "growth": _GROWTH, "widths": _WIDTHS},
     )
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             loading = f"{taken.loading:.1f}" if stage.folders else "-"
             row = (stage.what, name, stage.samples or "-", f"{taken.seconds:.1f}", f"{taken.peak / 1e6:.0f}", loading)
             report.add(row, stage=stage.what, name=name, samples=stage.samples, width=stage.width, taken=taken)
-    save_report("sizes", report, given.results)
+            save_report("sizes", report, given.results)
 
 
 def cases(pairs: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, Stage]]:

@@ -38,7 +38,7 @@ class Stage:
 @dataclass(frozen=True)
 class Taken:
     """Seconds of processor time, of loading and of the stage, and seconds of the clock of the stage; bytes: resident before the models,
-    with them, of these in files that are mapped; the peak above that.
+    with them; what of mapped files became resident in the stage, which is weights that are first used; the peak above that and what was there.
     """
 
     loading: float
@@ -78,11 +78,12 @@ def main(arguments: Sequence[str]) -> None:
     gc.collect()
     return_free_memory()
     forget_the_peak()
-    loaded, mapped = memory_of("VmRSS"), memory_of("RssFile")
+    loaded, files = memory_of("VmRSS"), memory_of("RssFile")
     begun, clock = time.process_time(), time.perf_counter()
     work(stage, models)
     seconds, clock = time.process_time() - begun, time.perf_counter() - clock
-    taken = Taken(loading, seconds, clock, before, loaded - before, mapped, memory_of("VmHWM") - loaded)
+    mapped = max(0, memory_of("RssFile") - files)
+    taken = Taken(loading, seconds, clock, before, loaded - before, mapped, memory_of("VmHWM") - loaded - mapped)
     print(json.dumps(asdict(taken)))
 
 

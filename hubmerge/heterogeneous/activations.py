@@ -63,7 +63,7 @@ def correlations_by_group(
     without: Collection[str] = (),
     most: int = AT_ONCE,
 ) -> Iterator[tuple[dict[str, Correlation], ...]]:
-    """The correlations of every other model's units with the first one's: some groups, of each other model, then further ones.
+    """The correlations of every other model's units with the first one's: one group, of each other model, then the next.
 
     A group is seen where a layer reads it, and where none does, in what the layers that write it give; so is one that is read
     only together with a group between it and its outer one.  A unit that does not vary is alike to none.  Tokens that the batch's
@@ -78,10 +78,17 @@ def correlations_by_group(
     kept = list(batches) if len(parts) > 1 and isinstance(batches, Iterator) else batches
     for part, after in zip(parts, [*parts[1:], []], strict=True):
         own = [[each[i] for i in part] for each in views]
-        for table, other, sums in zip(tables, own[1:], _added(models, own, kept), strict=True):
-            table.add(own[0], other, sums)
         following = {_named(views[0][i]) for i in after}
-        yield tuple(table.finished(following) for table in tables)
+        sums = _added(models, own, kept)
+        for group in dict.fromkeys(map(_named, own[0])):
+            there = [i for i, view in enumerate(own[0]) if _named(view) == group]
+            for table, other, rows in zip(tables, own[1:], sums, strict=True):
+                taken = [rows[i] for i in there]
+                for i in there:
+                    rows[i] = Sums()  # no table stands beside the sums that it is made of
+                table.add([own[0][i] for i in there], [other[i] for i in there], taken)
+            if group not in following:
+                yield tuple(table.finished(following) for table in tables)
 
 
 def _named(view: _View) -> str:
