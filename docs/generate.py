@@ -319,7 +319,7 @@ _SETTINGS = (
     "bert_split",
     "bert_calibration",
     "bert_wider",
-    "language_*",
+    "language_reordered",
     "sizes",
 )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, CODE, HELD_OUT_BLOCKS, PROBE_BLOCKS
+from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, CODE, HELD_OUT_BLOCKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,23 +54,16 @@ def cut(tokens: list[int]) -> Tensor:
     return torch.tensor(tokens[: number * BLOCK]).reshape(number, BLOCK)
 
 
-def calibration_blocks(
-    blocks: Mapping[Sort, Blocks], seed: int
-) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
-    """Texts to calibrate with, and others with labels for a probe: of either sort as many, in batches of eight, drawn by `seed`."""
+def calibration_blocks(blocks: Mapping[Sort, Blocks], seed: int) -> list[dict[str, Tensor]]:
+    """Training texts to calibrate with: of either sort as many, one after the other, in batches of eight, drawn by `seed`."""
     import torch
 
     generator = np.random.default_rng(seed)
-    drawn = {
-        sort: torch.from_numpy(generator.permutation(len(each.train))[: CALIBRATION_BLOCKS + PROBE_BLOCKS])
-        for sort, each in blocks.items()
-    }
-    mixed = torch.stack([blocks[sort].train[rows] for sort, rows in drawn.items()], 1).flatten(0, 1)
-    given, probe = mixed[: 2 * CALIBRATION_BLOCKS], mixed[2 * CALIBRATION_BLOCKS :]
-    return (
-        [{"input_ids": part} for part in torch.split(given, 8)],
-        [{"input_ids": part, "labels": part} for part in torch.split(probe, 8)],
-    )
+    drawn = [
+        each.train[torch.from_numpy(generator.permutation(len(each.train))[:CALIBRATION_BLOCKS])]
+        for each in blocks.values()
+    ]
+    return [{"input_ids": part} for part in torch.split(torch.stack(drawn, 1).flatten(0, 1), 8)]
 
 
 def bits_per_byte(model: Any, blocks: Tensor, tokenizer: Any) -> float:

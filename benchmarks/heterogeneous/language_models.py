@@ -161,7 +161,7 @@ def _bench(folder: Path, seed: int) -> _Bench:
 
 def _measured(job: _Job) -> Line:
     bench = _bench(job.cache, job.seed)
-    batches, _ = calibration_blocks(bench.blocks, job.seed)
+    batches = calibration_blocks(bench.blocks, job.seed)
     begun = time.perf_counter()
     label, model = _made(job.key, bench, batches, job.seed)
     seconds = None if job.key in _MODELS and job.key != REFERENCE else time.perf_counter() - begun

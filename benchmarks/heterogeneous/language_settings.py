@@ -1,4 +1,4 @@
-"""What is merged and measured of language models: SmolLM2-135M-Instruct, a fine-tune of it, and a small llama trained from nothing.
+"""What is merged and measured of language models: SmolLM2-135M-Instruct, and a fine-tune of it.
 
 Written before any result.  Rates are usual ones; none was tried out.
 
@@ -18,13 +18,11 @@ __all__ = [
     "FINE_TUNE",
     "HELD_OUT_BLOCKS",
     "LM_SEEDS",
-    "PROBE_BLOCKS",
-    "SMALL",
     "Training",
 ]
 
 LM_SEEDS = (0,)
-"""Each decides the order of training, the small llama's initialisation, the order of units and the calibration texts."""
+"""Each decides the order of training, the order of units and the calibration texts."""
 
 CODE = ("asyncio", "email")
 """Packages of Python's library."""
@@ -38,16 +36,12 @@ HELD_OUT_BLOCKS = 12
 CALIBRATION_BLOCKS = 8
 """Texts of either sort that models are run on to be matched and fitted."""
 
-PROBE_BLOCKS = 8
-"""Other texts of either sort, on which MAL may look at the loss."""
-
 
 @dataclass(frozen=True)
 class Training:
     """AdamW, one cycle of the learning rate, in bfloat16 but for the weights.
 
-    steps: of `batch` blocks each.  rate: the highest learning rate.  layers, width: of a llama that is trained from nothing: how many
-    there are, and of its feed-forward layers; 0 for one that is trained on.
+    steps: of `batch` blocks each.  rate: the highest learning rate.
     """
 
     name: str
@@ -55,10 +49,6 @@ class Training:
     batch: int
     rate: float
     decay: float
-    layers: int = 0
-    width: int = 0
 
 
 FINE_TUNE = Training("smollm2-code", steps=80, batch=4, rate=1e-4, decay=0.01)
-SMALL = Training("llama4-code", steps=100, batch=4, rate=2e-3, decay=0.01, layers=4, width=1024)
-"""Streams, heads and vocabulary are the base's; four layers for thirty, and feed-forward layers of 1,024 for 1,536."""

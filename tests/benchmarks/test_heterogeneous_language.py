@@ -12,9 +12,9 @@ import torch
 
 from benchmarks.heterogeneous.keeping import is_kept, keep
 from benchmarks.heterogeneous.language_data import Blocks, Sort, bits_per_byte, calibration_blocks, cut
-from benchmarks.heterogeneous.language_models import WAYS, Line, bits_table
+from benchmarks.heterogeneous.language_models import TRANSPORTS, WAYS, Line, bits_table
 from benchmarks.heterogeneous.language_parents import reordered
-from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, PROBE_BLOCKS
+from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS
 
 
 def test_texts_are_cut_into_whole_blocks() -> None:
@@ -33,18 +33,18 @@ def test_bits_are_counted_for_every_byte_but_those_of_first_tokens() -> None:
     assert bits_per_byte(model, blocks, tokenizer) == pytest.approx(4 * log2(4) / 9)
 
 
-def test_the_probe_has_labels_and_none_of_the_texts_that_models_are_fitted_on() -> None:
+def test_calibration_takes_as_many_texts_of_either_sort_in_turn() -> None:
     blocks: dict[Sort, Blocks] = {
         "code": Blocks(torch.arange(60).reshape(60, 1), torch.zeros(0, 1)),
         "prose": Blocks(1000 + torch.arange(60).reshape(60, 1), torch.zeros(0, 1)),
     }
-    given, probe = calibration_blocks(blocks, 3)
-    seen = torch.cat([batch["input_ids"] for batch in given]).flatten().tolist()
-    told = torch.cat([batch["labels"] for batch in probe]).flatten().tolist()
-    assert (len(seen), len(told)) == (2 * CALIBRATION_BLOCKS, 2 * PROBE_BLOCKS)
-    assert not {*seen} & {*told}
-    assert [token >= 1000 for token in seen[:4]] == [False, True, False, True]
-    assert all(batch["labels"] is batch["input_ids"] for batch in probe)
+    given = [batch["input_ids"].flatten().tolist() for batch in calibration_blocks(blocks, 3)]
+    assert [len(part) for part in given] == [8] * (CALIBRATION_BLOCKS // 4)
+    seen = [token for part in given for token in part]
+    assert [token >= 1000 for token in seen] == [False, True] * CALIBRATION_BLOCKS
+    assert len({*seen}) == 2 * CALIBRATION_BLOCKS
+    again, other = (torch.cat([b["input_ids"] for b in calibration_blocks(blocks, seed)]) for seed in (3, 4))
+    assert again.flatten().tolist() == seen != other.flatten().tolist()
 
 
 def llama() -> Any:
@@ -87,7 +87,8 @@ def test_what_is_lost_is_the_mean_above_the_reference_seed_by_seed() -> None:
 
 
 def test_ways_of_merging_are_told_apart() -> None:
-    assert len({way.key for way in WAYS}) == len({way.label for way in WAYS}) == len(WAYS)
+    every = (*WAYS, *TRANSPORTS)
+    assert len({way.key for way in every}) == len({way.label for way in every}) == len(every)
     assert len({str(way.arguments) for way in WAYS}) == len(WAYS)
 
 
