@@ -321,6 +321,7 @@ _SETTINGS = (
     "bert_wider",
     "language_reordered",
     "sizes",
+    "sizes_units",
 )
 
 

@@ -41,7 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every stage once."""
     commands = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
     commands.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    commands.add_argument(
+        "--part", choices=["models", "units"], default="models", help="stages of merges, or assignments alone"
+    )
     given = commands.parse_args(arguments)
+    if given.part == "units":
+        _assignments(given.results)
+        return
     report = Report(
         "sizes",
         "Time and memory of an alignment",
@@ -49,10 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{FEW['vocab_size']:,} words; samples are texts of 16 random tokens. Matching looks at all groups, the residual stream too; "
         f"layers are fitted on the merge's own inputs with one ridge. Memory is the peak of the resident set above the "
         f"models, whose files transformers maps. "
-        f"Assignments are of units found again in another order with as much noise as signal, in {_ROWS} rows. "
         "Seconds are of processor time, on one thread; measured once.",
         ("stage", "models", "samples", "CPU s", "MB above the models", "CPU s to load them"),
-        {"samples": _SAMPLES, "growth": _GROWTH, "widths": _WIDTHS},
+        {"samples": _SAMPLES, "growth": _GROWTH},
     )
     with tempfile.TemporaryDirectory() as scratch:
         pairs = {name: write_pair(Path(scratch) / name, sizes) for name, sizes in (("whole", SMOLLM2), ("few", FEW))}
@@ -77,9 +82,21 @@ def cases(pairs: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, Stage]]:
     for what in ("matching by activations", "averaging and least squares"):
         for samples in _GROWTH:
             yield few, Stage(what, pairs["few"], samples)
-    yield few, Stage("matching by weights", pairs["few"])
+
+
+def _assignments(results: Path) -> None:
+    report = Report(
+        "sizes_units",
+        "Time and memory of an assignment",
+        f"Units found again in another order with as much noise as signal, in {_ROWS} rows: correlations and their assignment. Seconds are of "
+        "processor time, on one thread; measured once.",
+        ("units", "CPU s", "MB"),
+        {"widths": _WIDTHS},
+    )
     for width in _WIDTHS:
-        yield f"{width:,} units", Stage("assignment", (), _ROWS, width)
+        taken = run_stage(Stage("assignment", (), _ROWS, width))
+        report.add((f"{width:,}", f"{taken.seconds:.1f}", f"{taken.peak / 1e6:.0f}"), width=width, taken=taken)
+    save_report("sizes --part units", report, results)
 
 
 def write_pair(folder: Path, sizes: Mapping[str, Any]) -> tuple[str, str]:
