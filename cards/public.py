@@ -25,7 +25,7 @@ _MODEL_KEYS = frozenset(
 
 
 def public_names(manifest: Manifest) -> dict[str, str]:
-    """Every folder the manifest refers to -> ``./<its own name>``, told apart by a number where names are the same.
+    """Every folder the manifest refers to, and data by its path -> ``./<its own name>``, told apart by a number where names are the same.
 
     A parent without a commit is a folder, however its name is spelt.
     """
@@ -35,6 +35,7 @@ def public_names(manifest: Manifest) -> dict[str, str]:
             folders.append(parent.reference)
         if parent.adapter is not None and parent.adapter_commit is None:
             folders.append(parent.adapter)
+    folders += [record.data for record in manifest.data if record.commit is None and is_local_name(record.data)]
     names: dict[str, str] = {}
     taken: dict[str, str] = {}  # public name -> the folder that has it
     for folder in folders:

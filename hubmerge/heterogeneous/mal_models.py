@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from hubmerge.calibration import Batches, Calibration, open_calibration
 from hubmerge.calibration.check import locate
 from hubmerge.calibration.draw import drawn
 from hubmerge.calibration.files import DataFiles
-from hubmerge.calibration.local_rows import rows_of
+from hubmerge.calibration.local_rows import columns_of, rows_of
 from hubmerge.calibration.model_side import kinds_taken
 from hubmerge.calibration.samples import Row, is_blank
 from hubmerge.errors import PlanError, shown
@@ -79,8 +79,20 @@ def _labelled_rows(calibration: Calibration, base: ParentModel, labels: str, whe
         raise PlanError(
             f"labels are not read from {what}", where=where, hint="save images and labels in one .npz or .parquet"
         )
-    rows = zip(rows_of(found.files, found.column), _labels(found.files, labels, where), strict=True)
+    rows = _side_by_side(found.files, found.column, labels, where)
     return ((row, label) for row, label in rows if not is_blank(row.value))
+
+
+def _side_by_side(data: DataFiles, column: str, labels: str, where: str) -> Iterator[tuple[Row, int]]:
+    """Every row with its label; `PlanError` where there are more of one than of the other, as two arrays of .npz can have."""
+    for row, label in zip_longest(rows_of(data, column), _labels(data, labels, where)):
+        if row is None or label is None:
+            raise PlanError(
+                f"columns {column!r} and {labels!r} have different numbers of rows",
+                where=where,
+                hint="give every row its label",
+            )
+        yield row, label
 
 
 def _check_head(base: ParentModel, where: str) -> None:
@@ -98,6 +110,11 @@ def _check_head(base: ParentModel, where: str) -> None:
 
 def _labels(data: DataFiles, column: str, where: str = "--labels") -> Iterator[int]:
     """The numbers of a column, row by row; arrays of .npz are read here, since those of calibration hold pixels only."""
+    columns = columns_of(data)
+    if column not in columns:
+        raise PlanError(
+            f"{data.files[0].name} has no column {column!r}", where=where, hint=f"the columns are {', '.join(columns)}"
+        )
     for file in data.files:
         try:
             if data.kind == "npz":
@@ -106,11 +123,19 @@ def _labels(data: DataFiles, column: str, where: str = "--labels") -> Iterator[i
             else:
                 own = DataFiles(data.root, data.kind, (file,))
                 values = [row.value for row in rows_of(own, column)]
-            yield from (int(value) for value in values)
-        except (KeyError, ValueError, TypeError) as error:
+            yield from map(_whole, values)
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise PlanError(
                 f"{file.name} has no whole numbers in column {column!r}", where=where, hint="name another column"
             ) from error
+
+
+def _whole(value: Any) -> int:
+    """The number that `value` is or spells; `ValueError` for a fraction, which `int` would cut."""
+    number = int(value)
+    if isinstance(value, float) and number != value:
+        raise ValueError(value)
+    return number
 
 
 def _check(numbers: Sequence[int], config: Mapping[str, Any], column: str, where: str) -> None:

@@ -184,6 +184,17 @@ def test_no_local_path_is_left_in_what_is_published(merge):
     assert str(merge.parent) not in (merge / "README.md").read_text()
 
 
+def test_data_named_by_its_path_is_named_without_it_in_warnings_too(merge):
+    data = str(merge.parent / "images")
+    parents = [merge.parent / "low", merge.parent / "high"]
+    calibration = record().calibration.model_copy(update={"data": data})
+    warnings = (f"calibration: {data} has 32 of the 256 samples that were asked for",)
+    manifest = merge_of(merge, parents, assembly=record(calibration=calibration), warnings=warnings)
+    assert public_manifest(manifest).warnings == (
+        "calibration: ./images has 32 of the 256 samples that were asked for",
+    )
+
+
 def test_it_is_not_published_as_a_recipe(merge):
     card(merge)
     with pytest.raises(PublishError) as refused:

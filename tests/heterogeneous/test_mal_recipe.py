@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bad.models import recipe_faults
 from mal_recipes import DATA, PROBE, data, mal, zoo
-from pleas_models import bert, resnet, saved, vit
+from pleas_models import SIDE, bert, resnet, saved, vit
 from zoo import run_python, write_adapter
 
 import hubmerge
@@ -275,13 +275,34 @@ def test_adapters_and_unknown_groups_are_refused(models: Path) -> None:
 
 def test_a_probe_that_cannot_be_used_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     assert refusal(probe={**PROBE, "labels": "nothing"}) == (
-        "data.npz has no whole numbers in column 'nothing' · probe.labels · name another column"
+        "data.npz has no column 'nothing' · probe.labels · the columns are pixel_values, digit"
     )
     assert refusal(probe={**PROBE, "data": "./no.npz"}).startswith("./no.npz does not exist · probe.data · ")
     data(tmp_path, classes=5)
     assert refusal(probe={**PROBE, "data": f"{tmp_path}/data.npz"}) == (
         "column 'digit' holds 3, and the base has 3 classes · probe.labels · labels are the numbers of the base's classes, from 0"
     )
+
+
+def test_labels_that_are_no_whole_numbers_or_too_few_are_refused_by_the_plan(tmp_path: Path) -> None:
+    pictures = np.zeros((8, 1, SIDE, SIDE), np.float32)
+
+    def told(digits: np.ndarray) -> str:
+        np.savez(tmp_path / "data.npz", pixel_values=pictures, digit=digits)
+        return refusal(probe={**PROBE, "data": f"{tmp_path}/data.npz"})
+
+    fractions = "data.npz has no whole numbers in column 'digit' · probe.labels · name another column"
+    assert told(np.arange(8) % 3 / 2) == fractions  # int() of 0, .5 and 1 would be classes
+    assert told(np.full(8, np.nan)) == fractions
+    assert told(np.full(8, np.inf)) == fractions
+    assert told(np.arange(5) % 3) == (
+        "columns 'pixel_values' and 'digit' have different numbers of rows · probe.labels · give every row its label"
+    )
+    np.savez(
+        tmp_path / "data.npz", pixel_values=pictures, digit=np.arange(8) % 3 * 1.0
+    )  # as tables keep them beside gaps
+    plan = planned(probe={**PROBE, "data": f"{tmp_path}/data.npz"})
+    assert plan.probe is not None
 
 
 def test_a_base_without_classes_takes_no_probe(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_json_has_every_point(zoo: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("base", "wide", "--labels", "nothing"), "data.npz has no whole numbers in column 'nothing' · --labels · name another column"),
+        (("base", "wide", "--labels", "nothing"), "data.npz has no column 'nothing' · --labels · the columns are pixel_values, digit"),
         (("base", "wide+adapter"), "a model with an adapter has no layers of its own · wide+adapter · make one model of the two first"),
         (("base", "missing-folder"), "missing-folder"),
     ],
