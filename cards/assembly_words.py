@@ -98,8 +98,8 @@ def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
     if record.residual == "orthogonal":
         found.append(
             Markup(
-                "The residual streams were turned to the first model's as a whole (orthogonal Procrustes on the weights that read and "
-                "write them), and the norms' gains absorbed by what reads behind them."
+                f"The residual streams were turned to that of {_name(record.order[0])} as a whole (orthogonal Procrustes on the weights that read "
+                "and write them), and the norms' gains absorbed by what reads behind them."
             )
         )
     if record.fit == "least_squares" and record.inputs is not None:

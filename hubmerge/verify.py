@@ -215,7 +215,7 @@ def _check_assembly(plan: AssemblyPlan | MalPlan, manifest: Manifest, folder: Pa
         return Check("derivation", False, str(fault)), "recorded"
     except HubmergeError as fault:
         return Check("derivation", None, f"not tried: {fault}"), "recorded"
-    source = "the models and the calibration data" if manifest.layers is None or manifest.data else "the models"
+    source = "the models and the calibration data" if manifest.data else "the models"
     how = f"{derived.tensors} tensors derived again from {source}"
     if derived.same_bytes:
         return Check("derivation", True, f"{how}: the same bytes"), "exact"

@@ -20,7 +20,7 @@ from hubmerge.heterogeneous.labels import MergedLabels
 from hubmerge.heterogeneous.memory import estimated_memory
 from hubmerge.heterogeneous.positions import picture_size, planned_positions
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
-from hubmerge.heterogeneous.stream_plan import turned_groups, untied_parameters
+from hubmerge.heterogeneous.stream_plan import turned_groups, untied_sizes
 from hubmerge.parents import ParentModel
 from hubmerge.recipe_calibration import Calibration
 from hubmerge.symmetry.costs import Cost, Sharing, block_cost, dense_cost
@@ -86,7 +86,7 @@ def planned_sizes(
     samples = stages.calibration.samples if stages.calibration is not None else 0
     usual = dict.fromkeys(specs[0].tensors, stages.calibration.max_length if stages.calibration else 1)
     merged = dense_cost(specs[0], sizes, positions.of_tensors)
-    merged = replace(merged, parameters=merged.parameters + untied_parameters(specs[0], stages))
+    merged = replace(merged, parameters=merged.parameters + sum(untied_sizes(specs[0], stages)))
     return PlannedSizes(
         sizes,
         chosen.changed,

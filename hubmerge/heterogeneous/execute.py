@@ -15,7 +15,7 @@ from hubmerge.heterogeneous.loading import check_finite, check_they_run, load_in
 from hubmerge.heterogeneous.merging import default_without as usually_kept
 from hubmerge.heterogeneous.merging import merge_models
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
-from hubmerge.heterogeneous.record import assembly_record, calibration_record
+from hubmerge.heterogeneous.record import as_stored, assembly_record, calibration_record
 from hubmerge.heterogeneous.report import Report, warnings_of
 from hubmerge.heterogeneous.telling import now_and_then
 from hubmerge.heterogeneous.transport_merge import transported
@@ -168,4 +168,6 @@ def saved(
     for path in folder.glob("*.safetensors"):  # safetensors gives them to their owner alone
         path.chmod((folder / "config.json").stat().st_mode)
     written = read_tensor_table(LocalFolder(folder, PinnedRef(ModelRef.of(str(folder.absolute())))))
+    if isinstance(record, AssemblyRecord) and isinstance(plan, AssemblyPlan):
+        record = as_stored(record, plan.base_cost.parameters, written.parameters)
     return Assembled(record, written.parameters, counts or {"merged": len(written)})

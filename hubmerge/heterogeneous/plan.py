@@ -23,7 +23,7 @@ from hubmerge.heterogeneous.memory import bytes_loaded
 from hubmerge.heterogeneous.parents import check_bases, check_parents, specs_of, widths_of
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.position_rows import position_rows
-from hubmerge.heterogeneous.stream_plan import check_streams, stream_notes
+from hubmerge.heterogeneous.stream_plan import check_streams, stream_notes, untied_sizes
 from hubmerge.heterogeneous.vocabulary_plan import planned_tokens
 from hubmerge.parents import ParentModel
 from hubmerge.plan_types import CarriedFile, Download, PlannedParent
@@ -107,7 +107,7 @@ def plan_assembly(
         calibration=calibration,
         tokenizer_donor=lead,
         dtype=dtype.torch_name,
-        tensor_count=len(specs[0].tensors),
+        tensor_count=len(specs[0].tensors) + len(untied_sizes(specs[0], stages)),
         carried=tuple(sorted(carried, key=lambda file: file.name)),
         downloads=tuple(planned_downloads(models, carried)),
         left=left,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hubmerge.calibration import Batches
     from hubmerge.calibration.check import CalibrationFacts
 
-__all__ = ["DECIMALS", "assembly_record", "calibration_record", "tokens_record"]
+__all__ = ["DECIMALS", "as_stored", "assembly_record", "calibration_record", "tokens_record"]
 
 DECIMALS = 6
 """Of a similarity and a support: the digits behind are the machine's."""
@@ -75,6 +75,19 @@ def assembly_record(plan: AssemblyPlan, report: Report, calibration: Calibration
         cost=_cost(report.cost),
         cost_without_zeros=_cost(report.blocks),
         calibration=calibration,
+    )
+
+
+def as_stored(record: AssemblyRecord, base: int, merge: int) -> AssemblyRecord:
+    """`record` with the parameters of base and merge as their files have them, where a model holds the rows of a tied head twice."""
+    twice = record.cost.parameters - merge
+    zeros = record.cost_without_zeros
+    return record.model_copy(
+        update={
+            "base_cost": record.base_cost.model_copy(update={"parameters": base}),
+            "cost": record.cost.model_copy(update={"parameters": merge}),
+            "cost_without_zeros": zeros.model_copy(update={"parameters": zeros.parameters - twice}),
+        }
     )
 
 

@@ -11,7 +11,7 @@ from hubmerge.heterogeneous.checks import check_alike
 from hubmerge.heterogeneous.stream_form import is_turnable, stream_of
 from hubmerge.symmetry.groups import SymmetrySpec
 
-__all__ = ["TURNED", "check_streams", "stream_notes", "stream_reason", "turned_groups", "untied_parameters"]
+__all__ = ["TURNED", "check_streams", "stream_notes", "stream_reason", "turned_groups", "untied_sizes"]
 
 
 _BETTER_TURNED = ("llama", "gpt2")
@@ -50,11 +50,11 @@ def stream_reason(spec: SymmetrySpec, name: str, stages: AssemblyStages) -> str:
     return own if stages.bases else f"{own}; matched, such merges became worse, and the fit brings it together"
 
 
-def untied_parameters(spec: SymmetrySpec, stages: AssemblyStages) -> int:
-    """How many numbers a head takes that was tied to the embeddings, where the stream is turned for certain."""
+def untied_sizes(spec: SymmetrySpec, stages: AssemblyStages) -> tuple[int, ...]:
+    """How many numbers each head takes that was tied to the embeddings, where the stream is turned for certain."""
     if stages.residual != "orthogonal":
-        return 0
-    return sum(math.prod(spec.tensors[stored].shape) for _, stored in spec.tied)
+        return ()
+    return tuple(math.prod(spec.tensors[stored].shape) for _, stored in spec.tied)
 
 
 def stream_notes(spec: SymmetrySpec, stages: AssemblyStages) -> list[str]:

@@ -12,6 +12,7 @@ import hubmerge
 from cards.assembly_words import assembly_words
 from hubmerge.errors import HubmergeError
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
+from hubmerge.verify import verify_merge
 
 TURNED = "turned as a whole by the weights that read and write it, the norms' gains absorbed"
 
@@ -76,7 +77,7 @@ def test_the_manifest_of_a_turned_stream_says_how_alike_the_streams_became(tmp_p
     assert 0 < record.turned[0] < 1
     words = assembly_words(record)
     assert words is not None
-    assert any("residual streams were turned" in remark for remark in words.remarks)
+    assert any("residual streams were turned to that of left as a whole" in remark for remark in words.remarks)
 
 
 def test_a_stream_that_is_matched_is_a_group_like_others() -> None:
@@ -96,8 +97,28 @@ def test_a_tied_head_gets_rows_of_its_own_and_the_plan_says_so(models: Path, tmp
     plan = planned(recipe)
     assert told in plan.notes
     assert plan.cost.parameters - plan.base_cost.parameters == 12 * 8
-    assert hubmerge.merge(recipe, tmp_path / "out").parameters == plan.cost.parameters
+    manifest = hubmerge.merge(recipe, tmp_path / "out")
+    assert manifest.parameters == plan.cost.parameters
+    assert manifest.tensors["merged"] == plan.tensor_count
+    assert manifest.assembly is not None
+    assert manifest.assembly.base_cost.parameters == plan.base_cost.parameters
+    assert manifest.assembly.cost.parameters == plan.cost.parameters
+    (check,) = [each for each in verify_merge(tmp_path / "out").checks if each.name == "derivation"]
+    assert check.detail == f"{plan.tensor_count} tensors derived again from the models: the same bytes"
     assert '"tie_word_embeddings": false' in (tmp_path / "out" / "config.json").read_text()
+
+
+def test_a_head_that_stays_tied_is_counted_once(tmp_path: Path) -> None:
+    carried = {
+        "merge_method": "transport",
+        "base_model": "./words",
+        "models": [{"model": "./other-words", "base": "./words"}],
+        "align": {"method": "weights", "residual": "keep"},
+    }
+    for i, recipe in enumerate((pleas("./words", "./other-words"), carried)):
+        record = hubmerge.merge(recipe, tmp_path / str(i)).assembly
+        assert record is not None
+        assert (record.base_cost.parameters, record.cost.parameters, record.cost_without_zeros.parameters) == (600,) * 3
 
 
 def test_what_was_learned_goes_from_a_narrow_stream_to_a_wide_one(tmp_path: Path) -> None:
