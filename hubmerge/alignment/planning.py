@@ -16,6 +16,7 @@ from hubmerge.alignment.costs import (
 from hubmerge.alignment.plan_types import MatchedGroup, PlannedAlignment
 from hubmerge.alignment_checks import aligned_models, alignment_method, order_of
 from hubmerge.calibration.check import CalibrationFacts, check_calibration
+from hubmerge.calibration.model_side import vocabulary_size
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.costs import sides_of
 from hubmerge.heterogeneous.functions import check_functions
@@ -34,6 +35,7 @@ __all__ = ["aligned_plan", "plan_alignment"]
 
 _GIVEN = frozenset({Kind.TOKENS, Kind.POSITIONS, Kind.LABELS, Kind.FIXED})
 _WIDER = "models of other widths go together by merge_method: pleas"
+_OTHER_WORDS = "bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source"
 
 
 def plan_alignment(
@@ -124,7 +126,8 @@ def _checked(base: ParentModel, others: Sequence[ParentModel]) -> tuple[Symmetry
         try:
             for each in (base, model):
                 refuse_adapter(each.reference, "a model with an adapter is not aligned")
-            specs.append(common_spec(base, model, *names, unlike=_WIDER))
+            sizes = {vocabulary_size(each.config) for each in (base, model)}
+            specs.append(common_spec(base, model, *names, unlike=_WIDER if len(sizes) == 1 else _OTHER_WORDS))
             warnings += check_functions([base.config, model.config], names)
             warnings += vocabulary_findings(base, model, specs[-1])
         except HubmergeError as fault:

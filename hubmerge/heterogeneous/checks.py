@@ -124,13 +124,18 @@ def matchable(spec: SymmetrySpec, without: Collection[str]) -> frozenset[str]:
     return frozenset(outer | inner)
 
 
-def check_sizes(specs: Sequence[SymmetrySpec], mapped: Container[str]) -> None:
-    """Raise `PlanError` for a group whose sizes differ and that nothing maps.  mapped: groups whose units are matched."""
+def check_sizes(specs: Sequence[SymmetrySpec], mapped: Container[str], hint: str | None = None) -> None:
+    """Raise `PlanError` for a group whose sizes differ and that nothing maps.  mapped: groups whose units are matched.
+
+    hint: what to do about a group whose units could be.
+    """
     for name, group in specs[0].groups.items():
         sizes = [spec.groups[name].size for spec in specs if name in spec.groups]
         if name not in mapped and len(set(sizes)) > 1:
             raise PlanError(
                 f"group {name!r} ({group.kind.value}) has {' and '.join(map(str, sizes))} entries",
                 where="models",
-                hint="only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them",
+                hint=hint
+                if hint is not None and name in matchable(specs[0], ())
+                else "only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them",
             )

@@ -60,7 +60,12 @@ def planned_sizes(
     """
     maps = labels.maps if labels is not None else {}
     turned = turned_groups(specs[0], stages) if stages.bases else frozenset()
-    check_sizes(specs, {*matchable(specs[0], kept), *maps, *turned, *aligned})
+    hint = (
+        "align: identity leaves units in the order they have: write align: activations"
+        if stages.align == "identity"
+        else None
+    )
+    check_sizes(specs, {*matchable(specs[0], kept), *maps, *turned, *aligned}, hint)
     positions = planned_positions(specs[0], models[0].config, sides_of(models[0], stages.calibration))
     try:
         chosen = merged_widths(

@@ -80,7 +80,7 @@ def _unit_lines(plan: AssemblyPlan) -> list[str]:
     if not plan.groups:
         return ["units        of no group are matched: all stay in the order they have"]
     names = short_names([str(plan.parents[i].reference) for i in plan.order])
-    left = any(group.left_out for group in plan.groups)
+    left = any(group.left_out(plan.others) for group in plan.groups)
     head = ["units of", *names, "merged", "apart", *([surplus_word(plan.stages)] if left else [])]
     rows = [
         [
@@ -88,7 +88,7 @@ def _unit_lines(plan: AssemblyPlan) -> list[str]:
             *map(str, group.sizes),
             f"{'' if plan.exact or plan.stages.budget is None else 'about '}{group.merged}",
             str(group.apart),
-            *([str(group.left_out)] if left else []),
+            *([str(group.left_out(plan.others))] if left else []),
         ]
         for name, group in grouped_rows(plan.groups)
     ]

@@ -52,7 +52,9 @@ def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
                 "sizes": list(group.sizes),
                 "merged": group.merged,
                 "apart_at_least": group.apart,
-                "left_out": group.left_out if leaves_units_out(plan.stages.align, plan.stages.widths) else 0,
+                "left_out": group.left_out(plan.others)
+                if leaves_units_out(plan.stages.align, plan.stages.widths)
+                else 0,
             }
             for group in plan.groups
         ],

@@ -36,10 +36,9 @@ class PlannedGroup:
         """How many of the merged units are one model's alone, at least."""
         return sum(count for owners, count in self.sharing if len(owners) == 1)
 
-    @property
-    def left_out(self) -> int:
-        """How many units of the other models have no place in the merge."""
-        return sum(max(0, size - self.merged) for size in self.sizes[1:])
+    def left_out(self, models: int) -> int:
+        """How many units of the other models have no place in the merge.  models: the first so many others, not counting their own bases."""
+        return sum(max(0, size - self.merged) for size in self.sizes[1 : 1 + models])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +90,11 @@ class AssemblyPlan(WholePlan):
         from hubmerge.heterogeneous.explain import assembly_text
 
         return assembly_text(self)
+
+    @property
+    def others(self) -> int:
+        """How many models are merged beside the base; what they were trained from is not counted."""
+        return len(self.stages.weights) if self.stages.bases else len(self.order) - 1
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain JSON values."""

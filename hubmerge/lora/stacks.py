@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmerge.errors import PlanError
+from hubmerge.errors import PlanError, shown
 from hubmerge.lora.adapter import Adapter, Factors
 
 __all__ = ["Missing", "Stack", "stacks_of"]
@@ -57,8 +57,12 @@ def stacks_of(adapters: Sequence[Adapter], missing: Missing) -> dict[str, Stack]
     """Every module that an adapter changes, in the order of their names.
 
     missing: of a module that some adapters leave alone: zero, they change nothing there; intersect, it is left out; error, `PlanError`.
-    Raises `PlanError` for a module of several shapes, and where nothing is left.
+    Raises `PlanError` for a module of several shapes, where nothing is left, and for any other word.
     """
+    if missing not in get_args(Missing):
+        raise PlanError(
+            f"there is no choice {shown(missing)}", where="missing", hint=f"one of: {', '.join(get_args(Missing))}"
+        )
     names = sorted({module for adapter in adapters for module in adapter.modules})
     stacks = {}
     for module in names:

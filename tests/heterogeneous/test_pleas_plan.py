@@ -99,7 +99,7 @@ def test_a_budget_is_kept_by_the_dense_cost() -> None:
 
 def test_a_wider_model_s_units_are_left_out_or_make_room() -> None:
     plan = planned("./low", "./wide", labels="disjoint")
-    assert [(group.name, group.sizes, group.merged, group.apart, group.left_out) for group in plan.groups] == [
+    assert [(group.name, group.sizes, group.merged, group.apart, group.left_out(1)) for group in plan.groups] == [
         ("res1", (4, 6), 4, 0, 2), ("mid0.0", (4, 6), 4, 0, 2), ("mid1.0", (6, 9), 6, 0, 3), ("res2", (6, 9), 6, 0, 3),
     ]  # fmt: skip
     assert "units of    low  wide  merged  apart  left out" in str(plan)
@@ -188,8 +188,9 @@ def test_sizes_that_no_matching_bridges_are_refused(tmp_path: Path) -> None:
         "group 'res' (permutation) has 8 and 16 entries · models · "
         "only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them"
     )
-    assert refusal("./low", "./wide", labels="disjoint", align="identity").startswith(
-        "group 'res1' (permutation+scales) has 4"
+    assert refusal("./low", "./wide", labels="disjoint", align="identity") == (
+        "group 'res1' (permutation+scales) has 4 and 6 entries · models · "
+        "align: identity leaves units in the order they have: write align: activations"
     )
     assert refusal("./high", "./wide", align="weights", fit="none", calibration=None) == (
         "tensor 'classifier.1.weight' is [2, 6] in ./high and [2, 9] in ./wide · align · "

@@ -80,6 +80,9 @@ def test_the_plan_says_what_is_added_to_what() -> None:
     ]
     assert "units of    target  wide-learned  wide  merged  apart  left out" in lines
     assert (
+        "  res1           4             6     6       4      0         2" in lines
+    )  # once, though its base has them too
+    assert (
         "carried      what each model learned on top of its own base; units that the target has not are left out"
         in lines
     )

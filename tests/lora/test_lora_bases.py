@@ -108,6 +108,7 @@ def test_torch_in_is_torch_out() -> None:
         ({"name": "della"}, 'della merges adapters in a basis that they share, and none is named · basis · write basis="knots"'),
         ({"name": "tys"}, "there is no method 'tys' · name · the nearest name is ties"),
         ({"basis": "dense"}, "there is no basis 'dense' · basis · one of: knots, core"),
+        ({"missing": "skip"}, "there is no choice 'skip' · missing · one of: zero, intersect, error"),
         ({"rank": 0}, "rank must be 1 or more, got 0 · rank · leave it out to keep all"),
         ({"adapters": [{"m": (np.ones((2, 3)), np.ones((3, 3)))}]}, "A [2, 3] and B [3, 3] of 'm' are no factors of one change"),
         ({"adapters": [{"m": (np.ones((1, 3)), np.full((3, 1), np.nan))}]}, "the factors of 'm' have numbers that are not finite"),

@@ -328,6 +328,17 @@ def test_other_widths_are_refused_with_what_merges_them(tmp_path: Path) -> None:
     assert fault.endswith(f"{tmp_path / 'narrow'} · models of other widths go together by merge_method: pleas")
 
 
+def test_other_numbers_of_tokens_are_refused_with_what_makes_them_one(tmp_path: Path) -> None:
+    own = symmetry_models.model("llama").config
+    model = type(symmetry_models.model("llama"))
+    model(type(own)(**{**own.to_dict(), "vocab_size": own.vocab_size + 1})).save_pretrained(tmp_path / "more")
+    recipe = {**LINEAR, "models": [{"model": "./base"}, {"model": str(tmp_path / "more")}]}
+    (fault,) = refused(recipe)
+    assert fault.endswith(
+        f"{tmp_path / 'more'} · bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source"
+    )
+
+
 def test_a_model_with_an_adapter_is_refused(tmp_path: Path) -> None:
     from zoo import write_adapter
 
