@@ -132,10 +132,10 @@ def check_sizes(specs: Sequence[SymmetrySpec], mapped: Container[str], hint: str
     for name, group in specs[0].groups.items():
         sizes = [spec.groups[name].size for spec in specs if name in spec.groups]
         if name not in mapped and len(set(sizes)) > 1:
+            could = name in matchable(specs[0], ()) and not group.normed_as_a_whole
+            usual = "only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them"
             raise PlanError(
                 f"group {name!r} ({group.kind.value}) has {' and '.join(map(str, sizes))} entries",
                 where="models",
-                hint=hint
-                if hint is not None and name in matchable(specs[0], ())
-                else "only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them",
+                hint=hint if could and hint is not None else usual,
             )
