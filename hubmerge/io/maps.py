@@ -41,7 +41,7 @@ class _Map:
 
 def mapped(descriptor: int) -> Bytes | None:
     """A whole open file, whose bytes are there once `bring` brought them; None where the system cannot, or the file is empty."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not hasattr(os, "pread"):
         return None
     try:
         return np.asarray(_Map(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)))
