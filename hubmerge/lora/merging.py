@@ -8,30 +8,25 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
+from hubmerge.adapter_checks import method_fault
+from hubmerge.adapter_words import BASES, COMBINATIONS, Basis, CombinationParameters, Missing, is_thinned
 from hubmerge.errors import PlanError, RecipeError, shown
-from hubmerge.in_memory import merge_opened
-from hubmerge.in_memory_recipe import BASE, known_method, recipe_of_call
-from hubmerge.lora.adapter import Adapter, Factors, Kind, adapter_of, given_back
-from hubmerge.lora.coordinates import Coordinates, zeros
-from hubmerge.lora.low_rank import Reduced, reduced, triplets
-from hubmerge.lora.peft_combinations import (
-    COMBINATIONS,
-    CombinationParameters,
-    combined,
-    has_cross_terms,
-    is_thinned,
-)
-from hubmerge.lora.reading import check_one_base, read_adapter
-from hubmerge.lora.spaces import SPACES, Basis, Space
-from hubmerge.lora.stacks import Missing, Stack, stacks_of
+from hubmerge.in_memory_recipe import known_method, recipe_of_call
+from hubmerge.lora.adapter import Adapter, Kind, adapter_of, given_back
+from hubmerge.lora.computing import check_ranks, combined_modules, cross_terms, modules_in_basis
+from hubmerge.lora.headers import check_one_base
+from hubmerge.lora.low_rank import Reduced
+from hubmerge.lora.reading import read_adapter
+from hubmerge.lora.stacks import Stack, stacks_of
 from hubmerge.lora.writing import write_adapter
 from hubmerge.method import get_method
 from zoo_index.errors import HubmergeError
 
 __all__ = ["MergedAdapter", "merge_adapters"]
+
+_KNOTS = 'basis="knots"'
 
 
 class MergedAdapter(dict[str, tuple[Any, Any]]):
@@ -119,25 +114,15 @@ def _in_basis(
     seed: int,
     jobs: int | None,
 ) -> dict[str, Reduced]:
-    if basis not in SPACES:
-        raise RecipeError(f"there is no basis {shown(basis)}", where="basis", hint=f"one of: {', '.join(SPACES)}")
+    if basis not in BASES:
+        raise RecipeError(f"there is no basis {shown(basis)}", where="basis", hint=f"one of: {', '.join(BASES)}")
     method = get_method(name)
-    if method.base == "start" or method.parents[1] == 1:
-        raise RecipeError(
-            f"{name} starts from one of its models, and adapters are changes of one base",
-            where="name",
-            hint="take a method on deltas: task_arithmetic, ties, dare_ties",
-        )
+    fault = method_fault(method, "name")
+    if fault is not None:
+        raise fault
     places = tuple(f"parents[{i}]" for i in range(len(adapters)))
     recipe = recipe_of_call(name, places, method.base == "required", parameters, seed, None)
-    spaces: dict[str, Space] = {module: SPACES[basis](stack) for module, stack in stacks.items()}
-    models = {place: Coordinates(place, spaces, i) for i, place in enumerate(places)}
-    base = {BASE: zeros(BASE, spaces)} if method.base == "required" else {}
-    merged = merge_opened(recipe, {**base, **models}, "numpy", {}, jobs)
-    cut = {}
-    for module, space in spaces.items():
-        cut[module] = reduced(space.back(merged.pop(module).astype(np.float64)), rank)
-    return cut
+    return modules_in_basis(recipe, places, stacks, basis, rank, jobs)
 
 
 def _combined(
@@ -150,26 +135,13 @@ def _combined(
 ) -> dict[str, Reduced]:
     own, weights = _parameters(name, parameters, len(adapters))
     rule = "linear" if len(adapters) == 1 else name  # as in PEFT
-    if has_cross_terms(rule):
-        _check_ranks(rule, stacks)
-        if len(adapters) > 1:
-            instead = "task_arithmetic" if name == "linear" else 'basis="knots"'
-            text = (
-                f"{name} works on A and on B apart, as PEFT does: the result has terms of one adapter's B with another's A, which "
-                f"nobody trained; {instead} has none"
-            )
-            warnings.warn(text, stacklevel=3)
-    cut = {}
-    for module, stack in stacks.items():
-        b, a = combined(rule, stack, weights, own.density, own.majority_sign_method, seed)
-        if rule.endswith("svd"):
-            most = max(part.rank for each in stacks.values() for part in each.present)
-            cut[module] = reduced(triplets(b, a), rank or most)
-        elif rank is not None:
-            cut[module] = reduced(triplets(b, a), rank)
-        else:
-            cut[module] = Reduced(Factors(a, b), 1.0)
-    return cut
+    check_ranks(
+        rule, {module: [part.rank for part in stack.present] for module, stack in stacks.items()}, instead=_KNOTS
+    )
+    text = cross_terms(rule, len(adapters), instead=_KNOTS)
+    if text is not None:
+        warnings.warn(text, stacklevel=3)
+    return combined_modules(name, stacks, own, weights, rank, seed)
 
 
 def _parameters(
@@ -205,14 +177,3 @@ def _parameters(
     if is_thinned(name) and "density" not in parameters:
         raise RecipeError(f"{name} needs density, the share of entries it keeps", where="parameters.density")
     return rows[0], tuple(row.weight for row in rows)
-
-
-def _check_ranks(name: str, stacks: Mapping[str, Stack]) -> None:
-    for module, stack in stacks.items():
-        ranks = sorted({part.rank for part in stack.present})
-        if len(ranks) > 1:
-            raise PlanError(
-                f"{name} adds up factors, and those of {module!r} have the ranks {', '.join(map(str, ranks))}",
-                where="adapters",
-                hint='svd, cat and basis="knots" take any ranks',
-            )

@@ -8,52 +8,17 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from hubmerge.lora.stacks import Stack
-from hubmerge.method_parameters import Parameters, PerParent
 
-__all__ = ["COMBINATIONS", "CombinationParameters", "combined", "has_cross_terms", "is_thinned"]
+__all__ = ["combined"]
 
 Floats = NDArray[np.float64]
-
-_THINNED = ("ties", "dare_linear", "dare_ties", "magnitude_prune")
-COMBINATIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "cat": "the factors one after the other: the exact weighted sum, at the sum of the ranks",
-        "svd": "the exact weighted sum, cut to the largest of the ranks",
-        "linear": "A and B added up apart, with the roots of the weights",
-        **{name: f"{name} on A and on B apart" for name in _THINNED},
-        **{f"{name}_svd": f"{name} on the dense changes, cut to the largest of the ranks" for name in _THINNED},
-    }
-)
-"""Every combination of PEFT, in a sentence."""
-
-
-class CombinationParameters(Parameters):
-    """The parameters of PEFT's combinations, by hubmerge's names where it has one."""
-
-    weight: PerParent[float] = Field(1.0, description="what an adapter's change is multiplied with")
-    density: float = Field(1.0, ge=0, le=1, description="the share of entries that is kept")
-    majority_sign_method: Literal["total", "frequency"] = Field(
-        "total", description="an entry's sign: that of the sum, or that of most adapters"
-    )
-
-
-def has_cross_terms(name: str) -> bool:
-    """Whether a combination multiplies one adapter's B with another's A."""
-    return name in {"linear", *_THINNED}
-
-
-def is_thinned(name: str) -> bool:
-    """Whether `density` means something to a combination."""
-    return name.removesuffix("_svd") in _THINNED
 
 
 def combined(

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hubmerge.adapter_words import Basis
 from hubmerge.lora.low_rank import Triplets, orthonormal, upper_factor
 from hubmerge.lora.stacks import Stack
 
-__all__ = ["SPACES", "Basis", "Space"]
+__all__ = ["SPACES", "Space"]
 
-Basis = Literal["knots", "core"]
 Floats = NDArray[np.float64]
 
 LEAST = 1e-5

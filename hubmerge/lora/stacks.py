@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hubmerge.adapter_words import Missing
 from hubmerge.errors import PlanError, shown
 from hubmerge.lora.adapter import Adapter, Factors
 
-__all__ = ["Missing", "Stack", "stacks_of"]
+__all__ = ["Stack", "modules_of", "stacks_of"]
 
-Missing = Literal["zero", "intersect", "error"]
 Floats = NDArray[np.float64]
 
 
@@ -53,8 +53,33 @@ class Stack:
         return np.concatenate([part.a.astype(np.float64) for part in self.present])
 
 
+class _HasShape(Protocol):
+    """Factors of one module, read or only as a header tells."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+
+Part_co = TypeVar("Part_co", bound=_HasShape, covariant=True)
+
+
+class _HasModules(Protocol[Part_co]):
+    """An adapter, read or only opened."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def modules(self) -> Mapping[str, Part_co]: ...
+
+
 def stacks_of(adapters: Sequence[Adapter], missing: Missing) -> dict[str, Stack]:
-    """Every module that an adapter changes, in the order of their names.
+    """Every module that an adapter changes, in the order of their names; see `modules_of`."""
+    return {module: Stack(module, parts) for module, parts in modules_of(adapters, missing).items()}
+
+
+def modules_of(adapters: Sequence[_HasModules[Part_co]], missing: Missing) -> dict[str, tuple[Part_co | None, ...]]:
+    """Every module that an adapter changes, in the order of their names, with what each adapter has of it.
 
     missing: of a module that some adapters leave alone: zero, they change nothing there; intersect, it is left out; error, `PlanError`.
     Raises `PlanError` for a module of several shapes, where nothing is left, and for any other word.
@@ -64,10 +89,10 @@ def stacks_of(adapters: Sequence[Adapter], missing: Missing) -> dict[str, Stack]
             f"there is no choice {shown(missing)}", where="missing", hint=f"one of: {', '.join(get_args(Missing))}"
         )
     names = sorted({module for adapter in adapters for module in adapter.modules})
-    stacks = {}
+    found = {}
     for module in names:
-        stack = Stack(module, tuple(adapter.modules.get(module) for adapter in adapters))
-        absent = next((a.name for a, part in zip(adapters, stack.parts, strict=True) if part is None), None)
+        parts = tuple(adapter.modules.get(module) for adapter in adapters)
+        absent = next((a.name for a, part in zip(adapters, parts, strict=True) if part is None), None)
         if absent is not None and missing == "error":
             raise PlanError(
                 f"{absent} does not change {module!r}, which another adapter does",
@@ -76,21 +101,19 @@ def stacks_of(adapters: Sequence[Adapter], missing: Missing) -> dict[str, Stack]
             )
         if absent is not None and missing == "intersect":
             continue
-        _check_shapes(adapters, stack)
-        stacks[module] = stack
-    if not stacks:
+        _check_shapes(adapters, module, parts)
+        found[module] = parts
+    if not found:
         raise PlanError("the adapters have no module in common", where="missing", hint="write missing: zero")
-    return stacks
+    return found
 
 
-def _check_shapes(adapters: Sequence[Adapter], stack: Stack) -> None:
-    shapes: Mapping[str, tuple[int, int]] = {
-        adapter.name: part.shape for adapter, part in zip(adapters, stack.parts, strict=True) if part is not None
-    }
+def _check_shapes(adapters: Sequence[_HasModules[Part_co]], module: str, parts: Sequence[Part_co | None]) -> None:
+    shapes = {adapter.name: part.shape for adapter, part in zip(adapters, parts, strict=True) if part is not None}
     if len(set(shapes.values())) > 1:
         told = ", ".join(f"{name} {out} x {within}" for name, (out, within) in shapes.items())
         raise PlanError(
-            f"{stack.module!r} has another size in each ({told})",
+            f"{module!r} has another size in each ({told})",
             where="adapters",
             hint="adapters that were trained on models of one shape can be merged",
         )
