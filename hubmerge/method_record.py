@@ -69,7 +69,8 @@ class MergeMethod:
     before: a stage that the deltas go through first; its parameters become the method's.  measure: ``(Measure, values) ->
     the rule's arguments`` that are not parameters, by name; what it is told is told of the deltas after `before`.  One of
     them may be a `PerGroup`: a tuple of numbers for every row or column; it is then the rule's first argument.  groups:
-    what it asks about each of, "row" or "column", if anything. passes: how often `measure` reads the tensor. about:
+    what it asks about each of, "row" or "column", if anything. named: ``(values, name, shape) -> values``, what the values mean for
+    the tensor of that name: settled when it is planned. passes: how often `measure` reads the tensor. about:
     what there is to say beside the docstrings of stage and rule. revision: raised whenever the method's numbers change.
     """
 
@@ -87,6 +88,7 @@ class MergeMethod:
     shares: Callable[[Values, int], tuple[float, ...]] = weight_shares
     check: Callable[[Values], None] | None = None
     caution: Callable[[Values], str] = lambda _: ""
+    named: Callable[[Values, str, tuple[int, ...]], Values] = lambda values, _name, _shape: values
     paper: str = ""
     about: str = ""
     revision: int = 1

@@ -8,6 +8,7 @@ from hubmerge.parents import ParentModel
 from hubmerge.placement import Placement
 from hubmerge.recipe import Recipe
 from hubmerge.steps import DraftStep
+from hubmerge.tensor_faults import counted
 
 __all__ = ["STATISTICS_ARE_AVERAGED", "notes_of", "warnings_of"]
 
@@ -137,6 +138,12 @@ def notes_of(
         notes.append("float64 tensors are computed in float32")
     if any(draft.action == "average" for draft in drafts):
         notes.append(STATISTICS_ARE_AVERAGED)
+    tables = [draft.name for draft in drafts if draft.values.get("svd") is False and len(draft.shape) == 2]
+    if tables:
+        notes.append(
+            f"{counted(tables)}: no {recipe.method.name}, but the mean of the deltas, as embeddings, heads over the vocabulary and tables "
+            "of positions have; parameter svd chooses otherwise"
+        )
     return notes
 
 

@@ -93,7 +93,7 @@ def _draft(drafting: _Drafting, row: Row) -> DraftStep:
     if inputs.rows is not None and inputs.rows.concerns(row.lead, meta):
         every = inputs.rows.mapped(every, lambda index: inputs.filler(index, row))
         base, operands = (every[0], every[1:]) if base else (None, every)
-    values = _values(drafting, row)
+    values = _values(drafting, row, shape)
     if name.endswith(_RUNNING):
         faulty = not values and bool(method.parameters.model_fields)
         shares = (1.0,) * len(operands) if faulty else method.shares(values, len(operands))
@@ -132,8 +132,8 @@ def _output_dtype(recipe: Recipe, operands: Sequence[Operand]) -> DType:
     return DType.F64 if DType.F64 in kinds else DType.F32
 
 
-def _values(drafting: _Drafting, row: Row) -> dict[str, Any]:
-    """The method's parameters for one tensor, checked."""
+def _values(drafting: _Drafting, row: Row, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The method's parameters for one tensor, checked, and as they are meant for its name and shape."""
     method, name = drafting.recipe.method, row.name
     rows = [
         row.section.scopes.resolve(method, parent, name, row.depth, row.names[drafting.inputs.index(parent)])
@@ -163,4 +163,4 @@ def _values(drafting: _Drafting, row: Row) -> dict[str, Any]:
             lambda names: RecipeError(f"{fault.message}: {names}", where=fault.where, hint=fault.hint),
         )
         return {}
-    return values
+    return dict(method.named(values, name, shape))

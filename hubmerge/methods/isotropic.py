@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from hubmerge.method import Parameters, matrix, merge_method
+from hubmerge.method import matrix, merge_method
+from hubmerge.methods.task_matrices import (
+    TaskMatrixParameters,
+    as_matrices,
+    by_singular_vectors,
+    noise_of,
+    significant,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,32 +21,35 @@ if TYPE_CHECKING:
 __all__ = ["IsoCParameters", "iso_c"]
 
 
-class IsoCParameters(Parameters):
-    lambda_: float = Field(1.0, alias="lambda", description="scale of the merged delta (alpha in the paper)")
+class IsoCParameters(TaskMatrixParameters):
+    """See there."""
 
 
 @merge_method(
     "iso_c",
     parameters=IsoCParameters,
     operand="delta",
+    named=by_singular_vectors,
     paper="Marczak et al. 2025, No task left behind: isotropic model merging, arXiv:2502.04959",
 )
 @matrix
-def iso_c(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float) -> torch.Tensor:  # noqa: ARG001
+def iso_c(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float, svd: bool) -> torch.Tensor:
     """Flatten the singular values of the summed deltas to their mean (Iso-C, algorithm 1).
 
     deltas: one float32 (out, in) tensor per parent.  Returns lambda * s * U V^T, where U S V^T is the SVD of their sum and
     s the mean of S.  Tensors that are not matrices (norms, biases, convolutions) get lambda * the mean of the deltas, as
-    in the authors' code.  Differs from it where the sum has not full rank: U, S and V are restricted to the numerical
-    rank, because the remaining singular vectors are noise of the solver; a zero sum stays zero.
+    in the authors' code, and so do embeddings, heads over the vocabulary, tables of positions and text_projection (the authors
+    leave out the last alone): `svd` chooses otherwise, by a filter on names where it is to.  Fused projections are one matrix.
+    Differs from the authors' code where the sum has not full rank: U, S and V, and so the mean, are restricted to the numerical
+    rank, because the remaining singular vectors are noise of the solver and of float32; a zero sum stays zero.
     """
     import torch
 
     total = torch.stack(tuple(deltas)).sum(dim=0)
-    if total.ndim != 2:
+    if not svd:
         return lambda_ * total / len(deltas)
-    left, values, right = torch.linalg.svd(total, full_matrices=False)
-    tolerance = values.max() * max(total.shape) * torch.finfo(total.dtype).eps
-    rank = int((values > tolerance).sum())
+    (summed,) = as_matrices((total,))
+    left, values, right = torch.linalg.svd(summed, full_matrices=False)
+    rank = significant(values, summed.shape, noise_of(base, len(deltas)))
     flattened: torch.Tensor = lambda_ * values[:rank].sum() / max(rank, 1) * (left[:, :rank] @ right[:rank])
-    return flattened
+    return flattened.reshape(total.shape)

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from hubmerge.method import Parameters, matrix, merge_method
+from hubmerge.method import matrix, merge_method
+from hubmerge.methods.task_matrices import (
+    TaskMatrixParameters,
+    as_matrices,
+    by_singular_vectors,
+    noise_of,
+    significant,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,39 +23,42 @@ if TYPE_CHECKING:
 __all__ = ["IsoCTSParameters", "TSVMParameters", "iso_cts", "tsv_m"]
 
 
-class TSVMParameters(Parameters):
-    lambda_: float = Field(1.0, alias="lambda", description="scale of the merged delta (alpha in the paper)")
+class TSVMParameters(TaskMatrixParameters):
+    pass
 
 
 @merge_method(
     "tsv_m",
     parameters=TSVMParameters,
     operand="delta",
+    named=by_singular_vectors,
     paper="Gargiulo et al. 2024, Task singular vectors: reducing task interference in model merging, arXiv:2412.00081",
 )
 @matrix
-def tsv_m(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float) -> torch.Tensor:  # noqa: ARG001
+def tsv_m(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float, svd: bool) -> torch.Tensor:
     """Keep each delta's leading singular vectors and make those of all parents orthogonal (TSV-M, algorithm 1).
 
     deltas: one float32 (out, in) tensor per parent.  Of every delta the first floor(r / T) singular triplets are kept, r the smaller
     side and T the number of parents; all left vectors side by side are replaced by the nearest orthonormal ones, so are the right
     ones, and the result is lambda * U S V^T with the singular values as they were.  Tensors that are not matrices get lambda * the
-    mean of the deltas.  Differs from the authors' code where r / T is below 1, one triplet of each is kept, and
-    where a delta has not that rank: vectors beyond it are noise of the solver.
+    mean of the deltas, and so do embeddings, heads over the vocabulary, tables of positions and text_projection: `svd` chooses
+    otherwise, by a filter on names where it is to.  Fused projections are one matrix.  Differs from the authors' code in these
+    tables, where r / T is below 1, one triplet of each is kept, and where a delta has not that rank: vectors beyond it are noise
+    of the solver and of float32.
     """
     import torch
 
-    if deltas[0].ndim != 2:
+    if not svd:
         return lambda_ * torch.stack(tuple(deltas)).mean(dim=0)
-    kept = max(1, min(deltas[0].shape) // len(deltas))
-    parts = [_leading(delta, kept) for delta in deltas]
+    matrices, noise = as_matrices(deltas), noise_of(base)
+    kept = max(1, min(matrices[0].shape) // len(deltas))
+    parts = [_leading(delta, kept, noise) for delta in matrices]
     left, values, right = (torch.cat(each) for each in zip(*parts, strict=True))
     merged: torch.Tensor = lambda_ * (_orthogonal(left.T) * values) @ _orthogonal(right.T).T
-    return merged
+    return merged.reshape(deltas[0].shape)
 
 
-class IsoCTSParameters(Parameters):
-    lambda_: float = Field(1.0, alias="lambda", description="scale of the merged delta (alpha in the paper)")
+class IsoCTSParameters(TaskMatrixParameters):
     common: float = Field(0.8, ge=0, le=1, description="share of the directions that all parents have together")
 
 
@@ -56,43 +66,52 @@ class IsoCTSParameters(Parameters):
     "iso_cts",
     parameters=IsoCTSParameters,
     operand="delta",
+    named=by_singular_vectors,
     paper="Marczak et al. 2025, No task left behind: isotropic model merging, arXiv:2502.04959",
 )
 @matrix
-def iso_cts(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float, common: float) -> torch.Tensor:  # noqa: ARG001
+def iso_cts(
+    deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float, svd: bool, common: float
+) -> torch.Tensor:
     """Directions of the summed deltas and of each delta beside them, all with the mean singular value (Iso-CTS, algorithm 2).
 
     deltas: one float32 (out, in) tensor per parent.  Of the r directions each of the T parents has s = round((1 - common) r / T), and
     the sum of all has the k = r - s T leading ones; a parent's are the leading ones of what of its delta those k leave.  Left and right
     vectors are made orthonormal, and every direction gets the mean of the singular values that were chosen.  r is the numerical
     rank of all deltas together, where the authors' code has the smaller side: beyond it singular vectors are noise of
-    the solver.  Tensors that are not matrices get lambda * the mean of the deltas.  With more parents than r / 2 directions s is
-    lowered until k is at least 0.
+    the solver and of float32.  Tensors that are not matrices get lambda * the mean of the deltas, and so do embeddings, heads over the
+    vocabulary, tables of positions and text_projection (the authors leave out the last alone): `svd` chooses otherwise, by a filter on
+    names where it is to.  Fused projections are one matrix.  With more parents than r / 2 directions s is lowered until k is at least 0.
     """
     import torch
 
-    if deltas[0].ndim != 2:
+    if not svd:
         return lambda_ * torch.stack(tuple(deltas)).mean(dim=0)
-    total = torch.stack(tuple(deltas)).sum(dim=0)
-    rank = min(_rank(torch.cat(tuple(deltas), dim=0)), _rank(torch.cat(tuple(deltas), dim=1)))
+    matrices, stored = as_matrices(deltas), noise_of(base, len(deltas))
+    total = torch.stack(matrices).sum(dim=0)
+    side_by_side = [torch.cat(matrices, dim=axis) for axis in (0, 1)]
+    both = [torch.linalg.svdvals(each) for each in side_by_side]
+    rank = min(significant(own, each.shape, stored) for own, each in zip(both, side_by_side, strict=True))
     if not rank:
-        return total
+        return torch.zeros_like(deltas[0])
     own = min(round((rank - int(common * rank)) / len(deltas)), rank // len(deltas))
     shared = rank - own * len(deltas)
-    first = _leading(total, shared)
-    beside = [delta - first[0].T @ (first[0] @ delta) for delta in deltas]
-    parts = [*(_leading(delta, own) for delta in beside), first]
+    # what is left of a delta has the rounding of the whole of it
+    noise = stored + float(both[0][0]) * max(total.shape) * torch.finfo(total.dtype).eps
+    first = _leading(total, shared, noise)
+    beside = [delta - first[0].T @ (first[0] @ delta) for delta in matrices]
+    parts = [*(_leading(delta, own, noise) for delta in beside), first]
     left, values, right = (torch.cat(each) for each in zip(*parts, strict=True))
     merged: torch.Tensor = lambda_ * values.mean() * _orthogonal(left.T) @ _orthogonal(right.T).T
-    return merged
+    return merged.reshape(deltas[0].shape)
 
 
-def _leading(matrix: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _leading(matrix: torch.Tensor, count: int, noise: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The first `count` left vectors (count, out), singular values (count,) and right vectors (count, in), as far as its rank goes."""
     import torch
 
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    kept = min(count, int((values > values.max() * max(matrix.shape) * torch.finfo(matrix.dtype).eps).sum()))
+    kept = min(count, significant(values, matrix.shape, noise))
     return left.T[:kept], values[:kept], right[:kept]
 
 
@@ -111,9 +130,3 @@ def _orthogonal(vectors: torch.Tensor) -> torch.Tensor:
 
 _DEPENDENT = 1e-5
 """A singular value of unit vectors side by side that is rounding; that of independent ones is about 1."""
-
-
-def _rank(matrix: torch.Tensor) -> int:
-    import torch
-
-    return int(torch.linalg.matrix_rank(matrix))
