@@ -11,6 +11,7 @@ from hubmerge.version import __version__
 
 if TYPE_CHECKING:
     from hubmerge.assemble import merge
+    from hubmerge.deltas import kinship
     from hubmerge.errors import ManifestError, MergeError, PlanError, RecipeError, VerifyError
     from hubmerge.in_memory import merge_state_dicts
     from hubmerge.loading import AutoMergedModel
@@ -34,6 +35,7 @@ __all__ = [
     "VerifyError",
     "__version__",
     "build_plan",
+    "kinship",
     "load_recipe",
     "materialize",
     "merge",
@@ -54,6 +56,7 @@ _HOMES = {
     "RecipeError": "hubmerge.errors",
     "VerifyError": "hubmerge.errors",
     "build_plan": "hubmerge.plan",
+    "kinship": "hubmerge.deltas",
     "load_recipe": "hubmerge.recipe",
     "materialize": "hubmerge.materialization",
     "merge": "hubmerge.assemble",

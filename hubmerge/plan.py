@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hubmerge.carry import files_to_carry, merged_config
+from hubmerge.cores import cores
 from hubmerge.errors import PlanError, shown
 from hubmerge.estimate import peak_memory, step_reads
 from hubmerge.io.shards import lay_out
@@ -101,7 +101,7 @@ def plan_models(
         hint = "mend it, or leave out --strict"
         raise PlanError.of([PlanError(warning, where="--strict", hint=hint) for warning in warnings])
     notes = (*notes_of(recipe, models, placement, drafts, donor), *tokenizer.notes)
-    workers, peak = peak_memory(steps, method, jobs or _cores(), memory)
+    workers, peak = peak_memory(steps, method, jobs or cores(), memory)
     plan = Plan(
         recipe=recipe,
         parents=tuple(_planned(recipe, model) for model in models),
@@ -165,10 +165,6 @@ def _check_files(count: int, shard_size: int) -> None:
             where="output.shard_size",
             hint="choose a larger one; 5GB is the default",
         )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pins_of(manifest: Manifest) -> dict[str, str]:

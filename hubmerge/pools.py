@@ -9,9 +9,15 @@ from hubmerge.errors import RecipeError
 from hubmerge.method import MergeMethod
 from hubmerge.plan_types import Step
 
-__all__ = ["pool_name", "refuse_unlike"]
+__all__ = ["layer_name", "pool_name", "refuse_unlike"]
 
 _LAYER = re.compile(r"^.*?\.\d+(?=\.)")
+
+
+def layer_name(tensor: str) -> str | None:
+    """The layer that a tensor belongs to, as all before and with the first number in its name (``model.layers.3``); None outside."""
+    found = _LAYER.match(tensor)
+    return found.group() if found else None
 
 
 def pool_name(step: Step, method: MergeMethod) -> str | None:
@@ -24,8 +30,8 @@ def pool_name(step: Step, method: MergeMethod) -> str | None:
         return None
     kind = method.before.pool(step.values)
     if kind == "layer":
-        found = _LAYER.match(step.output.name)
-        return f"layer {found.group()}" if found else "outside the layers"
+        layer = layer_name(step.output.name)
+        return f"layer {layer}" if layer else "outside the layers"
     return "model" if kind == "model" else None
 
 

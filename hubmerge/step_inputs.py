@@ -14,7 +14,7 @@ from hubmerge.row_maps import RowPlan
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import TensorMeta
 
-__all__ = ["StepInputs", "ties"]
+__all__ = ["StepInputs", "operand_of", "ties"]
 
 _EMBEDDINGS = ("embed_tokens", "word_embeddings", "wte", "shared", "embed_in")
 
@@ -54,14 +54,14 @@ class StepInputs:
         meta = model.table[name] if name in model.table else self.tied(index, row)
         if meta is None:
             raise PlanError(f"tensor {name!r} is not in {model.reference}", where="models")
-        return _with_adapter(model, index, meta)
+        return operand_of(model, index, meta)
 
     def filler(self, index: int, row: Row) -> Operand | None:
         """The tensor of a model that is no input of `row`, for the rows of tokens that no input has."""
         model, head = self.models[index], self.lead(row)
         meta = model.table[head.name] if head.name in model.table else self.tied(index, row)
         fits = meta is not None and self.shape(index, meta) == self.shape(row.lead, head)
-        return _with_adapter(model, index, meta) if meta is not None and fits else None
+        return operand_of(model, index, meta) if meta is not None and fits else None
 
 
 def ties(model: ParentModel) -> Any:
@@ -71,7 +71,8 @@ def ties(model: ParentModel) -> Any:
     return model.config.get("tie_word_embeddings", nested)
 
 
-def _with_adapter(model: ParentModel, index: int, meta: TensorMeta) -> Operand:
+def operand_of(model: ParentModel, index: int, meta: TensorMeta) -> Operand:
+    """A model's tensor with what its adapter does to it.  index: the model's place among the inputs."""
     effect = model.effect
     if effect is not None and meta.name in effect.replaced:
         return Operand(index, effect.replaced[meta.name], effect.low_rank.get(meta.name), in_adapter=True)

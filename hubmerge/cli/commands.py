@@ -11,7 +11,19 @@ def register(app: typer.Typer) -> None:
     """Attach every command to `app`, in the order in which ``--help`` shows them; once, however often it is called."""
     if app.registered_commands:
         return
-    from hubmerge.cli import card, demo, evaluate, facts, mal_report, materialize, merging, publish, symmetry, zoo
+    from hubmerge.cli import (
+        card,
+        demo,
+        evaluate,
+        facts,
+        kinship,
+        mal_report,
+        materialize,
+        merging,
+        publish,
+        symmetry,
+        zoo,
+    )
 
     app.command(short_help="The whole job on real data: train, merge, measure, publish.")(demo.demo)
     app.command(short_help="Show what a merge would do; reads headers only.")(merging.plan)
@@ -21,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command(short_help="Write the model card of a merge, or check it.")(card.card)
     app.command(short_help="Publish a merge on the Hub or into a folder.")(publish.publish)
     app.command(short_help="Make the checkpoint of a published recipe again.")(materialize.materialize)
+    app.command(short_help="Compare what models learned on top of their base.")(kinship.kinship)
     app.command(short_help="Measure how far a model's layers bear a donor's.")(mal_report.mal_report)
     app.command(short_help="List the merge methods, or explain one.")(facts.methods)
     app.command(short_help="Print versions, machine and folders.")(facts.env)

@@ -10,6 +10,7 @@ import typer
 
 from hubmerge.cli import output
 from hubmerge.cli.output import Format, FormatOption, JsonOption
+from hubmerge.short_names import short_names
 
 if TYPE_CHECKING:
     from hubmerge.heterogeneous.mal_laws import Laws
@@ -69,7 +70,7 @@ def mal_report(
         format,
         json,
         data=lambda: _facts(found, base, donors, batches.digest),
-        table=lambda: _print(found, _short(donors), tau),
+        table=lambda: _print(found, short_names(donors), tau),
         quiet=lambda: (law.largest_within(tau) for law in found.curves),
     )
     if out is None:
@@ -77,7 +78,7 @@ def mal_report(
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "laws.csv").write_text(csv_of(found, donors), encoding="utf-8")
-        (out / "laws.svg").write_text(svg_of(found, _short(donors), tau), encoding="utf-8")
+        (out / "laws.svg").write_text(svg_of(found, short_names(donors), tau), encoding="utf-8")
     except OSError as error:
         raise MergeError(
             f"the report cannot be written ({error.strerror})", where=str(out), hint="name another folder"
@@ -93,12 +94,6 @@ def _print(found: Laws, donors: list[str], tau: float) -> None:
     if found.loss is not None:
         output.say()
         output.say(f"loss of the base, BatchNorm's statistics estimated on the same data: {found.loss:.4g}")
-
-
-def _short(names: list[str]) -> list[str]:
-    """The last part of every name where that tells them apart."""
-    last = [name.rstrip("/").rsplit("/", 1)[-1] for name in names]
-    return last if len(set(last)) == len(names) else names
 
 
 def _rounded(cell: Any) -> Any:

@@ -1,0 +1,8 @@
+"""What fine-tunes learned on top of their base: how alike it is, as adapters, and which directions of theirs the base lacks."""
+
+from __future__ import annotations
+
+from hubmerge.deltas.comparing import kinship
+from hubmerge.deltas.kinship_record import Kinship
+
+__all__ = ["Kinship", "kinship"]
