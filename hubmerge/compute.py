@@ -128,14 +128,14 @@ def _prepare(reader: StepReader, method: MergeMethod, known: Known) -> tuple[Sta
     """What the kernel takes beside the chunks: the stage with its state of every parent, and the rule's arguments."""
     values: dict[str, Any] = dict(reader.step.values)
     staged = None
+    pool = pool_name(reader.step, method)
+    found = None if pool is None else known.pools[pool]
     if method.before is not None:
-        pool = pool_name(reader.step, method)
-        found = None if pool is None else known.pools[pool]
         measure = TensorMeasure(reader, known=known, pooled=found, choice=method.before.choice)
         states = tuple(method.before.measure(measure, values))
         staged = Staged(method.before, states, measure.marks)
     if method.measure is not None:
-        measure = TensorMeasure(reader, staged=staged, known=known)
+        measure = TensorMeasure(reader, staged=staged, known=known, pooled=found)
         try:
             with np.errstate(all="ignore"):  # of what is not finite: the pass that merges says where it is
                 values |= method.measure(measure, values)

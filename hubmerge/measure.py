@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -89,37 +89,43 @@ class TensorMeasure:
         known: Known = Known(),
         pooled: Any = None,
         choice: Callable[..., Any] | None = None,
+        steps: Sequence[Step] = (),
+        jobs: int = 1,
+        without: tuple[tuple[np.float32, ...], ...] = (),
     ) -> None:
         self._reader = reader
         self._staged = staged
         self._seed = known.seed
         self._choice = choice if reader.step.output.numel <= MARKED and gram_kernels.GRAM_BLOCK % FLAGS == 0 else None
         self.marks: tuple[Array, ...] = ()
-        self._steps: tuple[Step, ...] = (reader.step,)
-        self._jobs = 1
+        self._without = without
+        self._steps = tuple(steps) or (reader.step,)
+        self._jobs = jobs
         self.pooled = pooled
-        self.entries = reader.step.output.numel
+        self.entries = sum(step.output.numel for step in self._steps)
         self.parents = len(reader.step.operands)
-        self.shape = reader.step.output.shape
+        self.shape = (self.entries,) if len(self._steps) > 1 else reader.step.output.shape
 
     @classmethod
     def of_pool(cls, steps: Sequence[Step], files: InputFiles, jobs: int) -> TensorMeasure:
         """The measure of all tensors of `steps` together, which are read on `jobs` threads."""
-        measure = cls(StepReader(steps[0], files, Workspace()))
-        measure._steps, measure._jobs = tuple(steps), jobs
-        measure.entries = sum(step.output.numel for step in steps)
-        measure.shape = (measure.entries,)
-        return measure
+        return cls(StepReader(steps[0], files, Workspace()), steps=steps, jobs=jobs)
 
     @property
     def keys(self) -> tuple[np.uint64, ...]:
         step = self._reader.step
         return tuple(random_key(self._seed, place, step.output.name) for place in range(len(step.operands)))
 
+    def without(self, shared: Sequence[float], taken: Sequence[float]) -> Self:
+        subtracted = (tuple(map(np.float32, shared)), tuple(map(np.float32, taken)))
+        return type(self)(self._reader, steps=self._steps, jobs=self._jobs, without=subtracted)
+
     def gram(self) -> Array:
+        if len(self._steps) > 1:
+            return self._summed(lambda reader: [TensorMeasure(reader, without=self._without).gram()])[0]
         step, reader = self._reader.step, self._reader
         gram = np.zeros((self.parents, self.parents))
-        if self._staged is not None:
+        if self._staged is not None or self._without:
             for _, base, operands in self._blocks(reader):
                 bits = tuple(operand.view(np.uint32) for operand in operands)
                 gram_kernels.gram_kernel("weight")(base, bits, gram)
@@ -219,7 +225,13 @@ class TensorMeasure:
         self, ranks: Ranks, score: Callable[..., Any] | None, arguments: tuple[Any, ...]
     ) -> tuple[Array, ...] | None:
         """`ranked` by one pass, where a sample shows where to look; else None."""
-        if self._staged is not None or len(self._steps) > 1 or arguments or self.entries < brackets.FEWEST:
+        if (
+            self._staged is not None
+            or self._without
+            or len(self._steps) > 1
+            or arguments
+            or self.entries < brackets.FEWEST
+        ):
             return None
         if callable(ranks) and score is None:
             return None
@@ -305,7 +317,7 @@ class TensorMeasure:
             run(base, tuple(parents), columns, states, first, row, lanes, sums)
 
     def _summed(self, count: Callable[[StepReader], list[Array]]) -> list[Array]:
-        """The sums over all tensors of the arrays that `count` finds in each; they hold whole numbers, so that no order shows."""
+        """The sums over all tensors of the arrays that `count` finds in each, added in the order of the steps."""
         if len(self._steps) == 1:
             return count(self._reader)
         files, stop = self._reader.files, threading.Event()
@@ -334,6 +346,9 @@ class TensorMeasure:
                 block = tuple(chunk[low:high] for chunk in chunks)
                 run(block[0], block[1:] if step.base else block, bits)
                 operands = tuple(one.view(np.float32) for one in bits)
+                if self._without:
+                    entry = (np.float32(0),) * self.parents
+                    measure_kernels.without_shared_kernel()(operands, entry, *self._without)
                 if self._staged is not None:
                     stage, states = self._staged.stage, self._staged.states
                     put_through(stage.rule, stage.per, operands, states, first + low, columns)

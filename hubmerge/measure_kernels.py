@@ -15,6 +15,7 @@ from numpy import float32
 from hubmerge.compiled_passes import compiled_pass
 from hubmerge.jit import called_inside
 from hubmerge.ops.bits import load, replaced
+from hubmerge.ops.disentangle import without_shared
 from hubmerge.ops.sums import in_order
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "scores_kernel",
     "staged_kernel",
     "sums_kernel",
+    "without_shared_kernel",
 ]
 
 LANES = 64
@@ -57,6 +59,24 @@ def staged_kernel(rule: Callable[..., Any]) -> Callable[..., Any]:
         for i in range(values.size):
             values[i] = rule_(values[i], place, state)
             place = np.uint32(place + np.uint32(1))
+
+    return run
+
+
+@compiled_pass
+def without_shared_kernel() -> Callable[..., Any]:
+    """``run(operands, entry, shared, taken)``: every entry of float32 `operands` becomes `without_shared` of the entries.
+
+    entry: one float32(0) per parent.
+    """
+
+    def run(operands: Any, entry: Any, shared: Any, taken: Any) -> None:
+        for i in range(operands[0].size):
+            for k in range(len(operands)):
+                entry = replaced(entry, k, operands[k][i])
+            left = without_shared(entry, shared, taken)
+            for k in range(len(operands)):
+                operands[k][i] = left[k]
 
     return run
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,12 @@ class Measure(Protocol):
 
     def gram(self) -> Array:
         """Inner products of the parents' operands, float64 (parents, parents).  One pass."""
+
+    def without(self, shared: Sequence[float], taken: Sequence[float]) -> Self:
+        """The same of deltas without what they share: ``delta - taken * sum(shared * delta)``, one number for each parent.
+
+        Of a pool, or of one tensor without a stage; for `gram` and `ranked`.
+        """
 
     def gram_rows(self) -> Array:
         """The same for every row along the last dimension, float64 (rows, parents, parents).  One pass."""

@@ -72,6 +72,10 @@ class MergeMethod:
     what it asks about each of, "row" or "column", if anything. named: ``(values, name, shape) -> values``, what the values mean for
     the tensor of that name: settled when it is planned. passes: how often `measure` reads the tensor. about:
     what there is to say beside the docstrings of stage and rule. revision: raised whenever the method's numbers change.
+
+    pooled: of a method without a stage, ``(measure, values) -> plain JSON values``, what is found before the first tensor is merged:
+    for all tensors of the model together, or for each, as `pool` says; `measure` is given it as ``measure.pooled``, and passes counts
+    what it reads, too.  alike: fields that all tensors of a pool must have the same values of.
     """
 
     name: str
@@ -86,6 +90,9 @@ class MergeMethod:
     groups: Callable[[Values], Literal["row", "column"] | None] = lambda _: None
     passes: int | Callable[[Values], int] = 1
     shares: Callable[[Values, int], tuple[float, ...]] = weight_shares
+    pool: Callable[[Values], Literal["tensor", "model"]] = lambda _: "tensor"
+    pooled: Callable[[Measure, Values], Any] | None = None
+    alike: Callable[[Values], tuple[str, ...]] = lambda _: ()
     check: Callable[[Values], None] | None = None
     caution: Callable[[Values], str] = lambda _: ""
     named: Callable[[Values, str, tuple[int, ...]], Values] = lambda values, _name, _shape: values

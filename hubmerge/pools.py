@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from hubmerge.errors import RecipeError
 from hubmerge.method import MergeMethod
@@ -26,7 +27,11 @@ def pool_name(step: Step, method: MergeMethod) -> str | None:
     A layer is what shares the first number in the tensors' names and all before it (``model.layers.3``); tensors without a
     number are one more pool, as if they were a layer.
     """
-    if step.action != "merge" or method.before is None:
+    if step.action != "merge":
+        return None
+    if method.pooled is not None:
+        return "model" if method.pool(step.values) == "model" else f"tensor {step.output.name}"
+    if method.before is None:
         return None
     kind = method.before.pool(step.values)
     if kind == "layer":
@@ -36,13 +41,16 @@ def pool_name(step: Step, method: MergeMethod) -> str | None:
 
 
 def refuse_unlike(steps: Sequence[Step], method: MergeMethod) -> None:
-    """RecipeError for the first two tensors of one pool whose densities differ: they cannot be trimmed together."""
+    """RecipeError for the first two tensors of one pool that differ in what holds for all of it: they cannot be trimmed together."""
     first: dict[str, Step] = {}
     for step in steps:
         name = pool_name(step, method)
         if name is None:
             continue
         other = first.setdefault(name, step)
+        if method.pooled is not None:
+            _refuse_other_values(other, step, method)
+            continue
         if other.values["density"] != step.values["density"]:
             scope, together = (
                 ("model", "all tensors of the model") if name == "model" else ("layer", "a layer's tensors")
@@ -53,3 +61,19 @@ def refuse_unlike(steps: Sequence[Step], method: MergeMethod) -> None:
                 where="parameters.density",
                 hint="give them one density, or trim_scope: tensor",
             )
+
+
+def _refuse_other_values(one: Step, other: Step, method: MergeMethod) -> None:
+    for field in method.alike(one.values):
+        if one.values[field] != other.values[field]:
+            name = method.parameters.alias(field)
+            pair = [f"{_shown(step.values[field])} for {step.output.name!r}" for step in (one, other)]
+            raise RecipeError(
+                f"{method.name} looks at all tensors of the model together, but their {name} differs: {', '.join(pair)}",
+                where=f"parameters.{name}",
+                hint="give them one value, or scope: tensor",
+            )
+
+
+def _shown(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

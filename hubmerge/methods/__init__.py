@@ -14,6 +14,7 @@ from hubmerge.methods import (
     spherical,
     task_vectors,
     ties,
+    weight_disentanglement,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "spherical",
     "task_vectors",
     "ties",
+    "weight_disentanglement",
 ]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from numpy import float32
 from pydantic import Field
 
+from hubmerge.jit import jitable
 from hubmerge.method import (
     Measure,
     MergeMethod,
@@ -24,7 +25,7 @@ from hubmerge.ops.drop import RANDOM
 from hubmerge.ops.signs import elected_sign
 from hubmerge.ops.trim import BREADCRUMBS, MAGNITUDE
 
-__all__ = ["SIGN_CONSENSUS", "SignConsensusParameters", "sign_consensus"]
+__all__ = ["SIGN_CONSENSUS", "SignConsensusParameters", "sign_consensus", "undecided_sign"]
 
 
 class SignConsensusParameters(Parameters):
@@ -46,16 +47,22 @@ class SignConsensusParameters(Parameters):
 _UNDECIDED = {"plus": 1.0, "minus": -1.0, "none": 0.0}
 
 
+def undecided_sign(word: str) -> float:
+    """The sign that `undecided` in a recipe stands for."""
+    return _UNDECIDED[word]
+
+
 def _election(measure: Measure, values: Mapping[str, Any]) -> Mapping[str, Any]:
     ones = (1.0,) * measure.parents
     return {
         "votes": values["weight"] if values["elect"] == "weighted" else ones,
         "shares": values["weight"] if values["divide"] == "weights" else ones,
-        "undecided": _UNDECIDED[values["undecided"]],
+        "undecided": undecided_sign(values["undecided"]),
     }
 
 
 @entrywise
+@jitable
 def sign_consensus(
     deltas: Sequence[float32],
     weight: Sequence[float32],

@@ -12,7 +12,15 @@ from pydantic import Field
 from hubmerge.method import Measure, Parameters, PerParent, Stage
 from hubmerge.ops.rescale import NormRescale, norm_factors
 
-__all__ = ["BREADCRUMBS", "MAGNITUDE", "BreadcrumbsParameters", "MagnitudeParameters", "keep_between", "keep_large"]
+__all__ = [
+    "BREADCRUMBS",
+    "MAGNITUDE",
+    "BreadcrumbsParameters",
+    "MagnitudeParameters",
+    "keep_between",
+    "keep_large",
+    "magnitude_thresholds",
+]
 
 State = tuple[np.float32, ...]
 
@@ -36,14 +44,15 @@ def keep_large(delta: float32, index: int, state: tuple[float32, float32]) -> fl
     return delta * state[1] if abs(delta) >= state[0] else float32(0)
 
 
-def _thresholds(measure: Measure, values: Mapping[str, Any]) -> list[float]:
+def magnitude_thresholds(measure: Measure, values: Mapping[str, Any]) -> list[float]:
+    """For every parent the smallest magnitude that is kept, of the share ``values["density"]``; see `keep_large`.  At most two passes."""
     every = measure.entries + 1  # a rank that no entry has gives 0, and 0 keeps all
     kept = [max(1, int(density * measure.entries)) if density else 0 for density in values["density"]]
     return [float(found[0]) for found in measure.ranked([[k if k < measure.entries else every] for k in kept])]
 
 
 def _magnitude_state(measure: Measure, values: Mapping[str, Any]) -> Sequence[State]:
-    found = measure.pooled if measure.pooled is not None else _thresholds(measure, values)
+    found = measure.pooled if measure.pooled is not None else magnitude_thresholds(measure, values)
     return _scaled(measure, values, keep_large, [(np.float32(threshold),) for threshold in found])
 
 
@@ -71,7 +80,7 @@ MAGNITUDE = Stage(
     _magnitude_state,
     passes=_magnitude_passes,
     pool=lambda values: values["trim_scope"],
-    pooled=_thresholds,
+    pooled=magnitude_thresholds,
     revision=2,
 )
 

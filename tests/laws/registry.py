@@ -14,6 +14,7 @@ METHODS = method_names()
 NEEDED: dict[str, dict[str, Any]] = {"slerp": {"t": 0.3}, "nearswap": {"t": 0.3}}
 """Parameters without a default."""
 TELLING: dict[str, dict[str, Any]] = {
+    "awd": {"inner": "ties", "density": 0.4, "lambda_": 0.7},
     "slerp": {"t": 0.3},
     "ties": {"density": 0.4, "lambda_": 0.7, "rescale": True, "trim_scope": "layer"},
     "dare_linear": {"density": 0.4, "lambda_": 0.7},

@@ -32,7 +32,7 @@ KNOWN = {
 Random ones drop other entries of a parent in another place: the order means nothing as long as they drop none.
 """
 
-NEARLY = {"multislerp": ("weight",), "karcher": (), "sce": (), "iso_cts": (), "tsv_m": ()}
+NEARLY = {"awd": ("weight",), "multislerp": ("weight",), "karcher": (), "sce": (), "iso_cts": (), "tsv_m": ()}
 """Methods that add parents with coefficients of many digits: another order changes the last ones of a sum."""
 
 # Multiples of 1/8 below 16 and of 1/4 below 8: their products and sums are exact in float32, so that another order
