@@ -161,11 +161,12 @@ def _evaluation(manifest: Manifest, parents: Sequence[ParentFacts], results: Res
     merged = results.merged(manifest.plan_hash)
     roles = {parent.name: parent.role for parent in parents}
     columns, rows = results_table(results, merged, roles)
-    kinds = {task.metric for task in merged.tasks}
     sentences = []
-    if "accuracy" in kinds:
+    if any(task.is_share for task in merged.tasks):
         sentences.append("The standard error of an accuracy p over n samples is the square root of p (1 − p) / n.")
-    if kinds - {"accuracy"}:
+    if any(task.joint for task in merged.tasks):
+        sentences.append("Hits@k is the share of samples whose true label is among the k of highest score.")
+    if not all(task.is_share for task in merged.tasks):
         sentences.append(
             "The standard errors of perplexity and bits per byte come from the windows of text, taken as independent."
         )

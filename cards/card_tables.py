@@ -8,11 +8,11 @@ from typing import Any
 from cards import markdown
 from cards.compare import Comparison, compare_tasks
 from cards.results import ModelResult, Results, TaskResult, decimals, format_value
+from cards.suite import metric_words
 
 __all__ = ["comparison_lines", "data_lines", "results_table", "scores_sentence"]
 
 _ARROW = {True: "↑", False: "↓"}
-_METRIC_WORDS = {"accuracy": "accuracy", "perplexity": "perplexity", "bits_per_byte": "bits per byte"}
 _OUTCOME_WORDS = {
     "better": "better, beyond what chance gives at the 5 % level",
     "worse": "worse, beyond what chance gives at the 5 % level",
@@ -26,7 +26,7 @@ def results_table(
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns (task, metric, n; ↑ when higher is better) and rows, the merged model first and in bold."""
     columns = [
-        f"{task.name}: {_METRIC_WORDS[task.metric]} {_ARROW[task.higher_is_better]} (n = {task.n:,})"
+        f"{task.name}: {metric_words(task.metric)} {_ARROW[task.higher_is_better]} (n = {task.n:,})"
         for task in merged.tasks
     ]
     rows = []
@@ -44,7 +44,7 @@ def results_table(
 def scores_sentence(merged: ModelResult) -> markdown.Markup:
     """Every value in one sentence, for the summary."""
     scores = [
-        f"{_METRIC_WORDS[task.metric]} {format_value(task)} on {markdown.text(task.name)}" for task in merged.tasks
+        f"{metric_words(task.metric)} {format_value(task)} on {markdown.text(task.name)}" for task in merged.tasks
     ]
     return markdown.Markup(f"Measured: {', '.join(scores)}; the table below has the models it was made from beside it.")
 
@@ -54,7 +54,7 @@ def comparison_lines(results: Results, merged: ModelResult, roles: Mapping[str, 
     parents = [model for model in results.models if model.name in roles and model is not merged]
     lines = []
     for task in merged.tasks:
-        rivals = [(model, found) for model in parents if (found := _same(model, task)) is not None]
+        rivals = [(model, found) for model in parents if (found := model.result(task.name, task.metric)) is not None]
         if rivals:
             best, found = (max if task.higher_is_better else min)(rivals, key=lambda rival: rival[1].value)
             against = compare_tasks(task, found, model=merged.name, other=best.name)
@@ -69,6 +69,7 @@ def data_lines(merged: ModelResult) -> list[markdown.Markup]:
         what = "windows of text" if task.task == "perplexity" else "samples"
         split = f", split {markdown.text(task.split)}" if task.split else ""
         labels = f", labels {markdown.some(task.labels)}" if task.labels else ""
+        labels += f"; {_reading(task)}" if task.joint or task.heads else ""
         lines[task.name] = markdown.Markup(
             f"{markdown.text(task.name)} ({markdown.text(task.task)}): {task.n:,} {what} of {markdown.text(task.data)}"
             f"{split}{labels}; "
@@ -77,13 +78,17 @@ def data_lines(merged: ModelResult) -> list[markdown.Markup]:
     return list(lines.values())
 
 
+def _reading(task: TaskResult) -> str:
+    """How the classes of a joint measurement, or those of another model's head, were read."""
+    of = f" of {markdown.some(task.joint)}" if task.joint else ""
+    against = f"every row{of} against all of these labels, without a word of which task it is from" if of else ""
+    heads = f"read with the head of {markdown.some(task.heads)}" if task.heads else ""
+    return ", ".join(part for part in (against, heads) if part)
+
+
 def _cell(model: ModelResult, task: TaskResult) -> str:
-    found = _same(model, task)
+    found = model.result(task.name, task.metric)
     return "–" if found is None else format_value(found)
-
-
-def _same(model: ModelResult, task: TaskResult) -> TaskResult | None:
-    return next((other for other in model.tasks if (other.name, other.metric) == (task.name, task.metric)), None)
 
 
 def _sentence(task: TaskResult, found: TaskResult, against: Comparison) -> str:
@@ -92,6 +97,6 @@ def _sentence(task: TaskResult, found: TaskResult, against: Comparison) -> str:
     sign = "−" if against.difference < 0 else "+"
     difference = f"{sign}{abs(against.difference):.{places}f}{spread}"
     return (
-        f"{task.name}, {_METRIC_WORDS[task.metric]}: {format_value(task)}, against {format_value(found)} for "
+        f"{task.name}, {metric_words(task.metric)}: {format_value(task)}, against {format_value(found)} for "
         f"{against.other}, the best there of the models it was made from. The difference is {difference}, {_OUTCOME_WORDS[against.outcome]}."
     )

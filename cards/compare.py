@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cards.results import ModelResult, Results, TaskResult
+from cards.suite import Metric
 
 __all__ = ["Comparison", "compare", "compare_tasks", "mcnemar_p", "pack_outcomes", "unpack_outcomes"]
 
@@ -31,7 +32,7 @@ class Comparison:
     """
 
     task: str
-    metric: str
+    metric: Metric
     model: str
     other: str
     difference: float
@@ -55,14 +56,14 @@ def compare(results: Results, model: ModelResult) -> tuple[Comparison, ...]:
 def compare_tasks(mine: TaskResult, theirs: TaskResult, *, model: str = "", other: str = "") -> Comparison:
     """Compare one metric of two models.
 
-    Accuracies on the same samples are tested by McNemar's exact test on the samples that only one of them got right,
+    Accuracies and hits on the same samples are tested by McNemar's exact test on the samples that only one of them got right,
     perplexities on the same windows by their mean losses, everything else by the values themselves; these two against
     1.96 standard errors of the difference.
     """
     difference = mine.value - theirs.value
     pairs = _influence_pairs(mine, theirs)
     if pairs is not None:
-        stderr: float | None = _paired_stderr(pairs, bernoulli=mine.metric == "accuracy")
+        stderr: float | None = _paired_stderr(pairs, bernoulli=mine.is_share)
     elif mine.stderr is None or theirs.stderr is None:
         stderr = None
     else:
@@ -107,7 +108,7 @@ def unpack_outcomes(packed: str, n: int) -> list[bool]:
 def _outcome(mine: TaskResult, theirs: TaskResult, difference: float, stderr: float | None, *, paired: bool) -> Outcome:
     if stderr is None:
         return "unknown"
-    if paired and mine.metric != "accuracy":
+    if paired and not mine.is_share:
         # of the mean losses: a perplexity's own scale would add the noise of their common level to the difference
         losses = zip(_loss_influence(mine, slope=1.0), _loss_influence(theirs, slope=1.0), strict=True)
         real = abs(_mean_loss(mine) - _mean_loss(theirs)) > _Z * _paired_stderr(list(losses), bernoulli=False)
@@ -134,16 +135,16 @@ def _influence_pairs(mine: TaskResult, theirs: TaskResult) -> list[tuple[float, 
     """
     if (mine.data_sha256, mine.seed, mine.n) != (theirs.data_sha256, theirs.seed, theirs.n):
         return None
-    if mine.metric == "accuracy":
+    if mine.is_share:
         if not mine.outcomes.correct or not theirs.outcomes.correct:
             return None
-        return list(zip(_accuracy_influence(mine), _accuracy_influence(theirs), strict=True))
+        return list(zip(_share_influence(mine), _share_influence(theirs), strict=True))
     if mine.n < 2 or not mine.outcomes.counts or mine.outcomes.counts != theirs.outcomes.counts:
         return None
     return list(zip(_loss_influence(mine), _loss_influence(theirs), strict=True))
 
 
-def _accuracy_influence(task: TaskResult) -> list[float]:
+def _share_influence(task: TaskResult) -> list[float]:
     return [(right - task.value) / task.n for right in _correct(task)]
 
 

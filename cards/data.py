@@ -25,16 +25,18 @@ class TaskData:
     """The rows of a task, in their order.
 
     rows: a `datasets.Dataset` with the task's own columns.  labels: the label name of every row, empty for
-    perplexity.  sha256: digest of all files of the data, whether or not `samples` picks from them.
+    perplexity.  all_labels: the distinct label names of the data, sorted, and sha256: digest of all its files, both
+    whether or not `samples` picks from them.
     """
 
     rows: Any
     labels: tuple[str, ...]
     sha256: str
+    all_labels: tuple[str, ...] = ()
 
     @property
     def label_set(self) -> tuple[str, ...]:
-        """The distinct label names, sorted."""
+        """The distinct label names of the rows, sorted."""
         return tuple(sorted(set(self.labels)))
 
 
@@ -50,11 +52,13 @@ def open_task_data(suite: Suite, task: Task) -> Iterator[TaskData]:
         rows, digest = _load(found, task, cache, where)
         if len(rows) == 0:
             raise SuiteError("the data has no rows", where=where, hint="name other data")
+        labels = () if task.task == "perplexity" else _label_names(rows, task.label_column, where)
+        every = tuple(sorted(set(labels)))
         if task.samples is not None and task.samples < len(rows):
             picked = sorted(random.Random(suite.seed).sample(range(len(rows)), task.samples))  # noqa: S311 - a sample, no secret
             rows = rows.select(picked)
-        labels = () if task.task == "perplexity" else _label_names(rows, task.label_column, where)
-        yield TaskData(rows, labels, digest)
+            labels = tuple(labels[row] for row in picked) if labels else ()
+        yield TaskData(rows, labels, digest, every)
 
 
 def _load(found: DataFiles, task: Task, cache: str, where: str) -> tuple[Any, str]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from cards.data import TaskData, open_task_data
+from cards.ensemble import find_members, score_ensemble
+from cards.heads import Head, find_heads, load_heads
+from cards.joint import JointTask, joint_results, open_joint
+from cards.measurement import Measurement, Scored
 from cards.models import Candidate, LoadedModel, find_candidates, load_model, quiet_libraries
 from cards.results import ModelResult, Results, SuiteIdentity, TaskResult
-from cards.scoring import BATCH_SIZES, Measurement, score
+from cards.scoring import rows_at_once, score
 from cards.suite import Suite, Task, load_suite
 
 __all__ = ["evaluate"]
@@ -35,54 +40,75 @@ def evaluate(
 
     Every model runs in the dtype it is stored in, without gradients, in evaluation mode, on the same rows.  It is
     loaded once for all tasks of a kind.  All data and all models' headers are looked at before any model is loaded.
+    An ensemble of the suite's joint measurement is one model more, the last.
 
     Raises `SuiteError`, `EvaluationError` or an error of `zoo_index` for anything that would make a number meaningless.
     """
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     say = report or _say_nothing
     candidates = find_candidates(models)
+    named_heads, members = find_heads(suite), find_members(suite)
     with ExitStack() as stack:
         stack.enter_context(quiet_libraries())
         data = [stack.enter_context(open_task_data(suite, task)) for task in suite.tasks]
+        joint = open_joint(suite, data)
         stack.enter_context(_deterministic(suite.seed))
-        scored = [
-            _evaluate_one(candidate, suite, data, batch_size=batch_size, device=device, say=say)
-            for candidate in candidates
-        ]
+        heads = load_heads(named_heads, suite.tasks, device)
+        run = _Run(suite, dict(zip((task.name for task in suite.tasks), data, strict=True)), heads, joint, batch_size)
+        scored = [_evaluate_one(candidate, run, device=device, say=say) for candidate in candidates]
+        results = [result for result, _ in scored]
+        if joint is not None and members:
+            names = [result.name for result in results]
+            results.append(score_ensemble(joint, members, names=names, batch_size=batch_size, device=device, say=say))
+            _tell(results[-1].name, results[-1].tasks, say)
     return Results(
         suite=SuiteIdentity(name=suite.name, seed=suite.seed, sha256=suite.sha256),
         device=scored[0][1],
         versions={name: version(name) for name in _VERSIONS},
-        models=tuple(result for result, _ in scored),
+        models=tuple(results),
     )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is the same for every model.  data: by the task's name; heads: by the name that tasks give them."""
+
+    suite: Suite
+    data: Mapping[str, TaskData]
+    heads: Mapping[str, Head]
+    joint: JointTask | None
+    batch_size: int | None
 
 
 def _say_nothing(_line: str) -> None:
     pass
 
 
+def _tell(model: str, results: Sequence[TaskResult], say: Callable[[str], None]) -> None:
+    for result in results:
+        say(f"{model}: {result.name}: {result.metric} {result.value:.4g} in {result.seconds:.1f} s")
+
+
 def _evaluate_one(
-    candidate: Candidate,
-    suite: Suite,
-    data: list[TaskData],
-    *,
-    batch_size: int | None,
-    device: str,
-    say: Callable[[str], None],
+    candidate: Candidate, run: _Run, *, device: str, say: Callable[[str], None]
 ) -> tuple[ModelResult, str]:
     """One model on all tasks, and the device it ran on."""
     started = time.perf_counter()
     found: dict[str, list[TaskResult]] = {}
+    ranks: dict[str, tuple[int, ...]] = {}
     loaded: LoadedModel | None = None
+    tasks = run.suite.tasks
     # tasks of one kind together, so that each head is loaded once and only one is in memory
-    for task, rows in sorted(zip(suite.tasks, data, strict=True), key=lambda pair: pair[0].task):
+    for task in sorted(tasks, key=lambda task: task.task):
         if loaded is None or loaded.kind != task.task:
             loaded = None
             say(f"{candidate.name}: loading for {task.task}")
-            loaded = load_model(candidate, task.task, device)
-        found[task.name] = _run_task(loaded, suite, task, rows, batch_size)
-        for result in found[task.name]:
-            say(f"{candidate.name}: {task.name}: {result.metric} {result.value:.4g} in {result.seconds:.1f} s")
+            own_head = any(each.head is None for each in tasks if each.task == task.task)
+            loaded = load_model(candidate, task.task, device, own_head=own_head)
+        found[task.name], ranks[task.name] = _run_task(loaded, run, task)
+        _tell(candidate.name, found[task.name], say)
+    together = _joint_results(run, found, ranks)
+    _tell(candidate.name, together, say)
     assert loaded is not None
     model = ModelResult(
         model=candidate.named,
@@ -93,25 +119,41 @@ def _evaluate_one(
         size_bytes=candidate.size_bytes,
         dtype=str(loaded.model.dtype).removeprefix("torch."),
         seconds=round(time.perf_counter() - started, 3),
-        tasks=tuple(result for task in suite.tasks for result in found[task.name]),
+        tasks=(*(result for task in tasks for result in found[task.name]), *together),
     )
     return model, str(loaded.device)
 
 
-def _run_task(
-    loaded: LoadedModel, suite: Suite, task: Task, data: TaskData, batch_size: int | None
-) -> list[TaskResult]:
+def _run_task(loaded: LoadedModel, run: _Run, task: Task) -> tuple[list[TaskResult], tuple[int, ...]]:
+    """The results of one task, and the ranks of its rows for the joint measurement."""
     import torch
 
+    data = run.data[task.name]
     started = time.perf_counter()
     with torch.inference_mode():
-        measured = score(loaded, task, data, batch_size or task.batch_size or BATCH_SIZES[task.task])
+        scored: Scored = score(loaded, task, data, rows_at_once(task, run.batch_size), heads=run.heads, joint=run.joint)
     seconds = round(time.perf_counter() - started, 3)
-    return [_task_result(loaded, suite, task, data, measurement, seconds=seconds) for measurement in measured]
+    return [_task_result(loaded, run, task, data, each, seconds=seconds) for each in scored.measurements], scored.ranks
+
+
+def _joint_results(
+    run: _Run, found: Mapping[str, Sequence[TaskResult]], ranks: Mapping[str, tuple[int, ...]]
+) -> list[TaskResult]:
+    """The tasks of the joint measurement as one, from the ranks that their runs gave."""
+    if run.joint is None:
+        return []
+    parts = [found[task.name][0] for task in run.joint.tasks]
+    return joint_results(
+        run.joint,
+        [ranks[task.name] for task in run.joint.tasks],
+        heads=tuple(head for part in parts for head in part.heads),
+        seconds=round(sum(part.seconds for part in parts), 3),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
 
 
 def _task_result(
-    loaded: LoadedModel, suite: Suite, task: Task, data: TaskData, measured: Measurement, *, seconds: float
+    loaded: LoadedModel, run: _Run, task: Task, data: TaskData, measured: Measurement, *, seconds: float
 ) -> TaskResult:
     notes = list(measured.notes)
     if loaded.unused:
@@ -125,11 +167,12 @@ def _task_result(
         stderr=measured.stderr,
         n=measured.n,
         higher_is_better=measured.higher_is_better,
-        seed=suite.seed,
+        seed=run.suite.seed,
         data=Path(task.data).name,
         split=task.split,
         data_sha256=data.sha256,
         labels=data.label_set,
+        heads=(run.heads[task.head].name,) if task.head else (),
         seconds=seconds,
         notes=tuple(notes),
         outcomes=measured.outcomes,

@@ -13,7 +13,7 @@ import datasets
 import evaluate
 import numpy as np
 
-__all__ = ["Accuracy", "BitsPerByte", "Perplexity", "compute", "ratio_stderr"]
+__all__ = ["Accuracy", "BitsPerByte", "Perplexity", "compute", "ratio_stderr", "share"]
 
 
 class _Offline(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
@@ -40,8 +40,8 @@ class Accuracy(_Offline):
     columns = {"predictions": "int64", "references": "int64"}  # noqa: RUF012
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        share = float(np.mean(np.asarray(predictions) == np.asarray(references)))
-        return {"accuracy": share, "stderr": math.sqrt(share * (1 - share) / len(references))}
+        value, stderr = share(np.asarray(predictions) == np.asarray(references))
+        return {"accuracy": value, "stderr": stderr}
 
 
 class Perplexity(_Offline):
@@ -80,6 +80,12 @@ def compute(name: str, predictions: Any, references: Any, **extra: Any) -> tuple
         metric = _METRICS[name](keep_in_memory=True, cache_dir=folder, seed=0)
         found = metric.compute(predictions=predictions, references=references, **extra)
     return found[name], found["stderr"]
+
+
+def share(correct: Any) -> tuple[float, float]:
+    """The share of true among `correct`, and its Bernoulli standard error: of an accuracy, of hits."""
+    value = float(np.mean(np.asarray(correct)))
+    return value, math.sqrt(value * (1 - value) / len(correct))
 
 
 def ratio_stderr(totals: Any, counts: Any) -> tuple[float, float | None]:

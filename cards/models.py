@@ -16,6 +16,7 @@ from typing import Any
 from cards.errors import EvaluationError
 from cards.names import reference_from, short_names
 from cards.suite import TaskKind
+from cards.trunk import head_modules
 from hubmerge.manifest import MANIFEST_NAME, read_manifest
 from zoo_index.checkpoint import read_adapter_table, read_config, read_tensor_table
 from zoo_index.hub import ModelSource, open_source
@@ -119,8 +120,10 @@ def _candidate(named: str, name: str, source: ModelSource, adapter: ModelSource 
     )
 
 
-def load_model(candidate: Candidate, kind: TaskKind, device: str) -> LoadedModel:
+def load_model(candidate: Candidate, kind: TaskKind, device: str, *, own_head: bool = True) -> LoadedModel:
     """Load `candidate` for tasks of `kind` in the dtype it is stored in, on `device` (``auto``: accelerate's choice).
+
+    own_head: False when every task brings a head, so that the model's own may be missing.
 
     Raises `EvaluationError` that names the model when its processor or tokenizer is missing, when transformers has no
     such head for its architecture, and when weights would be newly initialised.
@@ -148,6 +151,9 @@ def load_model(candidate: Candidate, kind: TaskKind, device: str) -> LoadedModel
     except Exception as error:  # files that do not fit together let transformers fail in every way there is
         raise _load_fault(candidate, kind, error) from error
     missing = set(info["missing_keys"])
+    if missing and not own_head:
+        own = head_modules(model)
+        missing = {name for name in missing if name.split(".")[0] not in own}
     if candidate.adapter is not None:
         model, supplied = _with_adapter(candidate, kind, model)
         missing -= supplied

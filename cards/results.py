@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cards.errors import ResultsError
-from cards.suite import Metric, TaskKind
+from cards.suite import HITS, Metric, TaskKind, metric_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,6 @@ _HUB_TASK = {
     "text-classification": "text-classification",
     "perplexity": "text-generation",
 }
-_METRIC_TITLE = {"accuracy": "Accuracy", "perplexity": "Perplexity", "bits_per_byte": "Bits per byte"}
 
 
 class _Record(BaseModel):
@@ -49,7 +48,7 @@ class _Record(BaseModel):
 class Outcomes(_Record):
     """What happened sample by sample, in the data's order: what a paired comparison of two models needs.
 
-    correct: accuracy's samples, one bit each (first sample = highest bit of the first byte), as hex.
+    correct: an accuracy's samples, or hits, one bit each (first sample = highest bit of the first byte), as hex.
     losses, counts: a perplexity's windows: summed negative log-likelihood in nats, and token count.
     """
 
@@ -61,10 +60,12 @@ class Outcomes(_Record):
 class TaskResult(_Record):
     """One metric of one model on one task.
 
-    n: samples, or windows of tokens for a perplexity.  stderr: accuracy's is Bernoulli's sqrt(p (1 - p) / n); a
-    perplexity's comes from its windows by the delta method, None for a single window.  data: the name that the suite
-    gives the data's file or folder.  labels: the distinct label names in the data.  seconds: of the whole task, shared
-    by its metrics.  notes: what a reader of the value must know.
+    n: samples, or windows of tokens for a perplexity.  stderr: of an accuracy and of hits Bernoulli's sqrt(p (1 - p) / n);
+    a perplexity's comes from its windows by the delta method, None for a single window.  data: the name that the suite
+    gives the data's file or folder.  labels: the distinct label names in the data.  joint: the tasks whose rows are
+    measured as one, empty for a task of its own.  heads: the models whose heads it was read from, one for each task;
+    empty when it is the model's own.  seconds: of the whole task, shared by its metrics; a joint measurement's are those
+    of its tasks, which gave its numbers.  notes: what a reader of the value must know.
     """
 
     name: str
@@ -79,17 +80,24 @@ class TaskResult(_Record):
     split: str | None = None
     data_sha256: str
     labels: tuple[str, ...] = ()
+    joint: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     outcomes: Outcomes = Outcomes()
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the value is the share of samples that came out right: an accuracy, or hits."""
+        return self.metric == "accuracy" or self.metric in HITS.values()
 
 
 class ModelResult(_Record):
     """One model and its results.
 
-    model: as it was named, which may be a local path.  name: short and public, unique in the `Results`.
-    merge: the plan hash of the merge in this folder, None for other models.  parameters: floating-point elements of
-    its weight files; size_bytes: those tensors' bytes.  dtype: what it ran in.
+    model: as it was named, which may be a local path; an ensemble's models with commas.  name: short and public, unique
+    in the `Results`.  merge: the plan hash of the merge in this folder, None for other models.  parameters:
+    floating-point elements of its weight files; size_bytes: those tensors' bytes.  dtype: what it ran in.
     """
 
     model: str
@@ -101,6 +109,10 @@ class ModelResult(_Record):
     dtype: str
     seconds: float
     tasks: tuple[TaskResult, ...]
+
+    def result(self, task: str, metric: Metric) -> TaskResult | None:
+        """Its result of a metric on the task of that name; None without one."""
+        return next((found for found in self.tasks if (found.name, found.metric) == (task, metric)), None)
 
 
 class SuiteIdentity(_Record):
@@ -154,7 +166,7 @@ class Results(_Record):
                 dataset_split=task.split,
                 dataset_revision=task.data_sha256,
                 metric_type=task.metric,
-                metric_name=_METRIC_TITLE[task.metric],
+                metric_name=metric_words(task.metric).capitalize(),
                 metric_value=_rounded(task.value),
                 metric_args=details,
             )
@@ -181,12 +193,14 @@ class Results(_Record):
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Column titles and one row of text per model: its name, every value ± standard error, size, seconds."""
-        first = self.models[0].tasks if self.models else ()
-        titles = tuple(f"{task.name} {task.metric.replace('_', ' ')} (n={task.n})" for task in first)
+        columns: dict[tuple[str, Metric], TaskResult] = {}
+        for task in (task for model in self.models for task in model.tasks):
+            columns.setdefault((task.name, task.metric), task)
+        titles = tuple(f"{task.name} {metric_words(task.metric)} (n={task.n})" for task in columns.values())
         rows = [
             (
                 model.name,
-                *(format_value(task) for task in model.tasks),
+                *("–" if (found := model.result(*column)) is None else format_value(found) for column in columns),
                 f"{model.parameters:,}",
                 f"{model.size_bytes / 1e6:,.1f} MB",
                 f"{model.seconds:.1f}",

@@ -10,25 +10,28 @@ tasks:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from difflib import get_close_matches
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
 from cards.errors import SuiteError
+from cards.suite_faults import missing_data, near_file, suite_fault
 from hubmerge.dialect import read_yaml
 from hubmerge.errors import RecipeError
 from zoo_index.reference import local_path
 
-__all__ = ["METRICS", "Metric", "Suite", "Task", "TaskKind", "load_suite"]
+__all__ = ["HITS", "METRICS", "Joint", "Metric", "Suite", "Task", "TaskKind", "load_suite", "metric_words"]
 
 TaskKind = Literal["image-classification", "text-classification", "perplexity"]
 
-Metric = Literal["accuracy", "perplexity", "bits_per_byte"]
+Metric = Literal["accuracy", "perplexity", "bits_per_byte", "hits@1", "hits@3", "hits@5"]
+
+HITS: dict[int, Metric] = {1: "hits@1", 3: "hits@3", 5: "hits@5"}
+"""The metrics of a joint measurement: the share of rows whose true label is among the k that score highest."""
 
 METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "image-classification": ("accuracy",),
@@ -40,8 +43,13 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
 _UNUSED_KEYS: dict[TaskKind, tuple[str, ...]] = {
     "image-classification": ("text_column", "max_length"),
     "text-classification": ("image_column",),
-    "perplexity": ("image_column", "label_column"),
+    "perplexity": ("image_column", "label_column", "head", "unknown_labels"),
 }
+
+
+def metric_words(metric: Metric) -> str:
+    """A metric's name as a reader sees it: ``bits per byte``, ``hits@3``."""
+    return metric.replace("_", " ")
 
 
 class _Spec(BaseModel):
@@ -56,6 +64,10 @@ class Task(_Spec):
     inside `data`.  samples: at most so many rows, drawn with the suite's seed.  max_length: tokens per text (longer
     ones are cut) or per perplexity window; for perplexity it is the same for all models, so that they are comparable.
     metric: one of `METRICS` for the kind of task, None for all of them.
+
+    head: a model of the same architecture whose classification head takes the place of every model's own, as for a
+    merge of models that were trained with a head each: a folder relative to the suite file, org/name, or base+adapter.
+    unknown_labels: refuse a model whose head has no output for a label of the data, or count such rows as wrong.
     """
 
     name: str = Field(min_length=1)
@@ -69,6 +81,8 @@ class Task(_Spec):
     batch_size: int | None = Field(None, ge=1)
     samples: int | None = Field(None, ge=1)
     metric: str | None = None
+    head: str | None = Field(None, min_length=1)
+    unknown_labels: Literal["refuse", "wrong"] = "refuse"
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -91,23 +105,51 @@ class Task(_Spec):
         return self
 
 
+class Joint(_Spec):
+    """Several classification tasks measured as one (KnOTS, arXiv:2410.19735): no model is told which task a row is of.
+
+    tasks: their names, all of one kind; none named are all of the suite's.  Every row of every task is scored against
+    the union of their labels, where labels of exactly the same name are one, and all rows count alike (`HITS`).
+    ensemble: the model trained for each of the tasks, in their order, named as a `Task.head` is; a row then goes through all of
+    them, and that is one more line of the results.
+    """
+
+    name: str = Field("joint", min_length=1)
+    tasks: tuple[str, ...] = ()
+    ensemble: tuple[str, ...] = ()
+
+
 class Suite(_Spec):
-    """Tasks to run every model on.  Relative data paths are looked up from `folder`, which is no part of the value."""
+    """Tasks to run every model on.  Relative paths are looked up from `folder`, which is no part of the value."""
 
     name: str = Field(min_length=1)
     seed: int = Field(0, ge=0)
     tasks: tuple[Task, ...]
+    joint: Joint | None = None
     _folder: Path = PrivateAttr(default=Path())
 
     @property
     def folder(self) -> Path:
-        """The folder from which relative data paths are looked up (the suite file's)."""
+        """The folder from which relative paths are looked up (the suite file's)."""
         return self._folder
 
     @property
     def sha256(self) -> str:
         """Digest of the suite's content, independent of layout, comments and place of the file."""
-        return sha256(self.model_dump_json().encode()).hexdigest()
+        later = {"head": None, "unknown_labels": "refuse"}  # left out where unused: older suites keep their digests
+        unused = {
+            number: {key for key in later if getattr(task, key) == later[key]} for number, task in enumerate(self.tasks)
+        }
+        text = self.model_dump_json(exclude={"tasks": unused, **({} if self.joint else {"joint": True})})
+        return sha256(text.encode()).hexdigest()
+
+    @property
+    def joint_tasks(self) -> tuple[Task, ...]:
+        """The tasks that are measured together, in the order in which `joint` names them; none without `joint`."""
+        if self.joint is None:
+            return ()
+        named = {task.name: task for task in self.tasks}
+        return tuple(named[name] for name in self.joint.tasks or named)
 
     def at(self, folder: Path) -> Suite:
         """The same suite with its data looked up from `folder`."""
@@ -119,6 +161,12 @@ class Suite(_Spec):
         """Where the data of `task` is."""
         return self._folder / local_path(task.data)
 
+    def model_at(self, named: str) -> str:
+        """The model that a `Task.head` names: its folders as paths from here, everything else as it is."""
+        placed = [self._folder / local_path(part) for part in (named, *named.split("+"))]
+        whole, *parts = (str(place) if place.is_dir() else "" for place in placed)
+        return whole or "+".join(place or part for place, part in zip(parts, named.split("+"), strict=True))
+
     @model_validator(mode="after")
     def _tasks_can_be_told_apart(self) -> Suite:
         if not self.tasks:
@@ -127,7 +175,36 @@ class Suite(_Spec):
         for name in names:
             if names.count(name) > 1:
                 raise PydanticCustomError("twice", "two tasks are named {name}", {"name": repr(name)})
+        if self.joint is not None:
+            _check_joint(self.joint, self.tasks)
         return self
+
+
+def _check_joint(joint: Joint, tasks: tuple[Task, ...]) -> None:
+    named = {task.name: task for task in tasks}
+    names = joint.tasks or tuple(named)
+    lacking = next((name for name in names if name not in named), None)
+    if lacking is not None:
+        raise _joint_fault(f"joint names {lacking!r}, which is no task", f"the tasks are {', '.join(named)}")
+    if len(set(names)) < max(2, len(names)):
+        raise _joint_fault("joint takes at least two tasks, each once", "name them under joint: tasks:")
+    if joint.name in named:
+        raise _joint_fault(f"a task is named {joint.name!r}, as joint is", "give joint a name: of its own")
+    kinds = {named[name].task for name in names}
+    if len(kinds) > 1 or "perplexity" in kinds:
+        hint = "name the tasks of one kind of classification under joint: tasks:"
+        raise _joint_fault(f"joint takes classification tasks of one kind, not {' and '.join(sorted(kinds))}", hint)
+    if len({named[name].head is None for name in names}) > 1:
+        raise _joint_fault(
+            "some of the tasks of joint have a head, others have none", "give each of them a head:, or none"
+        )
+    if joint.ensemble and len(joint.ensemble) != len(names):
+        what = f"joint has {len(names)} tasks and {len(joint.ensemble)} models under ensemble"
+        raise _joint_fault(what, "name one model for each task, in the order of the tasks")
+
+
+def _joint_fault(what: str, hint: str) -> PydanticCustomError:
+    return PydanticCustomError("joint", "{what}", {"what": what, "hint": hint})
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -140,11 +217,16 @@ def load_suite(path: str | Path) -> Suite:
     raw = _read_yaml(path)
     faults: list[SuiteError] = []
     suite: Suite | None = None
+    known: Mapping[str, tuple[str, ...]] = {
+        "suite": tuple(Suite.model_fields),
+        "task": tuple(Task.model_fields),
+        "joint": tuple(Joint.model_fields),
+    }
     try:
         suite = Suite.model_validate(raw).at(path.parent)
     except ValidationError as error:
-        faults.extend(_fault(details, path) for details in error.errors())
-    faults.extend(_missing_data(raw, path))
+        faults.extend(suite_fault(details, path, known) for details in error.errors())
+    faults.extend(missing_data(raw, path))
     if faults or suite is None:
         raise SuiteError.of(faults)
     return suite
@@ -154,7 +236,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = read_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
-        raise SuiteError("no such suite file", where=str(path), hint=_near_file(path)) from None
+        raise SuiteError("no such suite file", where=str(path), hint=near_file(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"the suite cannot be read ({error})", where=str(path), hint="name a YAML file") from error
     except RecipeError as fault:  # suites are written in the same YAML as recipes
@@ -163,64 +245,3 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         hint = "a suite is a mapping with name, seed and tasks"
         raise SuiteError("the suite is not a mapping", where=str(path), hint=hint)
     return raw
-
-
-def _fault(details: ErrorDetails, path: Path) -> SuiteError:
-    place = _dotted(details["loc"])
-    where = f"{path}: {place}" if place else str(path)
-    kind, context = details["type"], details.get("ctx", {})
-    key = str(details["loc"][-1]) if details["loc"] else ""
-    if kind == "extra_forbidden":
-        known = tuple((Task if "tasks" in details["loc"] else Suite).model_fields)
-        return SuiteError(f"unknown key {key!r}", where=where, hint=_nearest(key, known))
-    if kind == "missing":
-        return SuiteError(f"{key} is missing", where=where, hint=f"add {key}:")
-    if kind == "literal_error":
-        return SuiteError(
-            f"no task {details['input']!r}", where=where, hint=_nearest(details["input"], get_args(TaskKind))
-        )
-    if kind == "unknown_metric":
-        return SuiteError(details["msg"], where=where, hint=_nearest(context["metric"].strip("'"), context["known"]))
-    if kind == "unused_key":
-        return SuiteError(details["msg"], where=where, hint=f"remove {context['key']}")
-    if kind == "twice":
-        return SuiteError(details["msg"], where=where, hint="give every task its own name")
-    if kind == "no_tasks":
-        return SuiteError(details["msg"], where=where, hint="list at least one under tasks:")
-    said = details["msg"].replace("Input", key or "the value", 1)
-    return SuiteError(f"{said}, got {details['input']!r}", where=where)
-
-
-def _dotted(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-def _nearest(word: object, known: tuple[str, ...]) -> str:
-    close = get_close_matches(str(word), known, n=1)
-    return f"did you mean {close[0]}?" if close else f"one of {', '.join(known)}"
-
-
-def _near_file(path: Path) -> str:
-    names = sorted(entry.name for entry in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-    close = get_close_matches(path.name, names, n=1)
-    return f"did you mean {path.with_name(close[0])}?" if close else f"looked from {Path.cwd()}"
-
-
-def _missing_data(raw: dict[str, Any], path: Path) -> Iterator[SuiteError]:
-    """Faults of the paths themselves; looked at in the raw mapping, so that they are reported beside all others."""
-    tasks = raw.get("tasks")
-    for number, task in enumerate(tasks if isinstance(tasks, list) else ()):
-        data = task.get("data") if isinstance(task, dict) else None
-        if not isinstance(data, str) or not data:
-            continue
-        place = path.parent / local_path(data)
-        if not place.exists():
-            names = sorted(entry.name for entry in place.parent.iterdir()) if place.parent.is_dir() else []
-            close = get_close_matches(place.name, names, n=1)
-            hint = (
-                f"did you mean {Path(data).with_name(close[0])}?" if close else "paths are relative to the suite file"
-            )
-            yield SuiteError(f"data {data!r} does not exist", where=f"{path}: tasks[{number}].data", hint=hint)

@@ -62,6 +62,7 @@ def evaluate(
 def _print(results: Results) -> None:
     from cards import compare
     from cards.results import decimals
+    from cards.suite import metric_words
 
     columns, rows = results.table()
     print_table(columns, rows)
@@ -79,6 +80,6 @@ def _print(results: Results) -> None:
     for row in differences:
         places = 4 if row.stderr is None else decimals(row.stderr)
         spread = "" if row.stderr is None else f" ± {row.stderr:.{places}f}"
-        against = f"{row.task} {row.metric.replace('_', ' ')}"
+        against = f"{row.task} {metric_words(row.metric)}"
         lines.append((row.other, against, f"{row.difference:+.{places}f}{spread}", row.outcome))
     print_table(("against", "on", "difference", f"{subject.name} is"), lines)

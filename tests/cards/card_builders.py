@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hubmerge.manifest import FileDigest, Manifest, ParentRecord
@@ -12,15 +12,27 @@ from hubmerge.manifest import FileDigest, Manifest, ParentRecord
 LABELS = ("cat", "dog", "owl")
 
 
-def image_model(folder: Path, answer: str = "cat", labels: Sequence[str] = LABELS, *, processor: bool = True) -> Path:
-    """A ResNet that answers every picture with the label `answer`."""
+def image_model(
+    folder: Path,
+    answer: str = "cat",
+    labels: Sequence[str] = LABELS,
+    *,
+    processor: bool = True,
+    scores: Mapping[str, float] | None = None,
+    width: int = 8,
+) -> Path:
+    """A ResNet that answers every picture with the label `answer`; scores: with these logits, by label, instead.
+
+    width: of what its head reads.
+    """
+    labels = tuple(scores or labels)
     import torch
     from transformers import ResNetConfig, ResNetForImageClassification
 
     config = ResNetConfig(
         num_channels=1,
         embedding_size=4,
-        hidden_sizes=[4, 8],
+        hidden_sizes=[4, width],
         depths=[1, 1],
         layer_type="basic",
         id2label=dict(enumerate(labels)),
@@ -28,7 +40,8 @@ def image_model(folder: Path, answer: str = "cat", labels: Sequence[str] = LABEL
     )
     torch.manual_seed(0)
     model = ResNetForImageClassification(config)
-    _answer_always(model.classifier[1], list(labels).index(answer))
+    logits = scores or {answer: 1.0}
+    _answer_always(model.classifier[1], [logits.get(label, 0.0) for label in labels])
     model.save_pretrained(folder)
     if processor:
         from transformers import ViTImageProcessor
@@ -56,7 +69,7 @@ def text_model(folder: Path, answer: str = "good") -> Path:
     )
     torch.manual_seed(0)
     model = DistilBertForSequenceClassification(config)
-    _answer_always(model.classifier, labels.index(answer))
+    _answer_always(model.classifier, [float(label == answer) for label in labels])
     model.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder
@@ -170,10 +183,9 @@ def _record(path: Path, role: str, parameters: dict[str, float]) -> ParentRecord
     )
 
 
-def _answer_always(layer, index: int) -> None:
+def _answer_always(layer, logits: Sequence[float]) -> None:
     import torch
 
     with torch.no_grad():
         layer.weight.zero_()
-        layer.bias.zero_()
-        layer.bias[index] = 1.0
+        layer.bias.copy_(torch.tensor(logits))

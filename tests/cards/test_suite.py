@@ -95,6 +95,84 @@ def test_a_key_that_cannot_mean_anything_is_refused(tmp_path, line, fault):
     assert _faults(tmp_path, f"\nname: s\ntasks:\n  - {line}\n") == [fault]
 
 
+JOINT = """
+name: s
+tasks:
+  - {name: a, task: image-classification, data: data/low}
+  - {name: b, task: image-classification, data: data/low, head: data/low, unknown_labels: wrong}
+  - {name: c, task: text-classification, data: prose.txt}
+  - {name: d, task: perplexity, data: prose.txt}
+  - {name: e, task: image-classification, data: data/low}
+"""
+
+
+def test_a_joint_measurement_names_its_tasks_in_an_order_of_its_own(tmp_path):
+    suite = load_suite(_write(tmp_path, JOINT + "joint: {name: both, tasks: [e, a]}\n"))
+    assert [task.name for task in suite.joint_tasks] == ["e", "a"]
+    assert suite.model_at("data/low") == str(tmp_path / "data/low")
+    assert suite.model_at("data/low+org/lora") == f"{tmp_path}/data/low+org/lora"
+    assert suite.model_at("org/name@main") == "org/name@main"
+
+
+@pytest.mark.parametrize(
+    ("joint", "fault"),
+    [
+        (
+            "{tasks: [a, f]}",
+            "joint names 'f', which is no task · suite.yaml · the tasks are a, b, c, d, e",
+        ),
+        (
+            "{tasks: [a]}",
+            "joint takes at least two tasks, each once · suite.yaml · name them under joint: tasks:",
+        ),
+        (
+            "{tasks: [a, e, a]}",
+            "joint takes at least two tasks, each once · suite.yaml · name them under joint: tasks:",
+        ),
+        (
+            "{name: b, tasks: [a, e]}",
+            "a task is named 'b', as joint is · suite.yaml · give joint a name: of its own",
+        ),
+        (
+            "{tasks: [a, c]}",
+            (
+                "joint takes classification tasks of one kind, not image-classification and text-classification · "
+                "suite.yaml · name the tasks of one kind of classification under joint: tasks:"
+            ),
+        ),
+        (
+            "{tasks: [a, b]}",
+            "some of the tasks of joint have a head, others have none · suite.yaml · give each of them a head:, or none",
+        ),
+        (
+            "{tasks: [a, e], ensemble: [data/low]}",
+            (
+                "joint has 2 tasks and 1 models under ensemble · suite.yaml · "
+                "name one model for each task, in the order of the tasks"
+            ),
+        ),
+        (
+            "{taks: [a, e]}",
+            "unknown key 'taks' · suite.yaml: joint.taks · did you mean tasks?",
+        ),
+    ],
+)
+def test_a_joint_measurement_that_cannot_be_made_is_refused(tmp_path, joint, fault):
+    assert _faults(tmp_path, f"{JOINT}joint: {joint}\n") == [fault]
+
+
+def test_what_to_do_about_unknown_labels_is_one_of_two_words(tmp_path):
+    line = "{name: a, task: image-classification, data: data/low, unknown_labels: wrongg}"
+    assert _faults(tmp_path, f"\nname: s\ntasks:\n  - {line}\n") == [
+        "no unknown_labels 'wrongg' · suite.yaml: tasks[0].unknown_labels · did you mean wrong?"
+    ]
+
+
+def test_keys_that_are_not_used_leave_the_digest_as_it_was_before_there_were_any():
+    suite = Suite.model_validate({"name": "s", "tasks": [{"name": "a", "task": "perplexity", "data": "a.jsonl"}]})
+    assert suite.sha256 == "be6a7b03426d530670b91f4e5cfd7e2cde91ee63bfc807749fcc23ddde164d7a"
+
+
 def test_two_tasks_of_one_name_are_refused(tmp_path):
     line = "  - {name: a, task: perplexity, data: prose.txt}\n"
     fault = "two tasks are named 'a' · suite.yaml · give every task its own name"
