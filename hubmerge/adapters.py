@@ -1,7 +1,8 @@
-"""A LoRA adapter as what it does to its base's tensors: low-rank terms to add, and tensors to replace.
+"""A LoRA adapter as what it does to its base's tensors: low-rank terms to add, magnitudes to give, and tensors to replace.
 
 Source of the arithmetic: Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1: W + (alpha / r) B A; rsLoRA (Kalajdzievski
-2023, arXiv:2312.03732) scales by alpha / sqrt(r).
+2023, arXiv:2312.03732) scales by alpha / sqrt(r); DoRA (Liu et al. 2024, arXiv:2402.09353, equation 5) gives each output of that
+the length that it learned.
 """
 
 from __future__ import annotations
@@ -12,33 +13,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from hubmerge.errors import PlanError, shown
+from hubmerge.adapter_kinds import refuse_unsupported, scale_of
+from hubmerge.errors import PlanError
 from zoo_index.tensors import TensorMeta, TensorTable
 
 __all__ = [
     "AdapterEffect",
+    "AdapterTensors",
     "FactorPairs",
     "LowRank",
     "read_adapter_effect",
-    "refuse_unsupported",
-    "scale_of",
     "split_tensors",
 ]
 
-_MOVES_THE_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
-_NOT_A_TERM = {
-    "target_parameters": "targets single parameters",
-    "alora_invocation_tokens": "is at work only after certain tokens",
-    "layer_replication": "was trained on a base with repeated layers",
-    "trainable_token_indices": "trains the embeddings of single tokens",
-}
 _SAVE_AGAIN = "the adapter is damaged; fetch or save it again"
-_LARGEST_ALPHA = 1e30
-# Keys of alpha_pattern are a stranger's regular expressions; those that could take for ever are not tried.
-_LONGEST_PATTERN, _MOST_REPEATS = 300, 3
-_REPEATS = re.compile(r"[*+{]")
-_NESTED = re.compile(r"\)[*+?{]|\\\d")
 _PREFIX, _BASE_LAYER = "base_model.model.", ".base_layer."
+_FACTORS = frozenset({"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"})
+_SAVED = re.compile(r"\.modules_to_save(\.[^.]+)?(?=\.)")
 _FACTOR = re.compile(r"(?P<module>.+)\.(?P<kind>lora_[A-Za-z_]+)(?P<rest>\..+)?\Z")
 
 
@@ -48,21 +39,42 @@ FactorPairs = dict[tuple[str, bool], dict[str, TensorMeta]]
 
 
 @dataclass(frozen=True)
+class AdapterTensors:
+    """An adapter's tensors by their names below the model.
+
+    pairs: its factors.  biases: module -> what B has as bias (``lora_bias``).  magnitudes: module -> the lengths of DoRA.  others: those
+    that take the place of the base's.
+    """
+
+    pairs: FactorPairs
+    biases: dict[str, TensorMeta]
+    magnitudes: dict[str, TensorMeta]
+    others: dict[str, TensorMeta]
+
+
+@dataclass(frozen=True)
 class LowRank:
     """A term ``scale * left @ right`` of a tensor flattened to (rows, columns), from an adapter's A and B.
 
-    a, b: the factors on disk, (rank, in) and (out, rank).  transposed: left is A^T and right B^T, for embeddings and
-    layers that store (in, out); else left is B and right A.
+    a, b: the factors on disk, (rank, in) and (out, rank); of a bias b alone, (out,), and the term is ``scale * b``.  transposed: left is
+    A^T and right B^T, for embeddings and layers that store (in, out); else left is B and right A.  magnitude: of DoRA, the length that
+    each row of the sum is given (each column where transposed), (out,) but for axes of size 1.
     """
 
-    a: TensorMeta
+    a: TensorMeta | None
     b: TensorMeta
     scale: float
     transposed: bool
+    magnitude: TensorMeta | None = None
 
     @property
     def rank(self) -> int:
-        return self.a.shape[0]
+        return 1 if self.a is None else self.a.shape[0]
+
+    @property
+    def stored(self) -> tuple[TensorMeta, ...]:
+        """What is read of the adapter for it."""
+        return tuple(meta for meta in (self.a, self.b, self.magnitude) if meta is not None)
 
 
 @dataclass(frozen=True)
@@ -81,14 +93,15 @@ def read_adapter_effect(
 ) -> AdapterEffect:
     """Match an adapter's tensors to its base's.
 
-    config: adapter_config.json.  Raises `PlanError` for adapters that are not additive low-rank terms (DoRA, other PEFT
+    config: adapter_config.json.  Raises `PlanError` for adapters that are not additive low-rank terms nor DoRA (other PEFT
     types, initialisations that moved the base), for a factor without its partner or without a place in the base, and for
     shapes that do not fit.
     """
     refuse_unsupported(config, where)
-    pairs, replaced = _sorted_tensors(adapter, base, where)
+    tensors = split_tensors(adapter, config, where)
+    replaced = _replaced(tensors.others, base, where)
     low_rank: dict[str, LowRank] = {}
-    for (module, embedding), factors in pairs.items():
+    for (module, embedding), factors in tensors.pairs.items():
         if set(factors) != {"A", "B"}:
             raise PlanError(
                 f"the adapter has lora_{next(iter(factors))} of {module!r} without its partner",
@@ -98,8 +111,14 @@ def read_adapter_effect(
         target = _place(f"{module}.weight", base, where)
         transposed = embedding or bool(config.get("fan_in_fan_out"))
         _check_shapes(factors["A"], factors["B"], transposed, base[target], where)
+        magnitude = tensors.magnitudes.get(module)
+        if magnitude is not None or config.get("use_dora"):
+            _check_magnitude(magnitude, module, transposed, base[target], where)
         scale = scale_of(config, module, factors["A"].shape[0], where)
-        _take(low_rank, target, LowRank(factors["A"], factors["B"], scale, transposed), where)
+        _take(low_rank, target, LowRank(factors["A"], factors["B"], scale, transposed, magnitude), where)
+        bias = tensors.biases.get(module)
+        if bias is not None:
+            _take(low_rank, *_bias_term(module, bias, scale, base, where), where)
     # PEFT saves an embedding it adapts with the adapter, as base_layer: what the factors are added to
     both = next((name for name in low_rank if name in replaced and _BASE_LAYER not in replaced[name].name), None)
     if both is not None:
@@ -111,12 +130,11 @@ def read_adapter_effect(
     return AdapterEffect(low_rank, replaced)
 
 
-def _sorted_tensors(adapter: TensorTable, base: TensorTable, where: str) -> tuple[FactorPairs, dict[str, TensorMeta]]:
-    """An adapter's factors by module, and its tensors that take the place of the base's, by the base's name."""
-    pairs, others = split_tensors(adapter, where)
+def _replaced(others: Mapping[str, TensorMeta], base: TensorTable, where: str) -> dict[str, TensorMeta]:
+    """An adapter's tensors that take the place of the base's, by the base's name."""
     replaced: dict[str, TensorMeta] = {}
     for short, meta in others.items():
-        target = _place(re.sub(r"\.modules_to_save(\.[^.]+)?(?=\.)", "", short), base, where)
+        target = _place(short, base, where)
         if base[target].shape != meta.shape:
             raise PlanError(
                 f"the adapter's {meta.name!r} has shape {list(meta.shape)}, the base's {target!r} {list(base[target].shape)}",
@@ -124,54 +142,32 @@ def _sorted_tensors(adapter: TensorTable, base: TensorTable, where: str) -> tupl
                 hint="an adapter with resized embeddings needs a base with the same vocabulary",
             )
         _take(replaced, target, meta, where)
-    return pairs, replaced
+    return replaced
 
 
-def split_tensors(adapter: TensorTable, where: str) -> tuple[FactorPairs, dict[str, TensorMeta]]:
-    """An adapter's factors by module, and its other tensors, by their names below the model.
-
-    Raises `PlanError` for a tensor of another kind of adapter.
-    """
-    pairs: FactorPairs = {}
-    others: dict[str, TensorMeta] = {}
+def split_tensors(adapter: TensorTable, config: Mapping[str, Any], where: str) -> AdapterTensors:
+    """Sort an adapter's tensors; `PlanError` for a tensor of another kind of adapter.  config: adapter_config.json."""
+    found = AdapterTensors({}, {}, {}, {})
     for name, meta in adapter.items():
         short = name.removeprefix(_PREFIX).replace(_BASE_LAYER, ".")
         factor = _FACTOR.match(short)
         if factor is None:
-            others[short] = meta
+            found.others[_SAVED.sub("", short)] = meta
             continue
-        kind = factor["kind"]
-        if kind not in {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"} or factor["rest"] not in {
-            None,
-            ".weight",
-        }:
+        kind, rest = factor["kind"], factor["rest"]
+        if kind in _FACTORS and rest in {None, ".weight"}:
+            found.pairs.setdefault((factor["module"], "embedding" in kind), {})[kind[-1]] = meta
+        elif (kind, rest) == ("lora_B", ".bias") and config.get("lora_bias"):
+            found.biases[factor["module"]] = meta
+        elif kind == "lora_magnitude_vector" and rest in {None, ".weight"} and config.get("use_dora"):
+            found.magnitudes[factor["module"]] = meta
+        else:
             raise PlanError(
                 f"the adapter's {name!r} ({kind}) is not a low-rank factor",
                 where=where,
                 hint="merge it into its base with PEFT first (merge_and_unload)",
             )
-        pairs.setdefault((factor["module"], "embedding" in kind), {})[kind[-1]] = meta
-    return pairs, others
-
-
-def refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
-    """Raise `PlanError` for an adapter that is no additive low-rank term.  config: adapter_config.json."""
-    kind = str(config.get("peft_type", "unknown"))
-    dense = "merge it into its base with PEFT first (merge_and_unload) and name the result"
-    if kind.upper() != "LORA":
-        raise PlanError(f"adapter type {kind} is not a low-rank term to add", where=where, hint=dense)
-    if config.get("use_dora"):
-        raise PlanError("DoRA adapters rescale their base and are no low-rank term to add", where=where, hint=dense)
-    start = str(config.get("init_lora_weights", "")).lower()
-    if start.startswith(_MOVES_THE_BASE):
-        raise PlanError(
-            f"the adapter was initialised by {start}, which also moved the base it was trained on",
-            where=where,
-            hint="convert it to plain LoRA with PEFT (save_pretrained with path_initial_model_for_weight_conversion)",
-        )
-    for key, what in _NOT_A_TERM.items():
-        if config.get(key):
-            raise PlanError(f"the adapter {what} ({key})", where=where, hint=dense)
+    return found
 
 
 def _place(name: str, base: TensorTable, where: str) -> str:
@@ -195,33 +191,6 @@ def _take(effects: dict[str, Effect], target: str, effect: Effect, where: str) -
     effects[target] = effect
 
 
-def _alpha(config: Mapping[str, Any], module: str, rank: int, where: str) -> Any:
-    """lora_alpha of one module, as PEFT finds it: the first key of alpha_pattern that matches the end of its name."""
-    patterns = config.get("alpha_pattern") or {}
-    if not isinstance(patterns, Mapping):
-        raise PlanError("alpha_pattern is not a mapping", where=where, hint=_SAVE_AGAIN)
-    for key, value in patterns.items():
-        if len(key) > _LONGEST_PATTERN or len(_REPEATS.findall(key)) > _MOST_REPEATS or _NESTED.search(key):
-            raise PlanError(
-                f"alpha_pattern has the key {shown(key)}, too costly to match", where=where, hint=_SAVE_AGAIN
-            )
-        try:
-            if re.match(rf"(.*\.)?({key})$", module):
-                return value
-        except re.error as error:
-            message = f"alpha_pattern has the key {shown(key)}, no regular expression ({error})"
-            raise PlanError(message, where=where, hint=_SAVE_AGAIN) from None
-    return config.get("lora_alpha", rank)
-
-
-def scale_of(config: Mapping[str, Any], module: str, rank: int, where: str) -> float:
-    """What a module's product of factors is multiplied with; `PlanError` for a config that does not say it."""
-    alpha = _alpha(config, module, rank, where)
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < _LARGEST_ALPHA:
-        raise PlanError(f"lora_alpha of {module!r} is {shown(alpha)}, not a number", where=where, hint=_SAVE_AGAIN)
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
 def _check_shapes(a: TensorMeta, b: TensorMeta, transposed: bool, weight: TensorMeta, where: str) -> None:
     odd = next((factor for factor in (a, b) if not factor.dtype.is_float), None)
     if odd is not None:
@@ -241,3 +210,32 @@ def _fits(a: TensorMeta, b: TensorMeta, transposed: bool, shape: tuple[int, ...]
     rows = b.shape[0] if not transposed else a.shape[1]
     columns = math.prod(a.shape[1:]) if not transposed else b.shape[0]
     return rank > 0 and b.numel == b.shape[0] * rank and rows == shape[0] and columns == math.prod(shape[1:])
+
+
+def _check_magnitude(
+    magnitude: TensorMeta | None, module: str, transposed: bool, weight: TensorMeta, where: str
+) -> None:
+    """A DoRA module needs a length for every output."""
+    outputs = weight.shape[-1] if transposed else weight.shape[0]
+    if magnitude is None:
+        raise PlanError(
+            f"the adapter is DoRA's and has no lora_magnitude_vector of {module!r}", where=where, hint=_SAVE_AGAIN
+        )
+    if magnitude.numel != outputs or not magnitude.dtype.is_float:
+        raise PlanError(
+            f"the adapter's {magnitude.name!r} has shape {list(magnitude.shape)}, {module!r} {outputs} outputs",
+            where=where,
+            hint="is this the base it was trained on?",
+        )
+
+
+def _bias_term(module: str, bias: TensorMeta, scale: float, base: TensorTable, where: str) -> tuple[str, LowRank]:
+    """What the bias of B adds to the base's: it is scaled as the product is."""
+    target = _place(f"{module}.bias", base, where)
+    if bias.shape != base[target].shape or not bias.dtype.is_float:
+        raise PlanError(
+            f"the adapter's {bias.name!r} has shape {list(bias.shape)}, the base's {target!r} {list(base[target].shape)}",
+            where=where,
+            hint="is this the base it was trained on?",
+        )
+    return target, LowRank(None, bias, scale, transposed=False)

@@ -26,7 +26,8 @@ parents and a base; of 4096 by 4096 1,161 MB where 1,225 are planned, of 8192 by
 
 def step_reads(step: Step, method: MergeMethod) -> int:
     """Bytes read for one step, adapters included."""
-    factors = sum(o.low_rank.a.nbytes + o.low_rank.b.nbytes for o in step.read if o.low_rank is not None)
+    factors = sum(meta.nbytes for o in step.read if o.low_rank is not None for meta in o.low_rank.stored)
+    factors += sum(_stored_bytes(step, o) for o in step.read if o.low_rank is not None and o.low_rank.magnitude)
     return factors + passes(step, method) * sum(_stored_bytes(step, operand) for operand in step.inputs)
 
 
@@ -50,7 +51,8 @@ def step_memory(step: Step, method: MergeMethod) -> int:
     group = "row" if group and len(step.output.shape) < 2 else group
     whole = _row_entries(step, group) if by_row or group else 0
     entries = min(max(CHUNK, whole), step.output.numel)
-    factors = sum(4 * (o.low_rank.a.numel + o.low_rank.b.numel) * 2 for o in step.read if o.low_rank is not None)
+    factors = sum(4 * meta.numel * 2 for o in step.read if o.low_rank is not None for meta in o.low_rank.stored)
+    factors += 20 * CHUNK * any(o.low_rank is not None and o.low_rank.magnitude is not None for o in step.read)
     factors += sum(8 * o.tensor.scale.tensor.numel for o in step.read if o.tensor.scale is not None)
     factors += sum(_row_buffers(step, operand) for operand in step.inputs if operand.rows is not None)
     measures = 0

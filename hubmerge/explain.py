@@ -173,7 +173,7 @@ def _operand_dict(operand: Operand) -> dict[str, Any]:
         row["adapter"] = {
             "rank": operand.low_rank.rank,
             "scale": operand.low_rank.scale,
-            "tensors": [operand.low_rank.a.name, operand.low_rank.b.name],
+            "tensors": [meta.name for meta in operand.low_rank.stored],
         }
     if operand.in_adapter:
         row["from_adapter"] = True

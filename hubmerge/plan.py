@@ -248,6 +248,6 @@ def _read(operand: Operand) -> list[Any]:
         operand.parent,
         operand.in_adapter,
         operand.tensor.name,
-        None if term is None else [term.a.name, term.scale],
+        None if term is None else [(term.a or term.b).name, term.scale],
         operand.rows and operand.rows.digest,
     ]

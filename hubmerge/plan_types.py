@@ -134,8 +134,8 @@ class Step:
             if operand.tensor.scale is not None:
                 yield operand.parent, operand.tensor.scale.tensor, operand.in_adapter
             if operand.low_rank is not None:
-                yield operand.parent, operand.low_rank.a, True
-                yield operand.parent, operand.low_rank.b, True
+                for meta in operand.low_rank.stored:
+                    yield operand.parent, meta, True
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,6 +89,8 @@ class InputFiles:
         self._maps: dict[int, Array | None] = {}
         self._paths: dict[tuple[int, bool, str], Path] = {}
         self._lock = threading.Lock()
+        self._kept: dict[Hashable, Array] = {}
+        self._making: dict[Hashable, threading.Lock] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +143,15 @@ class InputFiles:
             return self._opened(path)
         except OSError as error:
             raise _unreadable(path, error) from error
+
+    def kept(self, key: Hashable, make: Callable[[], Array]) -> Array:
+        """What `make` gives, made by whoever asks for it first and kept: small things that take a pass over a tensor."""
+        with self._lock:
+            lock = self._making.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            return self._kept[key]
 
     def mapped(self, descriptor: int) -> Array | None:
         """The whole of a file that `descriptor` gave, to be seen in place (`hubmerge.io.maps`); None where it cannot be."""
@@ -211,6 +222,11 @@ def _is_plain(operand: Operand) -> bool:
     return operand.rows is None or (
         operand.rows.moves_only and all(_is_plain(fill.operand) for fill in operand.rows.fills)
     )
+
+
+def _columns(operand: Operand) -> int:
+    """Entries of a row of an input, its first dimension told apart from the others."""
+    return operand.tensor.numel // max(1, operand.tensor.shape[0])
 
 
 @dataclass(frozen=True)
@@ -307,33 +323,60 @@ class StepReader:
         )
 
     def _row_reader(self, slot: int, operand: Operand, rows: RowMap) -> RowReader:
-        from hubmerge.io.rows import Buffers, RowReader
+        from hubmerge.io.rows import Buffers, Readers, RowReader
 
         columns = self.step.output.numel // max(1, rows.size)
         buffers = Buffers(self.bits, slot, self.workspace)
-        return RowReader(operand, rows, columns, buffers, self.files, self._read_factors, self._read_grid)
+        readers = Readers(self._read_factors, self._read_grid, self._gains)
+        return RowReader(operand, rows, columns, buffers, self.files, readers)
 
     def _chunk(self, slot: int, operand: Operand, start: int, stop: int) -> Array:
         if slot in self._in_rows:
             return self._in_rows[slot].read(start, stop).view(self.bits)
-        stored = self.raw(operand, start, stop, slot)
         dtype = operand.tensor.dtype
         if self.bits == "<u2":
-            return stored
+            return self.raw(operand, start, stop, slot)
         if dtype is DType.F32 and operand.low_rank is None:
-            return stored.view("<u4")
-        single = self.workspace.take(f"single{slot}", "<f4", stop - start)
-        to_singles(stored, dtype, single)
-        if operand.tensor.scale is not None:
-            self._multiply_by_scales(slot, operand, operand.tensor.scale, single, start)
-        if operand.low_rank is not None:
-            self._add_low_rank(slot, operand, single, start)
+            return self.raw(operand, start, stop, slot).view("<u4")
+        term = operand.low_rank
+        gains = None if term is None or term.magnitude is None else self._gains(operand)
+        single = self._sum(slot, operand, start, stop)
+        if gains is not None and term is not None:
+            from hubmerge.io.dora import multiply_by_gains
+
+            multiply_by_gains(single, start, gains, _columns(operand), term.transposed)
         return single.view("<u4")
 
-    def _multiply_by_scales(self, slot: int, operand: Operand, scale: Scale, single: Array, start: int) -> None:
-        if slot not in self._grids:
-            self._grids[slot] = self._read_grid(operand, scale)
-        multiply_by_scales(single, start, scale, self._grids[slot])
+    def _sum(self, slot: int, operand: Operand, start: int, stop: int) -> Array:
+        """Entries `start` to `stop` of an input in float32, with its scales and its low-rank term."""
+        stored = self.raw(operand, start, stop, slot)
+        single = self.workspace.take(f"single{slot}", "<f4", stop - start)
+        to_singles(stored, operand.tensor.dtype, single)
+        if operand.tensor.scale is not None:
+            self._multiply_by_scales(operand, operand.tensor.scale, single, start)
+        if operand.low_rank is not None:
+            self._add_low_rank(operand, single, start)
+        return single
+
+    def _gains(self, operand: Operand) -> Array:
+        """DoRA's factors of an input's rows or columns, found once for all that is read of it."""
+        term = operand.low_rank
+        if term is None or term.magnitude is None:
+            raise MergeError("no magnitudes on this tensor", where=operand.tensor.name)
+        magnitude, columns = term.magnitude, _columns(operand)
+
+        def found() -> Array:
+            from hubmerge.io.dora import gains_of
+
+            lengths, rows = self._whole_single(operand.parent, magnitude), operand.tensor.numel // columns
+            return gains_of(lengths, rows, columns, term.transposed, lambda a, b: self._sum(-1, operand, a, b), CHUNK)
+
+        return self.files.kept((operand.parent, operand.tensor.name), found)
+
+    def _multiply_by_scales(self, operand: Operand, scale: Scale, single: Array, start: int) -> None:
+        if id(operand) not in self._grids:
+            self._grids[id(operand)] = self._read_grid(operand, scale)
+        multiply_by_scales(single, start, scale, self._grids[id(operand)])
 
     def _read_grid(self, operand: Operand, scale: Scale) -> Array:
         stored = np.empty(scale.tensor.numel, NUMPY[scale.tensor.dtype])
@@ -342,13 +385,13 @@ class StepReader:
         to_singles(stored, scale.tensor.dtype, numbers)
         return scale_grid(scale, numbers)
 
-    def _add_low_rank(self, slot: int, operand: Operand, single: Array, start: int) -> None:
+    def _add_low_rank(self, operand: Operand, single: Array, start: int) -> None:
         from hubmerge.kernels import add_low_rank
 
         term = operand.low_rank
-        if slot not in self._factors:
-            self._factors[slot] = self._read_factors(operand)
-        left, right = self._factors[slot]
+        if id(operand) not in self._factors:
+            self._factors[id(operand)] = self._read_factors(operand)
+        left, right = self._factors[id(operand)]
         row = self.workspace.take("row", "<f4", right.shape[1])
         scale = np.float32(term.scale if term else 1.0)
         add_low_rank()(single, start, left, right, scale, row)
@@ -357,8 +400,10 @@ class StepReader:
         term = operand.low_rank
         if term is None:
             raise MergeError("no adapter on this tensor", where=operand.tensor.name)
-        a, b = (self._whole_single(operand.parent, meta) for meta in (term.a, term.b))
-        a, b = a.reshape(term.rank, -1), b.reshape(-1, term.rank)
+        b = self._whole_single(operand.parent, term.b).reshape(-1, term.rank)
+        if term.a is None:
+            return b, np.ones((1, 1), np.float32)
+        a = self._whole_single(operand.parent, term.a).reshape(term.rank, -1)
         left, right = (a.T, b.T) if term.transposed else (b, a)
         return np.ascontiguousarray(left), np.ascontiguousarray(right)
 

@@ -18,11 +18,18 @@ from hubmerge.io.reader import CHUNK, NUMPY, InputFiles, Workspace, to_singles
 from hubmerge.plan_types import Operand, RowMap
 from zoo_index.tensors import DType, Scale
 
-__all__ = ["Buffers", "RowReader", "own_entries", "runs"]
+__all__ = ["Buffers", "Readers", "RowReader", "own_entries", "runs"]
 
 Array = npt.NDArray[Any]
-Factors = Callable[[Operand], tuple[Array, Array]]
-Grid = Callable[[Operand, Scale], Array]
+
+
+@dataclass(frozen=True)
+class Readers:
+    """What is read of an operand beside its rows: its adapter's factors, left and right, its scales of float8, and DoRA's gains."""
+
+    factors: Callable[[Operand], tuple[Array, Array]]
+    grid: Callable[[Operand, Scale], Array]
+    gains: Callable[[Operand], Array]
 
 
 def runs(numbers: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -57,7 +64,7 @@ def own_entries(rows: RowMap, columns: int, entries: npt.NDArray[np.int64]) -> n
 class RowReader:
     """One operand of a step, read through its `RowMap`.
 
-    columns: entries in a row.  factors: gives an operand's adapter factors, left and right; grid: its scales of float8.
+    columns: entries in a row.
     """
 
     def __init__(
@@ -67,11 +74,10 @@ class RowReader:
         columns: int,
         buffers: Buffers,
         files: InputFiles,
-        factors: Factors,
-        grid: Grid,
+        readers: Readers,
     ) -> None:
         self._operand, self._rows, self._columns = operand, rows, columns
-        self._buffers, self._files, self._factors, self._grid = buffers, files, factors, grid
+        self._buffers, self._files, self._readers = buffers, files, readers
         self._held: dict[int, tuple[Array, Array]] = {}
         self._grids: dict[int, Array] = {}
         self._mean: Array | None = None
@@ -130,18 +136,21 @@ class RowReader:
         scale = operand.tensor.scale
         if scale is not None:
             if id(operand) not in self._grids:
-                self._grids[id(operand)] = self._grid(operand, scale)
+                self._grids[id(operand)] = self._readers.grid(operand, scale)
             for first, last in runs(numbers):
                 start = int(numbers[first]) * self._columns
                 multiply_by_scales(out[first:last].reshape(-1), start, scale, self._grids[id(operand)])
         if operand.low_rank is not None:
             self._add_low_rank(operand, numbers, out)
+            if operand.low_rank.magnitude is not None:
+                gains = self._readers.gains(operand)
+                out *= gains if operand.low_rank.transposed else gains[np.maximum(numbers, 0), None]
 
     def _add_low_rank(self, operand: Operand, numbers: npt.NDArray[np.int64], out: Array) -> None:
         from hubmerge.kernels import add_low_rank
 
         if id(operand) not in self._held:
-            self._held[id(operand)] = self._factors(operand)
+            self._held[id(operand)] = self._readers.factors(operand)
         left, right = self._held[id(operand)]
         chosen = np.where(numbers[:, None] < 0, np.float32(0), left[np.maximum(numbers, 0)])
         scale = np.float32(operand.low_rank.scale if operand.low_rank else 1.0)

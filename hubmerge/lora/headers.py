@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from hubmerge.adapters import refuse_unsupported, scale_of, split_tensors
+from hubmerge.adapter_kinds import refuse_dora, refuse_unsupported, scale_of
+from hubmerge.adapters import split_tensors
 from hubmerge.errors import PlanError
 from zoo_index.checkpoint import read_adapter_table, read_json
 from zoo_index.hub import open_source
@@ -65,8 +66,10 @@ def open_adapter(reference: ModelRef, commit: str | None = None) -> AdapterHeade
     if config is None:
         raise PlanError("no adapter_config.json, so this is not an adapter", where=name, hint="name a PEFT adapter")
     refuse_unsupported(config, name)
+    refuse_dora(config, name)
     table = read_adapter_table(source)
-    pairs, others = split_tensors(table, name)
+    tensors = split_tensors(table, config, name)
+    pairs, others = tensors.pairs, {**tensors.others, **tensors.biases}
     if others:
         raise PlanError(
             f"the adapter also replaces {len(others)} of its base's tensors, {min(others)!r} the first",

@@ -103,6 +103,62 @@ def test_a_bias_trained_beside_the_factors_replaces_the_bases(tmp_path: Path) ->
     assert merged["model.q.bias"].tolist() == [1, 1, 1]
 
 
+def test_dora_gives_every_row_the_length_it_learned(tmp_path: Path) -> None:
+    # base + product: (2, 2), (0, 1), (-1, -2), of lengths sqrt 8, 1 and sqrt 5
+    factors = {**FACTORS, "model.q.lora_magnitude_vector": np.array([8**0.5 / 2, 3, 5**0.5], "float32")}
+    merged = with_adapter(tmp_path, factors, use_dora=True)
+    np.testing.assert_allclose(merged["model.q.weight"], [[1, 1], [0, 3], [-1, -2]], rtol=1e-6)
+    assert np.array_equal(merged["norm.weight"], BASE["norm.weight"])
+
+
+def test_dora_gives_every_column_its_length_where_weights_are_stored_the_other_way_around(tmp_path: Path) -> None:
+    base = {"model.q.weight": np.array([[3, 0, 0], [0, 4, 0]], "float32")}
+    # plus the product's transpose: (4, 2), (0, 4), (-1, -2)
+    factors = {**FACTORS, "model.q.lora_magnitude_vector": np.array([20**0.5, 1, 2 * 5**0.5], "float32")}
+    merged = with_adapter(tmp_path, factors, base, fan_in_fan_out=True, use_dora=True)
+    np.testing.assert_allclose(merged["model.q.weight"].T, [[4, 2], [0, 1], [-2, -4]], rtol=1e-6)
+
+
+def test_dora_is_the_same_however_a_tensor_is_cut(tmp_path: Path) -> None:
+    """A row of 300,000 entries is longer than a chunk: every entry of base and product is 1 + 1, so a row is as long as 2 sqrt(300,000)."""
+    base = {"model.q.weight": np.ones((3, 300_000), "float32")}
+    ones = {
+        "model.q.lora_A.weight": np.ones((1, 300_000), "float32"),
+        "model.q.lora_B.weight": np.ones((3, 1), "float32"),
+    }
+    lengths = np.array([1, 2, 5], "float32") * 300_000**0.5
+    merged = with_adapter(tmp_path, {**ones, "model.q.lora_magnitude_vector": lengths}, base, use_dora=True)
+    np.testing.assert_allclose(merged["model.q.weight"], np.repeat([[1.0], [2.0], [5.0]], 300_000, axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("magnitude", "what"),
+    [
+        ({}, "the adapter is DoRA's and has no lora_magnitude_vector of 'model.q'"),
+        (
+            {"model.q.lora_magnitude_vector": np.ones(2, "float32")},
+            "the adapter's 'base_model.model.model.q.lora_magnitude_vector' has shape [2], 'model.q' 3 outputs",
+        ),
+    ],
+)
+def test_dora_without_the_lengths_of_all_outputs_is_refused(
+    tmp_path: Path, magnitude: dict[str, np.ndarray], what: str
+) -> None:
+    assert refused(tmp_path, {**FACTORS, **magnitude}, use_dora=True).message == what
+
+
+def test_a_bias_of_the_factors_is_scaled_as_they_are_and_added(tmp_path: Path) -> None:
+    base = {**BASE, "model.q.bias": np.array([1, 2, 3], "float32")}
+    bias = {"model.q.lora_B.bias": np.array([10, 0, -10], "float32")}
+    merged = with_adapter(tmp_path, {**FACTORS, **bias}, base, lora_bias=True, lora_alpha=3)
+    assert merged["model.q.bias"].tolist() == [31, 2, -27]
+
+
+def test_a_bias_of_the_factors_without_one_in_the_base_is_refused(tmp_path: Path) -> None:
+    fault = refused(tmp_path, {**FACTORS, "model.q.lora_B.bias": np.ones(3, "float32")}, lora_bias=True)
+    assert fault.message == "the adapter changes 'model.q.bias', for which the base has no tensor"
+
+
 def test_factors_are_added_to_the_embedding_that_the_adapter_brings_along(tmp_path: Path) -> None:
     base = {"wte.weight": np.zeros((2, 3), "float32")}
     factors = {"wte.lora_embedding_A": A, "wte.lora_embedding_B": B}
@@ -165,7 +221,6 @@ def test_a_head_tied_to_an_embedding_that_an_adapter_replaces_is_the_replaced_on
     [
         ({"peft_type": "IA3"}, "adapter type IA3 is not a low-rank term to add"),
         ({"peft_type": "ADALORA"}, "adapter type ADALORA is not a low-rank term to add"),
-        ({"use_dora": True}, "DoRA adapters rescale their base and are no low-rank term to add"),
         ({"target_parameters": ["q"]}, "the adapter targets single parameters (target_parameters)"),
         (
             {"alora_invocation_tokens": [1, 2]},
@@ -175,6 +230,13 @@ def test_a_head_tied_to_an_embedding_that_an_adapter_replaces_is_the_replaced_on
             {"layer_replication": [[0, 2], [1, 2]]},
             "the adapter was trained on a base with repeated layers (layer_replication)",
         ),
+        ({"use_bdlora": {"nblocks": 2}}, "the adapter has factors in blocks (use_bdlora)"),
+        (
+            {"kasa_config": {"beta": 1.0}},
+            "the adapter was trained on a base without its smallest singular values (kasa_config)",
+        ),
+        ({"use_qalora": True}, "the adapter was trained on the groups of a quantised base (use_qalora)"),
+        ({"arrow_config": {"top_k": 3}}, "the adapter chooses between other adapters for every token (arrow_config)"),
     ],
 )
 def test_an_adapter_that_is_no_low_rank_term_is_refused(tmp_path: Path, config: dict[str, Any], what: str) -> None:

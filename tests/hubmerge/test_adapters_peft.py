@@ -112,6 +112,36 @@ def test_a_head_saved_as_a_whole(tmp_path: Path) -> None:
     check(tmp_path, bert_classifier(), 6, target_modules=["query", "value"], modules_to_save=["classifier"])
 
 
+def test_biases_of_the_factors(tmp_path: Path) -> None:
+    check(tmp_path, llama(attention_bias=True), 6, target_modules=["q_proj"], lora_bias=True)
+
+
+def test_biases_of_the_factors_added_to_biases_that_were_trained(tmp_path: Path) -> None:
+    own = {"lora_bias": True, "bias": "lora_only", "use_rslora": True}
+    check(tmp_path, llama(attention_bias=True), 6, target_modules=["q_proj"], **own)
+
+
+def test_every_bias_of_a_model(tmp_path: Path) -> None:
+    # 6 query weights and biases, and the biases of k, v, o
+    check(tmp_path, llama(attention_bias=True), 15, target_modules=["q_proj"], bias="all")
+
+
+def test_dora_on_attention_and_mlp(tmp_path: Path) -> None:
+    check(tmp_path, llama(), 9, target_modules=["q_proj", "v_proj", "down_proj"], use_dora=True)
+
+
+def test_dora_on_layers_that_store_their_weight_the_other_way_around(tmp_path: Path) -> None:
+    check(tmp_path, gpt2(), 6, target_modules=["c_attn", "c_proj"], fan_in_fan_out=True, use_dora=True)
+
+
+def test_dora_on_embeddings_and_head(tmp_path: Path) -> None:
+    check(tmp_path, llama(), 2, target_modules=["embed_tokens", "lm_head"], use_dora=True, use_rslora=True)
+
+
+def test_dora_on_convolutions(tmp_path: Path) -> None:
+    check(tmp_path, resnet(), 6, target_modules=["convolution"], use_dora=True)
+
+
 def test_tied_embeddings_change_with_their_head(tmp_path: Path) -> None:
     check(tmp_path, llama(tie_word_embeddings=True), 1, target_modules=["embed_tokens"])
 
@@ -149,8 +179,6 @@ def test_a_trained_head_without_a_place_in_the_base_is_refused(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("config", "what"),
     [
-        (lambda: {"use_dora": True}, "DoRA adapters rescale their base"),
-        (lambda: {"lora_bias": True}, "(lora_B) is not a low-rank factor"),
         (lambda: {"init_lora_weights": "pissa"}, "the adapter was initialised by pissa"),
         (lambda: {"init_lora_weights": "olora"}, "the adapter was initialised by olora"),
         (lambda: {"trainable_token_indices": [1, 2]}, "the adapter trains the embeddings of single tokens"),
