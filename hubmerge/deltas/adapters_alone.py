@@ -86,8 +86,8 @@ def base_squares(base: str, adapters: Sequence[Adapter]) -> dict[str, float]:
         if adapter.config:
             reference = ModelRef.parse(adapter.name)
             effect = open_parent(ModelRef(origin.name, origin.revision, reference)).effect
-            targets = {low.a.name: target for target, low in effect.low_rank.items()} if effect else {}
-            places |= {module: targets[each.a.name] for module, each in open_adapter(reference).modules.items()}
+            targets = {low.b.name: target for target, low in effect.low_rank.items()} if effect else {}
+            places |= {module: targets[each.b.name] for module, each in open_adapter(reference).modules.items()}
     steps = {
         target: Step(own.table[target], "merge", (Operand(0, own.table[target]),), None, {})
         for target in places.values()
