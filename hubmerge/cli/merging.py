@@ -259,9 +259,10 @@ def verify(
 
     start_quickly()
 
+    from hubmerge.manifest import read_manifest
     from hubmerge.verify import verify_merge
 
-    if reload:
+    if reload or read_manifest(out).whole_only:  # then models are loaded to derive it again
         output.quiet_transformers()
     result = verify_merge(out, reload=reload, fetch=fetch, jobs=jobs)
     words = {True: "ok", False: "FAILED", None: "skipped"}

@@ -236,6 +236,16 @@ def test_verify_derives_it_again(union: Path, capsys: pytest.CaptureFixture[str]
     ]
 
 
+def test_verify_without_a_reload_shows_no_bars_of_the_models_that_it_loads_to_derive_it_again(
+    union: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    assert command("verify", "union", "--no-reload") == 0
+    assert capsys.readouterr().err == ""
+
+
 def changed(union: Path, out: Path, by: float) -> None:
     """A copy in which the first entry of the head is another, with a manifest that says so."""
     from safetensors.numpy import save_file
