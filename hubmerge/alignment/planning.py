@@ -188,7 +188,8 @@ def _notes(
     shared = set.intersection(*(_ancestors(model) for model in (base, *others)))
     if shared:
         notes.append(
-            f"align: all models come from {min(shared)}, so that they most likely stand in one order already, and nothing is moved"
+            f"align: all models come from {min(shared)} and most likely stand in one order already, so that there is little to gain; "
+            "units that are much alike may be moved all the same"
         )
     if statistics and calibration is None:
         notes.append(
