@@ -35,10 +35,12 @@ def plan_text(plan: Plan) -> str:
 
         lines += ["", *alignment_lines(plan, plan.alignment)]
     lines += ["", "tensors"]
+    anew = plan.alignment is not None and plan.alignment.estimates_statistics
+    doing = {**_DOING, **({"average": "estimated anew (running statistics)"} if anew else {})}
     for (action, dtypes), steps in _groups(plan).items():
         entries = sum(step.output.numel for step in steps)
         lines.append(
-            f"  {len(steps):5d} {_DOING[action].format(method=plan.method.name)}, {entries:,} entries, {dtypes}"
+            f"  {len(steps):5d} {doing[action].format(method=plan.method.name)}, {entries:,} entries, {dtypes}"
         )
     if plan.vocabulary is not None:
         first, *others = plan.vocabulary.lines

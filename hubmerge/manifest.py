@@ -74,7 +74,7 @@ class Manifest(_Record):
 
     recipe: the recipe as parsed, in the words of the YAML.  method: its name; method_revision: raised when a
     method's numbers change.  reproducible: ``exact`` (the same bytes everywhere) or ``tolerance`` (matrix methods).
-    tensors: how many were merged, copied, averaged (running statistics), counted (counters).  vocabulary: what became of
+    tensors: how many were merged, copied, averaged (running statistics), counted (counters), estimated (anew).  vocabulary: what became of
     the rows of embeddings and heads, in sentences; empty where nothing moved.
     files: every file of the folder but this one and README.md.  assembly: of models that were unlike one another, which makes
     the format_version 2; alignment: of parents that were brought into one order first, which makes it 3; layers: of a base that took in

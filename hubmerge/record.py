@@ -70,6 +70,7 @@ def manifest_of(
 ) -> Manifest:
     """The record of a merge.  samples: what `sample_digests` gives for every parent.  alignment: of parents that were aligned first."""
     method = plan.method
+    estimated = 0 if alignment is None else 2 * alignment.statistics  # a mean and a variance of every norm
     return Manifest(
         format_version=FORMAT_VERSION if alignment is None else ALIGNMENT_VERSION,
         hubmerge_version=__version__,
@@ -88,8 +89,9 @@ def manifest_of(
         tensors={
             "merged": plan.count("merge"),
             "copied": plan.count("copy"),
-            "averaged": plan.count("average"),
+            "averaged": plan.count("average") - estimated,
             "counted": plan.count("count"),
+            **({"estimated": estimated} if estimated else {}),
         },
         vocabulary=plan.vocabulary.lines if plan.vocabulary is not None else (),
         warnings=plan.warnings,

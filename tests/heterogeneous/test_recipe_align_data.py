@@ -101,6 +101,9 @@ def test_statistics_are_those_of_the_merge_on_the_data(tmp_path: Path) -> None:
     )
     assert manifest.alignment is not None
     assert manifest.alignment.statistics == sum(name.endswith("running_mean") for name in merged)
+    assert manifest.tensors["averaged"] == 0
+    assert manifest.tensors["estimated"] == sum(is_statistic(name) for name in merged)
+    assert sum(manifest.tensors.values()) == len(merged)
     found = verify_merge(tmp_path / "out")
     assert [check.passed for check in found.checks] == [True, True, True]
 
@@ -114,6 +117,8 @@ def test_with_weights_the_data_serves_the_statistics_alone_and_without_data_they
     assert with_data.alignment is not None
     assert without.alignment is not None
     assert (with_data.alignment.statistics > 0, without.alignment.statistics) == (True, 0)
+    assert "estimated" not in without.tensors
+    assert without.tensors["averaged"] == sum(is_statistic(name) for name in right)
     note = (
         "align: statistics of BatchNorm are averaged, which fits no merge of models trained apart; "
         "with calibration they are estimated anew"
@@ -180,6 +185,8 @@ def test_the_plan_tells_of_pairs_of_data_and_of_statistics() -> None:
         "  channel, label stay as they are: what its entries are is given from outside",
         "  statistics of BatchNorm are estimated anew on the calibration data, once the weights are merged",
     ]
+    assert any(" estimated anew (running statistics), " in line for line in lines)
+    assert not any("averaged" in line for line in lines)
 
 
 def test_data_that_nothing_is_done_with_is_a_warning(tmp_path: Path) -> None:
