@@ -135,6 +135,7 @@ _CHANGED = {
     "states": "a parent has changed",
     "versions": "hubmerge, Python, numpy, numba or torch has changed",
     "device": "the device has changed",
+    "prepared": "other coefficients were found",
 }
 
 
@@ -142,6 +143,6 @@ def _agreeing(left: Found, identity: Mapping[str, Any], folder: OutputFolder, no
     if left.identity == identity:
         return left
     if left.identity is not None and left.pieces:
-        changed = dict.fromkeys(_CHANGED[key] for key in _CHANGED if left.identity.get(key) != identity[key])
+        changed = dict.fromkeys(_CHANGED[key] for key in _CHANGED if left.identity.get(key) != identity.get(key))
         note(f"what is in {folder.partial} is not used: {' and '.join(changed)} since it was made")
     return Found()
