@@ -30,6 +30,7 @@ from hubmerge.weights import Written
 if TYPE_CHECKING:
     from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
+    from hubmerge.lora.plan_types import AdapterPlan
 
 __all__ = ["Merged", "merge", "merge_plan"]
 
@@ -75,7 +76,7 @@ class Merged:
 
 
 def merge_plan(
-    plan: Plan | AssemblyPlan | MalPlan,
+    plan: Plan | AssemblyPlan | MalPlan | AdapterPlan,
     out: str | Path,
     *,
     fresh: bool = False,
@@ -167,7 +168,12 @@ def _check_name(out: Path) -> None:
 
 
 def _finished(
-    plan: Plan | AssemblyPlan | MalPlan, files: InputFiles, out: Path, *, overwrite: bool, note: Callable[[str], None]
+    plan: Plan | AssemblyPlan | MalPlan | AdapterPlan,
+    files: InputFiles,
+    out: Path,
+    *,
+    overwrite: bool,
+    note: Callable[[str], None],
 ) -> Manifest | None:
     """The manifest of a finished `out` of the same plan and parents; None when nothing is in the way.
 
@@ -201,7 +207,7 @@ def _finished(
     return None
 
 
-def _derived_again(plan: Plan | AssemblyPlan | MalPlan, out: Path) -> bool:
+def _derived_again(plan: Plan | AssemblyPlan | MalPlan | AdapterPlan, out: Path) -> bool:
     """Whether the weights in `out` are not shown to differ from what the parents give; then it need not be asked again."""
     from hubmerge.verify import verify_merge
 
@@ -222,7 +228,7 @@ def _same_carried(plan: Planned, files: InputFiles, manifest: Manifest) -> bool:
         raise PlanError(f"it cannot be read ({error.strerror})", where=where, hint="check its permissions") from error
 
 
-def _same_data(plan: Plan | AssemblyPlan | MalPlan, manifest: Manifest) -> bool:
+def _same_data(plan: Plan | AssemblyPlan | MalPlan | AdapterPlan, manifest: Manifest) -> bool:
     """Whether calibration data, where there is any, is that of the merge."""
     if isinstance(plan, Plan):
         if plan.alignment is None:
@@ -230,6 +236,10 @@ def _same_data(plan: Plan | AssemblyPlan | MalPlan, manifest: Manifest) -> bool:
         from hubmerge.alignment.derivation import same_rows
 
         return same_rows(plan, plan.alignment, manifest)
+    from hubmerge.lora.plan_types import AdapterPlan
+
+    if isinstance(plan, AdapterPlan):
+        return True
     from hubmerge.heterogeneous.derivation import same_data
 
     return same_data(plan, manifest)

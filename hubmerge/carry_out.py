@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hubmerge.alignment.plan_types import PlannedAlignment
     from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
+    from hubmerge.lora.plan_types import AdapterPlan
 
 __all__ = ["Work", "carry_out"]
 
@@ -36,14 +37,20 @@ class Work:
     note: Callable[[str], None]
 
 
-def carry_out(plan: Plan | AssemblyPlan | MalPlan, work: Work) -> tuple[Written | None, Callable[[], Manifest]]:
+def carry_out(
+    plan: Plan | AssemblyPlan | MalPlan | AdapterPlan, work: Work
+) -> tuple[Written | None, Callable[[], Manifest]]:
     """Write the weights; returns what makes the manifest once all files are there."""
     if not isinstance(plan, Plan):
+        from hubmerge.lora.plan_types import AdapterPlan
+
+        if isinstance(plan, AdapterPlan):
+            from hubmerge.lora.execute import write_adapters
+
+            return write_adapters(plan, work)
         return _put_together(plan, work)
     if plan.alignment is not None:
         return _aligned_first(plan, plan.alignment, work)
-    if plan.method.wrapper is not None:
-        return _prepared_first(plan, work)
     return _tensor_by_tensor(plan, work)
 
 
@@ -61,31 +68,6 @@ def _tensor_by_tensor(plan: Plan, work: Work) -> tuple[Written, Callable[[], Man
     )
     partial = work.folder.partial
     return written, lambda: manifest_of(plan, work.samples, file_digests(plan, partial, written.digests))
-
-
-def _prepared_first(plan: Plan, work: Work) -> tuple[Written, Callable[[], Manifest]]:
-    """The same with coefficients that are found first, which stay until the merge is complete, and are gone on with."""
-    from hubmerge.prepare_stage import PREPARED_FOLDER, prepared_identity, prepared_plan
-
-    partial, kept = work.folder.partial, work.folder.partial / PREPARED_FOLDER
-    identity = identity_of(plan, work.samples, work.states, work.device)
-    ready = prepared_plan(plan, kept, identity, note=work.note)
-    written = write_weights(
-        ready,
-        work.folder,
-        prepared_identity(ready, identity),
-        prepared=True,
-        digest=work.digest,
-        device=work.device,
-        progress=work.progress,
-        note=work.note,
-    )
-
-    def recorded() -> Manifest:
-        shutil.rmtree(kept)
-        return manifest_of(ready, work.samples, file_digests(ready, partial, written.digests))
-
-    return written, recorded
 
 
 def _aligned_first(plan: Plan, alignment: PlannedAlignment, work: Work) -> tuple[Written, Callable[[], Manifest]]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
+    from hubmerge.lora.plan_types import AdapterPlan
 
 __all__ = ["AutoMergedModel"]
 
@@ -46,9 +47,9 @@ class AutoMergedModel:
 
         source: a folder (the OUT of a merge, a published one, or any model folder), a model on the Hub (``user/name``), or a
         recipe (YAML file, mapping, `Recipe`).  A recipe, and a repository that holds only one, is merged straight into the
-        model: no checkpoint is written, and memory peaks at the model and the tensors in flight.  (Unlike models, pleas, aligned ones, and
-        those whose coefficients are found first are put together in a temporary folder instead, as `hubmerge merge` does it.)  For a
-        published recipe the parents are taken at their commits, and the weights are first compared with the digests that were published, which
+        model: no checkpoint is written, and memory peaks at the model and the tensors in flight.  (Unlike models, pleas, aligned ones
+        and adapters are put together in a temporary folder instead, as `hubmerge merge` does it.)  For a published recipe the
+        parents are taken at their commits, and the weights are first compared with the digests that were published, which
         computes them twice.  An adapter is put on its base model by transformers' `load_adapter`: the result is the base's
         class with the adapter active, not merged and not a `PeftModel`.
 
@@ -69,8 +70,8 @@ class AutoMergedModel:
         if isinstance(source, Recipe | Mapping) or Path(source).is_file():
             with as_token(token):
                 plan = build_plan(source)
-                if not isinstance(plan, Plan) or plan.alignment is not None or plan.method.wrapper is not None:
-                    return _put_together(plan, kwargs)
+                if not isinstance(plan, Plan) or plan.alignment is not None:
+                    return _put_together(plan, kwargs, token)
                 fetch_parents(plan)
                 return _from_recipe(plan, kwargs, plan.recipe)
         opened = open_published(source, revision, token)
@@ -109,7 +110,9 @@ def _from_recipe(plan: Plan, kwargs: dict[str, Any], source: Recipe | ModelSourc
     return _remember(_assemble(plan, kwargs), source)
 
 
-def _put_together(plan: Plan | AssemblyPlan | MalPlan, kwargs: dict[str, Any]) -> PreTrainedModel:
+def _put_together(
+    plan: Plan | AssemblyPlan | MalPlan | AdapterPlan, kwargs: dict[str, Any], token: str | None
+) -> PreTrainedModel:
     """Unlike models are put together as a whole, and aligned ones read copies: into a temporary folder, gone once the merge is loaded."""
     from tempfile import TemporaryDirectory
 
@@ -119,6 +122,8 @@ def _put_together(plan: Plan | AssemblyPlan | MalPlan, kwargs: dict[str, Any]) -
     with TemporaryDirectory(prefix="hubmerge-") as place:
         folder = Path(place) / "merged"
         merge_plan(plan, folder, digest=False)
+        if plan.recipe.output.kind == "adapter":
+            return _remember(_with_adapter(folder, kwargs, token, trust=False), plan.recipe)
         loaded = load_whole(
             model_class(read_folder_config(folder), name), folder, kwargs, name, lacking="the merge does not have"
         )

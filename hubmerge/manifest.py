@@ -11,19 +11,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from hubmerge.adapter_record import AdapterRecord
 from hubmerge.alignment_record import AlignmentRecord
 from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord
 from hubmerge.errors import ManifestError, shown
 from hubmerge.layers_record import LayersRecord
-from hubmerge.prepared_record import PreparedRecord
 
 __all__ = [
+    "ADAPTER_VERSION",
     "ALIGNMENT_VERSION",
     "ASSEMBLY_VERSION",
     "FORMAT_VERSION",
     "LAYERS_VERSION",
     "MANIFEST_NAME",
-    "PREPARED_VERSION",
     "FileDigest",
     "Manifest",
     "ParentRecord",
@@ -38,9 +38,9 @@ ALIGNMENT_VERSION: Literal[3] = 3
 """With an `AlignmentRecord`, which readers of version 2 do not know."""
 LAYERS_VERSION: Literal[4] = 4
 """With a `LayersRecord`, which readers of version 3 do not know."""
-PREPARED_VERSION: Literal[5] = 5
-"""With a `PreparedRecord`, which readers of version 4 do not know."""
-_VERSIONS = (FORMAT_VERSION, ASSEMBLY_VERSION, ALIGNMENT_VERSION, LAYERS_VERSION, PREPARED_VERSION)
+ADAPTER_VERSION: Literal[5] = 5
+"""With an `AdapterRecord`, which readers of version 4 do not know."""
+_VERSIONS = (FORMAT_VERSION, ASSEMBLY_VERSION, ALIGNMENT_VERSION, LAYERS_VERSION, ADAPTER_VERSION)
 
 
 class _Record(BaseModel):
@@ -82,8 +82,8 @@ class Manifest(_Record):
     the rows of embeddings and heads, in sentences; empty where nothing moved.
     files: every file of the folder but this one and README.md.  assembly: of models that were unlike one another, which makes
     the format_version 2; alignment: of parents that were brought into one order first, which makes it 3; layers: of a base that took in
-    single layers, which makes it 4; prepared: of coefficients that were found first, which makes it 5; without any of them the text is
-    that of version 1.
+    single layers, which makes it 4; adapters: of LoRA adapters that were merged as adapters, which makes it 5; without any of them the text
+    is that of version 1.
     """
 
     format_version: Literal[1, 2, 3, 4, 5] = 1
@@ -108,7 +108,7 @@ class Manifest(_Record):
     assembly: AssemblyRecord | None = None
     alignment: AlignmentRecord | None = None
     layers: LayersRecord | None = None
-    prepared: PreparedRecord | None = None
+    adapters: AdapterRecord | None = None
 
     @property
     def undigested(self) -> tuple[str, ...]:
@@ -122,8 +122,8 @@ class Manifest(_Record):
             return "making it again takes its calibration data"
         if self.layers is not None:
             return f"making it again {'takes its data' if self.data else 'searches anew'}"
-        if self.prepared is not None:
-            return "making it again finds its coefficients anew"
+        if self.adapters is not None:
+            return "making it again takes merging its adapters first"
         return "making it again takes aligned copies of its parents" if self.alignment is not None else ""
 
     @property
@@ -131,7 +131,6 @@ class Manifest(_Record):
         """What the models were run on, if anything."""
         own = [record.calibration for record in (self.assembly, self.alignment, self.layers) if record is not None]
         own += [self.layers.probe] if self.layers is not None else []
-        own += self.prepared.calibration if self.prepared is not None else ()
         return tuple(record for record in own if record is not None)
 
     @field_validator("files")
@@ -147,7 +146,7 @@ class Manifest(_Record):
 
     def to_json(self) -> str:
         """The text of hubmerge.json."""
-        left_out = {name for name in ("assembly", "alignment", "layers", "prepared") if getattr(self, name) is None}
+        left_out = {name for name in ("assembly", "alignment", "layers", "adapters") if getattr(self, name) is None}
         return json.dumps(self.model_dump(mode="json", exclude=left_out), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -173,7 +172,7 @@ def read_manifest(folder: Path) -> Manifest:
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if version not in _VERSIONS:  # a list, that a damaged file may have, fits into no set
         raise ManifestError(
-            f"{MANIFEST_NAME} has format_version {version!r}, this hubmerge reads {min(_VERSIONS)} to {max(_VERSIONS)}",
+            f"{MANIFEST_NAME} has format_version {version!r}, this hubmerge reads {FORMAT_VERSION} to {max(_VERSIONS)}",
             where=str(path),
             hint="use the hubmerge that wrote it, or a newer one",
         )

@@ -32,6 +32,7 @@ from zoo_index.tensors import DType
 if TYPE_CHECKING:
     from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
+    from hubmerge.lora.plan_types import AdapterPlan
 
 __all__ = ["DEFAULT_MEMORY", "build_plan", "pins_of", "plan_models"]
 
@@ -48,18 +49,22 @@ def build_plan(
     memory: int = DEFAULT_MEMORY,
     strict: bool = False,
     pins: Mapping[str, str] | None = None,
-) -> Plan | AssemblyPlan | MalPlan:
+) -> Plan | AssemblyPlan | MalPlan | AdapterPlan:
     """Decide everything about a merge from the recipe and the parents' headers and configs.
 
     jobs: worker threads (default: the cores at hand); fewer are planned when `memory` (bytes) does not hold them.
     strict: warnings are errors (notes are not).  pins: Hub name as the recipe has it -> the commit to take, for doing an
     earlier merge again (`pins_of`); other Hub models are taken at their revision's commit of now.  For a recipe that puts
     unlike models together (pleas) the plan is an `AssemblyPlan`, for single layers (mal) a `MalPlan`; jobs and memory are of no meaning to
-    them.
+    them.  For one that merges LoRA adapters as adapters it is an `AdapterPlan`.
 
     Raises `RecipeError`, `CheckpointError`, `ModelNotFoundError`, `HubError` or `PlanError`, for all parents' faults together.
     """
     recipe = load_recipe(recipe)
+    if recipe.merges_adapters:
+        from hubmerge.lora.planning import plan_adapters
+
+        return plan_adapters(recipe, pins or {}, jobs=jobs, memory=memory, strict=strict)
     models = _open_all(recipe.references, pins or {})
     if recipe.assembly is not None:
         if recipe.assembly.takes == "layers":
@@ -76,10 +81,6 @@ def build_plan(
         return aligned_plan(
             plan_models(recipe, models, jobs=jobs, memory=memory, strict=strict), alignment, strict=strict
         )
-    wrapper = recipe.method.wrapper
-    if wrapper is not None and wrapper.needs_data:
-        hint = "hubmerge.merge_state_dicts(..., calibration=...) merges models in memory"
-        raise PlanError(f"{wrapper.name} looks at data, which recipes do not name yet", where="merge_method", hint=hint)
     return plan_models(recipe, models, jobs=jobs, memory=memory, strict=strict)
 
 

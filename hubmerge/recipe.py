@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
+from hubmerge.adapter_checks import adapter_method
+from hubmerge.adapter_words import Missing
 from hubmerge.assemblies import Assembly, assembly_of
 from hubmerge.dialect import read_yaml_file
 from hubmerge.errors import RecipeError, shown
@@ -34,7 +36,7 @@ from zoo_index.reference import ModelRef
 __all__ = ["ModelEntry", "Output", "Recipe", "load_recipe"]
 
 
-_METHOD = ("merge_method", "sparsify", "combine", "parameters.inner")
+_METHOD = ("merge_method", "sparsify", "combine", "basis")
 """Where faults are after which there is no method to check anything else against."""
 
 
@@ -75,6 +77,14 @@ class Recipe(Part):
         description="mal: donors from a catalog, beside those under models, as a mapping, or the catalog's file alone",
     )
     probe: Probe | None = Field(None, description="mal: data with labels, on which the loss of the merge is measured")
+    basis: Literal["knots", "core", "none"] | None = Field(
+        None,
+        description="of LoRA adapters: knots or core, what they have in common, in which the method merges them; none: PEFT's combinations",
+    )
+    missing: Missing | None = Field(
+        None,
+        description="of LoRA adapters: a module that some leave alone: zero: they change nothing there (default); intersect: it is left out; error",
+    )
     models: tuple[ModelEntry, ...] = Field((), description="the models to merge, in order")
     slices: tuple[Slice, ...] = Field((), description="instead of models: the output's layers, some from each model")
     modules: dict[str, Module] = Field(
@@ -85,7 +95,7 @@ class Recipe(Part):
         None,
         description="the common ancestor: deltas are differences from it, and its config and tokenizer are taken; "
         "pleas: one of the models, in whose order of units the others come; default: the first; transport: the target; "
-        "mal: the model that stays what it is",
+        "mal: the model that stays what it is; of LoRA adapters: what they were trained on, default: what they say",
     )
     parameters: dict[str, Any] = Field(
         default_factory=dict,
@@ -118,13 +128,18 @@ class Recipe(Part):
         return assembly_of(self.merge_method)
 
     @property
+    def merges_adapters(self) -> bool:
+        """Whether the models are LoRA adapters, which are merged as adapters."""
+        return self.basis is not None or self.output.kind == "adapter"
+
+    @property
     def method(self) -> MergeMethod:
-        """The method on tensors; `RecipeError` when the recipe is for an `assembly`."""
-        return method_of(self.merge_method, self.sparsify, self.combine, self.parameters)
+        """The method on tensors; `RecipeError` when the recipe is for an `assembly`, or for one of PEFT's combinations."""
+        return method_of(self.merge_method, self.sparsify, self.combine)
 
     @property
     def _parametrised(self) -> Parametrised:
-        return self.assembly or self.method
+        return adapter_method(self) if self.merges_adapters else self.assembly or self.method
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -144,6 +159,8 @@ class Recipe(Part):
     @property
     def parents(self) -> tuple[ModelRef, ...]:
         """The models the method combines, in its order, whatever layers of them; see `Section.parents`."""
+        if self.merges_adapters:
+            return tuple(entry.model for entry in self.models)
         if self.assembly is not None:
             return self.references
         found = (model for section in self.sections for model in section.parents(self.method))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hubmerge.adapter_checks import adapter_faults, is_for_adapters, misplaced_adapter_words, written_adapter_faults
 from hubmerge.alignment_checks import alignment_faults
 from hubmerge.assemblies import assembly_of
 from hubmerge.assembly_checks import assembly_faults, misplaced_keys, written_faults
@@ -13,7 +14,6 @@ from hubmerge.errors import RecipeError
 from hubmerge.method import MergeMethod, parameter_values
 from hubmerge.sections import Section, forms_of, read_sections
 from hubmerge.stages import method_of
-from hubmerge.wrapper_checks import wrapper_faults
 from zoo_index.errors import HubmergeError
 
 if TYPE_CHECKING:
@@ -51,21 +51,28 @@ def form_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
 
 def method_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
     """Faults of the method's name and of all parameters; tolerant of whatever else is wrong."""
-    name, sparsify, combine = (raw.get(key) for key in ("merge_method", "sparsify", "combine"))
-    if any(each is not None and not isinstance(each, str) for each in (name, sparsify, combine)):
+    names = [raw.get(key) for key in ("merge_method", "sparsify", "combine")]
+    if any(name is not None and not isinstance(name, str) for name in names):
         return []
-    assembly = assembly_of(name)
+    if is_for_adapters(raw):
+        return written_adapter_faults(raw)
+    misplaced = misplaced_adapter_words(raw)
+    if any(fault.where == "merge_method" for fault in misplaced):
+        return [*misplaced]
+    assembly = assembly_of(names[0])
     if assembly is not None:
-        return written_faults(assembly, raw)
+        return [*misplaced, *written_faults(assembly, raw)]
     try:
-        method = method_of(name, sparsify, combine, raw.get("parameters"))
+        method = method_of(*names)
     except RecipeError as fault:
         return [fault]
-    return [*misplaced_keys(raw), *wrapper_faults(method, raw), *read_sections(method, raw).faults]
+    return [*misplaced, *misplaced_keys(raw), *read_sections(method, raw).faults]
 
 
 def model_faults(recipe: Recipe) -> list[HubmergeError]:
     """Faults in the number and choice of models and of the tokenizer; the method's name is known to be right."""
+    if recipe.merges_adapters:
+        return adapter_faults(recipe)
     if recipe.assembly is not None:
         return assembly_faults(recipe.assembly, recipe)
     faults: list[HubmergeError] = []
@@ -168,7 +175,7 @@ def _count_faults(section: Section, method: MergeMethod) -> list[RecipeError]:
 
 def value_faults(recipe: Recipe) -> list[HubmergeError]:
     """Faults of values that do not go together, where they are the same in every tensor; the plan sees the others."""
-    if recipe.assembly is not None:
+    if recipe.merges_adapters or recipe.assembly is not None:
         return []
     method = recipe.method
     faults: list[HubmergeError] = []

@@ -18,9 +18,6 @@ __all__ = ["read_model"]
 Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[int | str, ...]
 
-_LATER = {"basis": "adapter spaces"}
-"""Keys of the dialect that this version does not read."""
-
 _EXPECTED = {
     "dict_type": "a mapping of names to values", "model_type": "a mapping of names to values",
     "tuple_type": "a list", "string_type": "text", "float_type": "a number", "float_parsing": "a number",
@@ -87,7 +84,7 @@ def _without_nulls(raw: Any, schema: type[BaseModel]) -> Any:
         return [_without_nulls(item, schema) for item in raw]
     if not isinstance(raw, dict):
         return raw
-    kept = {key: value for key, value in raw.items() if value is not None or key not in {*schema.model_fields, *_LATER}}
+    kept = {key: value for key, value in raw.items() if value is not None or key not in schema.model_fields}
     for name, info in schema.model_fields.items():
         part = _part_of(info.annotation)
         if part is not None and name in kept:
@@ -174,9 +171,6 @@ def _fault(row: dict[str, Any]) -> HubmergeError:
 def _unknown_key(place: Place, schema: type[BaseModel], value: Any) -> tuple[HubmergeError, tuple[str, ...]]:
     """The fault of an unknown key, and the key that was meant where that is clear, seen from its own mapping."""
     key, where = str(place[-1]), _dotted(place)
-    if len(place) == 1 and key in _LATER:
-        hint = "leave it out, or use a newer hubmerge"
-        return RecipeError(f"{key} ({_LATER[key]}) is not read by this version", where=where, hint=hint), ()
     holder = _schema_at(place[:-1], schema)
     known = list(holder.model_fields)
     if key in known_parameters() and "parameters" in known and place[0] != "output":

@@ -55,5 +55,8 @@ class Module(Part):
 class Output(Part):
     """What is written."""
 
-    kind: Literal["dense"] = Field("dense", description="dense: an ordinary checkpoint")
+    kind: Literal["dense", "adapter"] = Field(
+        "dense", description="dense: an ordinary checkpoint; adapter: of LoRA adapters, one of them as PEFT has it"
+    )
+    rank: int | None = Field(None, ge=1, strict=True, description="adapter: its rank, at most; default: all is kept")
     shard_size: Size = Field(5_000_000_000, description="largest weight file in bytes; also written like 500MB or 5GB")

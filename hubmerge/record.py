@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,26 +12,28 @@ from hubmerge.io.journal import JOURNAL_NAME
 from hubmerge.io.partial import PARTIAL_MARK
 from hubmerge.layers_record import LayersRecord
 from hubmerge.manifest import (
+    ADAPTER_VERSION,
     ALIGNMENT_VERSION,
     ASSEMBLY_VERSION,
     FORMAT_VERSION,
     LAYERS_VERSION,
-    PREPARED_VERSION,
     FileDigest,
     Manifest,
     ParentRecord,
 )
 from hubmerge.plan_types import Plan, PlannedParent
-from hubmerge.prepared_record import prepared_record
 from hubmerge.version import __version__
 
 if TYPE_CHECKING:
+    from hubmerge.adapter_record import AdapterRecord
     from hubmerge.alignment_record import AlignmentRecord
     from hubmerge.assembly_record import AssemblyRecord
     from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
+    from hubmerge.lora.plan_types import AdapterPlan
 
 __all__ = [
+    "adapters_manifest",
     "assembly_manifest",
     "computing_versions",
     "file_digest",
@@ -71,11 +73,10 @@ def manifest_of(
     plan: Plan, samples: tuple[str, ...], files: dict[str, FileDigest], alignment: AlignmentRecord | None = None
 ) -> Manifest:
     """The record of a merge.  samples: what `sample_digests` gives for every parent.  alignment: of parents that were aligned first."""
-    method, prepared = plan.method, prepared_record(plan)
+    method = plan.method
     estimated = 0 if alignment is None else 2 * alignment.statistics  # a mean and a variance of every norm
-    version = FORMAT_VERSION if alignment is None else ALIGNMENT_VERSION
     return Manifest(
-        format_version=version if prepared is None else PREPARED_VERSION,
+        format_version=FORMAT_VERSION if alignment is None else ALIGNMENT_VERSION,
         hubmerge_version=__version__,
         plan_hash=plan.hash,
         recipe=plan.recipe.to_dict(),
@@ -83,7 +84,7 @@ def manifest_of(
         method_revision=method.revision,
         paper=method.paper,
         seed=plan.recipe.seed,
-        reproducible="exact" if method.kind == "entrywise" and alignment is None and prepared is None else "tolerance",
+        reproducible="exact" if method.kind == "entrywise" and alignment is None else "tolerance",
         parents=tuple(_record(parent, sample) for parent, sample in zip(plan.parents, samples, strict=True)),
         config_donor=str(plan.parents[plan.config_donor].reference),
         tokenizer_donor=None if plan.tokenizer_donor is None else str(plan.parents[plan.tokenizer_donor].reference),
@@ -101,7 +102,6 @@ def manifest_of(
         versions=versions_of(plan),
         files=files,
         alignment=alignment,
-        prepared=prepared,
     )
 
 
@@ -138,11 +138,41 @@ def assembly_manifest(
     )
 
 
+def adapters_manifest(
+    plan: AdapterPlan, samples: tuple[str, ...], record: AdapterRecord, files: dict[str, FileDigest]
+) -> Manifest:
+    """The record of a merge of adapters; see `manifest_of`."""
+    dense, changed = plan.dense, len(record.modules)
+    kept = len(dense.steps) - changed if dense is not None else 0
+    donor, sizes = str(plan.parents[0].reference), {module.name: sum(module.shape) for module in plan.modules}
+    return Manifest(
+        format_version=ADAPTER_VERSION,
+        hubmerge_version=__version__,
+        plan_hash=plan.hash,
+        recipe=plan.recipe.to_dict(),
+        method=plan.method.name,
+        method_revision=plan.method.revision,
+        paper=plan.method.paper,
+        seed=plan.recipe.seed,
+        reproducible="tolerance",
+        parents=tuple(_record(parent, sample) for parent, sample in zip(plan.parents, samples, strict=True)),
+        config_donor=donor,
+        tokenizer_donor=None if dense is None or dense.tokenizer_donor is None else donor,
+        dtype=plan.dtype,
+        parameters=dense.parameters
+        if dense is not None
+        else sum(own.rank * sizes[name] for name, own in record.modules.items()),
+        tensors={"merged": changed, "kept": kept},
+        warnings=plan.warnings,
+        versions=_versions(("numba", "numpy", "torch")),
+        files=files,
+        adapters=record,
+    )
+
+
 def computing_versions() -> dict[str, str]:
     """The versions of what computes the numbers of a merge of unlike models."""
-    from importlib.metadata import version
-
-    return {"python": platform.python_version()} | {name: version(name) for name in _COMPUTING}
+    return _versions(_COMPUTING)
 
 
 _COMPUTING = ("numpy", "scipy", "torch", "transformers")
@@ -165,8 +195,12 @@ def _record(parent: PlannedParent, sample: str) -> ParentRecord:
 
 def versions_of(plan: Plan) -> dict[str, str]:
     """The versions of what computes the numbers of `plan`."""
-    from importlib.metadata import version
-
     names = ("numba", "numpy", *(("torch",) if plan.method.kind == "matrix" else ()))
     names = names if plan.alignment is None else tuple(dict.fromkeys([*names, *_COMPUTING]))
+    return _versions(names)
+
+
+def _versions(names: Sequence[str]) -> dict[str, str]:
+    from importlib.metadata import version
+
     return {"python": platform.python_version()} | {name: version(name) for name in names}

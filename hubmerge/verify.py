@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hubmerge.alignment.plan_types import PlannedAlignment
     from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
+    from hubmerge.lora.plan_types import AdapterPlan
 
 __all__ = ["Check", "Verification", "verify_merge"]
 
@@ -145,6 +146,10 @@ def _check_derivation(manifest: Manifest, folder: Path, jobs: int | None, *, fet
         what = "the recipe makes another plan now; a parent's config or tokenizer, or hubmerge itself, changed"
         return Check("derivation", None, f"not tried: {what}"), "recorded"
     if not isinstance(plan, Plan):
+        from hubmerge.lora.plan_types import AdapterPlan
+
+        if isinstance(plan, AdapterPlan):
+            return _check_adapters(plan, folder)
         return _check_assembly(plan, manifest, folder)
     if plan.alignment is not None:
         return _check_aligned(plan, plan.alignment, manifest, folder)
@@ -153,23 +158,14 @@ def _check_derivation(manifest: Manifest, folder: Path, jobs: int | None, *, fet
 
 def _check_tensors(plan: Plan, manifest: Manifest, folder: Path) -> tuple[Check, Level]:
     """Every tensor derived once more from the parents as they are."""
-    exact, apart = manifest.reproducible == "exact", 0.0
+    exact = manifest.reproducible == "exact"
     try:
         _compare_files(plan, folder)
-        if plan.method.wrapper is not None:
-            from hubmerge.prepare_stage import prepared_again
-
-            plan, apart = prepared_again(plan, manifest.prepared, str(folder))
-            exact = plan.method.kind == "entrywise"
         worst = rederive(plan, folder, exact=exact)
     except HubmergeError as fault:
         return Check("derivation", False, str(fault)), "recorded"
     except OSError as error:
         return Check("derivation", None, f"not tried: {error.filename} cannot be read ({error.strerror})"), "recorded"
-    if apart:
-        found = f"with the coefficients of the manifest, from which those found again differ by at most {apart:.1e}"
-        told = f"{len(plan.steps)} tensors derived again from the parents {found}: largest difference {worst:.1e} of a tensor's largest entry"
-        return Check("derivation", True, told), "tolerance"
     if exact:
         return Check(
             "derivation",
@@ -209,6 +205,27 @@ def _check_aligned(plan: Plan, alignment: PlannedAlignment, manifest: Manifest, 
         return Check("derivation", True, f"{how}: the same numbers"), "exact"
     told = f"{how}: largest difference {worst:.1e} of a tensor's largest entry"
     return Check("derivation", True, told), "tolerance"
+
+
+def _check_adapters(plan: AdapterPlan, folder: Path) -> tuple[Check, Level]:
+    """The same for adapters that were merged as adapters, which are merged once more."""
+    from hubmerge.lora.derivation import derive_again
+
+    try:
+        if plan.dense is not None:
+            _compare_files(plan.dense, folder)
+        count, worst = derive_again(plan, folder)
+    except (VerifyError, NumbersError) as fault:
+        return Check("derivation", False, str(fault)), "recorded"
+    except HubmergeError as fault:
+        return Check("derivation", None, f"not tried: {fault}"), "recorded"
+    except OSError as error:
+        return Check("derivation", None, f"not tried: {error.filename} cannot be read ({error.strerror})"), "recorded"
+    how = f"{count} {'modules' if plan.dense is None else 'tensors'} derived again from the adapters"
+    if worst == 0:
+        return Check("derivation", True, f"{how}: the same numbers"), "exact"
+    of = "change" if plan.dense is None else "tensor's largest entry"
+    return Check("derivation", True, f"{how}: largest difference {worst:.1e} of a {of}"), "tolerance"
 
 
 def _check_assembly(plan: AssemblyPlan | MalPlan, manifest: Manifest, folder: Path) -> tuple[Check, Level]:

@@ -135,7 +135,7 @@ _CHANGED = {
     "states": "a parent has changed",
     "versions": "hubmerge, Python, numpy, numba or torch has changed",
     "device": "the device has changed",
-    "prepared": "other coefficients were found",
+    "adapter": "what comes of the adapters has changed",
 }
 
 

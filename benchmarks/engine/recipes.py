@@ -33,8 +33,7 @@ def weights(parents: int) -> list[float]:
 
 def entrywise_methods() -> tuple[str, ...]:
     """Every entrywise method there is."""
-    methods = ((name, get_method(name)) for name in method_names())
-    return tuple(name for name, method in methods if method.kind == "entrywise" and method.wrapper is None)
+    return tuple(name for name in method_names() if get_method(name).kind == "entrywise")
 
 
 def takes(name: str, parents: int) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hubmerge.assemble import Merged
     from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
+    from hubmerge.lora.plan_types import AdapterPlan
     from hubmerge.manifest import Manifest
     from hubmerge.plan_types import Plan
     from hubmerge.recipe import Recipe
@@ -172,6 +173,10 @@ def merge(
 
 def _how_far(manifest: Manifest) -> tuple[str, ...]:
     """What was done to unlike models, and to parents that were aligned first, a sentence each; nothing for others."""
+    if manifest.adapters is not None:
+        from hubmerge.adapter_told import adapters_told
+
+        return adapters_told(manifest.adapters)
     if manifest.layers is not None:
         from hubmerge.layers_words import layers_told
 
@@ -187,7 +192,7 @@ def _how_far(manifest: Manifest) -> tuple[str, ...]:
     return ()
 
 
-def _work(planned: Plan | AssemblyPlan | MalPlan) -> tuple[str, int]:
+def _work(planned: Plan | AssemblyPlan | MalPlan | AdapterPlan) -> tuple[str, int]:
     """What is done, and how many bytes it is; 0 where that shows in words instead."""
     from hubmerge.plan_types import Plan
 
@@ -195,6 +200,10 @@ def _work(planned: Plan | AssemblyPlan | MalPlan) -> tuple[str, int]:
         if planned.alignment is not None:
             output.quiet_transformers()
         return f"merging {len(planned.steps)} tensors", sum(planned.layout.sizes.values())
+    from hubmerge.lora.plan_types import AdapterPlan
+
+    if isinstance(planned, AdapterPlan):
+        return "merging", sum(planned.dense.layout.sizes.values()) if planned.dense is not None else 0
     output.quiet_transformers()
     return "merging", 0
 
@@ -203,7 +212,7 @@ def _weight_bytes(manifest: Manifest) -> int:
     return sum(file.size for name, file in manifest.files.items() if name.endswith(".safetensors"))
 
 
-def _tell(planned: Plan | AssemblyPlan | MalPlan, device: str, jobs: int | None) -> None:
+def _tell(planned: Plan | AssemblyPlan | MalPlan | AdapterPlan, device: str, jobs: int | None) -> None:
     """What a person should know before the work begins."""
     for text in planned.warnings:
         output.note(f"{'note' if text in planned.notes else 'warning'}: {text}")
@@ -216,21 +225,22 @@ def _tell(planned: Plan | AssemblyPlan | MalPlan, device: str, jobs: int | None)
         output.calm_downloads()
 
 
-def _tell_of_device(planned: Plan | AssemblyPlan | MalPlan, device: str) -> None:
+def _tell_of_device(planned: Plan | AssemblyPlan | MalPlan | AdapterPlan, device: str) -> None:
     from hubmerge.plan_types import Plan
 
     if not isinstance(planned, Plan):
-        output.note(f"{planned.assembly.name} computes on the CPU: --device {device} is not used")
+        name = planned.recipe.merge_method or "a merge of adapters"
+        output.note(f"{name} computes on the CPU: --device {device} is not used")
     elif planned.method.kind == "entrywise":
         output.note(f"{planned.method.name} merges entry by entry, on the CPU: --device {device} is not used")
 
 
-def _tell_of_jobs(planned: Plan | AssemblyPlan | MalPlan, jobs: int) -> None:
+def _tell_of_jobs(planned: Plan | AssemblyPlan | MalPlan | AdapterPlan, jobs: int) -> None:
     from hubmerge.plan_types import Plan
 
-    if not isinstance(planned, Plan):
+    if not isinstance(planned, Plan) and not planned.recipe.merges_adapters:
         output.note(
-            f"{planned.assembly.name} computes on one thread, so that it comes out the same: --jobs {jobs} is not used"
+            f"{planned.recipe.merge_method} computes on one thread, so that it comes out the same: --jobs {jobs} is not used"
         )
 
 

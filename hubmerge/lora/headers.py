@@ -52,10 +52,10 @@ class AdapterHeader:
         return str(self.reference)
 
 
-def open_adapter(reference: ModelRef, commit: str | None = None) -> AdapterHeader:
+def open_adapter(reference: ModelRef, commit: str | None = None, hint: str = "name a PEFT adapter") -> AdapterHeader:
     """Read the header and the config of an adapter: a folder, or a repository of the Hub, at `commit` if one is given.
 
-    Scales are alpha / r, alpha / sqrt(r) for rsLoRA, with the patterns of a module.
+    hint: what to do where it is no adapter.  Scales are alpha / r, alpha / sqrt(r) for rsLoRA, with the patterns of a module.
 
     Raises `PlanError` for an adapter that is no additive low-rank term (DoRA, other types, starts that moved the base), for one
     that also replaces tensors (modules_to_save, biases), and for factors that do not fit each other.
@@ -64,7 +64,7 @@ def open_adapter(reference: ModelRef, commit: str | None = None) -> AdapterHeade
     source = open_source(ModelRef.of(reference.name, commit) if commit else reference)
     config = read_json(source, "adapter_config.json")
     if config is None:
-        raise PlanError("no adapter_config.json, so this is not an adapter", where=name, hint="name a PEFT adapter")
+        raise PlanError("no adapter_config.json, so this is not an adapter", where=name, hint=hint)
     refuse_unsupported(config, name)
     refuse_dora(config, name)
     table = read_adapter_table(source)
@@ -115,7 +115,7 @@ class _Stating(Protocol):
     def config(self) -> Mapping[str, Any]: ...
 
 
-def check_one_base(adapters: Sequence[_Stating]) -> None:
+def check_one_base(adapters: Sequence[_Stating], where: str = "adapters") -> None:
     """Raise `PlanError` for adapters that say that they were trained on different models, or on different revisions of one."""
     stated = {adapter.name: adapter.config for adapter in adapters if adapter.config}
     for key, what in (("base_model_name_or_path", "models"), ("revision", "revisions of their model")):
@@ -124,9 +124,9 @@ def check_one_base(adapters: Sequence[_Stating]) -> None:
             told = ", ".join(f"{name} on {value}" for name, value in own.items())
             raise PlanError(
                 f"the adapters were trained on different {what} ({told})",
-                where="adapters",
+                where=where,
                 hint="merge adapters of one base, or each with its own base by models named base+adapter",
             )
     turned = {bool(config.get("fan_in_fan_out")) for config in stated.values()}
     if len(turned) > 1:
-        raise PlanError("fan_in_fan_out differs between the adapters", where="adapters", hint="are they of one base?")
+        raise PlanError("fan_in_fan_out differs between the adapters", where=where, hint="are they of one base?")

@@ -78,11 +78,14 @@ def stacks_of(adapters: Sequence[Adapter], missing: Missing) -> dict[str, Stack]
     return {module: Stack(module, parts) for module, parts in modules_of(adapters, missing).items()}
 
 
-def modules_of(adapters: Sequence[_HasModules[Part_co]], missing: Missing) -> dict[str, tuple[Part_co | None, ...]]:
+def modules_of(
+    adapters: Sequence[_HasModules[Part_co]], missing: Missing, where: str = "adapters"
+) -> dict[str, tuple[Part_co | None, ...]]:
     """Every module that an adapter changes, in the order of their names, with what each adapter has of it.
 
     missing: of a module that some adapters leave alone: zero, they change nothing there; intersect, it is left out; error, `PlanError`.
-    Raises `PlanError` for a module of several shapes, where nothing is left, and for any other word.
+    where: what errors call the place of the adapters.  Raises `PlanError` for a module of several shapes, where nothing is left, and for any
+    other word.
     """
     if missing not in get_args(Missing):
         raise PlanError(
@@ -101,19 +104,21 @@ def modules_of(adapters: Sequence[_HasModules[Part_co]], missing: Missing) -> di
             )
         if absent is not None and missing == "intersect":
             continue
-        _check_shapes(adapters, module, parts)
+        _check_shapes(adapters, module, parts, where)
         found[module] = parts
     if not found:
         raise PlanError("the adapters have no module in common", where="missing", hint="write missing: zero")
     return found
 
 
-def _check_shapes(adapters: Sequence[_HasModules[Part_co]], module: str, parts: Sequence[Part_co | None]) -> None:
+def _check_shapes(
+    adapters: Sequence[_HasModules[Part_co]], module: str, parts: Sequence[Part_co | None], where: str
+) -> None:
     shapes = {adapter.name: part.shape for adapter, part in zip(adapters, parts, strict=True) if part is not None}
     if len(set(shapes.values())) > 1:
         told = ", ".join(f"{name} {out} x {within}" for name, (out, within) in shapes.items())
         raise PlanError(
             f"{module!r} has another size in each ({told})",
-            where="adapters",
+            where=where,
             hint="adapters that were trained on models of one shape can be merged",
         )

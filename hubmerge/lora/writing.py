@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from hubmerge.errors import PlanError
+from hubmerge.io.shards import lay_out
 from hubmerge.lora.adapter import Adapter, Factors
+from zoo_index.tensors import DType
 
-__all__ = ["adapter_config", "write_adapter"]
+__all__ = ["adapter_config", "factor_names", "write_adapter", "write_into"]
 
 _PREFIX = "base_model.model."
 _OURS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "init_lora_weights", "inference_mode")
@@ -26,9 +28,16 @@ def write_adapter(out: Path, adapters: Sequence[Adapter], merged: Mapping[str, F
     """
     if out.exists() and any(out.iterdir()):
         raise PlanError("the folder holds something already", where=str(out), hint="name a new folder")
-    config = adapter_config(adapters, merged)
-    from safetensors.numpy import save_file
+    adapter_config(adapters, merged)
+    out.mkdir(parents=True, exist_ok=True)
+    write_into(out, adapters, merged)
 
+
+def write_into(
+    folder: Path, adapters: Sequence[Adapter], merged: Mapping[str, Factors], own: Mapping[str, Any] | None = None
+) -> None:
+    """The same into a folder that is there.  own: keys of the config with other values than the adapters' first."""
+    config = {**adapter_config(adapters, merged), **(own or {})}
     embeddings = frozenset().union(*(adapter.embeddings for adapter in adapters))
     kernels = {module: kernel for adapter in adapters for module, kernel in adapter.kernels.items()}
     tensors: dict[str, Any] = {}
@@ -37,12 +46,20 @@ def write_adapter(out: Path, adapters: Sequence[Adapter], merged: Mapping[str, F
         if module in kernels:
             first, second = kernels[module]
             a, b = a.reshape(a.shape[0], *first), b.reshape(*b.shape, *second)
-        kind, ending = ("lora_embedding_", "") if module in embeddings else ("lora_", ".weight")
-        for letter, values in (("A", a), ("B", b)):
-            tensors[f"{_PREFIX}{module}.{kind}{letter}{ending}"] = np.ascontiguousarray(values, np.float32)
-    out.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, out / "adapter_model.safetensors", metadata={"format": "pt"})
-    (out / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        for name, values in zip(factor_names(module, is_embedding=module in embeddings), (a, b), strict=True):
+            tensors[name] = np.ascontiguousarray(values, np.float32)
+    layout = lay_out([(name, DType.F32, values.shape) for name, values in tensors.items()], 1 << 62)
+    with (folder / "adapter_model.safetensors").open("wb") as file:
+        file.writelines(layout.headers.values())
+        for meta in layout.tensors:  # in the order of their places
+            file.write(tensors[meta.name].data)
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def factor_names(module: str, *, is_embedding: bool) -> tuple[str, str]:
+    """What PEFT's file calls a module's A and B."""
+    kind, ending = ("lora_embedding_", "") if is_embedding else ("lora_", ".weight")
+    return f"{_PREFIX}{module}.{kind}A{ending}", f"{_PREFIX}{module}.{kind}B{ending}"
 
 
 def adapter_config(adapters: Sequence[Adapter], merged: Mapping[str, Factors]) -> dict[str, Any]:

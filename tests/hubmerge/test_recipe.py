@@ -71,15 +71,14 @@ def test_all_mistakes_are_told_at_once_each_with_its_place() -> None:
         (linear(merge_method="qwerty"), ["unknown merge_method 'qwerty' · merge_method · `hubmerge methods` lists them"]),
         (linear(**{"base-model": "./a"}), ["unknown key 'base-model' · base-model · did you mean base_model?"]),
         (linear(zzz=1), [
-            ("unknown key 'zzz' · zzz · known here: merge_method, sparsify, combine, align, fit, calibration, labels, zoo, probe, models, slices, "
-            "modules, base_model, parameters, dtype, out_dtype, tokenizer_source, tokenizer, chat_template, output, seed, name")
+            ("unknown key 'zzz' · zzz · known here: merge_method, sparsify, combine, align, fit, calibration, labels, zoo, probe, basis, missing, "
+            "models, slices, modules, base_model, parameters, dtype, out_dtype, tokenizer_source, tokenizer, chat_template, output, seed, name")
         ]),
         (linear(gate_mode="hidden", experts=[]), [
             "unknown key 'gate_mode' · gate_mode · mixtures of experts (mergekit-moe) are not made from recipes",
             "unknown key 'experts' · experts · mixtures of experts (mergekit-moe) are not made from recipes",
         ]),
         (linear(density=0.5), ["unknown key 'density' · density · density goes under parameters:"]),
-        (linear(basis="knots"), ["basis (adapter spaces) is not read by this version · basis · leave it out, or use a newer hubmerge"]),
         ({"merge_method": "linear", "slices": [{"sources": []}]}, [
             "no sources are listed · slices[0].sources · write one `- {model: org/name, layer_range: [0, 8]}` line for each"
         ]),
@@ -91,7 +90,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place() -> None:
         (linear(seed=True), [f"seed must be a whole number, got True · seed · {DOCS}"]),
         (linear(name=7), [f"name must be text, got 7 · name · {DOCS}"]),
         (linear(output="dense"), [f"output must be a mapping of names to values, got 'dense' · output · {DOCS}"]),
-        (linear(output={"kind": "adapter"}), [f"kind must be 'dense', got 'adapter' · output.kind · {DOCS}"]),
+        (linear(output={"kind": "lora"}), [f"kind must be 'dense' or 'adapter', got 'lora' · output.kind · {DOCS}"]),
         (linear(parameters=[1]), [f"parameters must be a mapping of names to values, got [1] · parameters · {DOCS}"]),
         ({5: 1, **linear()}, ["a key is text, got 5 · recipe · put it in quotes"]),
         ({True: 1, **linear()}, ["a key is text, got True · recipe · YAML reads on, off, yes and no as true and false"]),

@@ -1,0 +1,93 @@
+"""A merged adapter added to its base, tensor by tensor: the engine's plan for a base with an adapter that does not exist yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hubmerge.adapters import read_adapter_effect
+from hubmerge.io.reader import InputFiles
+from hubmerge.io.shards import Layout, lay_out
+from hubmerge.lora.adapter import Factors
+from hubmerge.lora.headers import AdapterHeader
+from hubmerge.lora.plan_types import PlannedModule
+from hubmerge.lora.writing import factor_names
+from hubmerge.parents import open_parent
+from hubmerge.plan import plan_models
+from hubmerge.plan_types import Plan, PlannedParent
+from hubmerge.recipe import Recipe
+from zoo_index.reference import ModelRef
+from zoo_index.tensors import DType, TensorTable
+
+__all__ = ["MergedInputs", "layout_of", "plan_dense", "write_factors"]
+
+
+def layout_of(modules: Sequence[PlannedModule], embeddings: frozenset[str]) -> Layout:
+    """The one file in which the merged factors wait for their base: float32, of every module at its planned rank."""
+    return lay_out(list(_rows(modules, embeddings)), 1 << 62)
+
+
+def _rows(modules: Sequence[PlannedModule], embeddings: frozenset[str]) -> Iterator[tuple[str, DType, tuple[int, ...]]]:
+    for module in modules:
+        rows, columns = module.shape
+        first, second = factor_names(module.name, is_embedding=module.name in embeddings)
+        yield first, DType.F32, (module.rank, columns)
+        yield second, DType.F32, (rows, module.rank)
+
+
+def plan_dense(
+    recipe: Recipe,
+    base: ModelRef,
+    pins: Mapping[str, str],
+    modules: Sequence[PlannedModule],
+    adapters: Sequence[AdapterHeader],
+    *,
+    jobs: int | None,
+    memory: int,
+) -> Plan:
+    """The plan of `base` handed through with the merged change on it.  Raises as `build_plan`, and for modules that the base has not."""
+    model = open_parent(base, pins)
+    embeddings = frozenset().union(*(adapter.embeddings for adapter in adapters))
+    layout = layout_of(modules, embeddings)
+    config = {"peft_type": "LORA", "fan_in_fan_out": bool(adapters[0].config.get("fan_in_fan_out"))}
+    effect = read_adapter_effect(config, TensorTable.of(layout.tensors), model.table, str(base))
+    own = {key: getattr(recipe, key) for key in ("dtype", "out_dtype", "chat_template", "name")}
+    through = Recipe.parse(
+        {
+            "merge_method": "passthrough",
+            "models": [{"model": base}],
+            "output": {"shard_size": recipe.output.shard_size},
+            **{key: value for key, value in own.items() if value is not None},
+        }
+    )
+    return plan_models(through, [replace(model, effect=effect)], jobs=jobs, memory=memory)
+
+
+def write_factors(folder: Path, layout: Layout, merged: Mapping[str, Factors], embeddings: frozenset[str]) -> Path:
+    """Write merged factors as `layout` has them, and return the file; what a module's rank is short of its planned one is zeros."""
+    (name, header), places = next(iter(layout.headers.items())), {meta.name: meta for meta in layout.tensors}
+    with (folder / name).open("wb") as file:
+        file.write(header)
+        file.truncate(layout.sizes[name])
+        for module, factors in merged.items():
+            names = factor_names(module, is_embedding=module in embeddings)
+            for each, values in zip(names, (factors.a, factors.b * factors.scale), strict=True):
+                padded = np.zeros(places[each].shape, np.float32)
+                padded[: values.shape[0], : values.shape[1]] = values
+                file.seek(places[each].start)
+                file.write(padded.data)
+    return folder / name
+
+
+class MergedInputs(InputFiles):
+    """The base's files, and the merged factors in `folder` as its adapter's."""
+
+    def __init__(self, parents: Sequence[PlannedParent], folder: Path) -> None:
+        super().__init__(parents)
+        self._folder = folder
+
+    def path(self, parent: int, file: str, in_adapter: bool = False) -> Path:
+        return self._folder / file if in_adapter else super().path(parent, file)

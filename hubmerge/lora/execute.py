@@ -1,0 +1,185 @@
+"""An `AdapterPlan` carried out: the adapters merged in memory, then written as one, or added to their base tensor by tensor."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from hubmerge.adapter_record import AdapterRecord, ModuleRecord
+from hubmerge.adapter_words import Combination, CombinationParameters
+from hubmerge.in_memory_recipe import BASE
+from hubmerge.io.digests import file_sha256
+from hubmerge.io.journal import to_disk
+from hubmerge.lora.adapter import Adapter
+from hubmerge.lora.computing import combined_modules, modules_in_basis
+from hubmerge.lora.dense import MergedInputs, layout_of, write_factors
+from hubmerge.lora.low_rank import Reduced
+from hubmerge.lora.plan_types import AdapterPlan
+from hubmerge.lora.reading import numbers_of
+from hubmerge.lora.stacks import stacks_of
+from hubmerge.lora.writing import write_into
+from hubmerge.manifest import Manifest
+from hubmerge.recipe import Recipe
+from hubmerge.record import adapters_manifest, file_digests, folder_digests
+from hubmerge.weights import Written, identity_of, write_weights
+from zoo_index.reference import ModelRef
+
+if TYPE_CHECKING:
+    from hubmerge.carry_out import Work
+
+__all__ = ["MERGED_FOLDER", "merged_factors", "write_adapters", "write_merged"]
+
+MERGED_FOLDER = "merged-adapter"
+"""In OUT.partial: the merged factors that the base's tensors wait for."""
+_MARK = "record.json"
+"""Written last into it: what the factors depend on, and the record of their modules."""
+
+Merged = Mapping[str, Reduced]
+
+
+def write_adapters(plan: AdapterPlan, work: Work) -> tuple[Written | None, Callable[[], Manifest]]:
+    """Carry out the plan in `work`'s folder; returns what makes the manifest once all files are there."""
+    if plan.dense is None:
+        work.folder.start_over()
+        record = write_merged(plan, work.folder.partial)
+        partial = work.folder.partial
+        return None, lambda: adapters_manifest(plan, work.samples, record, folder_digests(partial, weights=work.digest))
+    return _add_to_base(plan, work)
+
+
+def write_merged(plan: AdapterPlan, folder: Path) -> AdapterRecord:
+    """Merge the adapters of `plan` into `folder`, as PEFT has one.  Raises `NumbersError` for numbers that are not finite."""
+    adapters, merged = merged_factors(plan)
+    own = {"base_model_name_or_path": plan.base_model, "revision": plan.base_revision}
+    write_into(folder, adapters, {module: found.factors for module, found in merged.items()}, own)
+    return _record(plan, merged)
+
+
+def merged_factors(plan: AdapterPlan) -> tuple[list[Adapter], Merged]:
+    """The adapters, read, and what comes of every module."""
+    recipe, rank = plan.recipe, plan.recipe.output.rank
+    adapters = [numbers_of(header) for header in plan.adapters]
+    stacks = stacks_of(adapters, plan.missing)
+    if isinstance(plan.method, Combination):
+        (section,) = recipe.sections
+        rows = [section.scopes.resolve(plan.method, model, "", 0.0) for model in section.models]
+        own = [CombinationParameters.model_validate(row) for row in rows]
+        merged = combined_modules(plan.method.name, stacks, own[0], [row.weight for row in own], rank, recipe.seed)
+    else:
+        assert plan.basis != "none"
+        inner, places = _in_coordinates(plan)
+        with warnings.catch_warnings():  # what a plan warns of was told before
+            warnings.simplefilter("ignore", UserWarning)
+            merged = modules_in_basis(inner, places, stacks, plan.basis, rank, plan.jobs)
+    return adapters, merged
+
+
+def _in_coordinates(plan: AdapterPlan) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe of the coordinates' merge, and what it calls them."""
+    recipe = plan.recipe
+    places = tuple(str(entry.model) for entry in recipe.models)
+    stages = {key: getattr(recipe, key) for key in ("merge_method", "sparsify", "combine")}
+    raw: dict[str, Any] = {key: value for key, value in stages.items() if value is not None}
+    raw["models"] = [
+        {"model": ModelRef(place), "parameters": entry.parameters}
+        for place, entry in zip(places, recipe.models, strict=True)
+    ]
+    if recipe.method.base == "required":
+        raw["base_model"] = ModelRef(BASE)
+    return Recipe.parse({**raw, "parameters": recipe.parameters, "seed": recipe.seed}), places
+
+
+def _record(plan: AdapterPlan, merged: Merged) -> AdapterRecord:
+    ranks = {module.name: module.ranks for module in plan.modules}
+    return AdapterRecord(
+        kind="adapter" if plan.dense is None else "dense",
+        basis=plan.basis,
+        missing=plan.missing,
+        base_model=plan.base_model,
+        base_revision=plan.base_revision,
+        asked=plan.recipe.output.rank,
+        differs=plan.differs,
+        modules={
+            name: ModuleRecord(ranks=ranks[name], rank=found.factors.rank, energy=found.energy)
+            for name, found in merged.items()
+        },
+    )
+
+
+def _add_to_base(plan: AdapterPlan, work: Work) -> tuple[Written, Callable[[], Manifest]]:
+    """The merged adapter beside the model that is written, then every tensor of the base with its change."""
+    assert plan.dense is not None
+    dense, partial = plan.dense, work.folder.partial
+    place = partial / MERGED_FOLDER
+    known = {**identity_of(dense, work.samples, work.states, "cpu"), "plan": plan.hash}
+    found = _found(place, known)
+    if found is None:
+        work.note("merging the adapters")
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        found = write_waiting(plan, place)
+        _finish(place, {"identity": known, "record": found.record.model_dump(mode="json"), "sha256": found.sha256})
+    else:
+        work.note("the adapters were merged before: what came of them is used again")
+    work.folder.keep(0, sum(step.output.nbytes for step in dense.steps))
+    written = write_weights(
+        dense,
+        work.folder,
+        {**known, "adapter": found.sha256},
+        inputs=MergedInputs(dense.parents, place),
+        prepared=True,
+        digest=work.digest,
+        progress=work.progress,
+        note=work.note,
+    )
+    record = found.record
+
+    def recorded() -> Manifest:
+        shutil.rmtree(place)
+        return adapters_manifest(plan, work.samples, record, file_digests(dense, partial, written.digests))
+
+    return written, recorded
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Merged factors in a file.  sha256: of the file."""
+
+    record: AdapterRecord
+    sha256: str
+
+
+def write_waiting(plan: AdapterPlan, folder: Path) -> Waiting:
+    """Merge the adapters of `plan` into the file in `folder` that its dense plan reads."""
+    adapters, merged = merged_factors(plan)
+    embeddings = frozenset[str]().union(*(adapter.embeddings for adapter in adapters))
+    factors = {module: found.factors for module, found in merged.items()}
+    path = write_factors(folder, layout_of(plan.modules, embeddings), factors, embeddings)
+    return Waiting(_record(plan, merged), file_sha256(path))
+
+
+def _found(place: Path, known: Mapping[str, Any]) -> Waiting | None:
+    """Merged factors that an interrupted merge left whole and that depend on what is `known` now; None where there are none."""
+    try:
+        content = json.loads((place / _MARK).read_text(encoding="utf-8"))
+        record = AdapterRecord.model_validate(content["record"])
+        return Waiting(record, content["sha256"]) if content["identity"] == known else None
+    except (OSError, ValueError, KeyError, TypeError, ValidationError):  # what a kill or a crash left half
+        return None
+
+
+def _finish(place: Path, content: Mapping[str, Any]) -> None:
+    """Bring the factors to the disk, and only then say that they are whole."""
+    half = place / f"{_MARK}.half"
+    half.write_text(json.dumps(content), encoding="utf-8")
+    for path in place.iterdir():
+        with path.open("r+b") as file:
+            to_disk(file.fileno())
+    half.rename(place / _MARK)

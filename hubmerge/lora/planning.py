@@ -1,0 +1,209 @@
+"""`plan_adapters`: recipe and headers in, an `AdapterPlan` out.  No factors are read, nothing is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from hubmerge.adapter_checks import adapter_method
+from hubmerge.adapter_words import Combination
+from hubmerge.errors import PlanError, shown
+from hubmerge.lora.base import Base, base_of
+from hubmerge.lora.computing import check_ranks, cross_terms
+from hubmerge.lora.dense import plan_dense
+from hubmerge.lora.differing import differences
+from hubmerge.lora.headers import AdapterHeader, check_one_base, open_adapter
+from hubmerge.lora.plan_types import AdapterPlan, PlannedModule
+from hubmerge.lora.ranks import check_rank, planned_module
+from hubmerge.lora.stacks import modules_of
+from hubmerge.method import MergeMethod
+from hubmerge.plan_types import Download, Plan, PlannedParent
+from hubmerge.recipe import Recipe
+from zoo_index.errors import HubmergeError
+from zoo_index.reference import ModelRef
+
+__all__ = ["plan_adapters"]
+
+_REVISION = 1
+"""Raised whenever the numbers of a merge in a basis change."""
+_KNOTS = "basis: knots"
+_HINT = "basis: and output: {kind: adapter} merge PEFT adapters; leave both out to merge models"
+
+
+def plan_adapters(
+    recipe: Recipe, pins: Mapping[str, str], *, jobs: int | None, memory: int, strict: bool = False
+) -> AdapterPlan:
+    """Decide everything about a merge of adapters from the recipe, their headers and configs, and for a model those of its base.
+
+    Raises `PlanError` for parents that are no adapters, or of different bases, for a rank that cannot be, for a base that they do not fit,
+    and what opening them raises, for all together.
+    """
+    adapters = _opened([entry.model for entry in recipe.models], pins)
+    method, missing = adapter_method(recipe), recipe.missing or "zero"
+    check_one_base(adapters, where="models")
+    base = base_of(recipe.base_model, adapters)
+    parts = modules_of(adapters, missing, where="models")
+    ranks = {module: tuple(part and part.rank for part in own) for module, own in parts.items()}
+    if isinstance(method, Combination) and len(adapters) > 1:
+        present = {module: [rank for rank in own if rank is not None] for module, own in ranks.items()}
+        check_ranks(method.name, present, instead=_KNOTS, where="models")
+    largest = max(rank for own in ranks.values() for rank in own if rank is not None)
+    modules = tuple(
+        planned_module(
+            module, next(part.shape for part in own if part), ranks[module], method, recipe.output.rank, largest
+        )
+        for module, own in parts.items()
+    )
+    check_rank(recipe.output.rank, modules)
+    dense = None
+    if recipe.output.kind == "dense":
+        dense = plan_dense(recipe, _base_to_read(base), pins, modules, adapters, jobs=jobs, memory=memory)
+    basis = _basis(recipe, method)
+    differs = differences(adapters, ranks, missing, left_out=_left_out(adapters, modules))
+    warnings, notes = _warnings(recipe, method, base, modules, dense)
+    if strict and warnings:
+        hint = "mend it, or leave out --strict"
+        raise PlanError.of([PlanError(warning, where="--strict", hint=hint) for warning in warnings])
+    parents = tuple(_planned(recipe, adapter) for adapter in adapters)
+    if dense is not None:
+        parents = (replace(dense.parents[0], role="base"), *parents)
+    workers = jobs or _cores()
+    plan = AdapterPlan(
+        recipe=recipe,
+        method=method,
+        parents=parents,
+        adapters=adapters,
+        basis=basis,
+        missing=missing,
+        modules=modules,
+        base_model=base.name,
+        base_revision=base.revision,
+        differs=differs,
+        dense=dense,
+        downloads=_downloads(adapters, dense),
+        warnings=(*warnings, *notes),
+        notes=notes,
+        bytes_written=0,
+        peak_memory=_peak_memory(modules, workers, knots=basis == "knots"),
+        jobs=workers,
+        hash="",
+    )
+    written = dense.bytes_written + plan.merged_bytes if dense is not None else plan.merged_bytes
+    return replace(plan, bytes_written=written, hash=_hash(plan))
+
+
+def _opened(references: Sequence[ModelRef], pins: Mapping[str, str]) -> tuple[AdapterHeader, ...]:
+    opened: list[AdapterHeader] = []
+    faults: list[HubmergeError] = []
+    for reference in references:
+        try:
+            opened.append(open_adapter(reference, pins.get(str(reference)), _HINT))
+        except HubmergeError as fault:
+            faults += fault.faults
+        except OSError as error:
+            hint = "check the path and its permissions"
+            faults.append(PlanError(f"it cannot be opened ({error.strerror})", where=shown(str(reference)), hint=hint))
+    places = [_place(adapter) for adapter in opened]
+    for i, adapter in enumerate(opened):
+        if places[i] in places[:i]:
+            text = f"{opened[places.index(places[i])].name} and {adapter.name} are one and the same adapter"
+            faults.append(PlanError(text, where="models", hint="name it once, and in one way"))
+    if faults:
+        raise faults[0] if len(faults) == 1 else PlanError.of(faults)
+    return tuple(opened)
+
+
+def _place(adapter: AdapterHeader) -> tuple[str, str | None]:
+    pinned = adapter.source.pinned
+    name = pinned.reference
+    return (str(name.path.resolve()) if pinned.commit is None else name.name), pinned.commit
+
+
+def _base_to_read(base: Base) -> ModelRef:
+    if base.reference is None:
+        raise PlanError(
+            "the result is a model, and neither the recipe nor an adapter says of which base",
+            where="base_model",
+            hint="add base_model: the model that the adapters were trained on",
+        )
+    return base.reference
+
+
+def _basis(recipe: Recipe, method: MergeMethod | Combination) -> Literal["knots", "core", "none"]:
+    if isinstance(method, Combination):
+        return "none"
+    return recipe.basis if recipe.basis in {"knots", "core"} else "core"  # a weighted sum is the same in every basis
+
+
+def _left_out(adapters: Sequence[AdapterHeader], modules: Sequence[PlannedModule]) -> int:
+    return len({module for adapter in adapters for module in adapter.modules}) - len(modules)
+
+
+def _warnings(
+    recipe: Recipe,
+    method: MergeMethod | Combination,
+    base: Base,
+    modules: Sequence[PlannedModule],
+    dense: Plan | None,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is likely to be a mistake; and notes."""
+    terms = cross_terms(method.name, len(recipe.models), instead=_KNOTS) if isinstance(method, Combination) else None
+    unmatched = [
+        f"parameters.{name}: filter {pattern!r} is part of no module's name"
+        for section in recipe.sections
+        for name, setting in section.scopes.settings
+        for pattern in setting.filters
+        if not any(pattern in module.name for module in modules)
+    ]
+    own_notes = dense.notes if dense is not None else ()
+    own = [text for text in dense.warnings if text not in own_notes] if dense is not None else []
+    warnings = [*recipe.warnings, *dict.fromkeys(unmatched), *filter(None, (terms, base.warning)), *own]
+    return tuple(warnings), (*recipe.notes, *own_notes)
+
+
+def _planned(recipe: Recipe, adapter: AdapterHeader) -> PlannedParent:
+    own = next(dict(entry.parameters) for entry in recipe.models if entry.model == adapter.reference)
+    return PlannedParent(adapter.reference, "parent", adapter.source.pinned.commit, None, adapter.table.headers, own)
+
+
+def _downloads(adapters: Sequence[AdapterHeader], dense: Plan | None) -> tuple[Download, ...]:
+    """Every file that is read and not on this disk yet."""
+    found = list(dense.downloads) if dense is not None else []
+    for place, adapter in enumerate(adapters, 1 if dense is not None else 0):
+        missing = adapter.source.missing(adapter.table.files)
+        found += [Download(place, name, size) for name, size in missing.items()]
+    return tuple(found)
+
+
+def _peak_memory(modules: Sequence[PlannedModule], workers: int, *, knots: bool) -> int:
+    """Bytes, estimated: all factors and all merged coordinates and factors in float32, and a few of the largest module's in float64."""
+    held = largest = 0
+    for module in modules:
+        total, (rows, columns) = sum(rank or 0 for rank in module.ranks), module.shape
+        coordinates = total * (columns if knots else total)
+        held += 4 * (total * (rows + columns) + coordinates + module.rank * (rows + columns)) + 8 * total * total
+        held += 0 if knots else 8 * total * (rows + columns)
+        largest = max(largest, 8 * total * (rows + columns) * 6 + 8 * coordinates * (workers + 2) * len(module.ranks))
+    return held + largest
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _hash(plan: AdapterPlan) -> str:
+    """sha256 over what decides the output: recipe, pinned adapters with their headers and configs, method, modules, the dense plan."""
+    content: dict[str, Any] = {
+        "recipe": plan.recipe.to_dict(),
+        "method": [plan.method.name, plan.method.revision, plan.basis, _REVISION],
+        "parents": [[str(parent.reference), parent.commit, dict(parent.headers)] for parent in plan.parents],
+        "configs": [dict(adapter.config) for adapter in plan.adapters],
+        "modules": [[module.name, module.ranks, module.rank] for module in plan.modules],
+        "base": [plan.base_model, plan.base_revision],
+        "dense": plan.dense.hash if plan.dense is not None else None,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
