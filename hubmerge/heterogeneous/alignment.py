@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hubmerge.heterogeneous.activations import correlations
 from hubmerge.heterogeneous.batches import Batch
-from hubmerge.heterogeneous.maps import GroupMap, Maps, Selection, Soft, encoded
+from hubmerge.heterogeneous.maps import GroupMap, Maps, Selection, Soft, encoded_axes
 from hubmerge.heterogeneous.matching import match_units, matches_of_weights
 from hubmerge.heterogeneous.stream_maps import StreamMap
 from hubmerge.heterogeneous.unit_maps import MatchedUnits, match_heads
@@ -198,7 +198,6 @@ def _incoming(
     for spec, state, own in zip(specs, states, ({}, {name: (part,) for name, part in maps.items()}), strict=True):
         values, axes = state[member].to(torch.float64), spec.tensors[member].axes
         place = next(i for i, axis in enumerate(axes) for part in axis if any(each.group == group for each in part))
-        for position, axis in enumerate(axes):
-            values = encoded(values.movedim(position, 0), axis, own, 0).movedim(0, position)
+        values = encoded_axes(values, axes, own, 0)
         rows.append(values.movedim(place, 0).reshape(values.shape[place], -1).numpy())
     return rows[0], rows[1]

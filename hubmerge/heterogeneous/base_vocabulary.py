@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmerge.errors import PlanError
-from hubmerge.heterogeneous.maps import GroupMap, Maps, Selection, encoded
+from hubmerge.heterogeneous.maps import GroupMap, Maps, Selection, encoded_axes
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 from hubmerge.symmetry.verify import spec_of
 
@@ -55,11 +55,10 @@ def with_other_rows(model: Any, parts: Mapping[str, GroupMap], fields: Mapping[s
 
 
 def _mapped(spec: SymmetrySpec, name: str, values: Tensor, maps: Maps) -> Tensor:
-    stored = dict(spec.tied).get(name, name)
-    for position, axis in enumerate(spec.tensors[stored].axes if stored in spec.tensors else ()):
-        if any(factor.group in maps for part in axis for factor in part):
-            values = encoded(values.movedim(position, 0), axis, maps, 0).movedim(0, position)
-    return values
+    tensor = spec.tensors.get(dict(spec.tied).get(name, name))
+    if tensor is None or not any(factor.group in maps for factor in tensor.factors):
+        return values
+    return encoded_axes(values, tensor.axes, maps, 0)
 
 
 def with_rows_of(base: Any, model: Any, rows: Rows, groups: Collection[str]) -> Any:

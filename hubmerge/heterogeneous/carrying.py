@@ -16,7 +16,7 @@ from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.checks import check_alike, check_shapes, check_sizes
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import Labels, merged_labels
-from hubmerge.heterogeneous.maps import GroupMap, Maps, encoded
+from hubmerge.heterogeneous.maps import GroupMap, Maps, encoded_axes
 from hubmerge.heterogeneous.stream_form import absorbed, restored, stream_of
 from hubmerge.heterogeneous.stream_maps import find_stream_map
 from hubmerge.recipe_stages import Residual
@@ -162,8 +162,6 @@ def _moved(spec: SymmetrySpec, deltas: Mapping[str, Tensor], parts: Mapping[str,
     maps: Maps = {name: (part,) for name, part in parts.items()}
     found = {}
     for name, delta in deltas.items():
-        values = delta
-        for position, axis in enumerate(spec.tensors[name].axes if name in spec.tensors else ()):
-            values = encoded(values.movedim(position, 0), axis, maps, 0).movedim(0, position)
+        values = encoded_axes(delta, spec.tensors[name].axes, maps, 0) if name in spec.tensors else delta
         found[name] = MovedDelta(values, float(delta.norm()), float(values.norm()))
     return found

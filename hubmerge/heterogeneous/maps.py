@@ -26,6 +26,7 @@ __all__ = [
     "Soft",
     "carried",
     "encoded",
+    "encoded_axes",
     "merge_features",
     "merge_tensors",
     "parents_of_units",
@@ -149,6 +150,14 @@ def parents_of_units(axes: Sequence[Axis | None], maps: Maps) -> Tensor:
     found = [None if axis is None else presence(_as_written(axis), maps, s) > 0 for s, axis in enumerate(axes)]
     none = torch.zeros_like(next(each for each in found if each is not None))
     return torch.stack([none if each is None else each for each in found])
+
+
+def encoded_axes(values: Tensor, axes: Sequence[Axis], maps: Maps, parent: int, *, but: int | None = None) -> Tensor:
+    """All axes of a parent's `values` in merged units (`encoded`), or all but the one at the place `but`."""
+    for place, axis in enumerate(axes):
+        if place != but:
+            values = encoded(values.movedim(place, 0), axis, maps, parent).movedim(0, place)
+    return values
 
 
 def encoded(values: Tensor, axis: Axis, maps: Maps, parent: int) -> Tensor:

@@ -18,7 +18,7 @@ from hubmerge.symmetry.groups import Role, SymmetrySpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["TURNING_FAMILIES", "Norm", "Stream", "absorbed", "is_turnable", "restored", "stream_of"]
+__all__ = ["TURNING_FAMILIES", "Norm", "Stream", "absorbed", "is_turnable", "restored", "stream_axis", "stream_of"]
 
 TURNING_FAMILIES = ("llama", "gpt2", "vit")
 """Symmetry tables with one stream whose every reader is behind a norm of its own; a test proves it of each."""
@@ -117,7 +117,7 @@ def absorbed(spec: SymmetrySpec, stream: Stream, tensors: Mapping[str, Tensor]) 
         found[norm.gain] = torch.ones_like(gain)
     if stream.kind == "layer":
         for name in stream.writers:
-            position = _position(spec, stream, name)
+            position = stream_axis(spec, stream, name)
             found[name] = found[name] - found[name].mean(position, keepdim=True)
     return found
 
@@ -137,12 +137,13 @@ def restored(
     return found
 
 
-def _position(spec: SymmetrySpec, stream: Stream, name: str) -> int:
+def stream_axis(spec: SymmetrySpec, stream: Stream, name: str) -> int:
+    """The place of the tensor's axis that is in the stream."""
     axes = spec.tensors[name].axes
     return next(i for i, axis in enumerate(axes) for part in axis if any(f.group == stream.group for f in part))
 
 
 def _along(spec: SymmetrySpec, stream: Stream, name: str, values: Tensor, factor: Tensor) -> Tensor:
     """The tensor times a factor for every entry of its axis in the stream."""
-    position = _position(spec, stream, name)
+    position = stream_axis(spec, stream, name)
     return values * factor.reshape(-1, *(1 for _ in range(values.dim() - position - 1)))

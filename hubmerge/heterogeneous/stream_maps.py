@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmerge.heterogeneous.maps import GroupMap, Maps, Soft, encoded
-from hubmerge.heterogeneous.stream_form import Stream
+from hubmerge.heterogeneous.maps import GroupMap, Maps, Soft, encoded_axes
+from hubmerge.heterogeneous.stream_form import Stream, stream_axis
 from hubmerge.heterogeneous.weight_units import match_by_weights
 from hubmerge.symmetry.groups import SymmetrySpec
 
@@ -144,13 +144,8 @@ def _rows(spec: SymmetrySpec, stream: Stream, name: str, values: Tensor, maps: M
     """(everything else, size) of a tensor; its other axes by `maps`."""
     import torch
 
-    values = values.to(torch.float64)
-    place = 0
-    for position, axis in enumerate(spec.tensors[name].axes):
-        if any(factor.group == stream.group for part in axis for factor in part):
-            place = position
-        else:
-            values = encoded(values.movedim(position, 0), axis, maps, 0).movedim(0, position)
+    place = stream_axis(spec, stream, name)
+    values = encoded_axes(values.to(torch.float64), spec.tensors[name].axes, maps, 0, but=place)
     return values.movedim(place, -1).reshape(-1, values.shape[place])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.checks import check_alike
-from hubmerge.heterogeneous.maps import Maps, encoded
+from hubmerge.heterogeneous.maps import Maps, encoded_axes
 from hubmerge.heterogeneous.stream_form import Stream, absorbed, stream_of
 from hubmerge.heterogeneous.stream_maps import StreamMap, find_stream_map
 from hubmerge.heterogeneous.untied import untied
@@ -55,9 +55,8 @@ def _turned(spec: SymmetrySpec, stream: Stream, state: Mapping[str, Tensor], tur
     gains = {norm.gain for norm in stream.norms}
     found = dict(state)
     for name, tensor in spec.tensors.items():
-        for position, axis in enumerate(tensor.axes if name not in gains else ()):
-            if any(factor.group == stream.group for part in axis for factor in part):
-                found[name] = encoded(found[name].movedim(position, 0), axis, maps, 0).movedim(0, position)
+        if name not in gains and any(factor.group == stream.group for factor in tensor.factors):
+            found[name] = encoded_axes(found[name], tensor.axes, maps, 0)
     return found
 
 

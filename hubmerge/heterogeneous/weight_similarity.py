@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmerge.heterogeneous.activations import Correlation
-from hubmerge.heterogeneous.maps import Maps, encoded
+from hubmerge.heterogeneous.maps import Maps, encoded_axes
 from hubmerge.symmetry.groups import Kind, Role, Segment, SymmetrySpec
 from hubmerge.symmetry.match import STATISTICS
 
@@ -81,9 +81,8 @@ def _pieces(
 
     values = tensors[name].to(torch.float64)
     axes = spec.tensors[name].axes
-    for position, axis in enumerate(axes):
-        if position != place and maps:
-            values = encoded(values.movedim(position, 0), axis, maps, parent).movedim(0, position)
+    if maps:
+        values = encoded_axes(values, axes, maps, parent, but=place)
     values = values.movedim(place, 0)
     start = 0
     for segment in axes[place]:

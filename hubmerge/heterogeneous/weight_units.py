@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmerge.heterogeneous.maps import GroupMap, encoded
+from hubmerge.heterogeneous.maps import GroupMap, encoded_axes
 from hubmerge.heterogeneous.unit_maps import MatchedUnits, match_heads
 from hubmerge.heterogeneous.unit_views import groups_with_features, views_of_weights
 from hubmerge.symmetry.groups import Role, SymmetrySpec
@@ -98,10 +98,7 @@ def _unit_rows(spec: SymmetrySpec, member: str, values: Tensor, position: int, k
     """(units, everything else) of a tensor, its other axes by the maps that are known."""
     import torch
 
-    values = values.to(torch.float64)
     maps = {name: (part,) for name, part in known.items()}
-    for place, axis in enumerate(spec.tensors[member].axes):
-        if place != position:
-            values = encoded(values.movedim(place, 0), axis, maps, 0).movedim(0, place)
+    values = encoded_axes(values.to(torch.float64), spec.tensors[member].axes, maps, 0, but=position)
     rows: Floats = values.movedim(position, 0).reshape(values.shape[position], -1).numpy()
     return rows
