@@ -12,7 +12,7 @@ __all__ = ["AlignedGroupRecord", "AlignedParentRecord", "AlignmentRecord"]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class AlignedGroupRecord(_Record):

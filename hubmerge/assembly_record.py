@@ -25,7 +25,7 @@ LITTLE = 0.05
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class GroupRecord(_Record):

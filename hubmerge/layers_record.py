@@ -12,7 +12,7 @@ __all__ = ["CatalogRecord", "DecisionRecord", "LayersRecord", "LossesRecord", "P
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class DecisionRecord(_Record):

@@ -44,7 +44,7 @@ _VERSIONS = (FORMAT_VERSION, ASSEMBLY_VERSION, ALIGNMENT_VERSION, LAYERS_VERSION
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class FileDigest(_Record):
