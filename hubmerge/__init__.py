@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hubmerge.lora import merge_adapters
     from hubmerge.manifest import Manifest, read_manifest
     from hubmerge.materialization import materialize
+    from hubmerge.merged_state import MergedState
     from hubmerge.plan import build_plan
     from hubmerge.plan_types import Plan
     from hubmerge.recipe import Recipe, load_recipe
@@ -28,6 +29,7 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "MergeError",
+    "MergedState",
     "Plan",
     "PlanError",
     "Recipe",
@@ -50,6 +52,7 @@ _HOMES = {
     "Manifest": "hubmerge.manifest",
     "ManifestError": "hubmerge.errors",
     "MergeError": "hubmerge.errors",
+    "MergedState": "hubmerge.merged_state",
     "Plan": "hubmerge.plan_types",
     "PlanError": "hubmerge.errors",
     "Recipe": "hubmerge.recipe",

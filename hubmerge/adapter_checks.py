@@ -64,7 +64,7 @@ def adapter_method(recipe: Any) -> MergeMethod | Combination:
             hint="take a method on deltas: task_arithmetic, ties, dare_ties",
         )
     if basis in {"knots", "core"} or name == "task_arithmetic":
-        method = method_of(name, sparsify, combine)
+        method = method_of(name, sparsify, combine, _get(recipe, "parameters"))
         fault = method_fault(method, "merge_method")
         if fault is not None:
             raise fault
@@ -84,6 +84,12 @@ def adapter_method(recipe: Any) -> MergeMethod | Combination:
 
 def method_fault(method: MergeMethod, where: str) -> RecipeError | None:
     """What is wrong with merging adapters by a method; None where it works in a basis."""
+    if method.wrapper is not None and method.wrapper.needs_data:
+        return RecipeError(
+            f"{method.name} looks at what models answer, and adapters are merged without their base",
+            where=where,
+            hint="name base+adapter under models, and merge them as models",
+        )
     if method.base != "start" and method.parents[1] != 1:
         return None
     return RecipeError(

@@ -51,6 +51,8 @@ def carry_out(
         return _put_together(plan, work)
     if plan.alignment is not None:
         return _aligned_first(plan, plan.alignment, work)
+    if plan.method.wrapper is not None:
+        return _prepared_first(plan, work)
     return _tensor_by_tensor(plan, work)
 
 
@@ -68,6 +70,31 @@ def _tensor_by_tensor(plan: Plan, work: Work) -> tuple[Written, Callable[[], Man
     )
     partial = work.folder.partial
     return written, lambda: manifest_of(plan, work.samples, file_digests(plan, partial, written.digests))
+
+
+def _prepared_first(plan: Plan, work: Work) -> tuple[Written, Callable[[], Manifest]]:
+    """The same with coefficients that are found first, which stay until the merge is complete, and are gone on with."""
+    from hubmerge.prepare_stage import PREPARED_FOLDER, prepared_identity, prepared_plan
+
+    partial, kept = work.folder.partial, work.folder.partial / PREPARED_FOLDER
+    identity = identity_of(plan, work.samples, work.states, work.device)
+    ready = prepared_plan(plan, kept, identity, note=work.note)
+    written = write_weights(
+        ready,
+        work.folder,
+        prepared_identity(ready, identity),
+        prepared=True,
+        digest=work.digest,
+        device=work.device,
+        progress=work.progress,
+        note=work.note,
+    )
+
+    def recorded() -> Manifest:
+        shutil.rmtree(kept)
+        return manifest_of(ready, work.samples, file_digests(ready, partial, written.digests))
+
+    return written, recorded
 
 
 def _aligned_first(plan: Plan, alignment: PlannedAlignment, work: Work) -> tuple[Written, Callable[[], Manifest]]:

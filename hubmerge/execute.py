@@ -97,6 +97,7 @@ def execute(
     local = threading.local()
     stop = threading.Event()
 
+    assert plan.prepared is not None or plan.method.wrapper is None  # `hubmerge.prepare` comes first
     with inputs or InputFiles(plan.parents) as files:
         known = known_of(plan, pooled_states(plan, files, jobs or plan.jobs) if pools is None else pools)
 

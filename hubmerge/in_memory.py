@@ -11,11 +11,15 @@ import numpy.typing as npt
 
 from hubmerge.errors import PlanError, RecipeError
 from hubmerge.execute import execute
+from hubmerge.in_memory_data import NOTHING_GIVEN, GivenData, given_data, state_dict_of
 from hubmerge.in_memory_recipe import BASE, in_the_words_of_the_call, known_method, recipe_of_call
 from hubmerge.in_memory_tensors import Kind, MemoryInputs, StateDict, tensor_of
+from hubmerge.merged_state import MergedState
+from hubmerge.method import MergeMethod
 from hubmerge.parents import parent_of
 from hubmerge.plan import plan_models
 from hubmerge.plan_types import Plan, Step
+from hubmerge.prepare import prepare, with_coefficients
 from hubmerge.recipe import Recipe
 from zoo_index.errors import HubmergeError
 
@@ -30,10 +34,12 @@ def merge_state_dicts(
     base: Mapping[str, Any] | None = None,
     parameters: Mapping[str, Any] | None = None,
     *,
+    calibration: Any = None,
+    statistics: Any = None,
     seed: int = 0,
     dtype: Any = None,
     jobs: int | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | MergedState:
     """Merge state dicts (names to tensors) by the method `name`: the same bytes as `merge` of the saved models.
 
     parents: the models to merge, in order; tensors of torch or of numpy, not of both.  base: the model they come from, for
@@ -42,17 +48,25 @@ def merge_state_dicts(
     parameters: mergekit's names.  A number is for all parents; a list of numbers has one for each, in the order of `parents`
     (gradients over depth are for recipes); a list of mappings chooses by tensor name as in a recipe:
     ``[{"filter": "mlp", "value": 0.8}, {"value": 0.5}]``.  seed: of random methods, which tell parents apart by their place.
+    calibration: for methods that look at data: batches for each parent, ``[batches, batches]`` or ``{0: batches, 1: batches}``, or one
+    iterable of batches for all; a batch is a mapping of the model's arguments to tensors.  The parents (and `base`, where the method runs
+    it) are then models of torch, not state dicts; copies of them are run.  statistics: instead, what such a method would measure,
+    ``{parent: {tensor: ...}}`` by the parents' places from 0, as the method's page says.
     dtype: "float32", "float16", "bfloat16" or such a dtype of torch or numpy; default: the parents' own, float32 for a tensor
     that they hold in different ones.  jobs: threads, default the cores at hand.
 
     Returns new tensors of the parents' kind (torch: on the device of the first parent's) under the first parent's names, or
-    the base's, in their order; names that are one memory in every model stay one tensor.  The inputs are never changed.
+    the base's, in their order; names that are one memory in every model stay one tensor.  The inputs are never changed.  A method that
+    finds coefficients first returns them with the tensors, as a `MergedState`.
     What a plan would warn of is a `UserWarning`.  Raises `RecipeError` and `PlanError` for all faults together before
     anything is computed, and `MergeError` for numbers that are not finite.
     """
-    listed, places = _listed(name, parents, base)
+    method = known_method(name, parameters)
+    given, faults = given_data(method, parents, base, calibration, statistics)
+    if calibration is not None and isinstance(parents, list | tuple):
+        parents, base = [*map(state_dict_of, parents)], state_dict_of(base)
+    listed, places = _listed(method, parents, base)
     shared_names = _one_memory([*listed.values()])
-    faults: list[HubmergeError] = []
     models: dict[str, StateDict] = {}
     for place, tensors in listed.items():
         try:
@@ -70,11 +84,12 @@ def merge_state_dicts(
         faults += fault.faults
     if faults:
         raise _together(faults)
-    return merge_opened(recipe, models, kinds.pop() if kinds else "numpy", shared_names, jobs)
+    merged = merge_opened(recipe, models, kinds.pop() if kinds else "numpy", shared_names, jobs, given)
+    return merged if recipe.method.wrapper is not None else dict(merged)
 
 
 def _listed(
-    name: str, parents: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None
+    method: MergeMethod | None, parents: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None
 ) -> tuple[dict[str, Mapping[str, Any]], tuple[str, ...]]:
     """Every model under the name that errors call it by, the base's first; and the names of those that are merged."""
     if isinstance(parents, Mapping) or not isinstance(parents, Sequence):
@@ -82,7 +97,6 @@ def _listed(
     if not parents:
         raise RecipeError("no parents are given", where="parents", hint="parents=[first, second]")
     own = {f"parents[{i}]": tensors for i, tensors in enumerate(parents)}
-    method = known_method(name)
     if base is None:
         return own, tuple(own)
     same = next((place for place, tensors in own.items() if tensors is base), None)
@@ -128,11 +142,17 @@ def _one_memory(models: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def merge_opened(
-    recipe: Recipe, models: Mapping[str, StateDict], kind: Kind, one_memory: Mapping[str, str], jobs: int | None
-) -> dict[str, Any]:
+    recipe: Recipe,
+    models: Mapping[str, StateDict],
+    kind: Kind,
+    one_memory: Mapping[str, str],
+    jobs: int | None,
+    given: GivenData = NOTHING_GIVEN,
+) -> MergedState:
     """The merge of state dicts by a recipe that names them.
 
-    one_memory: names that are one memory with another, which stands behind them.  Warnings and errors are those of `merge_state_dicts`.
+    one_memory: names that are one memory with another, which stands behind them.  given: for methods that look at data.  Warnings and errors
+    are those of `merge_state_dicts`.
     """
     ordered = [models[reference.name] for reference in recipe.references]
     plan = _plan(recipe, ordered, jobs)
@@ -146,12 +166,26 @@ def merge_opened(
         data[step.output.name][start : start + entries.nbytes] = entries.view(np.uint8)
 
     most = max(len(step.inputs) for step in plan.steps)
-    execute(plan, sink, jobs=jobs, inputs=MemoryInputs(plan.parents, ordered, keep=plan.jobs * most))
+    inputs = MemoryInputs(plan.parents, ordered, keep=plan.jobs * most)
+    prepared = None
+    if plan.method.wrapper is not None:
+        statistics = given.statistics_without(one_memory)
+        prepared = prepare(plan, inputs, jobs=jobs or plan.jobs, statistics=statistics, models=given.models)
+        plan = with_coefficients(plan, prepared)
+    execute(plan, sink, jobs=jobs, inputs=inputs)
     donor = models[BASE] if BASE in models else ordered[0]
     devices = {name: getattr(value, "device", None) for name, value in donor.tensors.items()}
     outputs = {step.output.name: step.output for step in plan.steps}
     merged = {name: tensor_of(data.pop(name), outputs[name], kind, devices[name]) for name in donor.tensors}
-    return merged | {name: merged[kept] for name, kept in one_memory.items()}
+    tensors = merged | {name: merged[kept] for name, kept in one_memory.items()}
+    if prepared is None:
+        return MergedState(tensors)
+    own = prepared.coefficients
+    return MergedState(
+        tensors,
+        coefficients=own | {name: own[kept] for name, kept in one_memory.items() if kept in own},
+        state=prepared.state,
+    )
 
 
 def _check_numpy_knows(plan: Plan, kind: Kind) -> None:

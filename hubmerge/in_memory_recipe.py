@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from hubmerge.errors import RecipeError
-from hubmerge.method import MergeMethod, get_method
+from hubmerge.method import MergeMethod
 from hubmerge.recipe import Recipe
+from hubmerge.stages import method_of
 from zoo_index.errors import HubmergeError
 from zoo_index.reference import ModelRef
 
@@ -34,7 +35,7 @@ def recipe_of_call(
     shared: dict[str, Any] = dict(parameters)
     faults: list[HubmergeError] = []
     told: set[str] = set()  # places and sentences that say again what `faults` holds
-    method = known_method(name)
+    method = known_method(name, parameters)
     if method is not None:
         base_fault = _base_fault(method, has_base)
         if base_fault is not None:
@@ -61,10 +62,13 @@ def recipe_of_call(
     return recipe
 
 
-def known_method(name: Any) -> MergeMethod | None:
-    """The method called `name`; None when there is none, which `recipe_of_call` tells with the other faults."""
+def known_method(name: Any, parameters: Any = None) -> MergeMethod | None:
+    """The method called `name`; None when there is none, which `recipe_of_call` tells with the other faults.
+
+    parameters: the call's, which say what a wrapper has inside.
+    """
     try:
-        return get_method(name) if isinstance(name, str) else None
+        return method_of(name, None, None, parameters) if isinstance(name, str) else None
     except RecipeError:
         return None
 

@@ -47,9 +47,10 @@ class AutoMergedModel:
 
         source: a folder (the OUT of a merge, a published one, or any model folder), a model on the Hub (``user/name``), or a
         recipe (YAML file, mapping, `Recipe`).  A recipe, and a repository that holds only one, is merged straight into the
-        model: no checkpoint is written, and memory peaks at the model and the tensors in flight.  (Unlike models, pleas, aligned ones
-        and adapters are put together in a temporary folder instead, as `hubmerge merge` does it.)  For a published recipe the
-        parents are taken at their commits, and the weights are first compared with the digests that were published, which
+        model: no checkpoint is written, and memory peaks at the model and the tensors in flight.  (Unlike models, pleas, aligned ones,
+        adapters, and those whose coefficients are found first are put together in a temporary folder instead, as `hubmerge merge` does
+        it.)  For a published recipe the parents are taken at their commits, and the weights are first compared with the digests that were
+        published, which
         computes them twice.  An adapter is put on its base model by transformers' `load_adapter`: the result is the base's
         class with the adapter active, not merged and not a `PeftModel`.
 
@@ -70,7 +71,7 @@ class AutoMergedModel:
         if isinstance(source, Recipe | Mapping) or Path(source).is_file():
             with as_token(token):
                 plan = build_plan(source)
-                if not isinstance(plan, Plan) or plan.alignment is not None:
+                if not isinstance(plan, Plan) or plan.alignment is not None or plan.method.wrapper is not None:
                     return _put_together(plan, kwargs, token)
                 fetch_parents(plan)
                 return _from_recipe(plan, kwargs, plan.recipe)

@@ -16,6 +16,7 @@ from hubmerge.alignment_record import AlignmentRecord
 from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord
 from hubmerge.errors import ManifestError, shown
 from hubmerge.layers_record import LayersRecord
+from hubmerge.prepared_record import PreparedRecord
 
 __all__ = [
     "ADAPTER_VERSION",
@@ -24,6 +25,7 @@ __all__ = [
     "FORMAT_VERSION",
     "LAYERS_VERSION",
     "MANIFEST_NAME",
+    "PREPARED_VERSION",
     "FileDigest",
     "Manifest",
     "ParentRecord",
@@ -40,7 +42,9 @@ LAYERS_VERSION: Literal[4] = 4
 """With a `LayersRecord`, which readers of version 3 do not know."""
 ADAPTER_VERSION: Literal[5] = 5
 """With an `AdapterRecord`, which readers of version 4 do not know."""
-_VERSIONS = (FORMAT_VERSION, ASSEMBLY_VERSION, ALIGNMENT_VERSION, LAYERS_VERSION, ADAPTER_VERSION)
+PREPARED_VERSION: Literal[6] = 6
+"""With a `PreparedRecord`, which readers of version 5 do not know."""
+_VERSIONS = (FORMAT_VERSION, ASSEMBLY_VERSION, ALIGNMENT_VERSION, LAYERS_VERSION, ADAPTER_VERSION, PREPARED_VERSION)
 
 
 class _Record(BaseModel):
@@ -82,11 +86,11 @@ class Manifest(_Record):
     the rows of embeddings and heads, in sentences; empty where nothing moved.
     files: every file of the folder but this one and README.md.  assembly: of models that were unlike one another, which makes
     the format_version 2; alignment: of parents that were brought into one order first, which makes it 3; layers: of a base that took in
-    single layers, which makes it 4; adapters: of LoRA adapters that were merged as adapters, which makes it 5; without any of them the text
-    is that of version 1.
+    single layers, which makes it 4; adapters: of LoRA adapters that were merged as adapters, which makes it 5; prepared: of coefficients
+    that were found first, which makes it 6; without any of them the text is that of version 1.
     """
 
-    format_version: Literal[1, 2, 3, 4, 5] = 1
+    format_version: Literal[1, 2, 3, 4, 5, 6] = 1
     hubmerge_version: str
     plan_hash: str
     recipe: dict[str, Any]
@@ -109,6 +113,7 @@ class Manifest(_Record):
     alignment: AlignmentRecord | None = None
     layers: LayersRecord | None = None
     adapters: AdapterRecord | None = None
+    prepared: PreparedRecord | None = None
 
     @property
     def undigested(self) -> tuple[str, ...]:
@@ -124,6 +129,8 @@ class Manifest(_Record):
             return f"making it again {'takes its data' if self.data else 'searches anew'}"
         if self.adapters is not None:
             return "making it again takes merging its adapters first"
+        if self.prepared is not None:
+            return "making it again finds its coefficients anew"
         return "making it again takes aligned copies of its parents" if self.alignment is not None else ""
 
     @property
@@ -131,6 +138,7 @@ class Manifest(_Record):
         """What the models were run on, if anything."""
         own = [record.calibration for record in (self.assembly, self.alignment, self.layers) if record is not None]
         own += [self.layers.probe] if self.layers is not None else []
+        own += self.prepared.calibration if self.prepared is not None else ()
         return tuple(record for record in own if record is not None)
 
     @field_validator("files")
@@ -146,7 +154,8 @@ class Manifest(_Record):
 
     def to_json(self) -> str:
         """The text of hubmerge.json."""
-        left_out = {name for name in ("assembly", "alignment", "layers", "adapters") if getattr(self, name) is None}
+        records = ("assembly", "alignment", "layers", "adapters", "prepared")
+        left_out = {name for name in records if getattr(self, name) is None}
         return json.dumps(self.model_dump(mode="json", exclude=left_out), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -172,7 +181,7 @@ def read_manifest(folder: Path) -> Manifest:
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if version not in _VERSIONS:  # a list, that a damaged file may have, fits into no set
         raise ManifestError(
-            f"{MANIFEST_NAME} has format_version {version!r}, this hubmerge reads {FORMAT_VERSION} to {max(_VERSIONS)}",
+            f"{MANIFEST_NAME} has format_version {version!r}, this hubmerge reads {min(_VERSIONS)} to {max(_VERSIONS)}",
             where=str(path),
             hint="use the hubmerge that wrote it, or a newer one",
         )

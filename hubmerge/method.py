@@ -21,8 +21,9 @@ from pydantic import create_model
 
 from hubmerge.errors import RecipeError
 from hubmerge.measures import Measure, PerGroup
-from hubmerge.method_parameters import Parameters, PerParent, Values, weight_shares
+from hubmerge.method_parameters import Parameters, PerParent, all_checks, weight_shares
 from hubmerge.method_record import MergeMethod, Stage
+from hubmerge.wrapper import Wrapper, wrapped
 
 __all__ = [
     "Measure",
@@ -43,7 +44,9 @@ __all__ = [
     "recorded",
     "register",
     "register_combine",
+    "register_wrapper",
     "weight_shares",
+    "with_inner",
 ]
 
 
@@ -74,23 +77,15 @@ def compose(combine: MergeMethod, stage: Stage, *, name: str = "", about: str = 
         parameters=create_model(f"{own}Parameters", __base__=both, **changed),
         before=stage,
         about=about,
-        check=_both_checks(combine.check, stage.check),
+        check=all_checks(combine.check, stage.check),
         paper="; ".join(dict.fromkeys(filter(None, (stage.paper, combine.paper)))),
         revision=max(combine.revision, stage.revision),
     )
 
 
-def _both_checks(*checks: Callable[[Values], None] | None) -> Callable[[Values], None]:
-    def check(values: Values) -> None:
-        for one in checks:
-            if one is not None:
-                one(values)
-
-    return check
-
-
 _REGISTRY: dict[str, MergeMethod] = {}
 _COMBINE: dict[str, MergeMethod] = {}
+_WRAPPERS: list[Wrapper] = []
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 
@@ -131,6 +126,19 @@ def register_combine(method: MergeMethod) -> None:
     _COMBINE[method.name] = method
 
 
+def register_wrapper(wrapper: Wrapper) -> None:
+    """Make a wrapper known under its name, with the first of its inner methods inside; those may be registered after it."""
+    _WRAPPERS.append(wrapper)
+
+
+@cache
+def with_inner(wrapper: Wrapper, inner: str) -> MergeMethod:
+    """The method of `wrapper` with the method called `inner` inside; TypeError for one without weights."""
+    if "weight" not in _REGISTRY[inner].parameters.per_parent():
+        raise TypeError(f"{wrapper.name} wraps {inner}, whose parents have no weights")
+    return wrapped(wrapper, _REGISTRY[inner])
+
+
 def recorded(name: str, rule: Callable[..., Any], **record: Any) -> MergeMethod:
     """The record of a rule, complete and not registered; raises TypeError as `merge_method` does."""
     kind = rule.__dict__.get("kind")
@@ -147,6 +155,9 @@ def recorded(name: str, rule: Callable[..., Any], **record: Any) -> MergeMethod:
 def _load_methods() -> None:
     import hubmerge.methods  # noqa: F401 - importing registers
 
+    for wrapper in _WRAPPERS:
+        register(with_inner(wrapper, next(iter(wrapper.inners))))
+
 
 def method_names() -> tuple[str, ...]:
     """Names of all methods, in the order of registration."""
@@ -157,7 +168,7 @@ def method_names() -> tuple[str, ...]:
 def combine_names() -> tuple[str, ...]:
     """Names of the rules that a recipe may ask for under ``combine``: the rules of presets, then methods on deltas."""
     _load_methods()
-    own = [name for name, method in _REGISTRY.items() if method.operand == "delta" and method.before is None]
+    own = [n for n, m in _REGISTRY.items() if m.operand == "delta" and m.before is None and m.wrapper is None]
     return (*_COMBINE, *(name for name in own if _REGISTRY[name].kind == "entrywise"))
 
 

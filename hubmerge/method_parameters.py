@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from hubmerge.errors import RecipeError
 
-__all__ = ["Parameters", "Parametrised", "PerParent", "Values", "refuse_weights_without_sum", "weight_shares"]
+__all__ = [
+    "Parameters",
+    "Parametrised",
+    "PerParent",
+    "Values",
+    "all_checks",
+    "refuse_weights_without_sum",
+    "weight_shares",
+]
 
 T = TypeVar("T")
 
@@ -55,6 +63,17 @@ class Parametrised(Protocol):
 
 Values = Mapping[str, Any]
 """One tensor's parameters by field: `PerParent` ones as tuples over the parents."""
+
+
+def all_checks(*checks: Callable[[Values], None] | None) -> Callable[[Values], None]:
+    """One check that makes all of these which are there, in their order."""
+
+    def check(values: Values) -> None:
+        for one in checks:
+            if one is not None:
+                one(values)
+
+    return check
 
 
 def weight_shares(parameters: Values, parents: int) -> tuple[float, ...]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hubmerge.measures import Measure
 from hubmerge.method_parameters import Parameters, Values, weight_shares
+
+if TYPE_CHECKING:
+    from hubmerge.wrapper import Wrapper
 
 __all__ = ["MergeMethod", "Stage"]
 
@@ -72,6 +75,8 @@ class MergeMethod:
     what it asks about each of, "row" or "column", if anything. named: ``(values, name, shape) -> values``, what the values mean for
     the tensor of that name: settled when it is planned. passes: how often `measure` reads the tensor. about:
     what there is to say beside the docstrings of stage and rule. revision: raised whenever the method's numbers change.
+    wrapper: what finds coefficients for the parents before, which multiply their `weight` (`hubmerge.wrapper`); inside: the name of
+    the method that merges then.
 
     pooled: of a method without a stage, ``(measure, values) -> plain JSON values``, what is found before the first tensor is merged:
     for all tensors of the model together, or for each, as `pool` says; `measure` is given it as ``measure.pooled``, and passes counts
@@ -99,6 +104,13 @@ class MergeMethod:
     paper: str = ""
     about: str = ""
     revision: int = 1
+    wrapper: Wrapper | None = None
+    inside: str = ""
+
+    @property
+    def inner(self) -> str:
+        """The name of the method that merges: its own, or that of the one inside a wrapper."""
+        return self.inside or self.name
 
     @property
     def scope(self) -> Literal["entry", "tensor"]:

@@ -91,7 +91,7 @@ def published_plan(source: ModelSource) -> tuple[Plan, Manifest]:
     if source.pinned.commit is not None:
         _refuse_unpinned(recipe, pins, str(source.pinned))
     plan = build_plan(recipe, pins=pins)
-    if not isinstance(plan, Plan) or plan.alignment is not None:
+    if not isinstance(plan, Plan) or manifest.whole_only:
         raise PlanError(
             f"a merge by {manifest.method}{' after an alignment' if manifest.alignment else ''} is not loaded from its recipe alone",
             where=str(source.pinned),

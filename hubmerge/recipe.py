@@ -36,7 +36,7 @@ from zoo_index.reference import ModelRef
 __all__ = ["ModelEntry", "Output", "Recipe", "load_recipe"]
 
 
-_METHOD = ("merge_method", "sparsify", "combine", "basis")
+_METHOD = ("merge_method", "sparsify", "combine", "basis", "parameters.inner")
 """Where faults are after which there is no method to check anything else against."""
 
 
@@ -135,7 +135,7 @@ class Recipe(Part):
     @property
     def method(self) -> MergeMethod:
         """The method on tensors; `RecipeError` when the recipe is for an `assembly`, or for one of PEFT's combinations."""
-        return method_of(self.merge_method, self.sparsify, self.combine)
+        return method_of(self.merge_method, self.sparsify, self.combine, self.parameters)
 
     @property
     def _parametrised(self) -> Parametrised:

@@ -14,6 +14,7 @@ from hubmerge.errors import RecipeError
 from hubmerge.method import MergeMethod, parameter_values
 from hubmerge.sections import Section, forms_of, read_sections
 from hubmerge.stages import method_of
+from hubmerge.wrapper_checks import wrapper_faults
 from zoo_index.errors import HubmergeError
 
 if TYPE_CHECKING:
@@ -51,22 +52,23 @@ def form_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
 
 def method_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
     """Faults of the method's name and of all parameters; tolerant of whatever else is wrong."""
-    names = [raw.get(key) for key in ("merge_method", "sparsify", "combine")]
-    if any(name is not None and not isinstance(name, str) for name in names):
+    name, sparsify, combine = (raw.get(key) for key in ("merge_method", "sparsify", "combine"))
+    if any(each is not None and not isinstance(each, str) for each in (name, sparsify, combine)):
         return []
     if is_for_adapters(raw):
         return written_adapter_faults(raw)
     misplaced = misplaced_adapter_words(raw)
     if any(fault.where == "merge_method" for fault in misplaced):
         return [*misplaced]
-    assembly = assembly_of(names[0])
+    assembly = assembly_of(name)
     if assembly is not None:
         return [*misplaced, *written_faults(assembly, raw)]
     try:
-        method = method_of(*names)
+        method = method_of(name, sparsify, combine, raw.get("parameters"))
     except RecipeError as fault:
         return [fault]
-    return [*misplaced, *misplaced_keys(raw), *read_sections(method, raw).faults]
+    wrapped = wrapper_faults(method, raw)
+    return [*misplaced, *misplaced_keys(raw), *wrapped, *read_sections(method, raw).faults]
 
 
 def model_faults(recipe: Recipe) -> list[HubmergeError]:

@@ -17,11 +17,13 @@ from hubmerge.manifest import (
     ASSEMBLY_VERSION,
     FORMAT_VERSION,
     LAYERS_VERSION,
+    PREPARED_VERSION,
     FileDigest,
     Manifest,
     ParentRecord,
 )
 from hubmerge.plan_types import Plan, PlannedParent
+from hubmerge.prepared_record import prepared_record
 from hubmerge.version import __version__
 
 if TYPE_CHECKING:
@@ -73,10 +75,11 @@ def manifest_of(
     plan: Plan, samples: tuple[str, ...], files: dict[str, FileDigest], alignment: AlignmentRecord | None = None
 ) -> Manifest:
     """The record of a merge.  samples: what `sample_digests` gives for every parent.  alignment: of parents that were aligned first."""
-    method = plan.method
+    method, prepared = plan.method, prepared_record(plan)
     estimated = 0 if alignment is None else 2 * alignment.statistics  # a mean and a variance of every norm
+    version = FORMAT_VERSION if alignment is None else ALIGNMENT_VERSION
     return Manifest(
-        format_version=FORMAT_VERSION if alignment is None else ALIGNMENT_VERSION,
+        format_version=version if prepared is None else PREPARED_VERSION,
         hubmerge_version=__version__,
         plan_hash=plan.hash,
         recipe=plan.recipe.to_dict(),
@@ -84,7 +87,7 @@ def manifest_of(
         method_revision=method.revision,
         paper=method.paper,
         seed=plan.recipe.seed,
-        reproducible="exact" if method.kind == "entrywise" and alignment is None else "tolerance",
+        reproducible="exact" if method.kind == "entrywise" and alignment is None and prepared is None else "tolerance",
         parents=tuple(_record(parent, sample) for parent, sample in zip(plan.parents, samples, strict=True)),
         config_donor=str(plan.parents[plan.config_donor].reference),
         tokenizer_donor=None if plan.tokenizer_donor is None else str(plan.parents[plan.tokenizer_donor].reference),
@@ -102,6 +105,7 @@ def manifest_of(
         versions=versions_of(plan),
         files=files,
         alignment=alignment,
+        prepared=prepared,
     )
 
 

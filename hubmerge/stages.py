@@ -12,7 +12,8 @@ from typing import Any
 
 from hubmerge.assemblies import ASSEMBLIES, assembly_of
 from hubmerge.errors import RecipeError, shown
-from hubmerge.method import MergeMethod, Stage, compose, get_combine, get_method
+from hubmerge.method import MergeMethod, Stage, compose, get_combine, get_method, with_inner
+from hubmerge.wrapper import inner_of
 
 __all__ = ["get_stage", "method_of", "stage_names", "with_stages_spread"]
 
@@ -45,8 +46,10 @@ def _composed(rule: MergeMethod, stage: Stage) -> MergeMethod:
     return compose(rule, stage)
 
 
-def method_of(merge_method: str | None, sparsify: str | None, combine: str | None) -> MergeMethod:
-    """The method of a recipe: its `merge_method`, or what its stages make.
+def method_of(
+    merge_method: str | None, sparsify: str | None, combine: str | None, parameters: Any = None
+) -> MergeMethod:
+    """The method of a recipe: its `merge_method`, or what its stages make; parameters: the recipe's, for a wrapper's `inner`.
 
     Raises RecipeError when there is neither, when a stage is asked for that `merge_method` sets already, for unknown
     names and stages that do not go together, and for an assembly, which is no method on tensors (`hubmerge.assemblies`).
@@ -65,6 +68,8 @@ def method_of(merge_method: str | None, sparsify: str | None, combine: str | Non
             hint="keep one of the two; beside combine, sparsify says what goes before",
         )
     rule = _named(merge_method) if merge_method is not None else get_combine(str(combine))
+    if rule.wrapper is not None:
+        rule = with_inner(rule.wrapper, inner_of(rule.wrapper, parameters))
     if sparsify is None:
         return rule
     stage = get_stage(sparsify)

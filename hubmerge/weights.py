@@ -136,6 +136,7 @@ _CHANGED = {
     "versions": "hubmerge, Python, numpy, numba or torch has changed",
     "device": "the device has changed",
     "adapter": "what comes of the adapters has changed",
+    "prepared": "other coefficients were found",
 }
 
 

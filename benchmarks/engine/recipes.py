@@ -33,7 +33,8 @@ def weights(parents: int) -> list[float]:
 
 def entrywise_methods() -> tuple[str, ...]:
     """Every entrywise method there is."""
-    return tuple(name for name in method_names() if get_method(name).kind == "entrywise")
+    methods = ((name, get_method(name)) for name in method_names())
+    return tuple(name for name, method in methods if method.kind == "entrywise" and method.wrapper is None)
 
 
 def takes(name: str, parents: int) -> int:

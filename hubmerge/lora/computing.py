@@ -31,7 +31,7 @@ def modules_in_basis(
     spaces: dict[str, Space] = {module: SPACES[basis](stack) for module, stack in stacks.items()}
     models = {place: Coordinates(place, spaces, i) for i, place in enumerate(places)}
     base = {BASE: zeros(BASE, spaces)} if recipe.method.base == "required" else {}
-    merged = merge_opened(recipe, {**base, **models}, "numpy", {}, jobs)
+    merged = dict(merge_opened(recipe, {**base, **models}, "numpy", {}, jobs))
     cut = {}
     for module, space in spaces.items():
         cut[module] = reduced(space.back(merged.pop(module).astype(np.float64)), rank)

@@ -1,0 +1,100 @@
+"""The prepare step of a merge on disk: its coefficients are kept in OUT.partial, so that a merge that goes on does not find them again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hubmerge.errors import VerifyError
+from hubmerge.io.journal import to_disk
+from hubmerge.io.reader import InputFiles
+from hubmerge.plan_types import Plan
+from hubmerge.prepare import prepare, with_coefficients
+from hubmerge.prepared_record import PreparedRecord
+from hubmerge.wrapper import Prepared
+
+__all__ = ["PREPARED_FOLDER", "prepared_again", "prepared_identity", "prepared_plan"]
+
+PREPARED_FOLDER = "prepared"
+"""In OUT.partial, until the merge is complete."""
+_FOUND = "found.json"
+_TOLERANCE = 1e-3
+"""By how much a coefficient found again may differ: data is run through models, whose last digits are the machine's."""
+
+
+def prepared_plan(
+    plan: Plan, folder: Path, identity: Mapping[str, Any], *, note: Callable[[str], None] = lambda _: None
+) -> Plan:
+    """`plan` with the coefficients that its wrapper finds, or that are in `folder` from before, when nothing has changed they depend on.
+
+    identity: what the parents' weights and the versions are known by, as JSON.  Raises as `hubmerge.prepare.prepare` does.
+    """
+    known = dict(identity)
+    found = _stored(folder / _FOUND, known)
+    if found is not None:
+        note("the coefficients were found before, and are used again")
+        return with_coefficients(plan, found)
+    folder.mkdir(parents=True, exist_ok=True)
+    with InputFiles(plan.parents) as files:
+        found = prepare(plan, files, jobs=plan.jobs, note=note, scratch=folder)
+    _store(folder / _FOUND, known, found)
+    return with_coefficients(plan, found)
+
+
+def prepared_identity(plan: Plan, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """`identity` with the coefficients of `plan`: what the bytes of its pieces depend on."""
+    assert plan.prepared is not None
+    text = json.dumps({name: list(row) for name, row in plan.prepared.layers.items()})
+    return {**identity, "prepared": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def prepared_again(plan: Plan, record: PreparedRecord | None, where: str) -> tuple[Plan, float]:
+    """`plan` with the coefficients that its manifest records, and by how much they differ from those that are found now.
+
+    `VerifyError` for a manifest without them, and for coefficients that differ by more than the tolerance.
+    """
+    if record is None:
+        raise VerifyError("the manifest records no coefficients", where=where, hint="merge again")
+    with InputFiles(plan.parents) as files:
+        found = prepare(plan, files, jobs=plan.jobs)
+    worst = _worst(found.layers, record.layers)
+    if not worst <= _TOLERANCE:
+        raise VerifyError(
+            f"coefficients differ by {worst:.1e} from those that are found again",
+            where=where,
+            hint="merge again; on another machine or with another torch they can differ in their last digits, not more",
+        )
+    return with_coefficients(plan, Prepared(record.layers, found.layer_of, record.state)), worst
+
+
+def _worst(ours: Mapping[str, tuple[float, ...]], theirs: Mapping[str, tuple[float, ...]]) -> float:
+    if ours.keys() != theirs.keys() or any(len(ours[name]) != len(theirs[name]) for name in ours):
+        return math.inf
+    return max((abs(a - b) for name in ours for a, b in zip(ours[name], theirs[name], strict=True)), default=0.0)
+
+
+def _stored(path: Path, known: Mapping[str, Any]) -> Prepared | None:
+    """What was found before by the same identity; None where there is nothing."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["identity"] != known:
+            return None
+        layers = {name: tuple(row) for name, row in content["layers"].items()}
+        return Prepared(layers, dict(content["layer_of"]), dict(content["state"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # what a kill or a crash left half
+        return None
+
+
+def _store(path: Path, known: Mapping[str, Any], found: Prepared) -> None:
+    """Bring it to the disk under another name first, so that there is all of it or none."""
+    half = path.with_suffix(".half")
+    layers = {name: list(row) for name, row in found.layers.items()}
+    content = {"identity": known, "layers": layers, "layer_of": dict(found.layer_of), "state": dict(found.state)}
+    half.write_text(json.dumps(content), encoding="utf-8")
+    with half.open("r+b") as file:
+        to_disk(file.fileno())
+    half.rename(path)
