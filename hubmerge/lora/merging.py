@@ -83,8 +83,10 @@ def merge_adapters(
 
 
 def _opened(adapters: Sequence[Any]) -> tuple[list[Adapter], Kind]:
-    if isinstance(adapters, str | Path | Mapping) or not isinstance(adapters, Sequence) or not adapters:
+    if isinstance(adapters, str | Path | Mapping) or not isinstance(adapters, Sequence):
         raise PlanError("adapters must be a list", where="adapters", hint="adapters=[first, second]")
+    if not adapters:
+        raise PlanError("no adapters are given", where="adapters", hint="adapters=[first, second]")
     opened: list[Adapter] = []
     kinds: set[Kind] = set()
     faults: list[HubmergeError] = []

@@ -104,6 +104,7 @@ def test_torch_in_is_torch_out() -> None:
     ("arguments", "text"),
     [
         ({"adapters": factors(0, 2)}, "adapters must be a list · adapters · adapters=[first, second]"),
+        ({"adapters": []}, "no adapters are given · adapters · adapters=[first, second]"),
         ({"name": "slerp", "basis": "core"}, "slerp starts from one of its models, and adapters are changes of one base · name · "),
         ({"name": "della"}, 'della merges adapters in a basis that they share, and none is named · basis · write basis="knots"'),
         ({"name": "tys"}, "there is no method 'tys' · name · the nearest name is ties"),
