@@ -30,6 +30,10 @@ def form_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
         if raw.get("zoo") is not None:  # the models come from a catalog; what else reads no zoo says so
             return []
         hint = "write one `- model: org/name` line for each"
+        name = raw.get("merge_method")
+        assembly = assembly_of(name) if isinstance(name, str) else None
+        if assembly is not None and "zoo" in assembly.keys:
+            hint += ", or find them in a catalog: zoo: {text: words}"
         return [RecipeError("no models are listed", where="models", hint=hint)]
     if len(forms) > 1:
         message = f"a recipe has either models, slices or modules; this one has {' and '.join(forms)}"

@@ -80,6 +80,8 @@ def test_everything_a_recipe_says_is_read_and_written_out_again() -> None:
                                 "add base_model: the model whose architecture, widths and head stay")]),
         ({"models": [{"model": "./base"}]}, [("mal takes layers of at least 1 donor, and there is none beside the base · models · "
                                              "list donors under models, or find them in a catalog: zoo: {text: words}")]),
+        ({"models": None}, [("no models are listed · models · write one `- model: org/name` line for each, or find them in a "
+                             "catalog: zoo: {text: words}")]),
         ({"models": [{"model": "./a"}, {"model": "./a"}]}, ["./a is listed twice · models · list each donor once"]),
         ({"fit": "none"}, ["mal takes no fit · fit · remove it: layers are mixed, and none is fitted"]),
         ({"labels": "shared"}, ["mal takes no labels · labels · remove it: the merge has the base model's head"]),
