@@ -15,7 +15,7 @@ from hubmerge.alignment.costs import (
 )
 from hubmerge.alignment.plan_types import MatchedGroup, PlannedAlignment
 from hubmerge.alignment_checks import aligned_models, alignment_method, order_of
-from hubmerge.calibration.check import CalibrationFacts, check_calibration
+from hubmerge.calibration.check import CalibrationFacts, check_calibration, most_samples
 from hubmerge.calibration.model_side import vocabulary_size
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.costs import sides_of
@@ -68,7 +68,7 @@ def plan_alignment(
     if calibration is not None and not by_activations and not statistics:
         warnings.append("calibration is of no use: units are matched by weights, and there is no BatchNorm")
     if by_activations:
-        memory, seconds = _costs_on_data(recipe, spec, base, groups)
+        memory, seconds = _costs_on_data(recipe, spec, base, groups, calibration)
     else:
         names = [group.name for group in groups]
         memory, seconds = memory_of_weights(spec, names), seconds_of_weights(spec, names)
@@ -168,13 +168,17 @@ def _calibration(recipe: Recipe, base: ParentModel, pins: Mapping[str, str]) -> 
 
 
 def _costs_on_data(
-    recipe: Recipe, spec: SymmetrySpec, base: ParentModel, groups: Sequence[MatchedGroup]
+    recipe: Recipe,
+    spec: SymmetrySpec,
+    base: ParentModel,
+    groups: Sequence[MatchedGroup],
+    calibration: CalibrationFacts | None,
 ) -> tuple[int, float]:
     assert recipe.calibration is not None
     positions = planned_positions(spec, base.config, sides_of(base, recipe.calibration)).of_tensors
     uses = positions or dict.fromkeys(spec.tensors, recipe.calibration.max_length)
     names = [group.name for group in groups]
-    samples = recipe.calibration.samples
+    samples = most_samples(recipe.calibration, calibration)
     return (
         estimated_memory((spec, spec), {}, uses, samples, fits=False, correlates=True),
         seconds_of_activations(spec, names, samples, uses),

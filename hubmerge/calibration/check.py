@@ -17,7 +17,7 @@ from hubmerge.errors import PlanError, shown
 from hubmerge.recipe_calibration import Calibration
 from zoo_index.hub import ModelSource
 
-__all__ = ["CalibrationFacts", "Located", "check_calibration", "fewer_note", "kind_of_first", "locate"]
+__all__ = ["CalibrationFacts", "Located", "check_calibration", "fewer_note", "kind_of_first", "locate", "most_samples"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class CalibrationFacts:
     samples: int | None
     commit: str | None
     notes: tuple[str, ...]
+
+
+def most_samples(asked: Calibration, facts: CalibrationFacts | None) -> int:
+    """How many samples are drawn, or may be where the data does not tell how many it has."""
+    return asked.samples if facts is None or facts.samples is None else facts.samples
 
 
 @dataclass(frozen=True)

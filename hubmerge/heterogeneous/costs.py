@@ -52,9 +52,11 @@ def planned_sizes(
     labels: MergedLabels | None,
     kept: Collection[str],
     aligned: Collection[str] = (),
+    *,
+    samples: int,
 ) -> PlannedSizes:
     """models, specs: the base's first, specs at its depth.  labels: None without a head.  kept: groups that are not matched.  aligned: groups
-    whose entries are aligned one by one, as tokens are.
+    whose entries are aligned one by one, as tokens are.  samples: of the calibration data, at most; 0 without any.
 
     Raises `PlanError` for groups whose sizes differ and that nothing brings together, `SymmetryError` for a budget that cannot be kept.
     """
@@ -88,7 +90,6 @@ def planned_sizes(
         counts = [int((part.unit >= 0).sum()) for part in maps[LABELS]]
         if sum(counts) == sizes[LABELS]:
             sharing[LABELS] = tuple((frozenset({i}), count) for i, count in enumerate(counts))
-    samples = stages.calibration.samples if stages.calibration is not None else 0
     usual = dict.fromkeys(specs[0].tensors, stages.calibration.max_length if stages.calibration else 1)
     merged = dense_cost(specs[0], sizes, positions.of_tensors)
     merged = replace(merged, parameters=merged.parameters + sum(untied_sizes(specs[0], stages)))

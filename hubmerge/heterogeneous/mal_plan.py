@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hubmerge.calibration.check import CalibrationFacts
+from hubmerge.calibration.check import CalibrationFacts, most_samples
 from hubmerge.carry import files_to_carry, has_tokenizer
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.blocks import blocks_of
@@ -68,7 +68,7 @@ def plan_mal(
     own, tokens, left = files_to_carry(base, base if has_tokenizer(base) else None)
     carried = [CarriedFile(name, place, size) for name, size in {**own, **tokens}.items()]
     dtype = written_dtype(recipe, [base])
-    samples = NOISE_SAMPLES if stages.calibration is None else stages.calibration.samples
+    samples = NOISE_SAMPLES if stages.calibration is None else most_samples(stages.calibration, calibration)
     specs = [spec, *(donor.spec for donor in donors)]
     plan = MalPlan(
         recipe=recipe,
@@ -84,7 +84,7 @@ def plan_mal(
         catalog=asked,
         calibration=calibration,
         probe=probe,
-        samples=samples if calibration is None or calibration.samples is None else calibration.samples,
+        samples=samples,
         tokenizer_donor=place if has_tokenizer(base) else None,
         dtype=dtype.torch_name,
         carried=tuple(sorted(carried, key=lambda file: file.name)),

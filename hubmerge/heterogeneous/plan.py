@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from hubmerge.assemblies import Assembly, AssemblyStages, stages_of
-from hubmerge.calibration.check import CalibrationFacts, check_calibration
+from hubmerge.calibration.check import CalibrationFacts, check_calibration, most_samples
 from hubmerge.carry import files_to_carry, has_tokenizer
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.base_vocabulary import token_groups
@@ -69,7 +69,8 @@ def plan_assembly(
     positions = tuple(position_rows((specs[0], spec), ordered[0].config) for spec in specs[1:])
     aligned = {found.group for found in positions if found is not None}
     aligned |= {*token_groups(specs[0])} if any(found is not None for found in rows) else set()
-    sized = planned_sizes(ordered, specs, stages, labels, kept, aligned)
+    samples = most_samples(stages.calibration, calibration) if stages.calibration is not None else 0
+    sized = planned_sizes(ordered, specs, stages, labels, kept, aligned, samples=samples)
     if strict and warnings:
         hint = "mend it, or leave out --strict"
         raise PlanError.of([PlanError(warning, where="--strict", hint=hint) for warning in warnings])

@@ -276,10 +276,14 @@ def test_models_that_take_two_things_at_once_are_merged_without_data(tmp_path: P
     assert planned(*names, align="weights", fit="none", calibration=None).calibration is None
 
 
-def test_fewer_samples_than_asked_for_are_a_note_and_never_a_fault() -> None:
-    plan = hubmerge.build_plan(
-        pleas(labels="disjoint", calibration={"data": "./images.npz", "samples": 100}), strict=True
+def test_fewer_samples_than_asked_for_are_a_note_and_never_a_fault_and_take_no_memory() -> None:
+    plan, enough, four = (
+        hubmerge.build_plan(
+            pleas(labels="disjoint", calibration={"data": "./images.npz", "samples": asked}), strict=True
+        )
+        for asked in (100, 8, 4)
     )
+    assert plan.peak_memory == enough.peak_memory > four.peak_memory
     assert plan.notes == ("calibration: ./images.npz has 8 of the 100 samples that were asked for",)
 
 
