@@ -88,7 +88,8 @@ class Assembly:
     parents: fewest and most models, the base model among them.  keys: those of a recipe that it reads and others do not.  takes: whole
     models, of which all stages are, or single layers of them for a base that stays what it is.  page: of the documentation.  carries:
     whether what each model learned on top of a base of its own is carried to the base model, which then is none of the models.  revision:
-    raised whenever its numbers change.  about: what there is to say beside the summary.
+    raised whenever its numbers change.  about: what there is to say beside the summary.  other_fits: the summary where a recipe asks for
+    another fit.
     """
 
     name: str
@@ -108,6 +109,11 @@ class Assembly:
     revision: int = 1
     about: str = ""
     carries: bool = False
+    other_fits: tuple[tuple[FitMethod, str], ...] = ()
+
+    def summary_of(self, fit: FitMethod) -> str:
+        """What it does with this fit, in a sentence."""
+        return dict(self.other_fits).get(fit, self.summary)
 
     @property
     def explanation(self) -> str:
@@ -137,6 +143,13 @@ _PLEAS = Assembly(
     inputs="auto",
     ridge="auto",
     follow="confident",
+    other_fits=(
+        ("none", "Match the units of models trained apart, and merge the pairs."),
+        (
+            "regmean",
+            "Match the units of models trained apart, merge the pairs, and fit every layer to the parents' by RegMean.",
+        ),
+    ),
     about="""\
 For models of one architecture that share no ancestor, of the same widths and depths or others, with the same classes or others.
 The units of every model (channels, hidden units of an MLP, attention heads) are assigned to the base's by how they correlate on

@@ -29,7 +29,7 @@ _INPUTS = {
 
 def assembly_text(plan: AssemblyPlan) -> str:
     """The plan as a page of text: models, units, labels, cost, data, bytes, memory, files, warnings."""
-    lines = [f"{plan.assembly.name}: {plan.assembly.summary}", "", "parents"]
+    lines = [f"{plan.assembly.name}: {plan.assembly.summary_of(plan.stages.fit)}", "", "parents"]
     lines += [_parent_line(plan, i) for i in plan.order]
     lines += [f"  all models: {values_text(plan.recipe.parameters)}"] if plan.recipe.parameters else []
     lines += ["", *_layer_lines(plan), *_unit_lines(plan)]
@@ -92,7 +92,8 @@ def _unit_lines(plan: AssemblyPlan) -> list[str]:
         ]
         for name, group in grouped_rows(plan.groups)
     ]
-    return [*aligned([head, *rows]), f"  {units_text(plan.stages, carries=plan.assembly.carries)}"]
+    heads = any(group.heads for group in plan.groups)
+    return [*aligned([head, *rows]), f"  {units_text(plan.stages, carries=plan.assembly.carries, heads=heads)}"]
 
 
 def short_names(names: Sequence[str]) -> list[str]:

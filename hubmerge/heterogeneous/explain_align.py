@@ -27,17 +27,23 @@ def _plan_text(regularisation: float | None) -> str:
     return f"regularisation {regularisation:g}" if regularisation else "as cheaply as can be"
 
 
-def units_text(stages: AssemblyStages, *, carries: bool) -> str:
-    """What the table of units does not say of pairs and of units that have no partner.  carries: deltas, so that nothing is merged."""
+def units_text(stages: AssemblyStages, *, carries: bool, heads: bool) -> str:
+    """What the table of units does not say of pairs and of units that have no partner.
+
+    carries: deltas, so that nothing is merged.  heads: whether some of the units are attention heads.
+    """
+    in_pairs = "; heads are matched in pairs" if heads else ""
     if stages.align == "zip":
-        return "apart: at least so many stay one model's; heads are matched in pairs"
+        return f"apart: at least so many stay one model's{in_pairs}"
     if stages.align == "optimal_transport":
-        return "a unit of the merge is the base's with a mean of the others'; heads are matched in pairs"
+        return f"a unit of the merge is the base's with a mean of the others'{in_pairs}"
     told = f"apart: at least so many stay one model's; the most alike are {'aligned' if carries else 'merged'}"
     least = stages.min_similarity
     told += f", and no pair less alike than {least:g}" if is_matched_on_data(stages.align) and least > -1 else ""
     if stages.widths == "fold":
-        told += "; those without a partner join the most similar one, or are copied, heads excepted"
+        told += (
+            f"; those without a partner join the most similar one, or are copied{', heads excepted' if heads else ''}"
+        )
     return told
 
 

@@ -8,6 +8,7 @@ from hubmerge.assemblies import AssemblyStages
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.plan_types import PlannedGroup
 from hubmerge.heterogeneous.stream_plan import stream_reason
+from hubmerge.heterogeneous.unit_views import groups_with_features
 from hubmerge.symmetry.costs import Sharing, sharing_at
 from hubmerge.symmetry.groups import SymmetrySpec
 from zoo_index.reference import ModelRef
@@ -48,6 +49,7 @@ def planned_groups(
     specs: Sequence[SymmetrySpec], sizes: Mapping[str, int], kept: Collection[str]
 ) -> tuple[PlannedGroup, ...]:
     """Every matched group.  specs: the base's first; sizes: of the merge."""
+    heads = groups_with_features(specs[0])
     return tuple(
         PlannedGroup(
             name,
@@ -55,6 +57,7 @@ def planned_groups(
             tuple(spec.groups[name].size for spec in specs),
             sizes[name],
             sharing_of(specs, name, sizes[name]),
+            name in heads,
         )
         for name in matched_groups(specs[0], kept)
     )

@@ -22,7 +22,7 @@ class PlannedGroup:
     """One group of units that are matched.
 
     row: its name in the family's table.  sizes: of the models, the base's first.  merged: in the merge.  sharing: of which models
-    its units are where as many as possible are merged.
+    its units are where as many as possible are merged.  heads: whether its units hold features, as attention heads do.
     """
 
     name: str
@@ -30,6 +30,7 @@ class PlannedGroup:
     sizes: tuple[int, ...]
     merged: int
     sharing: Sharing
+    heads: bool = False
 
     @property
     def apart(self) -> int:
