@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from hubmerge.assembly_record import CalibrationRecord
+from hubmerge.assembly_record import CalibrationRecord, no_partner
 
 __all__ = ["AlignedGroupRecord", "AlignedParentRecord", "AlignmentRecord"]
 
@@ -54,3 +54,12 @@ class AlignmentRecord(_Record):
     kept: dict[str, str] = {}
     calibration: CalibrationRecord | None = None
     statistics: int = 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What should be known of the merge and shows only once the parents are aligned."""
+        return tuple(
+            no_partner(parent.reference, self.base_model, self.min_similarity or 0.0)
+            for parent in self.parents
+            if parent.groups and all(group.apart == group.size for group in parent.groups.values())
+        )

@@ -18,10 +18,19 @@ __all__ = [
     "GroupRecord",
     "LayerRecord",
     "TokensRecord",
+    "no_partner",
 ]
 
 LITTLE = 0.05
 """Of a task vector's norm: less than this carried is nothing."""
+
+
+def no_partner(model: str, base: str, least: float) -> str:
+    """What a merge warns of when no unit of a model found a partner; least: how alike pairs had to be."""
+    return (
+        f"no unit of {model} is at least {least:g} alike to one of {base}, so that none of them were brought together: "
+        "a lower align.min_similarity leaves pairs"
+    )
 
 
 class _Record(BaseModel):
@@ -150,9 +159,17 @@ class AssemblyRecord(_Record):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What should be known of the merge and shows only once it is made."""
-        return tuple(
+        alone = [
+            no_partner(name, self.order[0], self.min_similarity)
+            for place, name in enumerate(self.order[1:])
+            if self.transport is None
+            and self.groups
+            and not any(group.matched[place] for group in self.groups.values())
+        ]
+        carried = [
             f"of what {name} learned on top of {carried.base}, {carried.share:.1%} of the norm was carried: the merge is its base model "
             "and hardly anything else"
             for name, carried in zip(self.order[1:], self.transport or (), strict=False)
             if carried.share < LITTLE
-        )
+        ]
+        return (*alone, *carried)

@@ -34,10 +34,15 @@ def carried_lines(record: AssemblyRecord) -> tuple[str, ...]:
     for row in group_rows(record):
         alike = f", {_MEASURES[record.align]} {row.similarity:.2f} on average" if row.similarity is not None else ""
         what = f"{row.name} ({row.groups} groups)" if row.groups > 1 else row.name
-        lines.append(f"{what}: {row.shared} units aligned with the {row.merged} of {record.order[0]}{alike}")
+        units = "1 unit" if row.shared == 1 else f"{row.shared} units"
+        lines.append(f"{what}: {units} aligned with the {row.merged} of {record.order[0]}{alike}")
     for name, carried in zip(record.order[1:], record.transport or (), strict=True):
         lines.append(f"{name}: {carried.share:.1%} of the norm of what it learned on top of {carried.base} was carried")
-    return (*lines, *(f"warning: {text}" for text in record.warnings))
+    return (*lines, *_warned(record.warnings))
+
+
+def _warned(warnings: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"warning: {text}" for text in warnings)
 
 
 def group_rows(record: AssemblyRecord) -> tuple[GroupRow, ...]:
@@ -80,7 +85,7 @@ def how_far(record: AssemblyRecord) -> tuple[str, ...]:
     size = record.cost.parameters / record.base_cost.parameters
     work = record.cost.multiply_adds / record.base_cost.multiply_adds
     lines.append(f"cost: {size:.2f} times the base's parameters, {work:.2f} times its multiply-adds")
-    return tuple(lines)
+    return (*lines, *_warned(record.warnings))
 
 
 def depth_line(depth: DepthRecord) -> str:

@@ -101,7 +101,7 @@ def manifest_of(
             **({"estimated": estimated} if estimated else {}),
         },
         vocabulary=plan.vocabulary.lines if plan.vocabulary is not None else (),
-        warnings=plan.warnings,
+        warnings=(*plan.warnings, *(alignment.warnings if alignment is not None else ())),
         versions=versions_of(plan),
         files=files,
         alignment=alignment,

@@ -188,7 +188,7 @@ def _how_far(manifest: Manifest) -> tuple[str, ...]:
     if manifest.alignment is not None:
         from hubmerge.alignment.words import how_aligned
 
-        return tuple(how_aligned(manifest.alignment))
+        return (*how_aligned(manifest.alignment), *(f"warning: {text}" for text in manifest.alignment.warnings))
     return ()
 
 

@@ -11,6 +11,7 @@ from pleas_models import pleas, zoo
 import hubmerge
 from hubmerge.assembly_words import how_far
 from hubmerge.errors import HubmergeError
+from hubmerge.heterogeneous.explain_align import units_text
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.report import GroupReport, Report, warnings_of
 from hubmerge.symmetry.costs import Cost
@@ -92,8 +93,38 @@ def test_the_plan_says_how_units_are_matched_and_what_becomes_of_those_too_many(
     folded = planned("./low", "./wide", align={"widths": "fold"})
     assert line(folded, "apart:") == (
         "  apart: at least so many stay one model's; the most alike are merged, and no pair less alike than 0; those without a "
-        "partner join the most similar one, or are copied, heads excepted"
+        "partner join the most similar one, or are copied"
     )
+
+
+def test_the_plan_speaks_of_heads_only_where_there_are_some() -> None:
+    assert line(planned("./low", "./wide", align="zip"), "apart:") == "  apart: at least so many stay one model's"
+    stages = planned("./low", "./wide", align="zip").stages
+    assert units_text(stages, carries=False, heads=True).endswith("one model's; heads are matched in pairs")
+    joined = planned("./low", "./wide", align={"widths": "fold"}).stages
+    assert units_text(joined, carries=False, heads=True).endswith("or are copied, heads excepted")
+
+
+def test_the_first_line_of_a_plan_names_the_fit_that_is_done() -> None:
+    begin = "pleas: Match the units of models trained apart"
+    for fit, end in (
+        ("none", ", and merge the pairs."),
+        ("regmean", ", merge the pairs, and fit every layer to the parents' by RegMean."),
+        ("least_squares", ", merge the pairs, and fit every layer to the parents' by least squares."),
+    ):
+        assert str(planned("./low", "./wide", fit=fit)).splitlines()[0] == begin + end
+
+
+def test_a_merge_in_which_nothing_found_a_partner_says_so(tmp_path: Path) -> None:
+    recipe = pleas("./low", "./wide", align={"min_similarity": 1.0}, labels="disjoint", fit="none")
+    warning = (
+        "no unit of ./wide is at least 1 alike to one of ./low, so that none of them were brought together: "
+        "a lower align.min_similarity leaves pairs"
+    )
+    manifest = hubmerge.merge(recipe, tmp_path / "out")
+    assert manifest.warnings == (warning,)
+    assert manifest.assembly is not None
+    assert how_far(manifest.assembly)[-1] == f"warning: {warning}"
 
 
 def test_the_manifest_keeps_the_way_and_of_how_many_units_one_is_made(tmp_path: Path) -> None:

@@ -133,6 +133,11 @@ def test_units_without_a_partner_are_the_base_s_own(tmp_path: Path) -> None:
     merged, base, other = weights(tmp_path / "out"), weights(Path("a")), weights(Path("b"))
     assert manifest.alignment is not None
     assert how_aligned(manifest.alignment) == ("./b in the order of ./a: 0 of 20 units moved, 20 without a partner",)
+    warning = (
+        "no unit of ./b is at least 1 alike to one of ./a, so that none of them were brought together: "
+        "a lower align.min_similarity leaves pairs"
+    )
+    assert manifest.warnings == (warning,)
     free = {name for name in merged if not is_statistic(name) and not torch.equal(merged[name], base[name])}
     assert free == {"classifier.1.bias"}
     assert torch.equal(merged["classifier.1.bias"], (base["classifier.1.bias"] + other["classifier.1.bias"]) / 2)
