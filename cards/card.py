@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from cards import card_words, markdown
+from cards.adapter_words import adapter_words
 from cards.alignment_words import alignment_words
 from cards.assembly_words import assembly_words
 from cards.card_tables import comparison_lines, data_lines, results_table, scores_sentence
@@ -18,7 +19,7 @@ from cards.parents import ParentFacts
 from cards.public import public_manifest
 from cards.results import Results
 from hubmerge.manifest import Manifest
-from zoo_index.reference import is_local_name
+from zoo_index.reference import is_local_name, local_path
 
 __all__ = ["render_card"]
 
@@ -50,7 +51,9 @@ def render_card(
             verdict=verdict,
             results=results,
             warnings=public.warnings,
-            assembly=assembly_words(public.assembly) or layers_words(public.layers),
+            assembly=assembly_words(public.assembly)
+            or layers_words(public.layers)
+            or adapter_words(public.adapters, [each.name for each in parents if each.role == "parent"]),
             alignment=alignment_words(public.alignment),
             **_sentences(public, name, model, parents, verdict),
             **_evaluation(public, parents, results),
@@ -125,6 +128,7 @@ def _sentences(
     unread = _unique(each.name for each in every if not each.card.found)
     return {
         "summary": card_words.summary(manifest, name, model, parents),
+        "base_name": local_path(model.base).name if model.base and is_local_name(model.base) else model.base,
         "load_code": card_words.load_code(name, model),
         "hubmerge_code": card_words.hubmerge_code(name),
         "processor_words": card_words.PROCESSOR_WORDS.get(model.processor or ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from cards.markdown import Markup, code, some, text
 from cards.model_facts import ModelFacts
 from cards.parents import ParentFacts, ParentModel
 from hubmerge.manifest import Manifest
-from zoo_index.reference import is_local_name
+from zoo_index.reference import is_local_name, local_path
 
 __all__ = [
     "EXACTNESS", "LOAD_LINE", "PROCESSOR_WORDS", "coefficients", "hubmerge_code", "join_names", "licence_sentence",
@@ -58,6 +59,8 @@ def summary(manifest: Manifest, name: str, model: ModelFacts, parents: Sequence[
     classes = f" It tells {len(model.labels)} classes apart: {some(model.labels)}." if model.labels else ""
     count = _NUMBERS[len(merged)] if len(merged) < len(_NUMBERS) else str(len(merged))
     models = "model" if len(merged) == 1 else "models"
+    if manifest.adapters is not None:
+        models, relative = models.replace("model", "LoRA adapter"), f", on {join_names(bases)}" if bases else ""
     return Markup(
         f"{text(name)} is {model.what} ({', '.join(details)}). It was made by combining the weights of {count} {models}, "
         f"{join_names(merged)}{relative}, with the method {text(manifest.method)}.{classes}"
@@ -90,6 +93,8 @@ def local_data(manifest: Manifest) -> str | None:
 
 def tensor_sentence(manifest: Manifest) -> Markup:
     """What happened to how many tensors."""
+    if manifest.adapters is not None and manifest.adapters.kind == "adapter":
+        return Markup(f"It changes {len(manifest.adapters.modules)} modules of its base model.")
     counts = {kind: count for kind, count in manifest.tensors.items() if count}
     total = sum(counts.values())
     parts = [
@@ -100,7 +105,9 @@ def tensor_sentence(manifest: Manifest) -> Markup:
 
 
 def load_code(name: str, model: ModelFacts) -> str:
-    """Code that can be copied, with the ordinary classes of transformers."""
+    """Code that can be copied, with the ordinary classes of transformers and, for an adapter, of PEFT."""
+    if model.base:
+        return _adapter_code(name, model, model.base)
     classes = sorted({model.auto_class, model.processor or model.auto_class})
     lines = [
         f"from transformers import {', '.join(classes)}",
@@ -111,6 +118,20 @@ def load_code(name: str, model: ModelFacts) -> str:
     if model.processor:
         variable = "tokenizer" if model.processor == "AutoTokenizer" else "processor"
         lines.append(f"{variable} = {model.processor}.from_pretrained(model_id)")
+    return "\n".join(lines)
+
+
+def _adapter_code(name: str, model: ModelFacts, base: str) -> str:
+    base = f"./{local_path(base).name}" if is_local_name(base) else base
+    at = f", revision={json.dumps(model.base_revision)}" if model.base_revision else ""
+    lines = [
+        "from peft import PeftModel",
+        f"from transformers import {model.auto_class}",
+        "",
+        LOAD_LINE.format(place=f"./{name}"),
+        f'base = {model.auto_class}.from_pretrained({json.dumps(base)}{at}, dtype="auto")',
+        "model = PeftModel.from_pretrained(base, model_id)",
+    ]
     return "\n".join(lines)
 
 

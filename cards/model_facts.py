@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cards.errors import CardError
+from zoo_index.cache import cached_snapshot
+from zoo_index.reference import ModelRef, is_local_name, local_path
 
 __all__ = ["ADAPTER_CONFIG", "ModelFacts", "is_adapter", "read_model_facts"]
 
@@ -57,7 +60,7 @@ _ADAPTER_TASKS = {
 class ModelFacts:
     """What the card's code and metadata need.  processor: the Auto class of what prepares inputs, None without one.
 
-    base: the model an adapter belongs to (None for a model); peft_type: what kind of adapter it is.
+    base: the model an adapter belongs to (None for a model), at base_revision if that is known; peft_type: what kind of adapter it is.
     """
 
     architecture: str
@@ -68,6 +71,7 @@ class ModelFacts:
     labels: tuple[str, ...]
     base: str | None = None
     peft_type: str = ""
+    base_revision: str | None = None
 
 
 def is_adapter(folder: Path) -> bool:
@@ -85,7 +89,7 @@ def read_model_facts(folder: Path) -> ModelFacts:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
         raise CardError(f"config.json cannot be read ({error})", where=str(folder), hint="merge again") from error
     architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
-    head = next((head for ending, head in _HEADS.items() if architecture.endswith(ending)), _ANY)
+    head = _head_of(architecture)
     if architecture.endswith("ForConditionalGeneration"):
         head = _IMAGE_TEXT if "vision_config" in config else _SEQ2SEQ
     labels = config.get("id2label")
@@ -99,6 +103,10 @@ def read_model_facts(folder: Path) -> ModelFacts:
     )
 
 
+def _head_of(architecture: str) -> _Head:
+    return next((head for ending, head in _HEADS.items() if architecture.endswith(ending)), _ANY)
+
+
 def _adapter_facts(folder: Path) -> ModelFacts:
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
@@ -106,7 +114,9 @@ def _adapter_facts(folder: Path) -> ModelFacts:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
         raise CardError(f"{ADAPTER_CONFIG} cannot be read ({error})", where=str(folder), hint="merge again") from error
     task = str(config.get("task_type") or "")
-    head = _SEQ2SEQ if task == "SEQ_2_SEQ_LM" else _HEADS.get(_ADAPTER_TASKS.get(task, ""), _ANY)
+    revision = config.get("revision")
+    known = _HEADS.get(_ADAPTER_TASKS.get(task, "")) or _head_of_base(base, revision)
+    head = _SEQ2SEQ if task == "SEQ_2_SEQ_LM" else known
     return ModelFacts(
         architecture="",
         pipeline_tag=head.pipeline_tag,
@@ -116,7 +126,19 @@ def _adapter_facts(folder: Path) -> ModelFacts:
         labels=(),
         base=base,
         peft_type=kind.lower(),
+        base_revision=str(revision) if revision else None,
     )
+
+
+def _head_of_base(base: str, revision: Any) -> _Head:
+    """What the base model of an adapter is, where it is on this disk: many adapters do not say what they are for."""
+    snapshot = None if is_local_name(base) or not base else cached_snapshot(ModelRef(base, revision))
+    folder = snapshot.folder if snapshot is not None else local_path(base)
+    try:
+        names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
+        return _head_of(str(names[0]))
+    except (OSError, ValueError, LookupError, TypeError):  # it is somewhere else, or does not say
+        return _ANY
 
 
 def _processor(folder: Path) -> str | None:

@@ -18,7 +18,7 @@ from cards.names import reference_from, short_names
 from cards.suite import TaskKind
 from cards.trunk import head_modules
 from hubmerge.manifest import MANIFEST_NAME, read_manifest
-from zoo_index.checkpoint import read_adapter_table, read_config, read_tensor_table
+from zoo_index.checkpoint import read_adapter_table, read_config, read_json, read_tensor_table
 from zoo_index.hub import ModelSource, open_source
 from zoo_index.reference import ModelRef
 
@@ -34,6 +34,7 @@ _TOKENIZER_FILES = (
 )  # fmt: skip
 _SMALL_FILES = (".json", ".txt", ".model", ".jinja")
 """How the files beside the weights end: configs, processors, tokenizers, chat templates."""
+_ADAPTER_CONFIG = "adapter_config.json"
 _IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -84,29 +85,45 @@ def find_candidates(models: Sequence[str | Path]) -> list[Candidate]:
     if not models:
         raise EvaluationError("no model to evaluate", hint="name at least one: a folder or org/name")
     opened = [_open(reference_from(model)) for model in models]
-    names = short_names([_found(source, adapter) for source, adapter in opened])
+    names = short_names([found for found, _, _ in opened])
     return [
-        _candidate(str(model), name, source, adapter)
-        for model, name, (source, adapter) in zip(models, names, opened, strict=True)
+        _candidate(str(model), name, source, adapter, alone=found.adapter is None)
+        for model, name, (found, source, adapter) in zip(models, names, opened, strict=True)
     ]
 
 
-def _open(reference: ModelRef) -> tuple[ModelSource, ModelSource | None]:
-    return open_source(reference.model), open_source(reference.adapter) if reference.adapter else None
+def _open(reference: ModelRef) -> tuple[ModelRef, ModelSource, ModelSource | None]:
+    """What was found, by name (a plain ``a/b`` that turned out to be a folder is a folder here), the model and its adapter.
 
-
-def _found(source: ModelSource, adapter: ModelSource | None) -> ModelRef:
-    """What was found, by name: a plain ``a/b`` that turned out to be a folder is a folder here."""
+    An adapter that is named alone comes with the base model that its config names.
+    """
+    source = open_source(reference.model)
+    adapter = open_source(reference.adapter) if reference.adapter else None
     own = source.pinned.reference
-    return ModelRef(own.name, own.revision, adapter.pinned.reference if adapter else None)
+    if adapter is None and _ADAPTER_CONFIG in source.files() and "config.json" not in source.files():
+        return ModelRef(own.name, own.revision), open_source(_base_of(source)), source
+    return ModelRef(own.name, own.revision, adapter.pinned.reference if adapter else None), source, adapter
 
 
-def _candidate(named: str, name: str, source: ModelSource, adapter: ModelSource | None) -> Candidate:
+def _base_of(adapter: ModelSource) -> ModelRef:
+    config = read_json(adapter, _ADAPTER_CONFIG) or {}
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not base:
+        raise EvaluationError(
+            "the adapter does not name its base model", where=str(adapter.pinned), hint="name both: base+adapter"
+        )
+    found = reference_from(str(base))
+    return found if found.is_local or not revision else ModelRef(found.name, str(revision))
+
+
+def _candidate(named: str, name: str, source: ModelSource, adapter: ModelSource | None, *, alone: bool) -> Candidate:
+    """alone: whether a model or an adapter was named by itself, which may be a merge."""
     read_config(source)
     tables = [read_tensor_table(source)]
     if adapter is not None:
         tables.append(read_adapter_table(adapter))
-    is_merge = adapter is None and MANIFEST_NAME in source.files()
+    own = adapter or source
+    is_merge = alone and MANIFEST_NAME in own.files()
     return Candidate(
         named=named,
         name=name,
@@ -116,7 +133,7 @@ def _candidate(named: str, name: str, source: ModelSource, adapter: ModelSource 
         adapter_weights=tables[1].files if adapter else (),
         parameters=sum(table.parameters for table in tables),
         size_bytes=sum(table.nbytes for table in tables),
-        merge=read_manifest(source.path(MANIFEST_NAME).parent).plan_hash if is_merge else None,
+        merge=read_manifest(own.path(MANIFEST_NAME).parent).plan_hash if is_merge else None,
     )
 
 

@@ -48,7 +48,10 @@ def base_of(asked: ModelRef | None, adapters: Sequence[AdapterHeader]) -> Base:
         return Base(stated, None, asked)
     if there and asked.is_local and local_path(stated).exists():
         raise _other(f"base_model is {asked.name}", stated)
-    warning = f"the adapters say that they were trained on {stated}; base_model {asked} is taken for the same model"
+    said = (
+        f"a folder {local_path(stated).name}" if there else stated
+    )  # where it is on somebody's disk is nobody's business
+    warning = f"the adapters say that they were trained on {said}; base_model {asked} is taken for the same model"
     if asked.is_local and not there:
         return Base(stated, revision, asked, warning)
     return Base(asked.name, asked.revision, asked, warning)

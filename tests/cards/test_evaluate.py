@@ -270,10 +270,11 @@ def test_an_adapter_is_scored_on_top_of_its_base(tmp_path):
         adapted.save_pretrained(tmp_path / name)
     suite = _suite(tmp_path, task="perplexity", data="a.jsonl", max_length=16)
 
-    results = evaluate([base, f"{base}+{tmp_path}/silent", f"{base}+{tmp_path}/loud"], suite)
+    results = evaluate([base, f"{base}+{tmp_path}/silent", f"{base}+{tmp_path}/loud", tmp_path / "loud"], suite)
 
-    plain, silent, loud = (model.tasks[0].value for model in results.models)
-    assert [model.name for model in results.models] == ["base", "base+silent", "base+loud"]
+    plain, silent, loud, alone = (model.tasks[0].value for model in results.models)
+    assert [model.name for model in results.models] == ["base", "base+silent", "base+loud", "loud"]
+    assert alone == loud  # by itself it comes with the base that its config names
     assert silent == pytest.approx(plain)
     assert abs(loud - plain) > 1e-3
     assert results.models[1].parameters > results.models[0].parameters
