@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import hubmerge
 from hubmerge.assemble import merge_plan
+from hubmerge.errors import MergeInterrupted, VerifyError
 from hubmerge.lora import execute
 from hubmerge.lora.derivation import derive_again
 from hubmerge.manifest import read_manifest
@@ -127,7 +128,7 @@ def test_a_merge_that_was_interrupted_uses_the_adapter_that_was_merged(
 
     with monkeypatch.context() as patched:
         patched.setattr(execute, "write_weights", interrupted)
-        with pytest.raises(hubmerge.errors.MergeInterrupted, match="the same command goes on from there"):
+        with pytest.raises(MergeInterrupted, match="the same command goes on from there"):
             hubmerge.merge(recipe, here / "out")
     assert not (here / "out").exists()
     notes: list[str] = []
@@ -141,7 +142,7 @@ def test_an_adapter_that_was_interrupted_leaves_nothing(here: Path, monkeypatch:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(execute, "write_into", interrupted)
-    with pytest.raises(hubmerge.errors.MergeInterrupted, match="nothing was left behind"):
+    with pytest.raises(MergeInterrupted, match="nothing was left behind"):
         hubmerge.merge(SUM, here / "out")
     assert sorted(path.name for path in here.iterdir()) == ["a", "b", "base"]
 
@@ -156,7 +157,7 @@ def test_factors_that_are_turned_are_the_same_change_and_others_are_not(here: Pa
     turned["base_model.model.q.lora_A.weight"] = turned["base_model.model.q.lora_A.weight"] * 1.01
     save_file(turned, weights)
     with pytest.raises(
-        hubmerge.errors.VerifyError, match=r"module 'q' differs by 1\.0e-02 from what its adapters give"
+        VerifyError, match=r"module 'q' differs by 1\.0e-02 from what its adapters give"
     ):
         derive_again(plan, here / "out")
 

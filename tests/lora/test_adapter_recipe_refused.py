@@ -11,6 +11,7 @@ from adapter_folders import write_base, write_lora
 from lora_models import factors
 
 import hubmerge
+from hubmerge.errors import HubmergeError
 
 SUM = {
     "merge_method": "task_arithmetic",
@@ -82,6 +83,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ),
         ),
         (
+            {"merge_method": "sens_merging", "basis": "core"},
+            (
+                "sens_merging looks at what models answer, and adapters are merged without their base · "
+                "recipe: merge_method · "
+                "name base+adapter under models, and merge them as models"
+            ),
+        ),
+        (
             {"merge_method": "della"},
             (
                 "della merges adapters in a basis that they share, and none is named · "
@@ -143,7 +152,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_what_cannot_be_merged_is_refused_before_it_is_read(recipe: dict[str, Any], text: str) -> None:
-    with pytest.raises(hubmerge.errors.HubmergeError) as refused:
+    with pytest.raises(HubmergeError) as refused:
         hubmerge.build_plan({**SUM, **recipe})
     assert str(refused.value) == text
 
