@@ -12,6 +12,7 @@ from cards.adapter_words import adapter_words
 from cards.alignment_words import alignment_words
 from cards.assembly_words import assembly_words
 from cards.card_tables import comparison_lines, data_lines, results_table, scores_sentence
+from cards.disentangled_words import disentangled_words
 from cards.layers_words import layers_words
 from cards.licence import Verdict
 from cards.model_facts import ModelFacts
@@ -53,7 +54,8 @@ def render_card(
             warnings=public.warnings,
             assembly=assembly_words(public.assembly)
             or layers_words(public.layers)
-            or adapter_words(public.adapters, [each.name for each in parents if each.role == "parent"]),
+            or adapter_words(public.adapters, [each.name for each in parents if each.role == "parent"])
+            or disentangled_words(public.disentangled),
             alignment=alignment_words(public.alignment),
             **_sentences(public, name, model, parents, verdict),
             **_evaluation(public, parents, results),

@@ -69,7 +69,9 @@ def _tensor_by_tensor(plan: Plan, work: Work) -> tuple[Written, Callable[[], Man
         note=work.note,
     )
     partial = work.folder.partial
-    return written, lambda: manifest_of(plan, work.samples, file_digests(plan, partial, written.digests))
+    return written, lambda: manifest_of(
+        plan, work.samples, file_digests(plan, partial, written.digests), pooled=written.pooled
+    )
 
 
 def _prepared_first(plan: Plan, work: Work) -> tuple[Written, Callable[[], Manifest]]:
@@ -92,7 +94,7 @@ def _prepared_first(plan: Plan, work: Work) -> tuple[Written, Callable[[], Manif
 
     def recorded() -> Manifest:
         shutil.rmtree(kept)
-        return manifest_of(ready, work.samples, file_digests(ready, partial, written.digests))
+        return manifest_of(ready, work.samples, file_digests(ready, partial, written.digests), pooled=written.pooled)
 
     return written, recorded
 
@@ -128,7 +130,7 @@ def _aligned_first(plan: Plan, alignment: PlannedAlignment, work: Work) -> tuple
             digests |= {name: file_sha256(partial / name) for name in found.files if name in digests}
             record = record.model_copy(update={"statistics": found.norms})
         shutil.rmtree(copies)
-        return manifest_of(plan, work.samples, file_digests(plan, partial, digests), record)
+        return manifest_of(plan, work.samples, file_digests(plan, partial, digests), record, written.pooled)
 
     return written, recorded
 

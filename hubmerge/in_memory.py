@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hubmerge.disentangled_record import equivalents
 from hubmerge.errors import PlanError, RecipeError
 from hubmerge.execute import execute
 from hubmerge.in_memory_data import NOTHING_GIVEN, GivenData, given_data, state_dict_of
@@ -20,6 +21,7 @@ from hubmerge.parents import parent_of
 from hubmerge.plan import plan_models
 from hubmerge.plan_types import Plan, Step
 from hubmerge.prepare import prepare, with_coefficients
+from hubmerge.prologue import pooled_states
 from hubmerge.recipe import Recipe
 from zoo_index.errors import HubmergeError
 
@@ -85,7 +87,7 @@ def merge_state_dicts(
     if faults:
         raise _together(faults)
     merged = merge_opened(recipe, models, kinds.pop() if kinds else "numpy", shared_names, jobs, given)
-    return merged if recipe.method.wrapper is not None else dict(merged)
+    return merged if recipe.method.finds_coefficients else dict(merged)
 
 
 def _listed(
@@ -172,19 +174,20 @@ def merge_opened(
         statistics = given.statistics_without(one_memory)
         prepared = prepare(plan, inputs, jobs=jobs or plan.jobs, statistics=statistics, models=given.models)
         plan = with_coefficients(plan, prepared)
-    execute(plan, sink, jobs=jobs, inputs=inputs)
+    pools = pooled_states(plan, inputs, jobs or plan.jobs)
+    execute(plan, sink, jobs=jobs, inputs=inputs, pools=pools)
     donor = models[BASE] if BASE in models else ordered[0]
     devices = {name: getattr(value, "device", None) for name, value in donor.tensors.items()}
     outputs = {step.output.name: step.output for step in plan.steps}
     merged = {name: tensor_of(data.pop(name), outputs[name], kind, devices[name]) for name in donor.tensors}
     tensors = merged | {name: merged[kept] for name, kept in one_memory.items()}
-    if prepared is None:
+    if prepared is None and plan.method.pooled is None:
         return MergedState(tensors)
-    own = prepared.coefficients
+    own = equivalents(plan, pools) if prepared is None else prepared.coefficients
     return MergedState(
         tensors,
         coefficients=own | {name: own[kept] for name, kept in one_memory.items() if kept in own},
-        state=prepared.state,
+        state=pools if prepared is None else prepared.state,
     )
 
 

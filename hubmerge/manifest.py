@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from hubmerge.adapter_record import AdapterRecord
 from hubmerge.alignment_record import AlignmentRecord
 from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord
+from hubmerge.disentangled_record import DisentangledRecord
 from hubmerge.errors import ManifestError, shown
 from hubmerge.layers_record import LayersRecord
 from hubmerge.prepared_record import PreparedRecord
@@ -43,7 +44,7 @@ LAYERS_VERSION: Literal[4] = 4
 ADAPTER_VERSION: Literal[5] = 5
 """With an `AdapterRecord`, which readers of version 4 do not know."""
 PREPARED_VERSION: Literal[6] = 6
-"""With a `PreparedRecord`, which readers of version 5 do not know."""
+"""With a `PreparedRecord` or a `DisentangledRecord`, which readers of version 5 do not know."""
 _VERSIONS = (FORMAT_VERSION, ASSEMBLY_VERSION, ALIGNMENT_VERSION, LAYERS_VERSION, ADAPTER_VERSION, PREPARED_VERSION)
 
 
@@ -87,7 +88,8 @@ class Manifest(_Record):
     files: every file of the folder but this one and README.md.  assembly: of models that were unlike one another, which makes
     the format_version 2; alignment: of parents that were brought into one order first, which makes it 3; layers: of a base that took in
     single layers, which makes it 4; adapters: of LoRA adapters that were merged as adapters, which makes it 5; prepared: of coefficients
-    that were found first, which makes it 6; without any of them the text is that of version 1.
+    that were found first, which makes it 6, as does disentangled: of deltas from which was subtracted what they shared; without any of them
+    the text is that of version 1.
     """
 
     format_version: Literal[1, 2, 3, 4, 5, 6] = 1
@@ -114,6 +116,7 @@ class Manifest(_Record):
     layers: LayersRecord | None = None
     adapters: AdapterRecord | None = None
     prepared: PreparedRecord | None = None
+    disentangled: DisentangledRecord | None = None
 
     @property
     def undigested(self) -> tuple[str, ...]:
@@ -154,7 +157,7 @@ class Manifest(_Record):
 
     def to_json(self) -> str:
         """The text of hubmerge.json."""
-        records = ("assembly", "alignment", "layers", "adapters", "prepared")
+        records = ("assembly", "alignment", "layers", "adapters", "prepared", "disentangled")
         left_out = {name for name in records if getattr(self, name) is None}
         return json.dumps(self.model_dump(mode="json", exclude=left_out), indent=2, ensure_ascii=False) + "\n"
 

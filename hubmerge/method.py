@@ -32,6 +32,7 @@ __all__ = [
     "PerGroup",
     "PerParent",
     "Stage",
+    "around",
     "combine_names",
     "compose",
     "entrywise",
@@ -43,6 +44,7 @@ __all__ = [
     "parameter_values",
     "recorded",
     "register",
+    "register_around",
     "register_combine",
     "register_wrapper",
     "weight_shares",
@@ -85,6 +87,7 @@ def compose(combine: MergeMethod, stage: Stage, *, name: str = "", about: str = 
 
 _REGISTRY: dict[str, MergeMethod] = {}
 _COMBINE: dict[str, MergeMethod] = {}
+_AROUND: dict[tuple[str, str], Wrapper] = {}
 _WRAPPERS: list[Wrapper] = []
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 
@@ -129,6 +132,18 @@ def register_combine(method: MergeMethod) -> None:
 def register_wrapper(wrapper: Wrapper) -> None:
     """Make a wrapper known under its name, with the first of its inner methods inside; those may be registered after it."""
     _WRAPPERS.append(wrapper)
+
+
+def register_around(wrapper: Wrapper, inner: str) -> None:
+    """Make a wrapper known that has the name of the one method inside it, which is asked for by ``inner: ...`` of that method."""
+    _AROUND[wrapper.name, inner] = wrapper
+
+
+def around(method: MergeMethod, parameters: Any) -> MergeMethod:
+    """`method`, or the wrapper around it that a recipe's parameters ask for, of which anything may be wrong."""
+    asked = parameters.get("inner") if isinstance(parameters, Mapping) else None
+    wrapper = _AROUND.get((method.name, asked)) if isinstance(asked, str) else None
+    return method if wrapper is None else with_inner(wrapper, method.name)
 
 
 @cache

@@ -108,6 +108,11 @@ class MergeMethod:
     inside: str = ""
 
     @property
+    def finds_coefficients(self) -> bool:
+        """Whether it finds out, before it merges, with which coefficients: then there is more to tell than the tensors."""
+        return self.wrapper is not None or self.pooled is not None
+
+    @property
     def inner(self) -> str:
         """The name of the method that merges: its own, or that of the one inside a wrapper."""
         return self.inside or self.name

@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hubmerge.disentangled_record import disentangled_record
 from hubmerge.io.digests import file_sha256
 from hubmerge.io.journal import JOURNAL_NAME
 from hubmerge.io.partial import PARTIAL_MARK
@@ -72,14 +73,22 @@ def folder_digests(folder: Path, *, weights: bool) -> dict[str, FileDigest]:
 
 
 def manifest_of(
-    plan: Plan, samples: tuple[str, ...], files: dict[str, FileDigest], alignment: AlignmentRecord | None = None
+    plan: Plan,
+    samples: tuple[str, ...],
+    files: dict[str, FileDigest],
+    alignment: AlignmentRecord | None = None,
+    pooled: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """The record of a merge.  samples: what `sample_digests` gives for every parent.  alignment: of parents that were aligned first."""
+    """The record of a merge.  samples: what `sample_digests` gives for every parent.  alignment: of parents that were aligned first.
+
+    pooled: what `pooled_states` found.
+    """
     method, prepared = plan.method, prepared_record(plan)
+    disentangled = None if pooled is None else disentangled_record(plan, pooled)
     estimated = 0 if alignment is None else 2 * alignment.statistics  # a mean and a variance of every norm
     version = FORMAT_VERSION if alignment is None else ALIGNMENT_VERSION
     return Manifest(
-        format_version=version if prepared is None else PREPARED_VERSION,
+        format_version=version if prepared is None and disentangled is None else PREPARED_VERSION,
         hubmerge_version=__version__,
         plan_hash=plan.hash,
         recipe=plan.recipe.to_dict(),
@@ -106,6 +115,7 @@ def manifest_of(
         files=files,
         alignment=alignment,
         prepared=prepared,
+        disentangled=disentangled,
     )
 
 

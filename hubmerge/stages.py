@@ -12,7 +12,7 @@ from typing import Any
 
 from hubmerge.assemblies import ASSEMBLIES, assembly_of
 from hubmerge.errors import RecipeError, shown
-from hubmerge.method import MergeMethod, Stage, compose, get_combine, get_method, with_inner
+from hubmerge.method import MergeMethod, Stage, around, compose, get_combine, get_method, with_inner
 from hubmerge.wrapper import inner_of
 
 __all__ = ["get_stage", "method_of", "stage_names", "with_stages_spread"]
@@ -68,8 +68,11 @@ def method_of(
             hint="keep one of the two; beside combine, sparsify says what goes before",
         )
     rule = _named(merge_method) if merge_method is not None else get_combine(str(combine))
-    if rule.wrapper is not None:
-        rule = with_inner(rule.wrapper, inner_of(rule.wrapper, parameters))
+    rule = (
+        around(rule, parameters)
+        if rule.wrapper is None
+        else with_inner(rule.wrapper, inner_of(rule.wrapper, parameters))
+    )
     if sparsify is None:
         return rule
     stage = get_stage(sparsify)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
@@ -28,13 +28,14 @@ __all__ = ["Written", "identity_of", "write_weights"]
 @dataclass(frozen=True)
 class Written:
     """found: bytes of tensors that were there before, of `total`; digests: weight file -> sha256, empty when not wanted;
-    digest_seconds: how long after the last write the last digest was known.
+    digest_seconds: how long after the last write the last digest was known.  pooled: what `pooled_states` found.
     """
 
     found: int
     total: int
     digests: Mapping[str, str]
     digest_seconds: float
+    pooled: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def found_percent(self) -> int:
@@ -116,7 +117,7 @@ def write_weights(
         )
         last_write = time.perf_counter()
         digests = follow.result() if follow is not None else {}
-    return Written(found, total, digests, time.perf_counter() - last_write if digest else 0.0)
+    return Written(found, total, digests, time.perf_counter() - last_write if digest else 0.0, pools)
 
 
 def identity_of(plan: Plan, samples: tuple[str, ...], states: tuple[FileState, ...], device: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ models on calibration data; its result is numbers, so that the merge itself is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -114,7 +114,7 @@ class Wrapper:
     prepare: Callable[[Preparing], Prepared]
     about: str
     paper: str
-    takes: Collection[Literal["calibration", "statistics"]] = ()
+    takes: tuple[Literal["calibration", "statistics"], ...] = ()
     needs_data: bool = False
     check: Callable[[Values], None] | None = None
     revision: int = 1

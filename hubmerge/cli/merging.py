@@ -185,11 +185,16 @@ def _how_far(manifest: Manifest) -> tuple[str, ...]:
         from hubmerge.assembly_words import how_far
 
         return how_far(manifest.assembly)
+    aligned: tuple[str, ...] = ()
     if manifest.alignment is not None:
         from hubmerge.alignment.words import how_aligned
 
-        return (*how_aligned(manifest.alignment), *(f"warning: {text}" for text in manifest.alignment.warnings))
-    return ()
+        aligned = (*how_aligned(manifest.alignment), *(f"warning: {text}" for text in manifest.alignment.warnings))
+    if manifest.disentangled is not None:
+        from hubmerge.disentangled_words import disentangled_lines
+
+        return (*aligned, *disentangled_lines(manifest.disentangled))
+    return aligned
 
 
 def _work(planned: Plan | AssemblyPlan | MalPlan | AdapterPlan) -> tuple[str, int]:

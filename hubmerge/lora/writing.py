@@ -34,21 +34,13 @@ def write_adapter(out: Path, adapters: Sequence[Adapter], merged: Mapping[str, F
 
 
 def write_into(
-    folder: Path,
-    adapters: Sequence[Adapter],
-    merged: Mapping[str, Factors],
-    own: Mapping[str, Any] | None = None,
-    rest: Mapping[str, Any] | None = None,
+    folder: Path, adapters: Sequence[Adapter], merged: Mapping[str, Factors], own: Mapping[str, Any] | None = None
 ) -> None:
-    """The same into a folder that is there.
-
-    own: keys of the config with other values than the adapters' first.  rest: tensors beside the factors, by the names that the file
-    gets, float32.
-    """
+    """The same into a folder that is there.  own: keys of the config with other values than the adapters' first."""
     config = {**adapter_config(adapters, merged), **(own or {})}
     embeddings = frozenset().union(*(adapter.embeddings for adapter in adapters))
     kernels = {module: kernel for adapter in adapters for module, kernel in adapter.kernels.items()}
-    tensors: dict[str, Any] = dict(rest or {})
+    tensors: dict[str, Any] = {}
     for module, factors in merged.items():
         a, b = factors.a, factors.b * factors.scale
         if module in kernels:

@@ -16,6 +16,7 @@ from hubmerge.methods import (
     task_vectors,
     ties,
     weight_disentanglement,
+    without_labels,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "task_vectors",
     "ties",
     "weight_disentanglement",
+    "without_labels",
 ]

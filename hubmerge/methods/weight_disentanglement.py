@@ -33,8 +33,9 @@ Normalize = Annotated[Literal["auto", "true", "false"], BeforeValidator(_word)]
 
 
 class AwdParameters(Parameters):
-    inner: Literal["task_arithmetic", "ties"] = Field(
-        "task_arithmetic", description="how the disentangled deltas become one"
+    inner: Literal["task_arithmetic", "ties", "adamerging"] = Field(
+        "task_arithmetic",
+        description="how the disentangled deltas become one; adamerging: by coefficients found on data, with the parameters of that method, too",
     )
     alpha: float = Field(0.1, ge=0, description="what the length of the redundant vector counts beside the mean cosine")
     step: float = Field(0.01, gt=0, description="length of a step of the descent")

@@ -10,7 +10,7 @@ from hubmerge.errors import MergeError, PlanError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["logits_of", "loss_of", "rows_of"]
+__all__ = ["answers_of", "logits_of", "loss_of", "rows_of"]
 
 _LABELS = "labels"
 _IGNORED = -100
@@ -40,9 +40,21 @@ def logits_of(model: Any, row: Mapping[str, Tensor], whose: str) -> Tensor:
 
     Raises `MergeError` for a model that cannot be run on the row, or gives no logits.
     """
+    logits = answers_of(model, row, whose)
+    if logits.ndim not in {2, 3} or len(logits) != 1:
+        raise _no_logits(whose)
+    found = logits[0]
+    mask = row.get("attention_mask")
+    if found.ndim == 2 and mask is not None and mask.shape[1:] == found.shape[:1]:
+        found = found[mask[0].bool()]
+    return found
+
+
+def answers_of(model: Any, batch: Mapping[str, Tensor], whose: str) -> Tensor:
+    """The logits of a batch as the model gives them, (rows, classes) or (rows, tokens, classes); `MergeError` as above."""
     import torch
 
-    inputs = {name: values for name, values in row.items() if name != _LABELS}
+    inputs = {name: values for name, values in batch.items() if name != _LABELS}
     try:
         answer = model(**inputs)
     except (MemoryError, torch.OutOfMemoryError):
@@ -55,17 +67,17 @@ def logits_of(model: Any, row: Mapping[str, Tensor], whose: str) -> Tensor:
             hint="name data of the kind that all models take",
         ) from error
     logits = answer if isinstance(answer, torch.Tensor) else getattr(answer, "logits", None)
-    if not isinstance(logits, torch.Tensor) or logits.ndim not in {2, 3} or len(logits) != 1:
-        raise MergeError(
-            "it gives no logits of a class or a token for each row of the calibration data",
-            where=whose,
-            hint="take parents with a head: classifiers or language models",
-        )
-    found = logits[0]
-    mask = row.get("attention_mask")
-    if found.ndim == 2 and mask is not None and mask.shape[1:] == found.shape[:1]:
-        found = found[mask[0].bool()]
-    return found
+    if not isinstance(logits, torch.Tensor) or logits.ndim not in {2, 3}:
+        raise _no_logits(whose)
+    return logits
+
+
+def _no_logits(whose: str) -> MergeError:
+    return MergeError(
+        "it gives no logits of a class or a token for each row of the calibration data",
+        where=whose,
+        hint="take parents with a head: classifiers or language models",
+    )
 
 
 def loss_of(model: Any, row: Mapping[str, Tensor], logits: Tensor, where: str) -> Tensor:

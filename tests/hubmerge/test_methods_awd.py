@@ -10,7 +10,9 @@ import pytest
 from test_ops_disentangle import PAPER, descended
 from zoo import Tensors, merge_entries, merge_tensors, random_values, recipe, write_model
 
-from hubmerge import build_plan, merge, merge_state_dicts, verify_merge
+from hubmerge import MergedState, build_plan, merge, merge_state_dicts, read_manifest, verify_merge
+from hubmerge.disentangled_record import DisentangledRecord
+from hubmerge.disentangled_words import disentangled_lines
 from hubmerge.errors import RecipeError
 from hubmerge.io.reader import InputFiles
 from hubmerge.methods.weight_disentanglement import equivalent_weights
@@ -130,6 +132,65 @@ def test_with_task_arithmetic_it_is_task_arithmetic_with_other_weights_to_the_by
     one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("awd", "plain"))
     assert one == other
     assert verify_merge(tmp_path / "awd", reload=False).level == "exact"
+
+
+def test_what_was_subtracted_is_recorded_and_told_with_the_weights_it_comes_to(tmp_path: Path) -> None:
+    base, parents = models(2)
+    places = [write_model(tmp_path / f"p{i}", parent) for i, parent in enumerate(parents)]
+    given = recipe("awd", places, base=write_model(tmp_path / "base", base))
+    manifest = merge(given, tmp_path / "out")
+    assert read_manifest(tmp_path / "out") == manifest
+    assert (manifest.format_version, manifest.reproducible, manifest.whole_only) == (6, "exact", "")
+    record = manifest.disentangled
+    assert record is not None
+    (pool,) = record.pools
+    taus = deltas(base, parents)
+    redundant = descended(taus, **PAPER)
+    left = taus - redundant
+    cosine = [float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in (taus, left)]
+    assert (pool.before[0][1], pool.after[0][1]) == pytest.approx(cosine, abs=1e-6)
+    assert pool.norm == pytest.approx(np.linalg.norm(redundant))
+    assert pool.weights == pytest.approx([1 - 2 * share for share in pool.shared])
+    lengths = (
+        f"the redundant vector has length {pool.norm:.4g}, the deltas {min(pool.norms):.4g} to {max(pool.norms):.4g}"
+    )
+    assert disentangled_lines(record) == (
+        f"mean |cosine| between deltas {abs(cosine[0]):.4f} before, {abs(cosine[1]):.4f} after; {lengths}",
+        f"it is task arithmetic with these weights: {places[0]} {pool.weights[0]:.4g}, {places[1]} {pool.weights[1]:.4g}",
+    )
+
+
+def test_by_tensor_and_with_ties_less_can_be_said(tmp_path: Path) -> None:
+    base, parents = models(2)
+    places = [write_model(tmp_path / f"p{i}", parent) for i, parent in enumerate(parents)]
+    given = recipe("awd", places, base=write_model(tmp_path / "base", base), scope="tensor", inner="ties")
+    record = merge(given, tmp_path / "out").disentangled
+    assert record is not None
+    assert [pool.name for pool in record.pools] == ["tensor a", "tensor b", "tensor one"]
+    assert {pool.weights for pool in record.pools} == {None}
+    (line,) = disentangled_lines(record)
+    assert line.startswith("mean |cosine| between deltas, mean of 3 tensors, ")
+
+
+def test_a_step_too_long_for_short_deltas_is_told() -> None:
+    pool = {"name": "model", "norms": (1e-4, 1e-4), "norm": 50.0, "shared": (1.0, 1.0), "weights": None}
+    pool |= {"before": ((1.0, 0.7), (0.7, 1.0)), "after": ((1.0, 1.0), (1.0, 1.0))}
+    record = DisentangledRecord.model_validate({"inner": "ties", "parents": ("a", "b"), "pools": (pool,)})
+    assert disentangled_lines(record)[-1] == (
+        "warning: the descent made the deltas more alike: its step is too long for deltas so short; lower step, or write unit: norm"
+    )
+
+
+def test_in_memory_the_weights_it_comes_to_are_told_by_tensor() -> None:
+    base, parents = models()
+    merged = merge_state_dicts("awd", parents, base=base, parameters={"weight": [1, 0.5, 2]})
+    assert isinstance(merged, MergedState)
+    plain = merge_state_dicts(
+        "task_arithmetic", parents, base=base, parameters={"weight": list(merged.coefficients["a"])}
+    )
+    for name in ORDER:
+        np.testing.assert_array_equal(merged[name], plain[name])
+    assert merged.state["model"]["after"][0][0] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("inner", ["task_arithmetic", "ties"])
