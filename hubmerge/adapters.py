@@ -22,6 +22,7 @@ __all__ = [
     "AdapterTensors",
     "FactorPairs",
     "LowRank",
+    "place_of",
     "read_adapter_effect",
     "split_tensors",
 ]
@@ -108,7 +109,7 @@ def read_adapter_effect(
                 where=where,
                 hint="the adapter is incomplete; fetch or save it again",
             )
-        target = _place(f"{module}.weight", base, where)
+        target = place_of(f"{module}.weight", base, where)
         transposed = embedding or bool(config.get("fan_in_fan_out"))
         _check_shapes(factors["A"], factors["B"], transposed, base[target], where)
         magnitude = tensors.magnitudes.get(module)
@@ -134,7 +135,7 @@ def _replaced(others: Mapping[str, TensorMeta], base: TensorTable, where: str) -
     """An adapter's tensors that take the place of the base's, by the base's name."""
     replaced: dict[str, TensorMeta] = {}
     for short, meta in others.items():
-        target = _place(short, base, where)
+        target = place_of(short, base, where)
         if base[target].shape != meta.shape:
             raise PlanError(
                 f"the adapter's {meta.name!r} has shape {list(meta.shape)}, the base's {target!r} {list(base[target].shape)}",
@@ -170,8 +171,11 @@ def split_tensors(adapter: TensorTable, config: Mapping[str, Any], where: str) -
     return found
 
 
-def _place(name: str, base: TensorTable, where: str) -> str:
-    """The base's tensor that `name` means; prefixes may differ between the class trained and the class saved."""
+def place_of(name: str, base: TensorTable, where: str) -> str:
+    """The base's tensor that `name` means; prefixes may differ between the class trained and the class saved.
+
+    Raises `PlanError` where there is none, or several.
+    """
     if name in base:
         return name
     found = [other for other in base if other.endswith("." + name) or name.endswith("." + other)]
@@ -231,7 +235,7 @@ def _check_magnitude(
 
 def _bias_term(module: str, bias: TensorMeta, scale: float, base: TensorTable, where: str) -> tuple[str, LowRank]:
     """What the bias of B adds to the base's: it is scaled as the product is."""
-    target = _place(f"{module}.bias", base, where)
+    target = place_of(f"{module}.bias", base, where)
     if bias.shape != base[target].shape or not bias.dtype.is_float:
         raise PlanError(
             f"the adapter's {bias.name!r} has shape {list(bias.shape)}, the base's {target!r} {list(base[target].shape)}",

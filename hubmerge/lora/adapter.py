@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hubmerge.errors import PlanError
 
-__all__ = ["Adapter", "Factors", "Kind", "adapter_of", "checked", "given_back"]
+__all__ = ["Adapter", "Factors", "Kind", "adapter_of", "checked", "given_back", "of_kind"]
 
 Kind = Literal["numpy", "torch"]
 Matrix = NDArray[Any]
@@ -40,7 +40,8 @@ class Adapter:
     """modules: name -> its factors, of convolutions with their kernel's sizes in one.  embeddings: those that are embeddings.
 
     kernels: of convolutions, the sizes of A's axes behind the rank and of B's behind the two.  config: adapter_config.json; empty for
-    factors from memory.
+    factors from memory.  copies: tensors of the base, by name, that were trained themselves (modules_to_save, biases).  biases: module ->
+    what its B has as bias, with the scale.  carried: tables of the base, by name, that factors are added to and PEFT saves along.
     """
 
     name: str
@@ -48,6 +49,9 @@ class Adapter:
     embeddings: frozenset[str] = frozenset()
     kernels: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    copies: Mapping[str, Matrix] = field(default_factory=dict)
+    biases: Mapping[str, Matrix] = field(default_factory=dict)
+    carried: Mapping[str, Matrix] = field(default_factory=dict)
 
 
 def adapter_of(given: Any, name: str) -> tuple[Adapter, Kind]:
@@ -99,9 +103,14 @@ def _matrix(value: Any, what: str, name: str) -> tuple[Matrix, Kind]:
 
 def given_back(factors: Factors, kind: Kind) -> tuple[Any, Any]:
     """(A, B) as the caller has them: float32 of torch or numpy, the scale in B."""
-    a, b = (np.ascontiguousarray(each, np.float32) for each in (factors.a, factors.b * factors.scale))
+    return of_kind(factors.a, kind), of_kind(factors.b * factors.scale, kind)
+
+
+def of_kind(values: Matrix, kind: Kind) -> Any:
+    """Numbers as the caller has them: float32 of torch or numpy."""
+    found = np.ascontiguousarray(values, np.float32)
     if kind == "numpy":
-        return a, b
+        return found
     import torch
 
-    return torch.from_numpy(a), torch.from_numpy(b)
+    return torch.from_numpy(found)

@@ -14,12 +14,14 @@ from hubmerge.adapter_checks import method_fault
 from hubmerge.adapter_words import BASES, COMBINATIONS, Basis, CombinationParameters, Missing, is_thinned
 from hubmerge.errors import PlanError, RecipeError, shown
 from hubmerge.in_memory_recipe import known_method, recipe_of_call
-from hubmerge.lora.adapter import Adapter, Kind, adapter_of, given_back
+from hubmerge.lora.adapter import Adapter, Kind, adapter_of, given_back, of_kind
+from hubmerge.lora.base_tensors import tensors_of_base
 from hubmerge.lora.computing import check_ranks, combined_modules, cross_terms, modules_in_basis
-from hubmerge.lora.headers import check_one_base
+from hubmerge.lora.headers import check_one_base, different_bases
 from hubmerge.lora.low_rank import Reduced
 from hubmerge.lora.reading import read_adapter
 from hubmerge.lora.stacks import Stack, stacks_of
+from hubmerge.lora.wholes import ByMethod, BySum, merged_wholes
 from hubmerge.lora.writing import write_adapter
 from hubmerge.method import get_method
 from zoo_index.errors import HubmergeError
@@ -33,11 +35,19 @@ class MergedAdapter(dict[str, tuple[Any, Any]]):
     """``{module: (A, B)}``, the merged change being B @ A.
 
     energy: module -> the share of the merged change's sum of squares that its factors have; 1 where the rank was not cut.
+    tensors: what was merged beside factors, by the base's names: whole tensors (modules_to_save, biases).  biases: module -> what is
+    added to its output (``lora_bias``).
     """
 
-    def __init__(self, modules: Mapping[str, tuple[Any, Any]], energy: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, tuple[Any, Any]],
+        energy: Mapping[str, float],
+        tensors: Mapping[str, Any] | None = None,
+        biases: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(modules)
-        self.energy = dict(energy)
+        self.energy, self.tensors, self.biases = dict(energy), dict(tensors or {}), dict(biases or {})
 
 
 def merge_adapters(
@@ -49,6 +59,8 @@ def merge_adapters(
     parameters: Mapping[str, Any] | None = None,
     missing: Missing = "zero",
     rank: int | None = None,
+    base: Any = None,
+    other_bases: bool = False,
     seed: int = 0,
     jobs: int | None = None,
 ) -> MergedAdapter:
@@ -59,30 +71,36 @@ def merge_adapters(
     (`COMBINATIONS`), or task_arithmetic, which is the same in every basis.  parameters: as for `merge_state_dicts`; a list has one value
     for each adapter.  missing: see `stacks_of`.  rank: of the result, at most; the nearest of that rank in the Frobenius norm, and
     `MergedAdapter.energy` says how near.  None keeps all of it, but for PEFT's combinations by ``svd``, which keep the largest rank of the
-    adapters.  out: a new folder, for the merged adapter as PEFT has them.  jobs: threads, default the cores at hand.
+    adapters.  base: the model they were trained on (a folder, a repository, a state dict), for what they have beside factors:
+    see `hubmerge.lora.wholes`.  other_bases: whether adapters of other bases or revisions are merged all the same; the result says that
+    it is of the first's.  out: a new folder, for the merged adapter as PEFT has them.  jobs: threads, default the cores at hand.
 
     Returns float32 factors of the adapters' kind (numpy for folders); no dense change is built, but by PEFT's ``_svd`` forms.
     Raises `PlanError` and `RecipeError` before anything is computed, `MergeError` for numbers that are not finite.
     """
-    opened, kind = _opened(adapters)
+    opened, kind = _opened(adapters, other_bases)
     stacks = stacks_of(opened, missing)
     if rank is not None and rank < 1:
         raise PlanError(f"rank must be 1 or more, got {rank}", where="rank", hint="leave it out to keep all")
     space = basis or ("core" if name == "task_arithmetic" else None)
+    rule: ByMethod | BySum
     if space is not None:
-        cut = _in_basis(name, opened, stacks, space, parameters or {}, rank, seed, jobs)
+        cut, rule = _in_basis(name, opened, stacks, space, parameters or {}, rank, seed, jobs)
     else:
-        cut = _combined(name, opened, stacks, parameters or {}, rank, seed)
+        cut, rule = _combined(name, opened, stacks, parameters or {}, rank, seed)
     merged = {module: found.factors for module, found in cut.items()}
+    wholes = merged_wholes(opened, None if base is None else tensors_of_base(base), missing, rule)
     if out is not None:
-        write_adapter(Path(out), opened, merged)
+        write_adapter(Path(out), opened, merged, wholes)
     return MergedAdapter(
         {module: given_back(factors, kind) for module, factors in merged.items()},
         {module: found.energy for module, found in cut.items()},
+        {name: of_kind(values, kind) for name, values in wholes.copies.items()},
+        {module: of_kind(values, kind) for module, values in wholes.biases.items()},
     )
 
 
-def _opened(adapters: Sequence[Any]) -> tuple[list[Adapter], Kind]:
+def _opened(adapters: Sequence[Any], other_bases: bool) -> tuple[list[Adapter], Kind]:
     if isinstance(adapters, str | Path | Mapping) or not isinstance(adapters, Sequence):
         raise PlanError("adapters must be a list", where="adapters", hint="adapters=[first, second]")
     if not adapters:
@@ -93,7 +111,7 @@ def _opened(adapters: Sequence[Any]) -> tuple[list[Adapter], Kind]:
     for i, given in enumerate(adapters):
         try:
             if isinstance(given, str | Path):
-                opened.append(read_adapter(str(given)))
+                opened.append(read_adapter(str(given), wholes=True))
                 continue
             adapter, kind = adapter_of(given, f"adapters[{i}]")
             opened.append(adapter)
@@ -102,7 +120,9 @@ def _opened(adapters: Sequence[Any]) -> tuple[list[Adapter], Kind]:
             faults += fault.faults
     if faults:
         raise faults[0] if len(faults) == 1 else PlanError.of(faults)
-    check_one_base(opened)
+    check_one_base(opened, other_bases=other_bases)
+    if other_bases and (told := different_bases(opened)) is not None:
+        warnings.warn(f"{told}; the result says that it is of the first's", stacklevel=3)
     return opened, "torch" if "torch" in kinds else "numpy"
 
 
@@ -115,7 +135,7 @@ def _in_basis(
     rank: int | None,
     seed: int,
     jobs: int | None,
-) -> dict[str, Reduced]:
+) -> tuple[dict[str, Reduced], ByMethod]:
     if basis not in BASES:
         raise RecipeError(f"there is no basis {shown(basis)}", where="basis", hint=f"one of: {', '.join(BASES)}")
     method = get_method(name)
@@ -124,7 +144,7 @@ def _in_basis(
         raise fault
     places = tuple(f"parents[{i}]" for i in range(len(adapters)))
     recipe = recipe_of_call(name, places, method.base == "required", parameters, seed, None)
-    return modules_in_basis(recipe, places, stacks, basis, rank, jobs)
+    return modules_in_basis(recipe, places, stacks, basis, rank, jobs), ByMethod(recipe, places, jobs)
 
 
 def _combined(
@@ -134,7 +154,7 @@ def _combined(
     parameters: Mapping[str, Any],
     rank: int | None,
     seed: int,
-) -> dict[str, Reduced]:
+) -> tuple[dict[str, Reduced], BySum]:
     own, weights = _parameters(name, parameters, len(adapters))
     rule = "linear" if len(adapters) == 1 else name  # as in PEFT
     check_ranks(
@@ -143,7 +163,7 @@ def _combined(
     text = cross_terms(rule, len(adapters), instead=_KNOTS)
     if text is not None:
         warnings.warn(text, stacklevel=3)
-    return combined_modules(name, stacks, own, weights, rank, seed)
+    return combined_modules(name, stacks, own, weights, rank, seed), BySum(weights)
 
 
 def _parameters(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hubmerge.errors import PlanError
 from hubmerge.io.reader import NUMPY, to_singles
 from hubmerge.lora.adapter import Adapter, Factors, checked
 from hubmerge.lora.headers import AdapterHeader, open_adapter
@@ -16,16 +17,16 @@ from zoo_index.tensors import TensorMeta
 __all__ = ["numbers_of", "read_adapter"]
 
 
-def read_adapter(name: str) -> Adapter:
-    """Read an adapter's factors into memory, float32.
+def read_adapter(name: str, *, wholes: bool = False) -> Adapter:
+    """Read an adapter's numbers into memory, float32.
 
-    name: a folder, or a repository of the Hub.  Raises as `open_adapter` does, and for numbers that are not finite.
+    name: a folder, or a repository of the Hub.  wholes: see `open_adapter`.  Raises as that does, and for numbers that are not finite.
     """
-    return numbers_of(open_adapter(ModelRef.parse(name)))
+    return numbers_of(open_adapter(ModelRef.parse(name), wholes=wholes))
 
 
 def numbers_of(header: AdapterHeader) -> Adapter:
-    """The factors of an opened adapter, float32; what is not on this disk is fetched."""
+    """The numbers of an opened adapter, float32; what is not on this disk is fetched."""
     source = header.source
     fetch([(source, file) for file in header.table.files])
     modules, kernels = {}, {}
@@ -35,7 +36,18 @@ def numbers_of(header: AdapterHeader) -> Adapter:
             kernels[module] = (a.shape[1:], b.shape[2:])
             a, b = a.reshape(a.shape[0], -1), b.reshape(b.shape[0], -1)
         modules[module] = checked(Factors(a, b, scale), module, header.name)
-    return Adapter(header.name, modules, header.embeddings, kernels, header.config)
+    copies, biases, carried = (
+        {name: _finite(_numbers(source, meta), meta, header.name) for name, meta in metas.items()}
+        for metas in (header.copies, header.biases, header.carried)
+    )
+    scaled = {module: np.float32(modules[module].scale) * bias for module, bias in biases.items()}
+    return Adapter(header.name, modules, header.embeddings, kernels, header.config, copies, scaled, carried)
+
+
+def _finite(numbers: NDArray[np.float32], meta: TensorMeta, name: str) -> NDArray[np.float32]:
+    if not np.isfinite(numbers).all():
+        raise PlanError(f"{meta.name!r} has numbers that are not finite", where=name, hint="fetch it again")
+    return numbers
 
 
 def _numbers(source: ModelSource, meta: TensorMeta) -> NDArray[np.float32]:

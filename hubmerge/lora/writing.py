@@ -12,32 +12,41 @@ import numpy as np
 from hubmerge.errors import PlanError
 from hubmerge.io.shards import lay_out
 from hubmerge.lora.adapter import Adapter, Factors
+from hubmerge.lora.wholes import Wholes
 from zoo_index.tensors import DType
 
 __all__ = ["adapter_config", "factor_names", "write_adapter", "write_into"]
 
 _PREFIX = "base_model.model."
-_OURS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "init_lora_weights", "inference_mode")
+_CHOOSING = ("exclude_modules", "layers_to_transform", "layers_pattern")
+"""Keys that take modules out of `target_modules`."""
 
 
-def write_adapter(out: Path, adapters: Sequence[Adapter], merged: Mapping[str, Factors]) -> None:
-    """Write merged factors into the new folder `out`.
+def write_adapter(
+    out: Path, adapters: Sequence[Adapter], merged: Mapping[str, Factors], wholes: Wholes | None = None
+) -> None:
+    """Write merged factors, and what was merged beside them, into the new folder `out`.
 
     adapters: those that were merged; the first that has a config gives what a config says beside the ranks.  Raises `PlanError` for a
     folder that holds something, and for adapters from memory alone, of which no config is known.
     """
     if out.exists() and any(out.iterdir()):
         raise PlanError("the folder holds something already", where=str(out), hint="name a new folder")
-    adapter_config(adapters, merged)
+    adapter_config(adapters, merged, wholes)
     out.mkdir(parents=True, exist_ok=True)
-    write_into(out, adapters, merged)
+    write_into(out, adapters, merged, wholes=wholes)
 
 
 def write_into(
-    folder: Path, adapters: Sequence[Adapter], merged: Mapping[str, Factors], own: Mapping[str, Any] | None = None
+    folder: Path,
+    adapters: Sequence[Adapter],
+    merged: Mapping[str, Factors],
+    own: Mapping[str, Any] | None = None,
+    wholes: Wholes | None = None,
 ) -> None:
     """The same into a folder that is there.  own: keys of the config with other values than the adapters' first."""
-    config = {**adapter_config(adapters, merged), **(own or {})}
+    beside = wholes or Wholes({}, {}, {})
+    config = {**adapter_config(adapters, merged, beside), **(own or {})}
     embeddings = frozenset().union(*(adapter.embeddings for adapter in adapters))
     kernels = {module: kernel for adapter in adapters for module, kernel in adapter.kernels.items()}
     tensors: dict[str, Any] = {}
@@ -48,6 +57,14 @@ def write_into(
             a, b = a.reshape(a.shape[0], *first), b.reshape(*b.shape, *second)
         for name, values in zip(factor_names(module, is_embedding=module in embeddings), (a, b), strict=True):
             tensors[name] = np.ascontiguousarray(values, np.float32)
+    if beside.biases:  # PEFT has one for every module, or for none
+        for module, factors in merged.items():
+            bias = beside.biases.get(module, np.zeros(factors.shape[0]))
+            tensors[f"{_PREFIX}{module}.lora_B.bias"] = np.ascontiguousarray(bias, np.float32)
+    for name, values in (*beside.copies.items(), *beside.carried.items()):
+        module, _, kind = name.rpartition(".")
+        inner = f"{module}.base_layer.{kind}" if module in merged else name
+        tensors[f"{_PREFIX}{inner}"] = np.ascontiguousarray(values, np.float32)
     layout = lay_out([(name, DType.F32, values.shape) for name, values in tensors.items()], 1 << 62)
     with (folder / "adapter_model.safetensors").open("wb") as file:
         file.writelines(layout.headers.values())
@@ -62,25 +79,40 @@ def factor_names(module: str, *, is_embedding: bool) -> tuple[str, str]:
     return f"{_PREFIX}{module}.{kind}A{ending}", f"{_PREFIX}{module}.{kind}B{ending}"
 
 
-def adapter_config(adapters: Sequence[Adapter], merged: Mapping[str, Factors]) -> dict[str, Any]:
+def adapter_config(
+    adapters: Sequence[Adapter], merged: Mapping[str, Factors], wholes: Wholes | None = None
+) -> dict[str, Any]:
     """The adapter_config.json of merged factors: ranks with alphas that make every scale 1, and the modules by name where they differ."""
-    first = next((adapter.config for adapter in adapters if adapter.config), None)
-    if first is None:
+    configs = [adapter.config for adapter in adapters if adapter.config]
+    if not configs:
         raise PlanError(
             "adapters from memory have no adapter_config.json to go by",
             where="out",
             hint="leave out away, or give one of the adapters as a folder",
         )
+    beside = wholes or Wholes({}, {}, {})
+    embeddings = sorted(frozenset().union(*(adapter.embeddings for adapter in adapters)) & merged.keys())
+    if beside.biases and embeddings:
+        raise PlanError(
+            f"PEFT has no adapter with lora_bias and an embedding, as {embeddings[0]!r} is",
+            where="out",
+            hint="merge whole models instead: `hubmerge merge` with models named base+adapter",
+        )
     ranks = {module: factors.rank for module, factors in merged.items()}
     most = max(ranks.values())
-    odd = {module: rank for module, rank in ranks.items() if rank != most}
+    odd = {_key(module, ranks): rank for module, rank in ranks.items() if rank != most}
     targets = [adapter.config.get("target_modules") for adapter in adapters]
     same = all(target == targets[0] for target in targets) and all(
         adapter.modules.keys() == merged.keys() for adapter in adapters
     )
+    saved = sorted({module for config in configs for module in config.get("modules_to_save") or ()})
+    biases = {str(config.get("bias", "none")) for config in configs} if beside.copies else set()
     return {
-        **{key: value for key, value in first.items() if key not in _OURS},
+        **{key: value for key, value in configs[0].items() if same or key not in _CHOOSING},
         "target_modules": targets[0] if same else sorted(merged),
+        "modules_to_save": [module for module in saved if _is_saved(module, beside)] or None,
+        "bias": next((kind for kind in ("all", "lora_only") if kind in biases), "none"),
+        "lora_bias": bool(beside.biases),
         "r": most,
         "lora_alpha": most,
         "rank_pattern": odd,
@@ -89,3 +121,13 @@ def adapter_config(adapters: Sequence[Adapter], merged: Mapping[str, Factors]) -
         "init_lora_weights": True,
         "inference_mode": True,
     }
+
+
+def _is_saved(module: str, wholes: Wholes) -> bool:
+    """Whether a key of ``modules_to_save``, the end of a module's name, has a tensor."""
+    return any(f".{module}." in f".{name}" for name in wholes.copies)
+
+
+def _key(module: str, modules: Mapping[str, int]) -> str:
+    """A module in a pattern: PEFT looks for it at the end of names, so that one that ends another's is told by its beginning."""
+    return f"^{module}" if any(other.endswith(f".{module}") for other in modules) else module

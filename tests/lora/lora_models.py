@@ -79,6 +79,8 @@ def saved_adapter(base: Path, folder: Path, seed: int, model: Any = None, **conf
             for name, values in adapted.named_parameters():
                 if "lora_" in name:
                     values.normal_(std=0.3)
+                elif values.requires_grad:  # saved modules and biases
+                    values.add_(torch.randn_like(values), alpha=0.3)
         adapted.save_pretrained(folder)
     return folder
 
