@@ -201,6 +201,7 @@ def recipe_keys() -> str:
         "Calibration": "Under `calibration`",
         "ZooQuery": "Under `zoo`",
         "Probe": "Under `probe`",
+        "TaskData": "Under the `calibration` of a model",
         "TokenizerPart": "Under `tokenizer`",
         "Output": "Under `output`",
     }

@@ -13,6 +13,7 @@ from hubmerge.method import MergeMethod, method_names, parameter_values
 from hubmerge.sections import read_sections
 from hubmerge.stages import method_of
 from hubmerge.transport_checks import misplaced_bases
+from hubmerge.wrapper_checks import misplaced_data
 from zoo_index.errors import HubmergeError
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def written_adapter_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
         for key, hint in refused.items()
         if raw.get(key) not in (None, [], {})
     ]
-    faults += misplaced_bases(raw, "adapters")
+    faults += [*misplaced_bases(raw, "adapters"), *misplaced_data(raw, "a merge of adapters")]
     if dense and isinstance(output, Mapping) and output.get("rank") is not None:
         faults.append(_RANK_OF_A_MODEL)
     names = [raw.get(key) for key in ("merge_method", "sparsify", "combine", "basis")]

@@ -198,7 +198,8 @@ def _finished(
         if _derived_again(plan, out):
             return manifest
     if not overwrite:
-        inputs = "parents" if isinstance(plan, Plan) else "parents or calibration data"
+        alone = isinstance(plan, Plan) and plan.preparation is None
+        inputs = "parents" if alone else "parents or calibration data"
         changed = (
             f"of {inputs} that have changed since" if complete else "but some of its files were removed or changed"
         )
@@ -231,6 +232,10 @@ def _same_carried(plan: Planned, files: InputFiles, manifest: Manifest) -> bool:
 def _same_data(plan: Plan | AssemblyPlan | MalPlan | AdapterPlan, manifest: Manifest) -> bool:
     """Whether calibration data, where there is any, is that of the merge."""
     if isinstance(plan, Plan):
+        if plan.preparation is not None:
+            from hubmerge.prepare_stage import same_task_data
+
+            return same_task_data(plan, manifest)
         if plan.alignment is None:
             return True
         from hubmerge.alignment.derivation import same_rows

@@ -80,7 +80,7 @@ def _prepared_first(plan: Plan, work: Work) -> tuple[Written, Callable[[], Manif
 
     partial, kept = work.folder.partial, work.folder.partial / PREPARED_FOLDER
     identity = identity_of(plan, work.samples, work.states, work.device)
-    ready = prepared_plan(plan, kept, identity, note=work.note)
+    ready, record = prepared_plan(plan, kept, identity, note=work.note)
     written = write_weights(
         ready,
         work.folder,
@@ -94,7 +94,8 @@ def _prepared_first(plan: Plan, work: Work) -> tuple[Written, Callable[[], Manif
 
     def recorded() -> Manifest:
         shutil.rmtree(kept)
-        return manifest_of(ready, work.samples, file_digests(ready, partial, written.digests), pooled=written.pooled)
+        digests = file_digests(ready, partial, written.digests)
+        return manifest_of(ready, work.samples, digests, pooled=written.pooled, prepared=record)
 
     return written, recorded
 

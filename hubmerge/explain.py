@@ -34,6 +34,8 @@ def plan_text(plan: Plan) -> str:
         from hubmerge.alignment.words import alignment_lines
 
         lines += ["", *alignment_lines(plan, plan.alignment)]
+    if plan.preparation is not None:
+        lines += ["", "run before", *plan.preparation.lines]
     lines += ["", "tensors"]
     anew = plan.alignment is not None and plan.alignment.estimates_statistics
     doing = {**_DOING, **({"average": "estimated anew (running statistics)"} if anew else {})}
@@ -120,6 +122,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
             for parent in plan.parents
         ],
         "alignment": alignment_dict(plan.alignment),
+        "preparation": preparation_dict(plan),
         "layers": layer_rows(plan),
         "config_donor": plan.config_donor,
         "tokenizer_donor": plan.tokenizer_donor,
@@ -144,6 +147,19 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "bytes_written": plan.bytes_written,
         "bytes_to_download": plan.bytes_to_download,
         "peak_memory": plan.peak_memory,
+    }
+
+
+def preparation_dict(plan: Plan) -> dict[str, Any] | None:
+    """What is run before the merge as JSON values; None where nothing is."""
+    found = plan.preparation
+    if found is None:
+        return None
+    return {
+        "calibration": [asdict(own) for own in found.calibration],
+        "lines": [line.strip() for line in found.lines],
+        "memory": found.memory,
+        "scratch": found.scratch,
     }
 
 

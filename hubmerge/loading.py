@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
     from hubmerge.lora.plan_types import AdapterPlan
 
-__all__ = ["AutoMergedModel"]
+__all__ = ["AutoMergedModel", "assemble_model"]
 
 
 class AutoMergedModel:
@@ -108,7 +108,7 @@ def _remember(loaded: Any, source: Recipe | ModelSource) -> Any:
 
 
 def _from_recipe(plan: Plan, kwargs: dict[str, Any], source: Recipe | ModelSource) -> PreTrainedModel:
-    return _remember(_assemble(plan, kwargs), source)
+    return _remember(assemble_model(plan, kwargs), source)
 
 
 def _put_together(
@@ -202,7 +202,8 @@ class _TensorSlice:
         return tensor.reshape(output.shape)[index]
 
 
-def _assemble(plan: Plan, kwargs: dict[str, Any]) -> PreTrainedModel:
+def assemble_model(plan: Plan, kwargs: dict[str, Any]) -> PreTrainedModel:
+    """The merge of a plan whose files are here, straight into the model; kwargs are transformers'."""
     from transformers import AutoConfig, GenerationConfig
 
     donor = plan.parents[plan.config_donor]

@@ -81,11 +81,12 @@ def build_plan(
         return aligned_plan(
             plan_models(recipe, models, jobs=jobs, memory=memory, strict=strict), alignment, strict=strict
         )
-    wrapper = recipe.method.wrapper
-    if wrapper is not None and wrapper.needs_data:
-        hint = "hubmerge.merge_state_dicts(..., calibration=...) merges models in memory"
-        raise PlanError(f"{wrapper.name} looks at data, which recipes do not name yet", where="merge_method", hint=hint)
-    return plan_models(recipe, models, jobs=jobs, memory=memory, strict=strict)
+    plan = plan_models(recipe, models, jobs=jobs, memory=memory, strict=strict)
+    if recipe.method.wrapper is not None:
+        from hubmerge.preparation import plan_preparation, prepared_for
+
+        return prepared_for(plan, plan_preparation(recipe, models, pins))
+    return plan
 
 
 def plan_models(

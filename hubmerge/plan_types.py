@@ -20,6 +20,7 @@ from zoo_index.tensors import TensorMeta
 
 if TYPE_CHECKING:
     from hubmerge.alignment.plan_types import PlannedAlignment
+    from hubmerge.preparation import PlannedPreparation
     from hubmerge.wrapper import Prepared
 
 __all__ = [
@@ -189,8 +190,9 @@ class Plan:
     of the tokenizer that are made, not copied, by name.  vocabulary: what became of the rows of embeddings and heads,
     where the recipe asks for one vocabulary.  warnings: what a person should know before the merge; notes: those of them
     that are facts and no mistakes to mend, which `strict` lets pass.  alignment: what is done with parents before the steps,
-    which then read aligned copies in their place; None where they are merged as they are.  prepared: what the method's wrapper found, with
-    which the steps' weights are multiplied already (`hubmerge.prepare`); None before, and for methods without a wrapper.
+    which then read aligned copies in their place; None where they are merged as they are.  preparation: what the method's wrapper runs
+    the parents on, None without data; prepared: what it found, with which the steps' weights are multiplied already
+    (`hubmerge.prepare`), None before, and for methods without a wrapper.
     """
 
     recipe: Recipe
@@ -213,6 +215,7 @@ class Plan:
     vocabulary: VocabularyRows | None = None
     notes: tuple[str, ...] = ()
     alignment: PlannedAlignment | None = None
+    preparation: PlannedPreparation | None = None
     prepared: Prepared | None = None
 
     @property

@@ -12,12 +12,14 @@ from typing import Any
 from hubmerge.errors import VerifyError
 from hubmerge.io.journal import to_disk
 from hubmerge.io.reader import InputFiles
+from hubmerge.manifest import Manifest
+from hubmerge.parent_models import recipe_models
 from hubmerge.plan_types import Plan
 from hubmerge.prepare import prepare, with_coefficients
-from hubmerge.prepared_record import PreparedRecord
+from hubmerge.prepared_record import PreparedRecord, prepared_record
 from hubmerge.wrapper import Prepared
 
-__all__ = ["PREPARED_FOLDER", "prepared_again", "prepared_identity", "prepared_plan"]
+__all__ = ["PREPARED_FOLDER", "prepared_again", "prepared_identity", "prepared_plan", "same_task_data"]
 
 PREPARED_FOLDER = "prepared"
 """In OUT.partial, until the merge is complete."""
@@ -28,21 +30,29 @@ _TOLERANCE = 1e-3
 
 def prepared_plan(
     plan: Plan, folder: Path, identity: Mapping[str, Any], *, note: Callable[[str], None] = lambda _: None
-) -> Plan:
+) -> tuple[Plan, PreparedRecord]:
     """`plan` with the coefficients that its wrapper finds, or that are in `folder` from before, when nothing has changed they depend on.
 
     identity: what the parents' weights and the versions are known by, as JSON.  Raises as `hubmerge.prepare.prepare` does.
     """
-    known = dict(identity)
+    models = recipe_models(plan)
+    known = {**identity, "data": models.digests if models is not None else None}
     found = _stored(folder / _FOUND, known)
     if found is not None:
         note("the coefficients were found before, and are used again")
-        return with_coefficients(plan, found)
-    folder.mkdir(parents=True, exist_ok=True)
-    with InputFiles(plan.parents) as files:
-        found = prepare(plan, files, jobs=plan.jobs, note=note, scratch=folder)
-    _store(folder / _FOUND, known, found)
-    return with_coefficients(plan, found)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        with InputFiles(plan.parents) as files:
+            found = prepare(plan, files, jobs=plan.jobs, models=models, note=note, scratch=folder)
+        _store(folder / _FOUND, known, found)
+    return with_coefficients(plan, found), prepared_record(plan, found, models.records if models is not None else ())
+
+
+def same_task_data(plan: Plan, manifest: Manifest) -> bool:
+    """Whether the rows and labels that the parents are run on are those of the merge."""
+    models, record = recipe_models(plan), manifest.prepared
+    recorded = [[own.sha256, own.labels_sha256] for own in record.calibration] if record is not None else []
+    return (models.digests if models is not None else []) == recorded
 
 
 def prepared_identity(plan: Plan, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +70,7 @@ def prepared_again(plan: Plan, record: PreparedRecord | None, where: str) -> tup
     if record is None:
         raise VerifyError("the manifest records no coefficients", where=where, hint="merge again")
     with InputFiles(plan.parents) as files:
-        found = prepare(plan, files, jobs=plan.jobs)
+        found = prepare(plan, files, jobs=plan.jobs, models=recipe_models(plan))
     worst = _worst(found.layers, record.layers)
     if not worst <= _TOLERANCE:
         raise VerifyError(

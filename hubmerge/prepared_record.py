@@ -10,6 +10,7 @@ from hubmerge.assembly_record import CalibrationRecord
 
 if TYPE_CHECKING:
     from hubmerge.plan_types import Plan
+    from hubmerge.wrapper import Prepared
 
 __all__ = ["PreparedRecord", "TaskDataRecord", "prepared_record"]
 
@@ -37,13 +38,12 @@ class PreparedRecord(BaseModel):
     calibration: tuple[TaskDataRecord, ...] = ()
 
 
-def prepared_record(plan: Plan) -> PreparedRecord | None:
-    """What the manifest keeps; None for a method without a wrapper."""
-    if plan.prepared is None or plan.method.wrapper is None:
-        return None
+def prepared_record(plan: Plan, found: Prepared, data: tuple[TaskDataRecord, ...]) -> PreparedRecord:
+    """What the manifest keeps of what the wrapper of `plan` found on this data."""
     return PreparedRecord(
         inner=plan.method.inner,
         parents=tuple(map(str, plan.recipe.parents)),
-        layers=dict(plan.prepared.layers),
-        state=dict(plan.prepared.state),
+        layers=dict(found.layers),
+        state=dict(found.state),
+        calibration=data,
     )

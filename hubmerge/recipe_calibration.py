@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from hubmerge.errors import shown
-from hubmerge.recipe_parts import Part
+from hubmerge.recipe_part import Part
 from zoo_index.reference import ModelRef, is_local_name
 
-__all__ = ["FILE_SUFFIXES", "Calibration", "CalibrationKey"]
+__all__ = ["FILE_SUFFIXES", "Calibration", "CalibrationKey", "TaskData", "TaskDataKey"]
 
 FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt", ".npz")
 """What the name of a data file ends in."""
@@ -51,6 +51,17 @@ class Calibration(Part):
     seed: int = Field(0, ge=0, lt=2**64, strict=True, description="which rows are drawn")
 
 
+class TaskData(Calibration):
+    """Data of one model's own task, which the models are run on."""
+
+    labels: str | None = Field(
+        None,
+        min_length=1,
+        description="the column of class numbers, from 0, for classifiers; a language model predicts the next token and needs none",
+    )
+    samples: int = Field(100, ge=1, strict=True, description="how many rows are drawn, none twice")
+
+
 def _calibration(value: Any) -> Any:
     if value is None or isinstance(value, Mapping | Part):
         return value
@@ -60,3 +71,4 @@ def _calibration(value: Any) -> Any:
 CalibrationKey = Annotated[
     Calibration | None, BeforeValidator(_calibration, json_schema_input_type=str | Calibration | None)
 ]
+TaskDataKey = Annotated[TaskData | None, BeforeValidator(_calibration, json_schema_input_type=str | TaskData | None)]

@@ -14,7 +14,7 @@ from hubmerge.errors import RecipeError
 from hubmerge.method import MergeMethod, parameter_values
 from hubmerge.sections import Section, forms_of, read_sections
 from hubmerge.stages import method_of
-from hubmerge.wrapper_checks import wrapper_faults
+from hubmerge.wrapper_checks import misplaced_data, wrapper_faults
 from zoo_index.errors import HubmergeError
 
 if TYPE_CHECKING:
@@ -66,13 +66,17 @@ def method_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
         return [*misplaced]
     assembly = assembly_of(name)
     if assembly is not None:
-        return [*misplaced, *written_faults(assembly, raw)]
+        return [*misplaced, *misplaced_data(raw, assembly.name), *written_faults(assembly, raw)]
     try:
         method = method_of(name, sparsify, combine, raw.get("parameters"))
     except RecipeError as fault:
         return [fault]
-    wrapped = wrapper_faults(method, raw)
-    return [*misplaced, *misplaced_keys(raw), *wrapped, *read_sections(method, raw).faults]
+    takes = method.wrapper is not None and "calibration" in method.wrapper.takes
+    misplaced += [
+        fault for fault in misplaced_keys(raw) if method.wrapper is None or fault.where not in {"align", "calibration"}
+    ]
+    misplaced += misplaced_data(raw, method.name, takes=takes)
+    return [*misplaced, *wrapper_faults(method, raw), *read_sections(method, raw).faults]
 
 
 def model_faults(recipe: Recipe) -> list[HubmergeError]:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hubmerge.recipe_calibration import TaskDataKey
+from hubmerge.recipe_part import Part
 from hubmerge.recipe_values import LayerRange, Reference, Size
 
 __all__ = ["ModelEntry", "Module", "Output", "Part", "Slice", "SliceSource"]
-
-
-class Part(BaseModel):
-    """A mapping of a recipe: frozen, and without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 class ModelEntry(Part):
@@ -22,6 +18,10 @@ class ModelEntry(Part):
 
     model: Reference = Field(description="the model")
     base: Reference | None = Field(None, description="transport: the model that it was trained from")
+    calibration: TaskDataKey = Field(
+        None,
+        description="sens_merging, adamerging: data of the model's own task, as a mapping, or its data alone",
+    )
     parameters: dict[str, Any] = Field(default_factory=dict, description="parameters of this model, by name")
 
 

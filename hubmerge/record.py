@@ -24,7 +24,6 @@ from hubmerge.manifest import (
     ParentRecord,
 )
 from hubmerge.plan_types import Plan, PlannedParent
-from hubmerge.prepared_record import prepared_record
 from hubmerge.version import __version__
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from hubmerge.heterogeneous.mal_plan_types import MalPlan
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
     from hubmerge.lora.plan_types import AdapterPlan
+    from hubmerge.prepared_record import PreparedRecord
 
 __all__ = [
     "adapters_manifest",
@@ -78,12 +78,14 @@ def manifest_of(
     files: dict[str, FileDigest],
     alignment: AlignmentRecord | None = None,
     pooled: Mapping[str, Any] | None = None,
+    prepared: PreparedRecord | None = None,
 ) -> Manifest:
-    """The record of a merge.  samples: what `sample_digests` gives for every parent.  alignment: of parents that were aligned first.
+    """The record of a merge.
 
-    pooled: what `pooled_states` found.
+    samples: what `sample_digests` gives for every parent.  alignment: of parents that were aligned first.  pooled: what `pooled_states`
+    found.  prepared: of coefficients that were found first.
     """
-    method, prepared = plan.method, prepared_record(plan)
+    method = plan.method
     disentangled = None if pooled is None else disentangled_record(plan, pooled)
     estimated = 0 if alignment is None else 2 * alignment.statistics  # a mean and a variance of every norm
     version = FORMAT_VERSION if alignment is None else ALIGNMENT_VERSION
@@ -210,8 +212,8 @@ def _record(parent: PlannedParent, sample: str) -> ParentRecord:
 def versions_of(plan: Plan) -> dict[str, str]:
     """The versions of what computes the numbers of `plan`."""
     names = ("numba", "numpy", *(("torch",) if plan.method.kind == "matrix" else ()))
-    names = names if plan.alignment is None else tuple(dict.fromkeys([*names, *_COMPUTING]))
-    return _versions(names)
+    runs = plan.alignment is not None or plan.preparation is not None
+    return _versions(tuple(dict.fromkeys([*names, *_COMPUTING])) if runs else names)
 
 
 def _versions(names: Sequence[str]) -> dict[str, str]:

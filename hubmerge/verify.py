@@ -162,8 +162,10 @@ def _check_tensors(plan: Plan, manifest: Manifest, folder: Path) -> tuple[Check,
     try:
         _compare_files(plan, folder)
         if plan.method.wrapper is not None:
-            from hubmerge.prepare_stage import prepared_again
+            from hubmerge.prepare_stage import prepared_again, same_task_data
 
+            if not same_task_data(plan, manifest):
+                return Check("derivation", None, "not tried: the calibration data changed since the merge"), "recorded"
             plan, apart = prepared_again(plan, manifest.prepared, str(folder))
             exact = plan.method.kind == "entrywise"
         worst = rederive(plan, folder, exact=exact)

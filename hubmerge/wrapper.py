@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from hubmerge.method_record import MergeMethod
     from hubmerge.plan_types import Plan
 
-__all__ = ["ParentModels", "Prepared", "Preparing", "Statistics", "Wrapper", "inner_of", "wrapped"]
+__all__ = [
+    "DataWork",
+    "ParentModels",
+    "Prepared",
+    "Preparing",
+    "Statistics",
+    "ToldWork",
+    "Wrapper",
+    "inner_of",
+    "wrapped",
+]
 
 Statistics = Mapping[int, Mapping[str, Any]]
 """By a parent's place among those that are merged, from 0: names of tensors, and words of the method, to what was measured."""
@@ -98,13 +108,38 @@ class Prepared:
         return {name: self.layers[layer] for name, layer in self.layer_of.items()}
 
 
+@dataclass(frozen=True)
+class DataWork:
+    """What a wrapper is told of its data before it is run.
+
+    samples: of each parent.  weights: bytes of the largest parent in float32, largest: of its largest tensor.  logits: bytes of each
+    parent's answers to its own data in float32, answer: of the longest of them, at most.
+    """
+
+    samples: tuple[int, ...]
+    weights: int
+    largest: int
+    logits: tuple[int, ...]
+    answer: int
+
+
+@dataclass(frozen=True)
+class ToldWork:
+    """lines: what will be run, in words.  memory: bytes at most, beside torch and what runs between layers; scratch: of temporary files."""
+
+    lines: tuple[str, ...]
+    memory: int
+    scratch: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Wrapper:
     """One wrapper, complete.
 
     inners: the methods it may have inside, the first by default, each with other defaults for its parameters.  parameters: its own, with a
     field `inner`; none of them may differ between tensors or parents.  takes: what may be handed to it beside the models; needs_data:
-    whether it cannot do without one of these.  check: raises RecipeError for values that do not go together.  revision: raised whenever
+    whether it cannot do without one of these.  labels: "loss": of every sample, unless the model predicts the next token; "none": it
+    takes none.  work: what running the models will take.  check: raises RecipeError for values that do not go together.  revision: raised whenever
     its numbers change.
     """
 
@@ -116,6 +151,8 @@ class Wrapper:
     paper: str
     takes: tuple[Literal["calibration", "statistics"], ...] = ()
     needs_data: bool = False
+    labels: Literal["loss", "none"] = "loss"
+    work: Callable[[DataWork], ToldWork] = lambda _: ToldWork((), 0)
     check: Callable[[Values], None] | None = None
     revision: int = 1
 

@@ -8,7 +8,21 @@ from typing import Any
 from hubmerge.errors import RecipeError
 from hubmerge.method import MergeMethod
 
-__all__ = ["wrapper_faults"]
+__all__ = ["misplaced_data", "wrapper_faults"]
+
+
+def misplaced_data(raw: Mapping[str, Any], method: str, *, takes: bool = False) -> list[RecipeError]:
+    """A fault for each `calibration` beside a model in the recipe of a method without use for it; `raw` may be wrong in any other way."""
+    listed = raw.get("models")
+    return [
+        RecipeError(
+            f"calibration beside a model is for methods that run each model on its own data, which {method} does not",
+            where=f"models[{i}].calibration",
+            hint="remove it, or write merge_method: sens_merging or adamerging",
+        )
+        for i, entry in enumerate(listed if isinstance(listed, list | tuple) else ())
+        if not takes and isinstance(entry, Mapping) and entry.get("calibration") is not None
+    ]
 
 
 def wrapper_faults(method: MergeMethod, raw: Mapping[str, Any]) -> list[RecipeError]:
@@ -26,6 +40,15 @@ def wrapper_faults(method: MergeMethod, raw: Mapping[str, Any]) -> list[RecipeEr
         for key, hint in refused.items()
         if raw.get(key) not in (None, [], {})
     ]
+    if raw.get("calibration") is not None:
+        takes = "calibration" in wrapper.takes
+        faults.append(
+            RecipeError(
+                f"{wrapper.name} runs each model on data of its own" if takes else f"{wrapper.name} looks at no data",
+                where="calibration",
+                hint="write calibration: under each of models" if takes else "remove it",
+            )
+        )
     given = raw.get("parameters")
     return faults + [
         RecipeError(

@@ -202,7 +202,7 @@ def _work(planned: Plan | AssemblyPlan | MalPlan | AdapterPlan) -> tuple[str, in
     from hubmerge.plan_types import Plan
 
     if isinstance(planned, Plan):
-        if planned.alignment is not None:
+        if planned.alignment is not None or planned.preparation is not None:
             output.quiet_transformers()
         return f"merging {len(planned.steps)} tensors", sum(planned.layout.sizes.values())
     from hubmerge.lora.plan_types import AdapterPlan

@@ -12,7 +12,7 @@ from pydantic import Field
 from hubmerge.errors import RecipeError, shown
 from hubmerge.method import Parameters, register_wrapper
 from hubmerge.sensitivity.coefficients import Alignment, by_layer, cross_task, layers_of, normalised, sens_coefficients
-from hubmerge.wrapper import Prepared, Preparing, Wrapper
+from hubmerge.wrapper import DataWork, Prepared, Preparing, ToldWork, Wrapper
 
 __all__ = ["CROSS_TASK", "SENS_MERGING", "SensMergingParameters"]
 
@@ -61,6 +61,16 @@ def prepare_sens(given: Preparing) -> Prepared:
         "cross_task": normalised(scales).tolist(),
     }
     return Prepared(by_name, layer_of, state)
+
+
+def sens_work(work: DataWork) -> ToldWork:
+    """Every parent forwards and backwards on its own data, then forwards on the others'."""
+    own, parents = sum(work.samples), len(work.samples)
+    others = own * (parents - 1)
+    lines = [f"{own} samples forwards and backwards, each by its own parent, one at a time"]
+    lines += [f"{others} forwards: each parent on the data of the others"] if others else []
+    lines.append(f"each parent is loaded {'twice' if others else 'once'}, one at a time, in float32")
+    return ToldWork(tuple(lines), work.weights + 3 * work.largest + 4 * work.answer, sum(work.logits) if others else 0)
 
 
 def _of_all(own: Mapping[str, float], tensors: tuple[str, ...]) -> dict[str, float]:
@@ -122,6 +132,7 @@ SENS_MERGING = Wrapper(
     prepare=prepare_sens,
     takes=("calibration", "statistics"),
     needs_data=True,
+    work=sens_work,
     paper="Liu et al. 2025, Sens-Merging, arXiv:2502.12420",
     about="""\
 Weigh every layer of every parent by its sensitivity on calibration data, and by how far the parent's answers lie from the others'; then merge.

@@ -77,6 +77,7 @@ ADAMERGING = Wrapper(
     prepare=_prepare,
     takes=("calibration",),
     needs_data=True,
+    labels="none",
     check=_check,
     paper="Yang et al. 2023, AdaMerging: adaptive model merging for multi-task learning, arXiv:2310.02575",
     about="""\

@@ -10,7 +10,7 @@ from hubmerge.errors import MergeError, PlanError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["answers_of", "logits_of", "loss_of", "rows_of"]
+__all__ = ["answers_of", "check_labels", "logits_of", "loss_of", "rows_of"]
 
 _LABELS = "labels"
 _IGNORED = -100
@@ -33,6 +33,20 @@ def rows_of(batches: Sequence[Mapping[str, Tensor]]) -> Iterator[dict[str, Tenso
                         for name, values in row.items()
                     }
             yield row
+
+
+def check_labels(batches: Sequence[Mapping[str, Tensor]], where: str) -> None:
+    """`PlanError` for batches with neither labels nor tokens that follow one another: nothing has to be run to see that."""
+    if any(_LABELS not in batch and "input_ids" not in batch for batch in batches):
+        raise _no_labels(where)
+
+
+def _no_labels(where: str) -> PlanError:
+    return PlanError(
+        "the calibration data has no labels, and the loss of this model needs them",
+        where=where,
+        hint="give labels: numbers of classes; only language models that predict the next token need none",
+    )
 
 
 def logits_of(model: Any, row: Mapping[str, Tensor], whose: str) -> Tensor:
@@ -92,11 +106,7 @@ def loss_of(model: Any, row: Mapping[str, Tensor], logits: Tensor, where: str) -
     if labels is None:
         ids = row.get("input_ids")
         if logits.ndim != 2 or ids is None or not _is_causal(model):
-            raise PlanError(
-                "the calibration data has no labels, and the loss of this model needs them",
-                where=where,
-                hint="give labels: numbers of classes; only language models that predict the next token need none",
-            )
+            raise _no_labels(where)
         targets = ids[0] if mask is None else ids[0][mask[0].bool()]
         logits, targets = logits[:-1], targets[1:]
     elif labels.ndim == 1 and logits.ndim == 1:

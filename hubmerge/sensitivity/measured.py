@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hubmerge.errors import MergeError, NumbersError, PlanError
-from hubmerge.sensitivity.answers import logits_of, loss_of, rows_of
+from hubmerge.heterogeneous.loading import check_finite
+from hubmerge.sensitivity.answers import check_labels, logits_of, loss_of, rows_of
 from hubmerge.wrapper import ParentModels
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def measured(models: ParentModels, note: Callable[[str], None], scratch: Path | 
     """
     parents = len(models.names)
     distances = np.zeros((parents, parents))
+    for place, name in enumerate(models.names):
+        check_labels(models.batches(place), f"calibration of {name}")
     with _files(parents, scratch) as files:
         own: list[_Own] = []
         for place, name in enumerate(models.names):
@@ -113,10 +116,10 @@ def _reduced(model: nn.Module, known: Mapping[str, str], whose: str, sums: dict[
             found = float((parameter.detach() * parameter.grad).abs().sum(dtype=_double()))
             parameter.grad = None
             if not np.isfinite(found):
+                where, hint = f"calibration of {whose}", "the parent is damaged, or a row of its calibration data is"
+                check_finite(model, whose, where, hint)
                 raise NumbersError(
-                    f"the gradient of tensor {tensor!r} of {whose} is not finite",
-                    where=f"calibration of {whose}",
-                    hint="the parent is damaged, or a row of its calibration data is",
+                    f"the gradient of tensor {tensor!r} of {whose} is not finite", where=where, hint=hint
                 )
             sums[tensor] += found
 

@@ -156,9 +156,7 @@ def test_factors_that_are_turned_are_the_same_change_and_others_are_not(here: Pa
     assert derive_again(plan, here / "out")[1] < 1e-6
     turned["base_model.model.q.lora_A.weight"] = turned["base_model.model.q.lora_A.weight"] * 1.01
     save_file(turned, weights)
-    with pytest.raises(
-        VerifyError, match=r"module 'q' differs by 1\.0e-02 from what its adapters give"
-    ):
+    with pytest.raises(VerifyError, match=r"module 'q' differs by 1\.0e-02 from what its adapters give"):
         derive_again(plan, here / "out")
 
 
