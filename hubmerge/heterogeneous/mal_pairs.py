@@ -13,8 +13,9 @@ from hubmerge.heterogeneous.activations import correlations
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.block_pairs import Pair, in_names_of_base, of_blocks, pair_blocks, without_conflicts
 from hubmerge.heterogeneous.functions import check_functions
-from hubmerge.heterogeneous.maps import GroupMap, merge_tensors
+from hubmerge.heterogeneous.maps import GroupMap
 from hubmerge.heterogeneous.matching import GroupMatches, match_units
+from hubmerge.heterogeneous.merged_tensors import merge_tensors
 from hubmerge.heterogeneous.slots import group_maps
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 from hubmerge.symmetry.verify import spec_of

@@ -28,7 +28,6 @@ __all__ = [
     "encoded",
     "encoded_axes",
     "merge_features",
-    "merge_tensors",
     "parents_of_units",
     "presence",
 ]
@@ -71,47 +70,18 @@ Maps = Mapping[str, Sequence[GroupMap]]
 """Group -> a map for each parent.  A group that is not there has the same units in all of them, in the same order."""
 
 
-def merge_tensors(
-    specs: Sequence[SymmetrySpec], tensors: Sequence[Mapping[str, Tensor]], maps: Maps, weights: Sequence[float]
-) -> dict[str, Tensor]:
-    """The merged model's tensors, float32, by the first parent's names.
-
-    specs, tensors: of every parent, by the first's names, which the others need not all have.  An entry is the mean, by `weights`,
-    over the parents that have the tensor and the unit it is written to: where that is one parent's alone, so is the entry.  What is
-    not floating-point is the first parent's.  Tied tensors are one in the merged model too.
-    """
-    import torch
-
-    merged = {}
-    for name, first in tensors[0].items():
-        if not first.is_floating_point():
-            merged[name] = first.clone()
-            continue
-        there = [s for s, parent in enumerate(tensors) if name in parent]
-        parts = [carried(specs[s], name, tensors[s][name], maps, s) for s in there]
-        shares = [weights[s] for s in there]
-        total = sum(weight * values for weight, (values, _) in zip(shares, parts, strict=True))
-        mass = sum(weight * own for weight, (_, own) in zip(shares, parts, strict=True))
-        mean = torch.as_tensor(total) / torch.as_tensor(mass).clamp_min(_LEAST)
-        merged[name] = mean.to(torch.float32).contiguous()
-    return {**merged, **{name: merged[stored] for name, stored in specs[0].tied if name in merged}}
-
-
 _LEAST = 1e-12
 """Less mass than this is none: no parent has the unit."""
 
 
-def carried(spec: SymmetrySpec, name: str, tensor: Tensor, maps: Maps, parent: int) -> tuple[Tensor, Tensor]:
-    """A parent's tensor in the merged model's units, and how much of each entry it is there for (broadcastable)."""
+def carried(spec: SymmetrySpec, name: str, tensor: Tensor, maps: Maps, parent: int) -> Tensor:
+    """A parent's tensor in the merged model's units, float64."""
     import torch
 
-    values, mass = tensor.to(torch.float64), torch.ones((), dtype=torch.float64)
-    axes = spec.tensors[name].axes
-    for position, axis in enumerate(axes):
+    values = tensor.to(torch.float64)
+    for position, axis in enumerate(spec.tensors[name].axes):
         values = encoded(values.movedim(position, 0), axis, maps, parent).movedim(0, position)
-        there = presence(axis, maps, parent)
-        mass = mass * there.reshape(-1, *(1 for _ in axes[position + 1 :]))
-    return values, mass
+    return values
 
 
 def merge_features(

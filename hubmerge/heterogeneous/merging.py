@@ -24,7 +24,8 @@ from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import Labels, merged_labels
 from hubmerge.heterogeneous.layer_fit import Fit
 from hubmerge.heterogeneous.layers import layers_of
-from hubmerge.heterogeneous.maps import GroupMap, merge_tensors
+from hubmerge.heterogeneous.maps import GroupMap
+from hubmerge.heterogeneous.merged_tensors import fill_merged
 from hubmerge.heterogeneous.norms import renormalise as renormalise_model
 from hubmerge.heterogeneous.regmean import RegMean, regmean_layers
 from hubmerge.heterogeneous.report import Report, report_of
@@ -130,8 +131,8 @@ def merge_models(
         maps |= heads.maps if heads else {}
         check_sizes(parents.specs, maps)
         merged = _new_model(models[0], chosen.config, heads.names if heads else ())
-        tensors = merge_tensors(parents.specs, [parent.state_dict() for parent in parents.models], maps, shares)
-        merged.load_state_dict(tensors)
+        states = [parent.state_dict() for parent in parents.models]
+        fill_merged(merged.state_dict(), parents.specs, states, maps, shares)
         given = (merged, parents.models, parents.specs, maps, shares, data)
         if fit == "regmean":
             regmean_layers(*given, RegMean(non_diagonal, ridge, follow), progress)

@@ -98,7 +98,7 @@ def regmean_layers(
 
 
 def _weight(spec: SymmetrySpec, layer: Layer, state: Mapping[str, Tensor], maps: Maps, parent: int) -> Tensor:
-    values, _ = carried(spec, layer.weight, state[layer.weight], maps, parent)
+    values = carried(spec, layer.weight, state[layer.weight], maps, parent)
     return values if layer.kind == "transposed" else values.reshape(len(values), -1).T
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hubmerge.heterogeneous.maps import Maps, Selection, Soft, merge_features, merge_tensors, parents_of_units
+from hubmerge.heterogeneous.maps import Maps, Selection, Soft, merge_features, parents_of_units
+from hubmerge.heterogeneous.merged_tensors import merge_tensors
 from hubmerge.symmetry import Group, Kind, SymmetrySpec
 from hubmerge.symmetry.groups import Axis, Factor, Role, TensorSymmetry
 

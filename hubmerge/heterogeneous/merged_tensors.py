@@ -1,0 +1,146 @@
+"""The merged model's tensors, entry by entry the parents' mean, a strip at a time, so that no large tensor stands in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from hubmerge.heterogeneous.maps import Maps, encoded, presence
+from hubmerge.symmetry.groups import Axis, SymmetrySpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["fill_merged", "merge_tensors", "strip_entries"]
+
+_STRIP = 2**21
+"""Entries that are merged at once, where an axis has no maps and can be cut: 16 MB in float64."""
+
+
+def merge_tensors(
+    specs: Sequence[SymmetrySpec], tensors: Sequence[Mapping[str, Tensor]], maps: Maps, weights: Sequence[float]
+) -> dict[str, Tensor]:
+    """The merged model's tensors, float32, by the first parent's names.
+
+    specs, tensors: of every parent, by the first's names, which the others need not all have.  An entry is the mean, by `weights`,
+    over the parents that have the tensor and the unit it is written to: where that is one parent's alone, so is the entry.  What is
+    not floating-point is the first parent's.  Tied tensors are one in the merged model too.
+    """
+    tied = dict(specs[0].tied)
+    merged = {name: _merged(specs, name, tensors, maps, weights) for name in tensors[0] if name not in tied}
+    return {name: merged[tied.get(name, name)] for name in tensors[0]}
+
+
+def fill_merged(
+    merged: Mapping[str, Tensor],
+    specs: Sequence[SymmetrySpec],
+    tensors: Sequence[Mapping[str, Tensor]],
+    maps: Maps,
+    weights: Sequence[float],
+) -> None:
+    """The same written into the tensors `merged`, one after another.
+
+    Raises `RuntimeError` where `merged` has other names or shapes, which no config that was made for these maps gives.
+    """
+    import torch
+
+    tied = dict(specs[0].tied)
+    if merged.keys() != tensors[0].keys():
+        raise RuntimeError(f"other tensors than were merged: {sorted(merged.keys() ^ tensors[0].keys())}")
+    for name, place in merged.items():
+        values = None if name in tied else _merged(specs, name, tensors, maps, weights)
+        values = merged[tied[name]] if values is None else values
+        if values.shape != place.shape:
+            raise RuntimeError(f"{name} is {tuple(place.shape)} in the config and was merged to {tuple(values.shape)}")
+        with torch.no_grad():
+            place.copy_(values)
+
+
+def strip_entries(spec: SymmetrySpec, name: str, shape: Sequence[int], mapped: Collection[str]) -> int:
+    """How many entries of a tensor stand in float64 at once.  mapped: the groups with maps."""
+    axes = spec.tensors[name].axes if name in spec.tensors else ()
+    free = [size for size, axis in zip(shape, axes, strict=True) if not _is_mapped(axis, mapped)] if axes else []
+    total = math.prod(shape)
+    return min(total, max(_STRIP, total // max(free, default=1)))
+
+
+def _merged(
+    specs: Sequence[SymmetrySpec],
+    name: str,
+    tensors: Sequence[Mapping[str, Tensor]],
+    maps: Maps,
+    weights: Sequence[float],
+) -> Tensor:
+    first = tensors[0][name]
+    if not first.is_floating_point():
+        return first.clone()
+    there = [s for s, parent in enumerate(tensors) if name in parent]
+    own = [tensors[s][name] for s in there]
+    cut = _cut(specs, name, there, first, maps)
+    if cut is None:
+        return _mean(specs, name, there, own, maps, weights)
+    size = first.shape[cut]
+    step = max(1, _STRIP * size // first.numel())
+    merged: Tensor | None = None
+    for low in range(0, size, step):
+        strip = _mean(specs, name, there, [each.narrow(cut, low, min(step, size - low)) for each in own], maps, weights)
+        if merged is None:
+            merged = strip.new_empty([*strip.shape[:cut], size, *strip.shape[cut + 1 :]])
+        merged.narrow(cut, low, strip.shape[cut]).copy_(strip)
+    assert merged is not None
+    return merged
+
+
+def _mean(
+    specs: Sequence[SymmetrySpec],
+    name: str,
+    parents: Sequence[int],
+    tensors: Sequence[Tensor],
+    maps: Maps,
+    weights: Sequence[float],
+) -> Tensor:
+    """Of a tensor, or of a strip of it along an axis without maps: float32."""
+    import torch
+
+    total: Tensor | None = None
+    mass: Tensor | None = None
+    for s, tensor in zip(parents, tensors, strict=True):
+        values, own = _carried(specs[s], name, tensor, maps, s)
+        values = weights[s] * values
+        own = weights[s] * own
+        total = values.add_(0.0) if total is None else total.add_(values)  # no zero is negative
+        mass = own if mass is None else mass + own
+    assert total is not None
+    assert mass is not None
+    return total.div_(mass.clamp_min(_LEAST)).to(torch.float32).contiguous()
+
+
+_LEAST = 1e-12
+"""Less mass than this is none: no parent has the unit."""
+
+
+def _carried(spec: SymmetrySpec, name: str, tensor: Tensor, maps: Maps, parent: int) -> tuple[Tensor, Tensor]:
+    """As `hubmerge.heterogeneous.maps.carried` has it; axes without maps are passed over, and the mass has size 1 there."""
+    import torch
+
+    values, mass = tensor.to(torch.float64), torch.ones((), dtype=torch.float64)
+    axes = spec.tensors[name].axes
+    for position, axis in enumerate(axes):
+        if _is_mapped(axis, maps):
+            values = encoded(values.movedim(position, 0), axis, maps, parent).movedim(0, position)
+            mass = mass * presence(axis, maps, parent).reshape(-1, *(1 for _ in axes[position + 1 :]))
+    return values, mass
+
+
+def _cut(specs: Sequence[SymmetrySpec], name: str, parents: Sequence[int], first: Tensor, maps: Maps) -> int | None:
+    """The longest axis without maps, along which a tensor that is larger than a strip is cut."""
+    if first.numel() <= _STRIP:
+        return None
+    axes = [specs[s].tensors[name].axes for s in parents]
+    free = [i for i in range(first.dim()) if not any(_is_mapped(each[i], maps) for each in axes)]
+    return max(free, key=lambda i: first.shape[i], default=None)
+
+
+def _is_mapped(axis: Axis, maps: Collection[str]) -> bool:
+    return any(factor.group in maps for segment in axis for factor in segment)
