@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
+
+from hubmerge.free_memory import return_free_memory
 
 __all__ = ["forget_the_peak", "memory_of", "return_free_memory"]
 
@@ -14,11 +15,6 @@ def memory_of(field: str) -> int:
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
     raise RuntimeError(f"/proc/self/status has no {field}")
-
-
-def return_free_memory() -> None:
-    """Else growth would hide in what was freed before, and the figures would be too good."""
-    ctypes.CDLL(None).malloc_trim(0)
 
 
 def forget_the_peak() -> None:

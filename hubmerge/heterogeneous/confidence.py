@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hubmerge.heterogeneous.layers import channels_last
+from hubmerge.heterogeneous.running import run_once
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,8 +38,7 @@ def confident_shares(
     for batch in batches:
         rows = []
         for model, weight in zip(models, weights, strict=True):
-            with torch.no_grad():
-                logits = getattr(model(**batch), "logits", None)
+            logits = getattr(run_once(model, batch), "logits", None)
             if logits is None or logits.shape[-1] < 2:
                 return None
             entropy = torch.stack([_doubt(sample) for sample in logits])  # one by one: vocabularies are large

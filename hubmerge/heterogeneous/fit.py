@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hubmerge.free_memory import return_free_memory
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.confidence import confident_shares
 from hubmerge.heterogeneous.depths import resized
@@ -73,6 +74,7 @@ def fit_layers(
             seen = Seen(inputs, outputs, fed, before if target.stream else None, shares)
             fit_layer(target, modules, seen, maps, weights, fit)
             fitted += 1
+            return_free_memory()
             progress(fitted, len(targets))
             if target.stream:
                 before = run.advance()

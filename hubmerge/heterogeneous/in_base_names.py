@@ -38,6 +38,7 @@ class InBaseNames:
         self._model, self._blocks = model, blocks
         self._outside = {*outside, *(name.rpartition(".")[0] for name in outside)}
         self.config = model.config
+        self.forward = model.forward
 
     def __call__(self, **batch: Tensor) -> Any:
         return self._model(**batch)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hubmerge.heterogeneous.batches import FOLDS
 from hubmerge.heterogeneous.layer_rows import as_fed, input_rows, matrix_of, merged_rows, of_base
 from hubmerge.heterogeneous.layers import Layer, Norm, channels_last
-from hubmerge.heterogeneous.least_squares import Normal, ridge_for, solved, summed
+from hubmerge.heterogeneous.least_squares import Normal, gathered, means_of, ridge_for, solved
 from hubmerge.heterogeneous.lockstep import Stop
 from hubmerge.heterogeneous.maps import Maps, parents_of_units
 from hubmerge.symmetry.groups import Axis
@@ -90,28 +90,32 @@ def fit_layer(
     centred = module.bias is None and target.norm is not None
     if fit.inputs != "merged":
         folds = _folds(target, module, seen, maps, weights, of_parents=True)
-        prior = _weights(folds, prior, allowed, fit.ridge, centred=centred)
+        prior, _ = _weights(folds, prior, allowed, fit.ridge, centred=centred)
     if fit.sequential:
         folds = _folds(target, module, seen, maps, weights, of_parents=False)
         ridge = "auto" if fit.inputs == "auto" else fit.ridge
-        prior = _weights(folds, prior, allowed, ridge, centred=centred)
+        prior, whole = _weights(folds, prior, allowed, ridge, centred=centred)
     body = prior if module.bias is None else prior[:-1]
     with torch.no_grad():
         module.weight.copy_(body if layer.kind == "transposed" else body.T.reshape(module.weight.shape))
         if module.bias is not None:
             module.bias.copy_(prior[-1])
         if target.norm is not None and fit.sequential:
-            _set_statistics(modules[target.norm.name], body, summed(folds))
+            _set_statistics(modules[target.norm.name], body, whole)
 
 
 def _weights(
-    folds: Sequence[Normal], prior: Tensor, allowed: Tensor, ridge: float | Literal["auto"], *, centred: bool
-) -> Tensor:
-    parts = list(folds)
-    if centred:  # about the means of all data, which is what the norm behind takes away
-        total = summed(folds)
-        parts = [fold.about(total.x / total.rows, total.y / total.rows) for fold in folds]
-    return solved(summed(parts), prior, allowed, ridge_for(parts, prior, allowed, ridge))
+    folds: list[Normal], prior: Tensor, allowed: Tensor, ridge: float | Literal["auto"], *, centred: bool
+) -> tuple[Tensor, Normal]:
+    """A layer's weights, and the sum of the folds, which are used up."""
+    if not centred:
+        chosen = ridge_for(folds, prior, allowed, ridge)
+        whole = gathered(folds)
+        return solved(whole, prior, allowed, chosen), whole
+    # about the means of all data, which is what the norm behind takes away
+    parts = [fold.about(*means_of(folds)) for fold in folds]
+    chosen = ridge_for(parts, prior, allowed, ridge)
+    return solved(gathered(parts), prior, allowed, chosen), gathered(folds)
 
 
 def _allowed(target: Target, maps: Maps, module: Any) -> Tensor:
@@ -135,7 +139,7 @@ def _folds(
         if len(folds) < FOLDS:
             folds.append(part)
         else:
-            folds[b % FOLDS] += part
+            folds[b % FOLDS] = folds[b % FOLDS].take_in(part)
     return folds
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Normal", "best_ridge", "patches", "ridge_for", "solved", "summed"]
+__all__ = ["Normal", "best_ridge", "gathered", "means_of", "patches", "ridge_for", "solved", "summed"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,12 @@ class Normal:
             self.rows + other.rows,
         )  # fmt: skip
 
+    def take_in(self, other: Normal) -> Normal:
+        """The sum of both, in the tensors of this one, which is not to be used on."""
+        for name in ("gram", "cross", "x", "y", "yy"):
+            getattr(self, name).add_(getattr(other, name))
+        return replace(self, rows=self.rows + other.rows)
+
     def __sub__(self, other: Normal) -> Normal:
         return Normal(
             self.gram - other.gram, self.cross - other.cross, self.x - other.x, self.y - other.y, self.yy - other.yy,
@@ -54,8 +60,8 @@ class Normal:
 
         across = torch.outer(x, self.x)
         return Normal(
-            self.gram - across - across.T + self.rows * torch.outer(x, x),
-            self.cross - torch.outer(x, self.y) - torch.outer(self.x, y) + self.rows * torch.outer(x, y),
+            (self.gram - across).sub_(across.T).add_(self.rows * torch.outer(x, x)),
+            (self.cross - torch.outer(x, self.y)).sub_(torch.outer(self.x, y)).add_(self.rows * torch.outer(x, y)),
             self.x - self.rows * x,
             self.y - self.rows * y,
             self.yy - 2 * y * self.y + self.rows * y.square(),
@@ -69,7 +75,26 @@ class Normal:
 
 def summed(folds: Sequence[Normal]) -> Normal:
     """The normal equations of all folds, of which there is at least one."""
-    return sum(folds[1:], start=folds[0])
+    total = folds[0] + folds[1] if len(folds) > 1 else folds[0]
+    for fold in folds[2:]:
+        total = total.take_in(fold)
+    return total
+
+
+def gathered(folds: list[Normal]) -> Normal:
+    """The same, bit by bit, of folds that are used up: the list is emptied, and no more is held than is still to be added."""
+    total = folds.pop(0)
+    while folds:
+        total = total.take_in(folds.pop(0))
+    return total
+
+
+def means_of(folds: Sequence[Normal]) -> tuple[Tensor, Tensor]:
+    """The means of the inputs and of the outputs over all folds."""
+    x, y, rows = folds[0].x, folds[0].y, folds[0].rows
+    for fold in folds[1:]:
+        x, y, rows = x + fold.x, y + fold.y, rows + fold.rows
+    return x / rows, y / rows
 
 
 def solved(normal: Normal, prior: Tensor, allowed: Tensor, ridge: float) -> Tensor:
@@ -85,7 +110,9 @@ def solved(normal: Normal, prior: Tensor, allowed: Tensor, ridge: float) -> Tens
     mu = ridge * normal.gram.diagonal().mean().clamp_min(_LEAST)
     for inputs, outputs in _kinds(allowed):
         right = _missing(normal, prior, inputs, outputs)
-        left = normal.gram[inputs][:, inputs] + mu * torch.eye(int(inputs.sum()), dtype=prior.dtype)
+        left = _among(normal.gram, inputs)
+        left = left.clone() if left is normal.gram else left
+        left.diagonal().add_(mu)
         weight[torch.outer(inputs, outputs)] += torch.linalg.solve(left, right).reshape(-1)
     return weight
 
@@ -104,14 +131,17 @@ def best_ridge(
     for fold in folds[:left_out]:
         rest = total - fold
         scale = rest.gram.diagonal().mean().clamp_min(_LEAST)
-        found = [prior.clone() for _ in ridges]
+        turned = []
         for inputs, outputs in _kinds(allowed):
-            values, vectors = torch.linalg.eigh(rest.gram[inputs][:, inputs])
-            turned = vectors.T @ _missing(rest, prior, inputs, outputs)
-            for weight, ridge in zip(found, ridges, strict=True):
-                step = vectors @ (turned / (values.clamp_min(0) + ridge * scale)[:, None])
+            values, vectors = torch.linalg.eigh(_among(rest.gram, inputs))
+            turned.append((inputs, outputs, values, vectors, vectors.T @ _missing(rest, prior, inputs, outputs)))
+        del rest  # as large as the eigenvectors
+        for k, ridge in enumerate(ridges):
+            weight = prior.clone()
+            for inputs, outputs, values, vectors, missing in turned:
+                step = vectors @ (missing / (values.clamp_min(0) + ridge * scale)[:, None])
                 weight[torch.outer(inputs, outputs)] += step.reshape(-1)
-        errors += torch.stack([fold.error(weight).sum() for weight in found])
+            errors[k] += fold.error(weight).sum()
     return ridges[int(errors.argmin())]
 
 
@@ -141,7 +171,13 @@ def _kinds(allowed: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _missing(normal: Normal, prior: Tensor, inputs: Tensor, outputs: Tensor) -> Tensor:
     """What the prior's weights leave unexplained of these outputs, times these inputs."""
-    return normal.cross[inputs][:, outputs] - normal.gram[inputs] @ prior[:, outputs]
+    gram = normal.gram if bool(inputs.all()) else normal.gram[inputs]
+    return normal.cross[inputs][:, outputs] - gram @ prior[:, outputs]
+
+
+def _among(gram: Tensor, inputs: Tensor) -> Tensor:
+    """The products of these inputs; the very tensor where they are all."""
+    return gram if bool(inputs.all()) else gram[inputs][:, inputs]
 
 
 _LEAST = 1e-12

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hubmerge.heterogeneous.batches import Batch
+from hubmerge.heterogeneous.running import run_once
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,12 +74,9 @@ class _Run:
             self._thread.join()
 
     def _work(self, model: nn.Module) -> None:
-        import torch
-
         _current.run = self
         try:
-            with torch.no_grad():
-                model(**self._batch)
+            run_once(model, self._batch)
             self._stop = None
         except _AbandonedError:
             pass

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from hubmerge.free_memory import return_free_memory
 from hubmerge.heterogeneous.batches import FOLDS, Batch
 from hubmerge.heterogeneous.confidence import confident_shares, shares_of_rows
 from hubmerge.heterogeneous.layer_rows import as_fed, input_rows, merged_rows
@@ -93,6 +94,7 @@ def regmean_layers(
             }
             _merge_layer(modules[name], layers, found, maps, how)
             done += 1
+            return_free_memory()
             progress(done, len(wanted))
             runs.advance()
 
@@ -180,7 +182,8 @@ def _normal(parents: Sequence[_Parent], fold: int, outputs: Tensor, non_diagonal
     parts = []
     for parent in parents:
         gram = parent.grams[fold]
-        scaled = non_diagonal * gram + (1 - non_diagonal) * torch.diag(gram.diagonal())
+        scaled = non_diagonal * gram
+        scaled.diagonal().add_((1 - non_diagonal) * gram.diagonal())
         weight = parent.weight[:, outputs]
         cross = scaled @ weight
         nothing = torch.zeros(len(gram), dtype=gram.dtype)

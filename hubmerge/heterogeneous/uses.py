@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hubmerge.heterogeneous.batches import Batch
+from hubmerge.heterogeneous.running import run_once
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,11 +42,8 @@ def uses_of(model: nn.Module, wanted: Collection[str], batch: Batch) -> list[Use
 
 def run_watched(model: nn.Module, batch: Batch, handles: Iterable[RemovableHandle]) -> None:
     """Run the model once, without gradients; its hooks, which `handles` are of, go afterwards, whatever happens."""
-    import torch
-
     try:
-        with torch.no_grad():
-            model(**batch)
+        run_once(model, batch)
     finally:
         for handle in handles:
             handle.remove()

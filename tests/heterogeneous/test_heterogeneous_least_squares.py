@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from hubmerge.heterogeneous.least_squares import Normal, best_ridge, patches, solved
+from hubmerge.heterogeneous.least_squares import (
+    Normal,
+    best_ridge,
+    gathered,
+    means_of,
+    patches,
+    solved,
+    summed,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 5))
@@ -75,6 +83,19 @@ def test_an_input_that_is_always_zero_keeps_its_weights() -> None:
 def test_parts_add_up_and_can_be_taken_away() -> None:
     assert_equal(normal(slice(0, 15)) + normal(slice(15, 40)), normal())
     assert_equal(normal() - normal(slice(0, 15)), normal(slice(15, 40)))
+
+
+def test_folds_are_gathered_into_the_first_to_the_bit_and_used_up() -> None:
+    folds = [normal(slice(k, None, 4)) for k in range(4)]
+    first = folds[0].gram.clone()
+    whole, means = summed(folds), means_of(folds)
+    assert torch.equal(folds[0].gram, first)  # a sum changes none of its parts
+    found = gathered(folds)
+    assert folds == []
+    assert found.rows == whole.rows == 40
+    assert all(torch.equal(getattr(found, name), getattr(whole, name)) for name in ("gram", "cross", "x", "y", "yy"))
+    np.testing.assert_allclose(means[0], X.mean(0))
+    np.testing.assert_allclose(means[1], Y.mean(0))
 
 
 def test_sums_about_the_means_are_those_of_centred_rows() -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from hubmerge.heterogeneous import merged_tensors
 from hubmerge.heterogeneous.maps import Maps, Selection, Soft, merge_features, parents_of_units
-from hubmerge.heterogeneous.merged_tensors import merge_tensors
+from hubmerge.heterogeneous.merged_tensors import fill_merged, merge_tensors, strip_entries
 from hubmerge.symmetry import Group, Kind, SymmetrySpec
 from hubmerge.symmetry.groups import Axis, Factor, Role, TensorSymmetry
 
@@ -85,6 +86,31 @@ def test_what_no_number_with_a_point_is_stays_the_firsts() -> None:
     found = merge_tensors([spec, spec], [{"count": torch.tensor(3)}, {"count": torch.tensor(8)}], {}, [1, 1])
     assert found["count"].item() == 3
     assert found["count"].dtype == torch.int64
+
+
+def test_a_tensor_that_is_merged_in_strips_is_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = axis(("token", 7))
+    spec = spec_with({"w": (tokens, axis(("in", 3), role=Role.READS)), "t": (axis(("in", 3)), tokens)})
+    drawn = torch.Generator().manual_seed(0)
+    parents = [
+        {"w": torch.randn(7, 3, generator=drawn), "t": torch.randn(3, 7, generator=drawn)} for _ in range(2)
+    ]  # fmt: skip
+    whole = merge_tensors([spec, spec], parents, PARTLY, [0.3, 0.7])
+    monkeypatch.setattr(merged_tensors, "_STRIP", 6)  # two rows of "w", two columns of "t", and one that is left over
+    cut = merge_tensors([spec, spec], parents, PARTLY, [0.3, 0.7])
+    assert all(torch.equal(cut[name], whole[name]) for name in whole)
+    assert whole["w"].shape == (7, 4)
+    assert whole["t"].shape == (4, 7)
+    assert strip_entries(spec, "w", (7, 3), PARTLY) == 6
+    assert strip_entries(spec, "w", (7, 3), {"token": ()}) == 7  # cut along the other axis, three columns
+
+
+def test_a_merge_of_other_names_or_shapes_than_the_model_has_is_refused() -> None:
+    spec = spec_with({"b": (axis(("out", 3)),)})
+    with pytest.raises(RuntimeError, match=r"^b is \(3,\) in the config and was merged to \(4,\)$"):
+        fill_merged({"b": torch.zeros(3)}, [spec, spec], [{"b": A["b"]}, {"b": B["b"]}], PARTLY, [1, 1])
+    with pytest.raises(RuntimeError, match=r"^other tensors than were merged: \['c'\]$"):
+        fill_merged({"b": torch.zeros(3), "c": torch.zeros(3)}, [spec], [{"b": A["b"]}], {}, [1])
 
 
 def test_soft_maps_mix_what_is_written_and_unmix_what_is_read() -> None:
