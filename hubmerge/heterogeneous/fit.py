@@ -19,6 +19,8 @@ from hubmerge.heterogeneous.layer_fit import Fit, Seen, Target, fit_layer
 from hubmerge.heterogeneous.layers import Norm, layers_of, norms_of, tied_weights
 from hubmerge.heterogeneous.lockstep import Halting, Lockstep, Stop
 from hubmerge.heterogeneous.maps import Maps
+from hubmerge.heterogeneous.paging import Pager
+from hubmerge.heterogeneous.scratch import Scratch
 from hubmerge.heterogeneous.uses import uses_of
 from hubmerge.symmetry.groups import Axis, SymmetrySpec
 
@@ -37,13 +39,15 @@ def fit_layers(
     batches: Sequence[Batch],
     fit: Fit,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    scratch: Scratch | None = None,
 ) -> None:
     """Change the weights of every linear layer of `merged`, in the order in which the model uses them.
 
     specs: of the parents, the first having all layers.  All models are run on all batches at once, from layer to layer.  A layer that
     adds to a stream is fitted to the streams of all parents, one without the layer having it as it was; another layer to those that
     have it.  Weights between units that no parent has both stay as they are, and so do layers whose weight is another's too (tied).
-    progress: is told after each layer how many of how many are fitted.
+    progress: is told after each layer how many of how many are fitted.  scratch: where what the runs hold goes, and the sums of a layer, as
+    far as they are larger than half of its room each; None for nowhere.  It changes no number.
     """
     targets = _targets(merged, parents, specs, batches[0], fit)
     axes = {target.stream.axis for target in targets.values() if target.stream is not None}
@@ -53,10 +57,11 @@ def fit_layers(
     own = {**dict.fromkeys(targets, "input"), **norms} if fit.sequential else {}
     modules = dict(merged.named_modules())
     shares = confident_shares(parents, batches, weights) if fit.sequential and fit.follow == "confident" else None
+    pager = Pager(scratch, scratch.room // 2) if scratch is not None else None
     with ExitStack() as stack:
-        halting = [stack.enter_context(Halting(parent, theirs | norms, batches)) for parent in parents]
+        halting = [stack.enter_context(Halting(parent, theirs | norms, batches, pager)) for parent in parents]
         runs = Lockstep(halting, [{name for name, _ in parent.named_modules()} for parent in parents])
-        run = stack.enter_context(Halting(merged, own, batches))
+        run = stack.enter_context(Halting(merged, own, batches, pager))
         before: list[Stop] | None = None
         fitted = 0
         while (module := runs.module) is not None:
@@ -72,7 +77,7 @@ def fit_layers(
                 raise RuntimeError("the models do not use the same layers")
             outputs = runs.stops(along[target.stream.axis] if target.stream else {module})
             seen = Seen(inputs, outputs, fed, before if target.stream else None, shares)
-            fit_layer(target, modules, seen, maps, weights, fit)
+            fit_layer(target, modules, seen, maps, weights, fit, scratch)
             fitted += 1
             return_free_memory()
             progress(fitted, len(targets))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from hubmerge.heterogeneous.batches import FOLDS
@@ -12,6 +12,7 @@ from hubmerge.heterogeneous.layers import Layer, Norm, channels_last
 from hubmerge.heterogeneous.least_squares import Normal, gathered, means_of, ridge_for, solved
 from hubmerge.heterogeneous.lockstep import Stop
 from hubmerge.heterogeneous.maps import Maps, parents_of_units
+from hubmerge.heterogeneous.scratch import Scratch
 from hubmerge.symmetry.groups import Axis
 
 if TYPE_CHECKING:
@@ -76,11 +77,18 @@ class Seen:
 
 
 def fit_layer(
-    target: Target, modules: Mapping[str, Any], seen: Seen, maps: Maps, weights: Sequence[float], fit: Fit
+    target: Target,
+    modules: Mapping[str, Any],
+    seen: Seen,
+    maps: Maps,
+    weights: Sequence[float],
+    fit: Fit,
+    scratch: Scratch | None = None,
 ) -> None:
     """Set the weights of the merged model's layer, and the statistics of a BatchNorm behind it.
 
-    modules: of the merged model, by name.  weights: the parents' shares where they have a unit in common.
+    modules: of the merged model, by name.  weights: the parents' shares where they have a unit in common.  scratch: where the sums of
+    large layers are.
     """
     import torch
 
@@ -89,10 +97,10 @@ def fit_layer(
     prior = matrix_of(module, layer.kind)
     centred = module.bias is None and target.norm is not None
     if fit.inputs != "merged":
-        folds = _folds(target, module, seen, maps, weights, of_parents=True)
+        folds = _folds(target, module, seen, maps, weights, scratch, of_parents=True)
         prior, _ = _weights(folds, prior, allowed, fit.ridge, centred=centred)
     if fit.sequential:
-        folds = _folds(target, module, seen, maps, weights, of_parents=False)
+        folds = _folds(target, module, seen, maps, weights, scratch, of_parents=False)
         ridge = "auto" if fit.inputs == "auto" else fit.ridge
         prior, whole = _weights(folds, prior, allowed, ridge, centred=centred)
     body = prior if module.bias is None else prior[:-1]
@@ -130,17 +138,29 @@ def _allowed(target: Target, maps: Maps, module: Any) -> Tensor:
 
 
 def _folds(
-    target: Target, module: Any, seen: Seen, maps: Maps, weights: Sequence[float], *, of_parents: bool
+    target: Target,
+    module: Any,
+    seen: Seen,
+    maps: Maps,
+    weights: Sequence[float],
+    scratch: Scratch | None,
+    *,
+    of_parents: bool,
 ) -> list[Normal]:
     """The normal equations of every fold of the data; of_parents: on the parents' features, else on the merged model's own."""
     folds: list[Normal] = []
     for b in range(len(of_base(seen.inputs))):
         part = _normal(target, module, seen, b, maps, weights, of_parents=of_parents)
         if len(folds) < FOLDS:
-            folds.append(part)
+            folds.append(part if scratch is None else _kept(part, scratch))
         else:
             folds[b % FOLDS] = folds[b % FOLDS].take_in(part)
     return folds
+
+
+def _kept(fold: Normal, scratch: Scratch) -> Normal:
+    gram, cross = scratch.kept((fold.gram, fold.cross), FOLDS)
+    return replace(fold, gram=gram, cross=cross)
 
 
 def _normal(

@@ -113,7 +113,7 @@ def solved(normal: Normal, prior: Tensor, allowed: Tensor, ridge: float) -> Tens
         left = _among(normal.gram, inputs)
         left = left.clone() if left is normal.gram else left
         left.diagonal().add_(mu)
-        weight[torch.outer(inputs, outputs)] += torch.linalg.solve(left, right).reshape(-1)
+        _add(weight, inputs, outputs, torch.linalg.solve(left, right))
     return weight
 
 
@@ -140,7 +140,7 @@ def best_ridge(
             weight = prior.clone()
             for inputs, outputs, values, vectors, missing in turned:
                 step = vectors @ (missing / (values.clamp_min(0) + ridge * scale)[:, None])
-                weight[torch.outer(inputs, outputs)] += step.reshape(-1)
+                _add(weight, inputs, outputs, step)
             errors[k] += fold.error(weight).sum()
     return ridges[int(errors.argmin())]
 
@@ -173,6 +173,16 @@ def _missing(normal: Normal, prior: Tensor, inputs: Tensor, outputs: Tensor) -> 
     """What the prior's weights leave unexplained of these outputs, times these inputs."""
     gram = normal.gram if bool(inputs.all()) else normal.gram[inputs]
     return normal.cross[inputs][:, outputs] - gram @ prior[:, outputs]
+
+
+def _add(weight: Tensor, inputs: Tensor, outputs: Tensor, step: Tensor) -> None:
+    """The step of these inputs' and outputs' weights, added to all of them."""
+    import torch
+
+    if bool(inputs.all()) and bool(outputs.all()):  # the places of single entries take four times the weights' memory
+        weight.add_(step)
+    else:
+        weight[torch.outer(inputs, outputs)] += step.reshape(-1)
 
 
 def _among(gram: Tensor, inputs: Tensor) -> Tensor:

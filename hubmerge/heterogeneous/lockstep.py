@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hubmerge.heterogeneous.batches import Batch
+from hubmerge.heterogeneous.paging import Held, Pager
 from hubmerge.heterogeneous.running import run_once
 
 if TYPE_CHECKING:
@@ -22,11 +24,20 @@ __all__ = ["Halting", "Lockstep", "Stop"]
 
 @dataclass(frozen=True)
 class Stop:
-    """A model halted at one of its modules.  module: its name.  values: the module's input, or its output.  batch: what was put in."""
+    """A model halted at one of its modules.  module: its name.  batch: what was put in.  held: of the run, where not all runs stay in memory."""
 
     module: str
-    values: Tensor
+    tensor: Tensor
     batch: Batch
+    held: Held | None = None
+
+    @property
+    def values(self) -> Tensor:
+        """The module's input, or its output.  Where not all runs stay in memory, it is there until another batch's is asked for."""
+        if self.held is not None:
+            self.held.wake()
+            self.held.takes([self.tensor])
+        return self.tensor
 
 
 class _AbandonedError(Exception):
@@ -36,9 +47,10 @@ class _AbandonedError(Exception):
 class _Run:
     """One model on one batch, in a thread of its own that moves only while `resume` waits for it."""
 
-    def __init__(self, model: nn.Module, batch: Batch, owner: object) -> None:
+    def __init__(self, model: nn.Module, batch: Batch, owner: object, held: Held | None) -> None:
         self.owner = owner
         self._batch = batch
+        self._held = held
         self._go, self._halted = threading.Semaphore(0), threading.Semaphore(0)
         self._stop: Stop | None = None
         self._error: BaseException | None = None
@@ -49,11 +61,15 @@ class _Run:
         """Go on to the next stop; None at the end of the model, and after it.  Raises what the model raised."""
         if self._is_over:
             return None
+        if self._held is not None:
+            self._held.wake()
         if self._thread.ident is None:
             self._thread.start()
         else:
             self._go.release()
         self._halted.acquire()
+        if self._held is not None:
+            self._held.halted()
         self._is_over = self._stop is None or self._error is not None
         if self._error is not None:
             raise self._error
@@ -61,7 +77,7 @@ class _Run:
 
     def halt(self, module: str, values: Tensor) -> None:
         """Called by the model's hooks: wait until `resume`."""
-        self._stop = Stop(module, values, self._batch)
+        self._stop = Stop(module, values, self._batch, self._held)
         self._halted.release()
         self._go.acquire()
         if self._abandoned:
@@ -72,11 +88,14 @@ class _Run:
             self._abandoned = True
             self._go.release()
             self._thread.join()
+        if self._held is not None:
+            self._held.end()
 
     def _work(self, model: nn.Module) -> None:
         _current.run = self
         try:
-            run_once(model, self._batch)
+            with self._held.watching() if self._held is not None else nullcontext():
+                run_once(model, self._batch)
             self._stop = None
         except _AbandonedError:
             pass
@@ -92,11 +111,16 @@ class Halting:
     """A model that runs on all batches from stop to stop; a context manager that ends the runs.
 
     stops: the modules at which it halts, and where: "input" before they compute, "output" behind, or "both".  What the caller changes
-    before the next stop is asked for, the model goes on with.
+    before the next stop is asked for, the model goes on with.  pager: keeps in memory what the runs hold as far as there is room; None
+    for all of it.
     """
 
-    def __init__(self, model: nn.Module, stops: Mapping[str, str], batches: Sequence[Batch]) -> None:
-        self._runs = [_Run(model, batch, self) for batch in batches]
+    def __init__(
+        self, model: nn.Module, stops: Mapping[str, str], batches: Sequence[Batch], pager: Pager | None = None
+    ) -> None:
+        self._runs = [
+            _Run(model, batch, self, None if pager is None else Held(pager, b)) for b, batch in enumerate(batches)
+        ]
         self._handles = []
         for name, module in model.named_modules():
             if stops.get(name) in {"input", "both"}:

@@ -29,6 +29,7 @@ from hubmerge.heterogeneous.merged_tensors import fill_merged
 from hubmerge.heterogeneous.norms import renormalise as renormalise_model
 from hubmerge.heterogeneous.regmean import RegMean, regmean_layers
 from hubmerge.heterogeneous.report import Report, report_of
+from hubmerge.heterogeneous.scratch import Scratch
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
 from hubmerge.heterogeneous.stream_maps import StreamMap
 from hubmerge.heterogeneous.stream_turning import in_one_basis
@@ -74,6 +75,7 @@ def merge_models(
     renormalise: bool = True,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    scratch: Scratch | None = None,
 ) -> MergedModel:
     """Merge transformers models of one architecture, whatever their initialisation, widths and depths, into one of the first's class and depth.
 
@@ -87,7 +89,8 @@ def merge_models(
     labels: see `merged_labels`.  tokens: for each other model which of its rows each of the base's embeddings is, -1 for none, None
     where they are the same rows; rows that only the base has stay.  weights: the models' shares where a unit is several's.
     renormalise: BatchNorm statistics are estimated anew.  seed: of the restarts of weight matching.
-    progress: is told after each fitted layer how many of how many are.
+    progress: is told after each fitted layer how many of how many are.  scratch: where a fit puts what is beyond its room; None for nowhere,
+    all of it is in memory.
 
     Source: Nasery et al. 2024, PLeaS, arXiv:2407.02447.  Differs from it: fits in closed form with a ridge towards the merged weights,
     on the merged model's own inputs unless ``fit="parents"``; a layer that adds to a residual stream is fitted to what the stream lacks;
@@ -135,9 +138,9 @@ def merge_models(
         fill_merged(merged.state_dict(), parents.specs, states, maps, shares)
         given = (merged, parents.models, parents.specs, maps, shares, data)
         if fit == "regmean":
-            regmean_layers(*given, RegMean(non_diagonal, ridge, follow), progress)
+            regmean_layers(*given, RegMean(non_diagonal, ridge, follow), progress, scratch)
         elif fit is not None:
-            fit_layers(*given, Fit(fit, ridge, follow=follow), progress)
+            fit_layers(*given, Fit(fit, ridge, follow=follow), progress, scratch)
         if renormalise:
             renormalise_model(merged, data)
         report = report_of(parents.specs, alignment.matches, maps, spec_of(merged), positions)

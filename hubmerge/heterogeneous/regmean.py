@@ -19,6 +19,8 @@ from hubmerge.heterogeneous.layers import Layer, layers_of, tied_weights
 from hubmerge.heterogeneous.least_squares import Normal, ridge_for, solved, summed
 from hubmerge.heterogeneous.lockstep import Halting, Lockstep, Stop
 from hubmerge.heterogeneous.maps import Maps, carried, parents_of_units
+from hubmerge.heterogeneous.paging import Pager
+from hubmerge.heterogeneous.scratch import Scratch
 from hubmerge.symmetry.groups import SymmetrySpec
 
 if TYPE_CHECKING:
@@ -59,11 +61,13 @@ def regmean_layers(
     batches: Sequence[Batch],
     how: RegMean,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    scratch: Scratch | None = None,
 ) -> None:
     """Change the weights of every linear layer of `merged`; biases and all else stay the parents' mean, as in the paper.
 
     specs: of the parents, the first having all layers.  A weight between units that no parent has both stays as it is, and so does one
-    that is another layer's too (tied).  progress: is told after each layer how many of how many are done.
+    that is another layer's too (tied).  progress: is told after each layer how many of how many are done.  scratch: as for
+    `hubmerge.heterogeneous.fit.fit_layers`.
 
     Differs from the paper: convolutions are merged too, on their patches; all parents see the same samples, and `how.follow` says whose
     inputs count; the ridge is towards the merged weights and not towards 0.
@@ -77,9 +81,10 @@ def regmean_layers(
     modules = dict(merged.named_modules())
     shares = confident_shares(parents, batches, weights) if how.follow == "confident" else None
     done = 0
+    pager = Pager(scratch, scratch.room // 2) if scratch is not None else None
     with ExitStack() as stack:
         stops = dict.fromkeys(wanted, "input")
-        halting = [stack.enter_context(Halting(parent, stops, batches)) for parent in parents]
+        halting = [stack.enter_context(Halting(parent, stops, batches, pager)) for parent in parents]
         runs = Lockstep(halting, own)
         while (name := runs.module) is not None:
             inputs = runs.stops({name})
@@ -87,7 +92,7 @@ def regmean_layers(
             found = {
                 s: _Parent(
                     _weight(specs[s], layer, states[s], maps, s),
-                    _grams(modules[name], layers, inputs, s, maps, weights, shares),
+                    _grams(modules[name], layers, inputs, s, maps, weights, shares, scratch),
                 )
                 for s, layer in enumerate(layers)
                 if layer is not None
@@ -112,6 +117,7 @@ def _grams(
     maps: Maps,
     weights: Sequence[float],
     shares: Sequence[Tensor] | None,
+    scratch: Scratch | None,
 ) -> tuple[Tensor, ...]:
     """The weighted products of one parent's inputs in merged units, fold by fold."""
     import torch
@@ -130,7 +136,7 @@ def _grams(
         counts = weights[parent] if shares is None else _counts(shares[b][parent], stop, kind, mask, len(x))
         gram = x.T @ (x * counts)
         if len(found) < FOLDS:
-            found.append(gram)
+            found += (gram,) if scratch is None else scratch.kept((gram,), FOLDS * len(inputs))
         else:
             found[b % FOLDS] += gram
     return tuple(found)

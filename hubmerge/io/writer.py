@@ -38,7 +38,7 @@ from hubmerge.io.partial import (
 )
 from zoo_index.tensors import TensorMeta
 
-__all__ = ["OutputFolder"]
+__all__ = ["OutputFolder", "reserve"]
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class OutputFolder:
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
                 self._files[name] = _File(os.open(self.partial / name, flags, 0o644))
             descriptor = self._files[name].descriptor
-            _reserve(descriptor, sizes[name])
+            reserve(descriptor, sizes[name])
             self._write_at(descriptor, memoryview(header), 0)
 
     def sync(self) -> None:
@@ -289,7 +289,7 @@ class OutputFolder:
         sweep(self.out)
 
 
-def _reserve(descriptor: int, size: int) -> None:
+def reserve(descriptor: int, size: int) -> None:
     """Give a file its size, and the disk's space for it where the system can."""
     if hasattr(os, "posix_fallocate") and size:
         try:

@@ -99,7 +99,7 @@ def torn(self: journal.Journal, content: Any) -> None:
 MOMENTS: dict[str, int | tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = {
     "before the journal": (journal.Journal, "__init__", lambda _: die),
     "before the headers": (writer.OutputFolder, "reserve", lambda _: die),
-    "between two files' headers": (writer, "_reserve", lambda f: after(1, f)),
+    "between two files' headers": (writer, "reserve", lambda f: after(1, f)),
     "before the first number": 0,
     "in the middle of a piece": 5,
     "after a piece, before its line": (journal.Journal, "add", lambda f: after(3, f)),
