@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmerge.symmetry.groups import Axis, Factor, Role, Segment, SymmetrySpec
+from hubmerge.symmetry.groups import Axis, Factor, Role, Segment
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,6 @@ __all__ = [
     "Maps",
     "Selection",
     "Soft",
-    "carried",
     "encoded",
     "encoded_axes",
     "merge_features",
@@ -72,16 +71,6 @@ Maps = Mapping[str, Sequence[GroupMap]]
 
 _LEAST = 1e-12
 """Less mass than this is none: no parent has the unit."""
-
-
-def carried(spec: SymmetrySpec, name: str, tensor: Tensor, maps: Maps, parent: int) -> Tensor:
-    """A parent's tensor in the merged model's units, float64."""
-    import torch
-
-    values = tensor.to(torch.float64)
-    for position, axis in enumerate(spec.tensors[name].axes):
-        values = encoded(values.movedim(position, 0), axis, maps, parent).movedim(0, position)
-    return values
 
 
 def merge_features(

@@ -121,7 +121,7 @@ _LEAST = 1e-12
 
 
 def _carried(spec: SymmetrySpec, name: str, tensor: Tensor, maps: Maps, parent: int) -> tuple[Tensor, Tensor]:
-    """As `hubmerge.heterogeneous.maps.carried` has it; axes without maps are passed over, and the mass has size 1 there."""
+    """A parent's tensor in merged units, float64, and how much of each entry it is there for: of size 1 along axes without maps."""
     import torch
 
     values, mass = tensor.to(torch.float64), torch.ones((), dtype=torch.float64)

@@ -18,7 +18,7 @@ from hubmerge.heterogeneous.layer_rows import as_fed, input_rows, merged_rows
 from hubmerge.heterogeneous.layers import Layer, layers_of, tied_weights
 from hubmerge.heterogeneous.least_squares import Normal, ridge_for, solved, summed
 from hubmerge.heterogeneous.lockstep import Halting, Lockstep, Stop
-from hubmerge.heterogeneous.maps import Maps, carried, parents_of_units
+from hubmerge.heterogeneous.maps import Maps, encoded_axes, parents_of_units
 from hubmerge.heterogeneous.paging import Pager
 from hubmerge.heterogeneous.scratch import Scratch
 from hubmerge.symmetry.groups import SymmetrySpec
@@ -105,7 +105,9 @@ def regmean_layers(
 
 
 def _weight(spec: SymmetrySpec, layer: Layer, state: Mapping[str, Tensor], maps: Maps, parent: int) -> Tensor:
-    values = carried(spec, layer.weight, state[layer.weight], maps, parent)
+    import torch
+
+    values = encoded_axes(state[layer.weight].to(torch.float64), spec.tensors[layer.weight].axes, maps, parent)
     return values if layer.kind == "transposed" else values.reshape(len(values), -1).T
 
 

@@ -31,7 +31,7 @@ class Adding(nn.Module):
         self.answers: list[torch.Tensor] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        stream = x + 1
+        stream: torch.Tensor = x + 1
         stream = stream + self.first(stream * 2)
         if self.kept is None:
             self.kept = stream * 1
