@@ -11,7 +11,7 @@ from hubmerge.version import __version__
 
 if TYPE_CHECKING:
     from hubmerge.assemble import merge
-    from hubmerge.deltas import kinship
+    from hubmerge.deltas import extract_adapter, kinship
     from hubmerge.errors import ManifestError, MergeError, PlanError, RecipeError, VerifyError
     from hubmerge.in_memory import merge_state_dicts
     from hubmerge.loading import AutoMergedModel
@@ -37,6 +37,7 @@ __all__ = [
     "VerifyError",
     "__version__",
     "build_plan",
+    "extract_adapter",
     "kinship",
     "load_recipe",
     "materialize",
@@ -59,6 +60,7 @@ _HOMES = {
     "RecipeError": "hubmerge.errors",
     "VerifyError": "hubmerge.errors",
     "build_plan": "hubmerge.plan",
+    "extract_adapter": "hubmerge.deltas",
     "kinship": "hubmerge.deltas",
     "load_recipe": "hubmerge.recipe",
     "materialize": "hubmerge.materialization",

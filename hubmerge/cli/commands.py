@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
         card,
         demo,
         evaluate,
+        extract,
         facts,
         kinship,
         mal_report,
@@ -34,6 +35,7 @@ def register(app: typer.Typer) -> None:
     app.command(short_help="Publish a merge on the Hub or into a folder.")(publish.publish)
     app.command(short_help="Make the checkpoint of a published recipe again.")(materialize.materialize)
     app.command(short_help="Compare what models learned on top of their base.")(kinship.kinship)
+    app.command(short_help="Write a LoRA adapter out of a fine-tune.")(extract.extract)
     app.command(short_help="Measure how far a model's layers bear a donor's.")(mal_report.mal_report)
     app.command(short_help="List the merge methods, or explain one.")(facts.methods)
     app.command(short_help="Print versions, machine and folders.")(facts.env)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from hubmerge.deltas.comparing import kinship
+from hubmerge.deltas.extraction import extract_adapter
+from hubmerge.deltas.extraction_record import Extraction
 from hubmerge.deltas.kinship_record import Kinship
 
-__all__ = ["Kinship", "kinship"]
+__all__ = ["Extraction", "Kinship", "extract_adapter", "kinship"]

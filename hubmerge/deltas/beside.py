@@ -64,11 +64,17 @@ class Beside:
         return InputFiles(planned)
 
 
-def beside(base: ParentModel, models: Sequence[ParentModel], hint: str = "name the base it was trained from") -> Beside:
+def beside(
+    base: ParentModel,
+    models: Sequence[ParentModel],
+    hint: str = "name the base it was trained from",
+    *,
+    statistics: bool = False,
+) -> Beside:
     """Match every model's tensors with the base's, by their names, from headers alone.
 
     Of embeddings and heads with more rows than the base's the rows that the base has are taken, as for a vocabulary that grew.
-    Left out: tensors that not all have, and statistics of BatchNorm, which are no parameters.
+    Left out: tensors that not all have, and unless `statistics` asks for them those of BatchNorm, which are no parameters.
 
     Raises `PlanError` for models that are the base, have no tensor of its names, or tensors of other shapes; hint: what to do.
     """
@@ -79,7 +85,7 @@ def beside(base: ParentModel, models: Sequence[ParentModel], hint: str = "name t
         meta
         for meta in base.table.values()
         if meta.dtype.is_float
-        and not meta.name.endswith(_STATISTICS)
+        and (statistics or not meta.name.endswith(_STATISTICS))
         and all(meta.name in model.table and model.table[meta.name].dtype.is_float for model in models)
     ]
     steps = tuple(_step(base, models, meta) for meta in sorted(shared, key=lambda meta: in_order_of_layers(meta.name)))

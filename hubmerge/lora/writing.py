@@ -43,13 +43,18 @@ def write_into(
     merged: Mapping[str, Factors],
     own: Mapping[str, Any] | None = None,
     wholes: Wholes | None = None,
+    rest: Mapping[str, Any] | None = None,
 ) -> None:
-    """The same into a folder that is there.  own: keys of the config with other values than the adapters' first."""
+    """The same into a folder that is there.
+
+    own: keys of the config with other values than the adapters' first.  rest: tensors beside the factors, by the names that the file
+    gets, float32.
+    """
     beside = wholes or Wholes({}, {}, {})
     config = {**adapter_config(adapters, merged, beside), **(own or {})}
     embeddings = frozenset().union(*(adapter.embeddings for adapter in adapters))
     kernels = {module: kernel for adapter in adapters for module, kernel in adapter.kernels.items()}
-    tensors: dict[str, Any] = {}
+    tensors: dict[str, Any] = dict(rest or {})
     for module, factors in merged.items():
         a, b = factors.a, factors.b * factors.scale
         if module in kernels:
