@@ -77,7 +77,7 @@ def align_pair(
     if stream is not None:
         left |= {stream.group}
     if stream is not None and align == "weights":
-        return _around(specs, states, stream, left)
+        return _finished(specs, states, known, {}, match_by_weights(specs, states, known, left), stream)
     if align == "activations":
         found = correlations(models, specs, batches, without=(*left, *heads))[0]
         matches = match_units(specs[0], found, min_similarity=min_similarity, without=(*left, *heads))
@@ -93,26 +93,8 @@ def align_pair(
         groups[name] = _group(specs, name, each.partner, each.similarity)
         for inner, turns in each.inner.items():
             maps[inner] = _nested(turns, each.partner, specs[1].groups[name].size, name)
-    for name, own in views.items():
-        units = match_heads(specs, name, own, least=min_similarity)
-        maps |= units.maps(name)
-        groups[name] = _units(specs, name, units)
-    return _finished(specs, states, maps, groups, stream)
-
-
-def _around(
-    specs: tuple[SymmetrySpec, SymmetrySpec],
-    states: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
-    stream: StreamMap,
-    left: Collection[str],
-) -> Alignment:
-    """All groups beside a turned stream, by their weights."""
-    maps: dict[str, GroupMap] = {stream.group: stream.part}
-    groups = {}
-    for name, units in match_by_weights(specs, states, maps, left).items():
-        maps |= units.maps(name)
-        groups[name] = _units(specs, name, units)
-    return _finished(specs, states, maps, groups, stream)
+    units = {name: match_heads(specs, name, own, least=min_similarity) for name, own in views.items()}
+    return _finished(specs, states, maps, groups, units, stream)
 
 
 def _finished(
@@ -120,8 +102,13 @@ def _finished(
     states: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
     maps: dict[str, GroupMap],
     groups: dict[str, AlignedGroup],
+    units: Mapping[str, MatchedUnits],
     stream: StreamMap | None,
 ) -> Alignment:
+    """The alignment of groups that are known, with their maps, and of units that were matched with what is inside them."""
+    for name, each in units.items():
+        maps |= each.maps(name)
+        groups[name] = _units(specs, name, each)
     if stream is not None:
         sizes = stream.rotation.shape
         groups[stream.group] = AlignedGroup((sizes[0], sizes[1]), min(sizes), stream.cosine, _support(stream.part))
