@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cards.assembly_words import plain_name
 from cards.markdown import Markup, code, text
 from hubmerge.alignment.words import how_aligned
 from hubmerge.alignment_record import AlignmentRecord
@@ -28,8 +29,8 @@ def alignment_words(record: AlignmentRecord | None) -> AlignmentWords | None:
     """The words for a record in which no local path is left; None for models that were merged as they were."""
     if record is None:
         return None
-    parents = tuple(each.model_copy(update={"reference": _plain(each.reference)}) for each in record.parents)
-    record = record.model_copy(update={"base_model": _plain(record.base_model), "parents": parents})
+    parents = tuple(each.model_copy(update={"reference": plain_name(each.reference)}) for each in record.parents)
+    record = record.model_copy(update={"base_model": plain_name(record.base_model), "parents": parents})
     matching = Markup(
         f"The units of the other models were brought into the order of {text(record.base_model)} first, {_HOW[record.method]}."
     )
@@ -50,7 +51,3 @@ def alignment_words(record: AlignmentRecord | None) -> AlignmentWords | None:
             )
         )
     return AlignmentWords(matching, tuple(lines))
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix("./")
