@@ -6,7 +6,7 @@ from typing import Any
 
 from hubmerge.heterogeneous.mal_plan_types import MalPlan
 from hubmerge.heterogeneous.plan_json import data_dict
-from hubmerge.heterogeneous.whole_plan import files_dict
+from hubmerge.heterogeneous.whole_plan import files_dict, head_dict
 
 __all__ = ["mal_dict"]
 
@@ -15,24 +15,13 @@ def mal_dict(plan: MalPlan) -> dict[str, Any]:
     """The plan as JSON values; of every donor, for each stage of the base, which of its layers each layer could be paired with."""
     donors = zip(plan.order[1:], plan.stages_of, strict=True)
     return {
-        "method": plan.assembly.name,
-        "method_revision": plan.assembly.revision,
-        "hash": plan.hash,
-        "recipe": plan.recipe.to_dict(),
-        "family": plan.family,
-        "parents": [
-            {
-                "reference": str(parent.reference),
-                "role": parent.role,
-                "commit": parent.commit,
-                "headers": dict(parent.headers),
-                "widths": dict(plan.widths[i]),
-                "layers": plan.layers[i],
-            }
-            for i, parent in enumerate(plan.parents)
-        ],
-        "base": plan.base,
-        "order": list(plan.order),
+        **head_dict(
+            plan,
+            *(
+                {"widths": dict(widths), "layers": layers}
+                for widths, layers in zip(plan.widths, plan.layers, strict=True)
+            ),
+        ),
         "donors": [
             {
                 "reference": str(plan.parents[place].reference),

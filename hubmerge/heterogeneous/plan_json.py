@@ -8,7 +8,7 @@ from typing import Any
 from hubmerge.align_choices import leaves_units_out
 from hubmerge.calibration.check import CalibrationFacts
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
-from hubmerge.heterogeneous.whole_plan import files_dict
+from hubmerge.heterogeneous.whole_plan import files_dict, head_dict
 from hubmerge.recipe_calibration import Calibration
 from hubmerge.symmetry.costs import Cost
 
@@ -18,24 +18,13 @@ __all__ = ["assembly_dict", "data_dict"]
 def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
     """The plan as JSON values, every group with its sizes."""
     return {
-        "method": plan.assembly.name,
-        "method_revision": plan.assembly.revision,
-        "hash": plan.hash,
-        "recipe": plan.recipe.to_dict(),
-        "family": plan.family,
-        "parents": [
-            {
-                "reference": str(parent.reference),
-                "role": parent.role,
-                "commit": parent.commit,
-                "headers": dict(parent.headers),
-                "parameters": dict(parent.parameters),
-                "widths": dict(plan.widths[i]),
-            }
-            for i, parent in enumerate(plan.parents)
-        ],
-        "base": plan.base,
-        "order": list(plan.order),
+        **head_dict(
+            plan,
+            *(
+                {"parameters": dict(parent.parameters), "widths": dict(widths)}
+                for parent, widths in zip(plan.parents, plan.widths, strict=True)
+            ),
+        ),
         "stages": {
             **asdict(plan.stages),
             "base": str(plan.stages.base),

@@ -12,7 +12,7 @@ from hubmerge.plan_types import CarriedFile, Download, PlannedParent
 from hubmerge.recipe import Recipe
 from zoo_index.tensors import DType, TensorMeta
 
-__all__ = ["WholePlan", "files_dict"]
+__all__ = ["WholePlan", "files_dict", "head_dict"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,29 @@ class WholePlan:
         import html
 
         return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def head_dict(plan: WholePlan, *own: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a plan as JSON says which merge it is, and of which models; own: of each of them what this kind of plan has besides."""
+    return {
+        "method": plan.assembly.name,
+        "method_revision": plan.assembly.revision,
+        "hash": plan.hash,
+        "recipe": plan.recipe.to_dict(),
+        "family": plan.family,
+        "parents": [
+            {
+                "reference": str(parent.reference),
+                "role": parent.role,
+                "commit": parent.commit,
+                "headers": dict(parent.headers),
+                **facts,
+            }
+            for parent, facts in zip(plan.parents, own, strict=True)
+        ],
+        "base": plan.base,
+        "order": list(plan.order),
+    }
 
 
 def files_dict(plan: WholePlan) -> dict[str, Any]:
