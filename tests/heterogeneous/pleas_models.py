@@ -11,6 +11,9 @@ import numpy as np
 import torch
 import transformers
 
+import hubmerge
+from hubmerge.heterogeneous.plan_types import AssemblyPlan
+
 SIDE = 16
 
 
@@ -80,6 +83,17 @@ def pleas(*models: str, **changes: Any) -> dict[str, Any]:
         **changes,
     }
     return {key: value for key, value in given.items() if value is not None}
+
+
+def planned(*models: str, **changes: Any) -> AssemblyPlan:
+    """The plan of that recipe."""
+    plan = hubmerge.build_plan(pleas(*models, **changes))
+    assert isinstance(plan, AssemblyPlan)
+    return plan
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def zoo(place: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pleas_models import pleas, zoo
+from pleas_models import planned, pleas
 
 import hubmerge
 from hubmerge.assembly_words import how_far
@@ -16,23 +16,11 @@ from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.report import GroupReport, Report, warnings_of
 from hubmerge.symmetry.costs import Cost
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("ways")
-    zoo(place)
-    return place
+pytestmark = pytest.mark.usefixtures("in_pleas_zoo")
 
 
-@pytest.fixture(autouse=True)
-def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(models)
-
-
-def planned(*names: str, **changes: Any) -> AssemblyPlan:
-    plan = hubmerge.build_plan(pleas(*names, labels="disjoint", **changes))
-    assert isinstance(plan, AssemblyPlan)
-    return plan
+def apart(*names: str, **changes: Any) -> AssemblyPlan:
+    return planned(*names, labels="disjoint", **changes)
 
 
 def line(plan: AssemblyPlan, start: str) -> str:
@@ -40,9 +28,9 @@ def line(plan: AssemblyPlan, start: str) -> str:
 
 
 def test_what_a_way_needs_and_is_not_said_is_the_default() -> None:
-    stages = [planned(align=way).stages for way in ("balanced", "optimal_transport", "zip")]
+    stages = [apart(align=way).stages for way in ("balanced", "optimal_transport", "zip")]
     assert [(each.balance, each.regularisation) for each in stages] == [(0.5, None), (None, 0.03), (None, None)]
-    assert planned(align={"method": "balanced", "balance": 0.0}).stages.balance == 0
+    assert apart(align={"method": "balanced", "balance": 0.0}).stages.balance == 0
     assert all(each.needs_data for each in stages)
 
 
@@ -61,7 +49,7 @@ def test_what_a_way_needs_and_is_not_said_is_the_default() -> None:
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused_before_anything_is_read(align: dict[str, Any], fault: str) -> None:
     with pytest.raises(HubmergeError) as refused:
-        planned(align=align)
+        apart(align=align)
     assert str(refused.value) == fault
 
 
@@ -86,11 +74,11 @@ def test_the_plan_says_how_units_are_matched_and_what_becomes_of_those_too_many(
         ({"method": "optimal_transport", "regularisation": 0}, f"in part, many to many, by {seen}, as cheaply as can be", "spread"),
         ({"widths": "fold"}, f"by {seen}", "joined"),
     ):  # fmt: skip
-        plan = planned("./low", "./wide", align=align)
+        plan = apart("./low", "./wide", align=align)
         assert line(plan, "matched") == f"matched      {matched}"
         assert line(plan, "units of").endswith(f"apart  {head}")
         assert [group["left_out"] > 0 for group in plan.to_dict()["groups"]] == [head == "left out"] * 4
-    folded = planned("./low", "./wide", align={"widths": "fold"})
+    folded = apart("./low", "./wide", align={"widths": "fold"})
     assert line(folded, "apart:") == (
         "  apart: at least so many stay one model's; the most alike are merged, and no pair less alike than 0; those without a "
         "partner join the most similar one, or are copied"
@@ -98,10 +86,10 @@ def test_the_plan_says_how_units_are_matched_and_what_becomes_of_those_too_many(
 
 
 def test_the_plan_speaks_of_heads_only_where_there_are_some() -> None:
-    assert line(planned("./low", "./wide", align="zip"), "apart:") == "  apart: at least so many stay one model's"
-    stages = planned("./low", "./wide", align="zip").stages
+    assert line(apart("./low", "./wide", align="zip"), "apart:") == "  apart: at least so many stay one model's"
+    stages = apart("./low", "./wide", align="zip").stages
     assert units_text(stages, carries=False, heads=True).endswith("one model's; heads are matched in pairs")
-    joined = planned("./low", "./wide", align={"widths": "fold"}).stages
+    joined = apart("./low", "./wide", align={"widths": "fold"}).stages
     assert units_text(joined, carries=False, heads=True).endswith("or are copied, heads excepted")
 
 
@@ -112,7 +100,7 @@ def test_the_first_line_of_a_plan_names_the_fit_that_is_done() -> None:
         ("regmean", ", merge the pairs, and fit every layer to the parents' by RegMean."),
         ("least_squares", ", merge the pairs, and fit every layer to the parents' by least squares."),
     ):
-        assert str(planned("./low", "./wide", fit=fit)).splitlines()[0] == begin + end
+        assert str(apart("./low", "./wide", fit=fit)).splitlines()[0] == begin + end
 
 
 def test_a_merge_in_which_nothing_found_a_partner_says_so(tmp_path: Path) -> None:

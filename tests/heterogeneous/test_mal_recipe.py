@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bad.models import recipe_faults
-from mal_recipes import DATA, PROBE, data, mal, zoo
+from mal_recipes import DATA, PROBE, data, mal
 from pleas_models import SIDE, bert, resnet, saved, vit
 from zoo import run_python, write_adapter
 
@@ -20,17 +20,7 @@ from hubmerge.mal_stages import FACTORS, MalParameters, mal_stages_of
 from hubmerge.recipe import Recipe
 from hubmerge.recipe_zoo import ZooQuery
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("mal")
-    zoo(place)
-    return place
-
-
-@pytest.fixture(autouse=True)
-def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(models)
+pytestmark = pytest.mark.usefixtures("in_mal_zoo")
 
 
 def planned(*donors: str, **changes: Any) -> MalPlan:
@@ -182,8 +172,8 @@ def test_a_plan_is_json_and_a_table() -> None:
     assert plan.to_pandas()["stage"].tolist() == ["resnet.encoder.stages.0.layers", "resnet.encoder.stages.1.layers"]
 
 
-def test_a_plan_loads_neither_torch_nor_transformers(models: Path) -> None:
-    (models / "recipe.yaml").write_text(json.dumps(mal(calibration=DATA, probe=PROBE)))
+def test_a_plan_loads_neither_torch_nor_transformers(mal_zoo: Path) -> None:
+    (mal_zoo / "recipe.yaml").write_text(json.dumps(mal(calibration=DATA, probe=PROBE)))
     code = (
         "import sys; sys.argv[1:] = ['plan', 'recipe.yaml']\n"
         "from hubmerge.cli.app import main\n"
@@ -191,7 +181,7 @@ def test_a_plan_loads_neither_torch_nor_transformers(models: Path) -> None:
         "except SystemExit as ended: assert not ended.code\n"
         "print(*sorted({'torch', 'transformers', 'numba', 'datasets', 'scipy.linalg'} & set(sys.modules)), file=sys.stderr)"
     )
-    ended = run_python(code, cwd=models)
+    ended = run_python(code, cwd=mal_zoo)
     assert (ended.returncode, ended.stderr) == (0, "\n")
     assert ended.stdout.startswith("mal: Merge single layers")
 
@@ -256,13 +246,13 @@ def test_donors_that_turn_positions_at_other_speeds_are_refused(tmp_path: Path) 
     )
 
 
-def test_adapters_and_unknown_groups_are_refused(models: Path) -> None:
+def test_adapters_and_unknown_groups_are_refused(mal_zoo: Path) -> None:
     name = "resnet.encoder.stages.0.layers.0.layer.0.convolution"
     factors = {
         f"{name}.lora_A.weight": np.ones((2, 4, 3, 3), "float32"),
         f"{name}.lora_B.weight": np.ones((4, 2, 1, 1), "float32"),
     }
-    write_adapter(models / "lora", factors)
+    write_adapter(mal_zoo / "lora", factors)
     assert refusal("./base+./lora").startswith(
         "a model with an adapter is not put together with others · ./base+./lora"
     )

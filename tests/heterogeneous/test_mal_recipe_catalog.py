@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mal_recipes import mal, zoo
+from mal_recipes import mal
 from pleas_models import resnet
 
 import hubmerge
@@ -14,32 +14,22 @@ from hubmerge.heterogeneous.mal_plan_types import MalPlan
 from hubmerge.recipe import Recipe
 from zoo_index.catalog import Catalog
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("mal")
-    zoo(place)
-    return place
-
-
-@pytest.fixture(autouse=True)
-def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(models)
+pytestmark = pytest.mark.usefixtures("in_mal_zoo")
 
 
 @pytest.fixture
-def catalog(models: Path, tmp_path: Path) -> str:
+def catalog(mal_zoo: Path, tmp_path: Path) -> str:
     """A catalog of all models there are, and of one that is no donor of the base."""
-    resnet(models / "more" / "bottleneck", 5, ("d", "e"), layer_type="bottleneck")
+    resnet(mal_zoo / "more" / "bottleneck", 5, ("d", "e"), layer_type="bottleneck")
     with Catalog.open(tmp_path / "zoo.duckdb") as own:
-        own.sync(models)
+        own.sync(mal_zoo)
     return str(tmp_path / "zoo.duckdb")
 
 
-def test_donors_from_a_catalog_are_found_listed_and_part_of_the_recipe(catalog: str, models: Path) -> None:
+def test_donors_from_a_catalog_are_found_listed_and_part_of_the_recipe(catalog: str, mal_zoo: Path) -> None:
     plan = hubmerge.build_plan(mal("./wide", zoo=catalog))
     assert isinstance(plan, MalPlan)
-    found = str(models / "deep")
+    found = str(mal_zoo / "deep")
     assert [str(parent.reference) for parent in plan.parents] == ["./wide", found, "./base"]
     assert plan.recipe.to_dict() == Recipe.parse(mal("./wide", found)).to_dict()
     assert plan.catalog is not None
@@ -47,31 +37,31 @@ def test_donors_from_a_catalog_are_found_listed_and_part_of_the_recipe(catalog: 
     text = str(plan)
     assert f"  {found}  (from the catalog)  embedding_size 4, hidden_sizes 4 6; 4 layers" in text
     assert (
-        f"  passed over: {models}/more/bottleneck: none of its layers can go with one of ./base's: "
+        f"  passed over: {mal_zoo}/more/bottleneck: none of its layers can go with one of ./base's: "
         "no layer of its stage has the same structure"
     ) in text
     assert plan.hash == hubmerge.build_plan(mal("./wide", found)).hash
 
 
-def test_a_query_narrows_a_catalog_and_a_limit_cuts_it(catalog: str, models: Path) -> None:
+def test_a_query_narrows_a_catalog_and_a_limit_cuts_it(catalog: str, mal_zoo: Path) -> None:
     asked = {"catalog": catalog, "text": "WID resnet"}
     raw = mal(zoo=asked)
     del raw["models"]
     plan = hubmerge.build_plan(raw)
-    assert [str(parent.reference) for parent in plan.parents] == [str(models / "wide"), "./base"]
+    assert [str(parent.reference) for parent in plan.parents] == [str(mal_zoo / "wide"), "./base"]
     raw["zoo"] = {"catalog": catalog, "limit": 1}
     plan = hubmerge.build_plan(raw)
-    assert [str(parent.reference) for parent in plan.parents] == [str(models / "deep"), "./base"]
+    assert [str(parent.reference) for parent in plan.parents] == [str(mal_zoo / "deep"), "./base"]
     assert plan.notes == ("zoo: the first 1 that fit are taken, 2 more of the catalog were not looked at",)
 
 
-def test_a_catalog_without_a_donor_is_refused_with_what_it_has(catalog: str, models: Path) -> None:
+def test_a_catalog_without_a_donor_is_refused_with_what_it_has(catalog: str, mal_zoo: Path) -> None:
     raw = mal(zoo={"catalog": catalog, "text": "bottleneck"})
     del raw["models"]
     with pytest.raises(PlanError) as refused:
         hubmerge.build_plan(raw)
     assert str(refused.value) == (
-        f"{catalog} has no donor for ./base that fits this query · zoo · {models}/more/bottleneck: none of its layers can go with one of "
+        f"{catalog} has no donor for ./base that fits this query · zoo · {mal_zoo}/more/bottleneck: none of its layers can go with one of "
         "./base's: no layer of its stage has the same structure; ask for others, or list donors under models"
     )
     raw["zoo"] = {"catalog": catalog, "licence": "mit"}

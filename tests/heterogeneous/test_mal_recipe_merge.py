@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from bad.models import hubmerge as command
-from mal_recipes import WHOLE, data, mal, zoo
-from pleas_models import bert, saved
+from mal_recipes import WHOLE, data, mal
+from pleas_models import bert, files_of, saved
 from safetensors.numpy import load_file
 from transformers import ResNetForImageClassification
 
@@ -22,30 +22,7 @@ from hubmerge.errors import NumbersError
 from hubmerge.heterogeneous import assemble_from_zoo, mal_execute, mal_resume
 from hubmerge.layers_words import layers_told
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("mal")
-    zoo(place)
-    return place
-
-
-@pytest.fixture(scope="module")
-def merged(models: Path) -> Path:
-    """`WHOLE`, made once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(models)
-        hubmerge.merge(WHOLE, "merged")
-    return models / "merged"
-
-
-@pytest.fixture(autouse=True)
-def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(models)
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+pytestmark = pytest.mark.usefixtures("in_mal_zoo")
 
 
 def test_the_merge_is_the_base_with_every_decision_in_its_manifest(merged: Path) -> None:
@@ -94,9 +71,9 @@ def test_it_is_what_is_made_in_memory(merged: Path) -> None:
 
 
 def test_the_terminal_tells_how_much_was_taken_from_whom_and_the_losses(
-    merged: Path, models: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    merged: Path, mal_zoo: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    (models / "recipe.yaml").write_text(json.dumps(WHOLE))
+    (mal_zoo / "recipe.yaml").write_text(json.dumps(WHOLE))
     assert command("merge", "recipe.yaml", str(tmp_path / "out")) == 0
     told = capsys.readouterr()
     record = read_manifest(merged).layers
@@ -127,17 +104,17 @@ def test_verify_searches_again_and_finds_the_same_bytes(merged: Path, capsys: py
     ]
 
 
-def test_other_labels_under_the_same_name_are_another_merge(merged: Path, models: Path) -> None:
-    kept = (models / "data.npz").read_bytes()
+def test_other_labels_under_the_same_name_are_another_merge(merged: Path, mal_zoo: Path) -> None:
+    kept = (mal_zoo / "data.npz").read_bytes()
     try:
-        data(models, classes=2)
+        data(mal_zoo, classes=2)
         (derivation,) = (check for check in verify_merge("merged", reload=False).checks if check.name == "derivation")
         assert derivation.detail == "not tried: the calibration data changed since the merge"
         with pytest.raises(PlanError) as refused:
             hubmerge.merge(WHOLE, "merged")
         assert refused.value.message.endswith("of parents or calibration data that have changed since")
     finally:
-        (models / "data.npz").write_bytes(kept)
+        (mal_zoo / "data.npz").write_bytes(kept)
 
 
 def test_on_noise_with_no_drift_allowed_the_merge_is_the_base_bit_for_bit(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mal_recipes import WHOLE, data, zoo
+from mal_recipes import WHOLE, data
+from pleas_models import files_of
 
 import hubmerge
 from hubmerge.assemble import merge_plan
@@ -18,30 +19,7 @@ from hubmerge.heterogeneous import mal_resume
 from hubmerge.heterogeneous.mal_search import Search
 from hubmerge.io.journal import JOURNAL_NAME
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("mal")
-    zoo(place)
-    return place
-
-
-@pytest.fixture(scope="module")
-def merged(models: Path) -> Path:
-    """`WHOLE`, made once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(models)
-        hubmerge.merge(WHOLE, "merged")
-    return models / "merged"
-
-
-@pytest.fixture(autouse=True)
-def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(models)
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+pytestmark = pytest.mark.usefixtures("in_mal_zoo")
 
 
 def searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -107,16 +85,16 @@ def test_a_line_that_was_not_finished_counts_for_nothing(
 
 
 def test_what_was_decided_on_other_data_is_not_gone_on_with(
-    merged: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    merged: Path, mal_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed_after(2, tmp_path / "out")
-    kept = (models / "data.npz").read_bytes()
+    kept = (mal_zoo / "data.npz").read_bytes()
     found, notes = searches(monkeypatch), list[str]()
     try:
-        data(models, classes=2)
+        data(mal_zoo, classes=2)
         merge_plan(hubmerge.build_plan(WHOLE), tmp_path / "out", note=notes.append)
     finally:
-        (models / "data.npz").write_bytes(kept)
+        (mal_zoo / "data.npz").write_bytes(kept)
     assert notes[0] == (
         f"the decisions in {tmp_path / 'out.partial'} are not used: the data has changed since they were made"
     )

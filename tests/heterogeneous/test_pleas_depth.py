@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pleas_models import pleas, vit, zoo
+from pleas_models import planned, pleas, vit
 from safetensors.torch import load_file
 
 import hubmerge
@@ -20,23 +20,7 @@ STAGE = "resnet.encoder.stages.1.layers"
 LEFT = "the base's others stay its own, other models' are left out"
 NEEDS = "add calibration: with a dataset, a file or a folder; align: weights with fit: none needs none"
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("depth")
-    zoo(place)
-    return place
-
-
-@pytest.fixture(autouse=True)
-def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(models)
-
-
-def planned(*names: str, **changes: Any) -> AssemblyPlan:
-    plan = hubmerge.build_plan(pleas(*names, **changes))
-    assert isinstance(plan, AssemblyPlan)
-    return plan
+pytestmark = pytest.mark.usefixtures("in_pleas_zoo")
 
 
 def faults(**changes: Any) -> list[str]:

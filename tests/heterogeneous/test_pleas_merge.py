@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from bad.models import hubmerge as command
-from pleas_models import bert, images, pleas, resnet, vit, zoo
+from pleas_models import bert, files_of, images, pleas, resnet, vit
 from safetensors.numpy import load_file
 from transformers import AutoModelForImageClassification
 
@@ -25,30 +25,16 @@ from hubmerge.manifest import Manifest
 
 UNION = {"widths": "union", "ratio": 0.5}
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("pleas")
-    zoo(place)
-    return place
+pytestmark = pytest.mark.usefixtures("in_pleas_zoo")
 
 
 @pytest.fixture(scope="module")
-def union(models: Path) -> Path:
+def union(pleas_zoo: Path) -> Path:
     """A union of low and high, made once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(models)
+        patch.chdir(pleas_zoo)
         hubmerge.merge(pleas(align=UNION, labels="disjoint"), "union")
-    return models / "union"
-
-
-@pytest.fixture(autouse=True)
-def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(models)
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return pleas_zoo / "union"
 
 
 def logits(folder: Path | str, values: np.ndarray) -> torch.Tensor:
@@ -68,12 +54,12 @@ def test_the_folder_is_an_ordinary_checkpoint_of_the_planned_sizes(union: Path) 
     assert logits(union, values).isfinite().all()
 
 
-def test_everything_kept_apart_and_nothing_fitted_is_both_models(models: Path, tmp_path: Path) -> None:
+def test_everything_kept_apart_and_nothing_fitted_is_both_models(pleas_zoo: Path, tmp_path: Path) -> None:
     """With ratio 1 the merge is the two models beside one another, up to the new statistics of its BatchNorms."""
     out = tmp_path / "out"
     hubmerge.merge(pleas(align={"widths": "union", "ratio": 1}, fit="none", labels="disjoint"), out)
     tensors = load_file(out / "model.safetensors")
-    low, high = (load_file(models / name / "model.safetensors") for name in ("low", "high"))
+    low, high = (load_file(pleas_zoo / name / "model.safetensors") for name in ("low", "high"))
     head = tensors["classifier.1.weight"]
     assert np.array_equal(head[:3, :6], low["classifier.1.weight"])
     assert not head[:3, 6:].any()
@@ -132,16 +118,16 @@ def test_the_same_merge_has_the_same_bytes(union: Path, tmp_path: Path) -> None:
     assert files_of(tmp_path / "again") == files_of(union)
 
 
-def test_a_finished_merge_is_left_alone(union: Path, capsys: pytest.CaptureFixture[str], models: Path) -> None:
-    (models / "recipe.yaml").write_text(json.dumps(pleas(align=UNION, labels="disjoint")))
+def test_a_finished_merge_is_left_alone(union: Path, capsys: pytest.CaptureFixture[str], pleas_zoo: Path) -> None:
+    (pleas_zoo / "recipe.yaml").write_text(json.dumps(pleas(align=UNION, labels="disjoint")))
     before = (union / "model.safetensors").stat().st_mtime_ns
     assert command("merge", "recipe.yaml", "union") == 0
     assert capsys.readouterr().out.startswith("already done: union holds this merge (plan ")
     assert (union / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_other_data_under_the_same_name_is_another_merge(union: Path, models: Path) -> None:
-    kept = (models / "images.npz").read_bytes()
+def test_other_data_under_the_same_name_is_another_merge(union: Path, pleas_zoo: Path) -> None:
+    kept = (pleas_zoo / "images.npz").read_bytes()
     values = np.load("images.npz")["pixel_values"]
     try:
         np.savez("images.npz", pixel_values=values + 1)
@@ -153,11 +139,11 @@ def test_other_data_under_the_same_name_is_another_merge(union: Path, models: Pa
         (derivation,) = (check for check in verify_merge("union", reload=False).checks if check.name == "derivation")
         assert derivation.detail == "not tried: the calibration data changed since the merge"
     finally:
-        (models / "images.npz").write_bytes(kept)
+        (pleas_zoo / "images.npz").write_bytes(kept)
 
 
-def test_a_merge_is_told_stage_by_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str], models: Path) -> None:
-    (models / "recipe.yaml").write_text(json.dumps(pleas(labels="disjoint")))
+def test_a_merge_is_told_stage_by_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str], pleas_zoo: Path) -> None:
+    (pleas_zoo / "recipe.yaml").write_text(json.dumps(pleas(labels="disjoint")))
     assert command("merge", "recipe.yaml", str(tmp_path / "out")) == 0
     told = capsys.readouterr()
     assert told.err.splitlines() == [
@@ -216,12 +202,12 @@ def test_weights_alone_match_without_data(tmp_path: Path) -> None:
     assert logits(tmp_path / "out", values).isfinite().all()
 
 
-def test_a_model_with_itself_is_itself_whatever_the_order_of_its_units(tmp_path: Path, models: Path) -> None:
-    shutil.copytree(models / "low", tmp_path / "twin")
+def test_a_model_with_itself_is_itself_whatever_the_order_of_its_units(tmp_path: Path, pleas_zoo: Path) -> None:
+    shutil.copytree(pleas_zoo / "low", tmp_path / "twin")
     out = tmp_path / "out"
     recipe = pleas("./low", f"{tmp_path}/twin", fit="none", labels="shared", align="weights", calibration=None)
     hubmerge.merge(recipe, out)
-    before, after = load_file(models / "low" / "model.safetensors"), load_file(out / "model.safetensors")
+    before, after = load_file(pleas_zoo / "low" / "model.safetensors"), load_file(out / "model.safetensors")
     assert before.keys() == after.keys()
     assert all(np.allclose(before[name], after[name], atol=1e-7) for name in before)
 
@@ -325,10 +311,10 @@ def test_numbers_that_are_not_finite_leave_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 
-def test_numbers_too_large_for_the_type_leave_nothing(tmp_path: Path, models: Path) -> None:
+def test_numbers_too_large_for_the_type_leave_nothing(tmp_path: Path, pleas_zoo: Path) -> None:
     from safetensors.numpy import save_file
 
-    shutil.copytree(models / "low", tmp_path / "large")
+    shutil.copytree(pleas_zoo / "low", tmp_path / "large")
     tensors = load_file(tmp_path / "large" / "model.safetensors")
     head = tensors["classifier.1.bias"] + np.float32(1e6)
     save_file({**tensors, "classifier.1.bias": head}, tmp_path / "large" / "model.safetensors", {"format": "pt"})
@@ -367,9 +353,9 @@ def test_an_interrupted_merge_begins_anew(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_parent_that_changes_meanwhile_stops_the_merge(
-    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pleas_zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(models / "low", tmp_path / "low")
+    shutil.copytree(pleas_zoo / "low", tmp_path / "low")
     weights = tmp_path / "low" / "model.safetensors"
     merge_models = carrying_out.merge_models
 
@@ -384,14 +370,14 @@ def test_a_parent_that_changes_meanwhile_stops_the_merge(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["low"]
 
 
-def test_a_merge_never_lands_on_its_parents(models: Path) -> None:
+def test_a_merge_never_lands_on_its_parents(pleas_zoo: Path) -> None:
     with pytest.raises(PlanError) as refused:
         hubmerge.merge(pleas(labels="disjoint"), "low", overwrite=True)
     assert str(refused.value) == "low is the parent ./low, which a merge must not touch · low · choose another OUT"
 
 
-def test_a_damaged_model_is_named(tmp_path: Path, models: Path) -> None:
-    shutil.copytree(models / "low", tmp_path / "odd")
+def test_a_damaged_model_is_named(tmp_path: Path, pleas_zoo: Path) -> None:
+    shutil.copytree(pleas_zoo / "low", tmp_path / "odd")
     config = json.loads((tmp_path / "odd" / "config.json").read_text())
     (tmp_path / "odd" / "config.json").write_text(json.dumps({**config, "architectures": ["NoSuchModel"]}))
     with pytest.raises(PlanError) as refused:
@@ -430,9 +416,9 @@ def test_texts_are_matched_and_fitted_too_and_a_tied_head_stays_tied(tmp_path: P
 
 
 def test_a_device_and_jobs_are_not_used_and_that_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], models: Path
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pleas_zoo: Path
 ) -> None:
-    (models / "plain.yaml").write_text(json.dumps(pleas(labels="disjoint", align="identity", fit="none")))
+    (pleas_zoo / "plain.yaml").write_text(json.dumps(pleas(labels="disjoint", align="identity", fit="none")))
     assert command("merge", "plain.yaml", str(tmp_path / "out"), "--device", "cuda", "--jobs", "2") == 0
     told = capsys.readouterr().err
     assert "pleas computes on the CPU: --device cuda is not used" in told

@@ -9,31 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pleas_models import SIDE, bert, images, pleas, resnet, saved, vit, zoo
+from pleas_models import SIDE, bert, images, planned, pleas, resnet, saved, vit
 from zoo import run_python, write_adapter
 
 import hubmerge
 from hubmerge import PlanError
 from hubmerge.errors import HubmergeError
-from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("pleas")
-    zoo(place)
-    return place
-
-
-@pytest.fixture(autouse=True)
-def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(models)
-
-
-def planned(*names: str, **changes: Any) -> AssemblyPlan:
-    plan = hubmerge.build_plan(pleas(*names, **changes))
-    assert isinstance(plan, AssemblyPlan)
-    return plan
+pytestmark = pytest.mark.usefixtures("in_pleas_zoo")
 
 
 def refusal(*names: str, **changes: Any) -> str:
@@ -155,8 +138,8 @@ def test_the_hash_tells_recipes_apart_and_nothing_else() -> None:
     assert planned(labels="disjoint", align={"without": ["res1"]}).hash != first
 
 
-def test_a_plan_loads_neither_torch_nor_transformers(models: Path) -> None:
-    (models / "recipe.yaml").write_text(json.dumps(pleas(labels="disjoint")))
+def test_a_plan_loads_neither_torch_nor_transformers(pleas_zoo: Path) -> None:
+    (pleas_zoo / "recipe.yaml").write_text(json.dumps(pleas(labels="disjoint")))
     code = (
         "import sys; sys.argv[1:] = ['plan', 'recipe.yaml']\n"
         "from hubmerge.cli.app import main\n"
@@ -164,7 +147,7 @@ def test_a_plan_loads_neither_torch_nor_transformers(models: Path) -> None:
         "except SystemExit as ended: assert not ended.code\n"
         "print(*sorted({'torch', 'transformers', 'numba', 'datasets', 'scipy.linalg'} & set(sys.modules)), file=sys.stderr)"
     )
-    ended = run_python(code, cwd=models)
+    ended = run_python(code, cwd=pleas_zoo)
     assert (ended.returncode, ended.stderr) == (0, "\n")
     assert ended.stdout.startswith("pleas: Match the units")
 
@@ -198,13 +181,13 @@ def test_sizes_that_no_matching_bridges_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_an_adapter_is_to_be_merged_first(models: Path) -> None:
+def test_an_adapter_is_to_be_merged_first(pleas_zoo: Path) -> None:
     name = "resnet.encoder.stages.0.layers.0.layer.0.convolution"
     factors = {
         f"{name}.lora_A.weight": np.ones((2, 4, 3, 3), "float32"),
         f"{name}.lora_B.weight": np.ones((4, 2, 1, 1), "float32"),
     }
-    write_adapter(models / "lora", factors)
+    write_adapter(pleas_zoo / "lora", factors)
     assert refusal("./low+./lora", "./high").endswith(
         "make one model of the two first: `hubmerge merge` with merge_method: passthrough and this model alone"
     )
@@ -287,7 +270,7 @@ def test_fewer_samples_than_asked_for_are_a_note_and_never_a_fault_and_take_no_m
     assert plan.notes == ("calibration: ./images.npz has 8 of the 100 samples that were asked for",)
 
 
-def test_pictures_of_unknown_size_make_sizes_estimates(models: Path, tmp_path: Path) -> None:
+def test_pictures_of_unknown_size_make_sizes_estimates(pleas_zoo: Path, tmp_path: Path) -> None:
     """An image processor that keeps a picture's own size leaves open how often a convolution is used."""
     from PIL import Image
 
@@ -311,12 +294,12 @@ def test_pictures_of_unknown_size_make_sizes_estimates(models: Path, tmp_path: P
     )
 
 
-def test_an_ordinary_plan_does_not_know_of_this(models: Path) -> None:
+def test_an_ordinary_plan_does_not_know_of_this(pleas_zoo: Path) -> None:
     assert (
         "hubmerge.heterogeneous.plan"
         not in run_python(
             "import hubmerge, sys; print(*[name for name in sys.modules if name.startswith('hubmerge.heterogeneous')])",
-            cwd=models,
+            cwd=pleas_zoo,
         ).stdout
     )
     assert sys.modules["hubmerge.heterogeneous.plan"]
