@@ -139,6 +139,23 @@ def card_of(folder: Path, front: str) -> Path:
     return folder
 
 
+def to_be_merged(place: Path, *parents: str) -> Path:
+    """An image model named both, beside models of these names whose cards state MIT."""
+    for name in parents:
+        card_of(image_model(place / name), "license: mit")
+    return image_model(place / "both")
+
+
+def written_card(out: Path) -> str:
+    """The text of a merge's card, written now."""
+    from huggingface_hub import ModelCard
+
+    from cards import write_card
+
+    write_card(out, overwrite=True)
+    return str(ModelCard.load(out / "README.md").text)
+
+
 def merge_of(
     out: Path, folders: Sequence[Path], *, base: Path | None = None, plan_hash: str = "a" * 64, **changes
 ) -> Manifest:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from card_builders import card_of, image_model, merge_of
-from huggingface_hub import ModelCard
+from card_builders import merge_of, to_be_merged, written_card
 
-from cards import write_card
 from cards.content import gather
 from cards.errors import PublishError
 from cards.public import public_manifest
@@ -39,17 +37,14 @@ def record(base="./low", other="./high", **changes):
 
 @pytest.fixture
 def merge(tmp_path):
-    for name in ("low", "high"):
-        card_of(image_model(tmp_path / name), "license: mit")
-    return image_model(tmp_path / "both")
+    return to_be_merged(tmp_path, "low", "high")
 
 
 def card(merge, **changes):
     parents = [merge.parent / "low", merge.parent / "high"]
     alignment = record(*map(str, parents), **changes)
     merge_of(merge, parents, method="linear", format_version=3, alignment=alignment)
-    write_card(merge, overwrite=True)
-    return ModelCard.load(merge / "README.md").text
+    return written_card(merge)
 
 
 def test_similarities_are_means_over_the_units_that_have_a_partner():

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from card_builders import card_of, image_model, merge_of
-from huggingface_hub import ModelCard
+from card_builders import merge_of, to_be_merged, written_card
 
-from cards import write_card
 from cards.content import gather
 from cards.errors import PublishError
 from cards.public import public_manifest
@@ -42,9 +40,7 @@ def record(**changes):
 
 @pytest.fixture
 def merge(tmp_path):
-    for name in ("low", "high", "other"):
-        card_of(image_model(tmp_path / name), "license: mit")
-    return image_model(tmp_path / "both")
+    return to_be_merged(tmp_path, "low", "high", "other")
 
 
 def card(merge, **changes):
@@ -53,8 +49,7 @@ def card(merge, **changes):
     merge_of(
         merge, parents, method="mal", format_version=4, layers=layers, tensors={"merged": 5, "estimated": 4, "kept": 9}
     )
-    write_card(merge, overwrite=True)
-    return ModelCard.load(merge / "README.md").text
+    return written_card(merge)
 
 
 def test_a_row_of_a_donor_counts_layers_once_over_all_rounds():
