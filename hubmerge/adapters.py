@@ -103,12 +103,6 @@ def read_adapter_effect(
     replaced = _replaced(tensors.others, base, where)
     low_rank: dict[str, LowRank] = {}
     for (module, embedding), factors in tensors.pairs.items():
-        if set(factors) != {"A", "B"}:
-            raise PlanError(
-                f"the adapter has lora_{next(iter(factors))} of {module!r} without its partner",
-                where=where,
-                hint="the adapter is incomplete; fetch or save it again",
-            )
         target = place_of(f"{module}.weight", base, where)
         transposed = embedding or bool(config.get("fan_in_fan_out"))
         _check_shapes(factors["A"], factors["B"], transposed, base[target], where)
@@ -147,7 +141,10 @@ def _replaced(others: Mapping[str, TensorMeta], base: TensorTable, where: str) -
 
 
 def split_tensors(adapter: TensorTable, config: Mapping[str, Any], where: str) -> AdapterTensors:
-    """Sort an adapter's tensors; `PlanError` for a tensor of another kind of adapter.  config: adapter_config.json."""
+    """Sort an adapter's tensors, whose factors are then pairs.  config: adapter_config.json.
+
+    Raises `PlanError` for a tensor of another kind of adapter, and for a factor without its partner.
+    """
     found = AdapterTensors({}, {}, {}, {})
     for name, meta in adapter.items():
         short = name.removeprefix(_PREFIX).replace(_BASE_LAYER, ".")
@@ -167,6 +164,13 @@ def split_tensors(adapter: TensorTable, config: Mapping[str, Any], where: str) -
                 f"the adapter's {name!r} ({kind}) is not a low-rank factor",
                 where=where,
                 hint="merge it into its base with PEFT first (merge_and_unload)",
+            )
+    for (module, _), factors in found.pairs.items():
+        if set(factors) != {"A", "B"}:
+            raise PlanError(
+                f"the adapter has lora_{next(iter(factors))} of {module!r} without its partner",
+                where=where,
+                hint="the adapter is incomplete; fetch or save it again",
             )
     return found
 

@@ -97,12 +97,6 @@ def open_adapter(
         )
     modules = {}
     for (module, _), factors in pairs.items():
-        if set(factors) != {"A", "B"}:
-            raise PlanError(
-                f"the adapter has lora_{next(iter(factors))} of {module!r} without its partner",
-                where=name,
-                hint="the adapter is incomplete; fetch or save it again",
-            )
         modules[module] = _fitting(factors["A"], factors["B"], config, module, name)
     embeddings = frozenset(module for module, is_embedding in pairs if is_embedding)
     if not modules:
