@@ -12,13 +12,14 @@ from typing import Any
 from hubmerge.calibration.check import CalibrationFacts, check_calibration
 from hubmerge.calibration.model_side import longest_text, vocabulary_size
 from hubmerge.errors import PlanError, RecipeError
+from hubmerge.method_parameters import Values
 from hubmerge.parents import ParentModel
 from hubmerge.plan_types import Plan
 from hubmerge.recipe import Recipe
 from hubmerge.recipe_calibration import TaskData
 from hubmerge.sizes import size_text
 from hubmerge.vocabulary import read_vocabulary
-from hubmerge.wrapper import DataWork, Wrapper
+from hubmerge.wrapper import DataWork, Wrapper, own_values
 from zoo_index.errors import HubmergeError
 from zoo_index.reference import ModelRef
 
@@ -77,7 +78,8 @@ def plan_preparation(
         kind = RecipeError if all(isinstance(fault, RecipeError) for fault in faults) else PlanError
         raise faults[0] if len(faults) == 1 else kind.of(faults)
     data_of = [asked[parent.reference][1] for parent in parents]
-    return _planned(wrapper, parents, facts, [data for data in data_of if data is not None])
+    own = [data for data in data_of if data is not None]
+    return _planned(wrapper, own_values(recipe), parents, facts, own)
 
 
 def prepared_for(plan: Plan, preparation: PlannedPreparation | None) -> Plan:
@@ -155,6 +157,7 @@ def _unlike_vocabularies(parents: Sequence[ParentModel]) -> list[HubmergeError]:
 
 def _planned(
     wrapper: Wrapper,
+    values: Values,
     parents: Sequence[ParentModel],
     facts: Sequence[CalibrationFacts],
     data: Sequence[TaskData],
@@ -164,6 +167,7 @@ def _planned(
     largest = [max(meta.numel for meta in parent.table.values()) for parent in parents]
     logits = [_logits(parent, own, asked) for parent, own, asked in zip(parents, facts, data, strict=True)]
     work = DataWork(
+        values=values,
         samples=samples,
         weights=_SINGLE * max(sizes),
         largest=_SINGLE * max(largest),

@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hubmerge.errors import NumbersError
 from hubmerge.io.reader import InputFiles
 from hubmerge.plan_types import Plan
-from hubmerge.wrapper import ParentModels, Prepared, Preparing, Statistics
+from hubmerge.wrapper import ParentModels, Prepared, Preparing, Statistics, own_values
 
 __all__ = ["prepare", "with_coefficients"]
 
@@ -32,8 +31,8 @@ def prepare(
     """
     wrapper = plan.method.wrapper
     assert wrapper is not None
-    own = _own_values(plan)
-    found = wrapper.prepare(Preparing(plan, own, inputs, jobs, statistics, models, note, scratch))
+    asked = own_values(plan.recipe)
+    found = wrapper.prepare(Preparing(plan, asked, inputs, jobs, statistics, models, note, scratch))
     for layer, values in found.layers.items():
         if not all(map(math.isfinite, values)):
             raise NumbersError(
@@ -42,17 +41,6 @@ def prepare(
                 hint="look at the data and at the parents",
             )
     return found
-
-
-def _own_values(plan: Plan) -> dict[str, Any]:
-    """The values of the wrapper's own parameters, which are the same in every tensor."""
-    method = plan.method
-    assert method.wrapper is not None
-    (section,) = plan.recipe.sections
-    given = section.scopes.resolve(method, section.parents(method)[0], "", 0.0)
-    fields = method.wrapper.parameters
-    own = fields.model_validate({name: given[name] for name in map(fields.alias, fields.model_fields) if name in given})
-    return {name: getattr(own, name) for name in fields.model_fields}
 
 
 def with_coefficients(plan: Plan, prepared: Prepared) -> Plan:

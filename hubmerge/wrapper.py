@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hubmerge.io.reader import InputFiles
     from hubmerge.method_record import MergeMethod
     from hubmerge.plan_types import Plan
+    from hubmerge.recipe import Recipe
 
 __all__ = [
     "DataWork",
@@ -34,6 +35,7 @@ __all__ = [
     "ToldWork",
     "Wrapper",
     "inner_of",
+    "own_values",
     "wrapped",
 ]
 
@@ -113,9 +115,10 @@ class DataWork:
     """What a wrapper is told of its data before it is run.
 
     samples: of each parent.  weights: bytes of the largest parent in float32, largest: of its largest tensor.  logits: bytes of each
-    parent's answers to its own data in float32, answer: of the longest of them, at most.
+    parent's answers to its own data in float32, answer: of the longest of them, at most.  values: the wrapper's own parameters.
     """
 
+    values: Values
     samples: tuple[int, ...]
     weights: int
     largest: int
@@ -176,6 +179,17 @@ def wrapped(wrapper: Wrapper, inner: MergeMethod) -> MergeMethod:
         wrapper=wrapper,
         inside=inner.name,
     )
+
+
+def own_values(recipe: Recipe) -> dict[str, Any]:
+    """The values of a wrapper's own parameters, which are the same in every tensor, in a recipe for it."""
+    method = recipe.method
+    assert method.wrapper is not None
+    (section,) = recipe.sections
+    given = section.scopes.resolve(method, section.parents(method)[0], "", 0.0)
+    fields = method.wrapper.parameters
+    own = fields.model_validate({name: given[name] for name in map(fields.alias, fields.model_fields) if name in given})
+    return {name: getattr(own, name) for name in fields.model_fields}
 
 
 def inner_of(wrapper: Wrapper, parameters: Any) -> str:

@@ -80,7 +80,7 @@ def _working(given: Preparing, models: ParentModels, stack: ExitStack) -> tuple[
     names = tuple(known.values())
     states = known_of(given.plan, pooled_states(given.plan, given.inputs, given.jobs))
     stores = [Stored(shapes, given.scratch, stack)]
-    buffers = dict(model.named_buffers())
+    buffers = {_renamed(own, known): buffer for own, buffer in model.named_buffers()}
     for step, values in merged_with(given.plan, given.inputs, states, (0.0,) * given.parents):
         if step.output.name in names:
             stores[0].put(step.output.name, values)
@@ -96,6 +96,14 @@ def _working(given: Preparing, models: ParentModels, stack: ExitStack) -> tuple[
         stores.append(store)
     base, *deltas = (tuple(map(store.tensor, names)) for store in stores)
     return WorkingModel(model, tuple(known), base, tuple(deltas)), names
+
+
+def _renamed(own: str, known: Mapping[str, str]) -> str:
+    """What the merge calls a buffer: its own name, with the prefix more or less that the parameters have there."""
+    parameter, merged = next(iter(known.items()))
+    if len(merged) >= len(parameter):
+        return merged.removesuffix(parameter) + own if merged.endswith(parameter) else own
+    return own.removeprefix(parameter.removesuffix(merged)) if parameter.endswith(merged) else own
 
 
 def _tasks(models: ParentModels, values: Mapping[str, Any]) -> list[Task]:

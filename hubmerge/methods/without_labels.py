@@ -10,7 +10,7 @@ from pydantic import Field
 from hubmerge.errors import RecipeError
 from hubmerge.method import Parameters, register_around, register_wrapper
 from hubmerge.method_parameters import Values
-from hubmerge.wrapper import Prepared, Preparing, Wrapper
+from hubmerge.wrapper import DataWork, Prepared, Preparing, ToldWork, Wrapper
 
 __all__ = ["ADAMERGING", "AdaMergingParameters", "DescentParameters"]
 
@@ -67,6 +67,18 @@ def _prepare(given: Preparing) -> Prepared:
     return prepare_adamerging(given)
 
 
+def _work(work: DataWork) -> ToldWork:
+    """Every step forwards and backwards on a batch of each parent's data, all parents' deltas at hand."""
+    steps, batch, parents = work.values["steps"], work.values["batch"], len(work.samples)
+    passes = sum(-(-count // batch) for count in work.samples)
+    lines = (
+        f"{steps} steps of the merge forwards and backwards, each on up to {batch} samples of every parent: {steps * parents:,} batches",
+        f"{2 * passes} batches forwards, to tell the entropy before and after",
+        "the base, a delta of every parent, and the model that is run, in float32",
+    )
+    return ToldWork(lines, work.weights + 3 * work.largest + 4 * batch * work.answer, (parents + 1) * work.weights)
+
+
 ADAMERGING = Wrapper(
     name="adamerging",
     inners={
@@ -78,6 +90,7 @@ ADAMERGING = Wrapper(
     takes=("calibration",),
     needs_data=True,
     labels="none",
+    work=_work,
     check=_check,
     paper="Yang et al. 2023, AdaMerging: adaptive model merging for multi-task learning, arXiv:2310.02575",
     about="""\
