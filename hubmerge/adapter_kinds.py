@@ -9,9 +9,11 @@ from typing import Any
 
 from hubmerge.errors import PlanError, shown
 
-__all__ = ["refuse_dora", "refuse_unsupported", "scale_of"]
+__all__ = ["FOUND_AGAIN", "moved_by", "refuse_dora", "refuse_start", "refuse_unsupported", "scale_of"]
 
 _MOVES_THE_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
+FOUND_AGAIN = frozenset({"pissa", "olora"})
+"""Starts that the base alone decides."""
 _NOT_A_TERM = {
     "target_parameters": "targets single parameters",
     "alora_invocation_tokens": "is at work only after certain tokens",
@@ -30,22 +32,41 @@ _REPEATS = re.compile(r"[*+{]")
 _NESTED = re.compile(r"\)[*+?{]|\\\d")
 
 
-def refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
-    """Raise `PlanError` for an adapter that is neither low-rank terms to add nor DoRA.  config: adapter_config.json."""
+def refuse_unsupported(config: Mapping[str, Any], where: str, *, starts: bool = False) -> None:
+    """Raise `PlanError` for an adapter that is neither low-rank terms to add nor DoRA.
+
+    config: adapter_config.json.  starts: whether it may have one that moved its base.
+    """
     kind = str(config.get("peft_type", "unknown"))
     dense = "merge it into its base with PEFT first (merge_and_unload) and name the result"
     if kind.upper() != "LORA":
         raise PlanError(f"adapter type {kind} is not a low-rank term to add", where=where, hint=dense)
-    start = str(config.get("init_lora_weights", "")).lower()
-    if start.startswith(_MOVES_THE_BASE):
-        raise PlanError(
-            f"the adapter was initialised by {start}, which also moved the base it was trained on",
-            where=where,
-            hint="convert it to plain LoRA with PEFT (save_pretrained with path_initial_model_for_weight_conversion)",
-        )
+    if not starts:
+        refuse_start(config, where)
     for key, what in _NOT_A_TERM.items():
         if config.get(key):
             raise PlanError(f"the adapter {what} ({key})", where=where, hint=dense)
+
+
+def moved_by(config: Mapping[str, Any]) -> str | None:
+    """The start of an adapter, where that also moved the base that it was trained on."""
+    start = str(config.get("init_lora_weights", "")).lower()
+    return start if start.startswith(_MOVES_THE_BASE) else None
+
+
+def refuse_start(config: Mapping[str, Any], where: str) -> None:
+    """Raise `PlanError` for an adapter whose start moved the base, with what to do about it."""
+    start = moved_by(config)
+    if start is None:
+        return
+    moved = "for which its base was quantised" if start == "loftq" else "which also moved the base it was trained on"
+    again = "base, in which its start is found again, or " if start in FOUND_AGAIN else ""
+    peft = "" if start == "loftq" else ", or by PEFT (save_pretrained with path_initial_model_for_weight_conversion)"
+    raise PlanError(
+        f"the adapter was initialised by {start}, {moved}",
+        where=where,
+        hint=f"convert it to plain LoRA by hubmerge.lora.plain_adapter with {again}initial, the adapter before training{peft}",
+    )
 
 
 def refuse_dora(config: Mapping[str, Any], where: str) -> None:

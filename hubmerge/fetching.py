@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from hubmerge.adapter_kinds import FOUND_AGAIN, moved_by
 from hubmerge.errors import MergeError, PlanError
 from hubmerge.gguf import reopen_model
 from hubmerge.io.partial import partial_of
 from hubmerge.plan_types import PlannedParent
 from hubmerge.planned import Planned
 from hubmerge.sizes import size_text
+from zoo_index.checkpoint import read_json
 from zoo_index.errors import CheckpointError
 from zoo_index.header import header_length, parse_header
 from zoo_index.hub import ModelSource, fetch, hub_cache_folder
@@ -24,7 +26,12 @@ def open_planned(parent: PlannedParent, in_adapter: bool = False) -> ModelSource
     commit = parent.adapter_commit if in_adapter else parent.commit
     if reference is None:
         raise MergeError(f"{parent.reference} has no adapter")
-    return reopen_model(reference, commit)
+    source = reopen_model(reference, commit)
+    if not in_adapter or moved_by(read_json(source, "adapter_config.json") or {}) not in FOUND_AGAIN:
+        return source
+    from hubmerge.lora.plain import plain_source
+
+    return plain_source(source, (parent.reference.model, reopen_model(parent.reference.model, parent.commit)))
 
 
 def check_disks(plan: Planned, out: Path, beside: int = 0) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from hubmerge.adapter_kinds import FOUND_AGAIN, moved_by
 from hubmerge.adapters import AdapterEffect, read_adapter_effect
 from hubmerge.errors import PlanError
 from hubmerge.gguf import ConvertedGguf, open_model
@@ -26,6 +27,8 @@ COPYABLE = frozenset(
     {DType.I64, DType.U64, DType.I32, DType.U32, DType.I16, DType.U16, DType.I8, DType.U8, DType.BOOL, DType.C64}
 )
 """Types of buffers, which are copied or counted."""
+
+_START_TAKEN_OFF = "{}: its start also moved the base it was trained on; it was found again in the base and taken off"
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,12 @@ def open_parent(reference: ModelRef, pins: Mapping[str, str] | None = None) -> P
             where=str(reference.adapter),
             hint="after the + comes a PEFT adapter",
         )
+    if moved_by(adapter_config) in FOUND_AGAIN:
+        from hubmerge.lora.plain import plain_source
+
+        adapter_source = plain_source(adapter_source, own)
+        adapter_config = read_json(adapter_source, "adapter_config.json") or {}
+        own = replace(own, notes=(*own.notes, _START_TAKEN_OFF.format(reference.adapter)))
     adapter_table = read_adapter_table(adapter_source)
     _refuse_odd_types(adapter_table, reference.adapter)
     effect = read_adapter_effect(adapter_config, adapter_table, own.table, str(reference))

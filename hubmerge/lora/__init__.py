@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from hubmerge.lora.merging import MergedAdapter, merge_adapters
+from hubmerge.lora.plain import plain_adapter
 
-__all__ = ["MergedAdapter", "merge_adapters"]
+__all__ = ["MergedAdapter", "merge_adapters", "plain_adapter"]

@@ -18,7 +18,7 @@ from zoo_index.hub import fetch
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import TensorMeta
 
-__all__ = ["AdapterBase", "tensors_of_base"]
+__all__ = ["AdapterBase", "tensors_of", "tensors_of_base"]
 
 Array = NDArray[np.float32]
 
@@ -77,9 +77,13 @@ def tensors_of_base(given: Any) -> AdapterBase:
         raise PlanError("the base is a folder, a repository or a state dict", where="base")
     reference = ModelRef.parse(str(given))
     refuse_adapter(reference, "the base of adapters is a model without an adapter")
-    model = open_parent(reference)
+    return tensors_of(open_parent(reference))
+
+
+def tensors_of(model: ParentModel) -> AdapterBase:
+    """The tensors of a model that is open, without its adapter."""
     return _Opened(model, InputFiles([_planned(model)]))
 
 
 def _planned(model: ParentModel) -> PlannedParent:
-    return PlannedParent(model.reference, "base", model.commit, None, model.headers, {})
+    return PlannedParent(model.reference.model, "base", model.commit, None, model.headers, {})

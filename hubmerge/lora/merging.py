@@ -15,11 +15,11 @@ from hubmerge.adapter_words import BASES, COMBINATIONS, Basis, CombinationParame
 from hubmerge.errors import PlanError, RecipeError, shown
 from hubmerge.in_memory_recipe import known_method, recipe_of_call
 from hubmerge.lora.adapter import Adapter, Kind, adapter_of, given_back, of_kind
-from hubmerge.lora.base_tensors import tensors_of_base
+from hubmerge.lora.base_tensors import AdapterBase, tensors_of_base
 from hubmerge.lora.computing import check_ranks, combined_modules, cross_terms, modules_in_basis
 from hubmerge.lora.headers import check_one_base, different_bases
 from hubmerge.lora.low_rank import Reduced
-from hubmerge.lora.reading import read_adapter
+from hubmerge.lora.plain import read_plain
 from hubmerge.lora.stacks import Stack, stacks_of
 from hubmerge.lora.wholes import ByMethod, BySum, merged_wholes
 from hubmerge.lora.writing import write_adapter
@@ -60,6 +60,7 @@ def merge_adapters(
     missing: Missing = "zero",
     rank: int | None = None,
     base: Any = None,
+    initial: Mapping[str, str | Path] | None = None,
     other_bases: bool = False,
     seed: int = 0,
     jobs: int | None = None,
@@ -71,14 +72,19 @@ def merge_adapters(
     (`COMBINATIONS`), or task_arithmetic, which is the same in every basis.  parameters: as for `merge_state_dicts`; a list has one value
     for each adapter.  missing: see `stacks_of`.  rank: of the result, at most; the nearest of that rank in the Frobenius norm, and
     `MergedAdapter.energy` says how near.  None keeps all of it, but for PEFT's combinations by ``svd``, which keep the largest rank of the
-    adapters.  base: the model they were trained on (a folder, a repository, a state dict), for what they have beside factors:
-    see `hubmerge.lora.wholes`.  other_bases: whether adapters of other bases or revisions are merged all the same; the result says that
-    it is of the first's.  out: a new folder, for the merged adapter as PEFT has them.  jobs: threads, default the cores at hand.
+    adapters.  base: the model they were trained on (a folder, a repository, a state dict), for what they have beside factors
+    (`hubmerge.lora.wholes`), and for starts that moved it (`hubmerge.lora.plain`).  initial: for starts that are not found again, by the
+    name of an adapter the same before training.  other_bases: whether adapters of other bases or revisions are merged all the same; the result
+    says that it is of the first's.  out: a new folder, for the merged adapter as PEFT has them.  jobs: threads, default the cores at hand.
 
     Returns float32 factors of the adapters' kind (numpy for folders); no dense change is built, but by PEFT's ``_svd`` forms.
     Raises `PlanError` and `RecipeError` before anything is computed, `MergeError` for numbers that are not finite.
     """
-    opened, kind = _opened(adapters, other_bases)
+    origin = None if base is None else tensors_of_base(base)
+    opened, kind = _opened(adapters, origin, {str(own): start for own, start in (initial or {}).items()})
+    check_one_base(opened, other_bases=other_bases)
+    if other_bases and (told := different_bases(opened)) is not None:
+        warnings.warn(f"{told}; the result says that it is of the first's", stacklevel=2)
     stacks = stacks_of(opened, missing)
     if rank is not None and rank < 1:
         raise PlanError(f"rank must be 1 or more, got {rank}", where="rank", hint="leave it out to keep all")
@@ -89,7 +95,7 @@ def merge_adapters(
     else:
         cut, rule = _combined(name, opened, stacks, parameters or {}, rank, seed)
     merged = {module: found.factors for module, found in cut.items()}
-    wholes = merged_wholes(opened, None if base is None else tensors_of_base(base), missing, rule)
+    wholes = merged_wholes(opened, origin, missing, rule)
     if out is not None:
         write_adapter(Path(out), opened, merged, wholes)
     return MergedAdapter(
@@ -100,18 +106,25 @@ def merge_adapters(
     )
 
 
-def _opened(adapters: Sequence[Any], other_bases: bool) -> tuple[list[Adapter], Kind]:
+def _opened(
+    adapters: Sequence[Any], base: AdapterBase | None, initial: Mapping[str, str | Path]
+) -> tuple[list[Adapter], Kind]:
     if isinstance(adapters, str | Path | Mapping) or not isinstance(adapters, Sequence):
         raise PlanError("adapters must be a list", where="adapters", hint="adapters=[first, second]")
     if not adapters:
         raise PlanError("no adapters are given", where="adapters", hint="adapters=[first, second]")
+    stranger = next(
+        (own for own in initial if own not in [str(each) for each in adapters if isinstance(each, str | Path)]), None
+    )
+    if stranger is not None:
+        raise PlanError(f"{shown(stranger)} is none of the adapters", where="initial", hint="initial={adapter: start}")
     opened: list[Adapter] = []
     kinds: set[Kind] = set()
     faults: list[HubmergeError] = []
     for i, given in enumerate(adapters):
         try:
             if isinstance(given, str | Path):
-                opened.append(read_adapter(str(given), wholes=True))
+                opened.append(read_plain(str(given), base, initial.get(str(given))))
                 continue
             adapter, kind = adapter_of(given, f"adapters[{i}]")
             opened.append(adapter)
@@ -120,9 +133,6 @@ def _opened(adapters: Sequence[Any], other_bases: bool) -> tuple[list[Adapter], 
             faults += fault.faults
     if faults:
         raise faults[0] if len(faults) == 1 else PlanError.of(faults)
-    check_one_base(opened, other_bases=other_bases)
-    if other_bases and (told := different_bases(opened)) is not None:
-        warnings.warn(f"{told}; the result says that it is of the first's", stacklevel=3)
     return opened, "torch" if "torch" in kinds else "numpy"
 
 

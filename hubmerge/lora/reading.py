@@ -14,7 +14,7 @@ from zoo_index.reference import ModelRef
 from zoo_index.source import ModelSource
 from zoo_index.tensors import TensorMeta
 
-__all__ = ["numbers_of", "read_adapter"]
+__all__ = ["numbers_of", "read_adapter", "stored_numbers"]
 
 
 def read_adapter(name: str, *, wholes: bool = False) -> Adapter:
@@ -31,13 +31,13 @@ def numbers_of(header: AdapterHeader) -> Adapter:
     fetch([(source, file) for file in header.table.files])
     modules, kernels = {}, {}
     for module, (first, second, scale) in header.modules.items():
-        a, b = _numbers(source, first), _numbers(source, second)
+        a, b = stored_numbers(source, first), stored_numbers(source, second)
         if a.ndim > 2:
             kernels[module] = (a.shape[1:], b.shape[2:])
             a, b = a.reshape(a.shape[0], -1), b.reshape(b.shape[0], -1)
         modules[module] = checked(Factors(a, b, scale), module, header.name)
     copies, biases, carried = (
-        {name: _finite(_numbers(source, meta), meta, header.name) for name, meta in metas.items()}
+        {name: _finite(stored_numbers(source, meta), meta, header.name) for name, meta in metas.items()}
         for metas in (header.copies, header.biases, header.carried)
     )
     scaled = {module: np.float32(modules[module].scale) * bias for module, bias in biases.items()}
@@ -50,7 +50,8 @@ def _finite(numbers: NDArray[np.float32], meta: TensorMeta, name: str) -> NDArra
     return numbers
 
 
-def _numbers(source: ModelSource, meta: TensorMeta) -> NDArray[np.float32]:
+def stored_numbers(source: ModelSource, meta: TensorMeta) -> NDArray[np.float32]:
+    """A tensor of an adapter that is on this disk, float32."""
     stored = np.fromfile(source.path(meta.file), NUMPY[meta.dtype], meta.numel, offset=meta.start)
     numbers = np.empty(meta.numel, np.float32)
     to_singles(stored, meta.dtype, numbers)

@@ -15,7 +15,7 @@ from hubmerge.lora.adapter import Adapter, Factors
 from hubmerge.lora.wholes import Wholes
 from zoo_index.tensors import DType
 
-__all__ = ["adapter_config", "factor_names", "write_adapter", "write_into"]
+__all__ = ["adapter_config", "factor_names", "pattern_key", "save_tensors", "write_adapter", "write_into"]
 
 _PREFIX = "base_model.model."
 _CHOOSING = ("exclude_modules", "layers_to_transform", "layers_pattern")
@@ -70,12 +70,17 @@ def write_into(
         module, _, kind = name.rpartition(".")
         inner = f"{module}.base_layer.{kind}" if module in merged else name
         tensors[f"{_PREFIX}{inner}"] = np.ascontiguousarray(values, np.float32)
+    save_tensors(folder / "adapter_model.safetensors", tensors)
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
+    """Write float32 tensors into one safetensors file, in the order of a merge's."""
     layout = lay_out([(name, DType.F32, values.shape) for name, values in tensors.items()], 1 << 62)
-    with (folder / "adapter_model.safetensors").open("wb") as file:
+    with path.open("wb") as file:
         file.writelines(layout.headers.values())
         for meta in layout.tensors:  # in the order of their places
-            file.write(tensors[meta.name].data)
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            file.write(np.ascontiguousarray(tensors[meta.name], np.float32).data)
 
 
 def factor_names(module: str, *, is_embedding: bool) -> tuple[str, str]:
@@ -105,7 +110,7 @@ def adapter_config(
         )
     ranks = {module: factors.rank for module, factors in merged.items()}
     most = max(ranks.values())
-    odd = {_key(module, ranks): rank for module, rank in ranks.items() if rank != most}
+    odd = {pattern_key(module, ranks): rank for module, rank in ranks.items() if rank != most}
     targets = [adapter.config.get("target_modules") for adapter in adapters]
     same = all(target == targets[0] for target in targets) and all(
         adapter.modules.keys() == merged.keys() for adapter in adapters
@@ -133,6 +138,6 @@ def _is_saved(module: str, wholes: Wholes) -> bool:
     return any(f".{module}." in f".{name}" for name in wholes.copies)
 
 
-def _key(module: str, modules: Mapping[str, int]) -> str:
+def pattern_key(module: str, modules: Mapping[str, int]) -> str:
     """A module in a pattern: PEFT looks for it at the end of names, so that one that ends another's is told by its beginning."""
     return f"^{module}" if any(other.endswith(f".{module}") for other in modules) else module

@@ -244,15 +244,43 @@ def test_an_adapter_that_is_no_low_rank_term_is_refused(tmp_path: Path, config: 
     assert (fault.message, fault.hint) == (what, DENSE)
 
 
-@pytest.mark.parametrize("start", ["pissa", "pissa_niter_16", "olora", "loftq", "corda", "lora_ga", "PiSSA"])
-def test_an_adapter_whose_start_moved_its_base_is_refused(tmp_path: Path, start: str) -> None:
+@pytest.mark.parametrize(
+    ("start", "peft"),
+    [
+        ("pissa_niter_16", True),
+        ("corda", True),
+        ("lora_ga", True),
+        ("loftq", False),
+    ],
+)
+def test_an_adapter_whose_start_cannot_be_taken_off_its_base_is_refused(tmp_path: Path, start: str, peft: bool) -> None:
     fault = refused(tmp_path, FACTORS, init_lora_weights=start)
-    assert fault.message == (
-        f"the adapter was initialised by {start.lower()}, which also moved the base it was trained on"
-    )
+    moved = "for which its base was quantised" if start == "loftq" else "which also moved the base it was trained on"
+    assert fault.message == f"the adapter was initialised by {start}, {moved}"
     assert fault.hint == (
-        "convert it to plain LoRA with PEFT (save_pretrained with path_initial_model_for_weight_conversion)"
+        "convert it to plain LoRA by hubmerge.lora.plain_adapter with initial, the adapter before training"
+        + (", or by PEFT (save_pretrained with path_initial_model_for_weight_conversion)" if peft else "")
     )
+
+
+def test_a_start_by_pissa_is_found_again_in_the_base_and_taken_off(tmp_path: Path) -> None:
+    """PiSSA of rank 1 took 4 e2 e2' off diag(1, 4): what was trained is on top of diag(1, 0)."""
+    base = {"model.q.weight": np.diag([1, 4]).astype("float32")}
+    factors = {"model.q.lora_A.weight": A, "model.q.lora_B.weight": np.array([[1], [0]], "float32")}
+    merged = with_adapter(tmp_path, factors, base, init_lora_weights="pissa", lora_alpha=3)
+    np.testing.assert_allclose(merged["model.q.weight"], [[1 + 3, 6], [0, 0]], atol=1e-6)
+    plan = build_plan(recipe("passthrough", [f"{tmp_path}/base+{tmp_path}/lora"]))
+    assert plan.notes == (
+        f"{tmp_path}/lora: its start also moved the base it was trained on; it was found again in the base and taken off",
+    )
+
+
+def test_a_start_by_olora_is_found_again_in_the_base_and_taken_off(tmp_path: Path) -> None:
+    """Q R of [[0, 5], [2, 1]]: q1 = e2, r1 = (2, 1). Rank 1 and scale .5 took half of e2 (2, 1)' off: (0, 5), (1, .5) is left."""
+    base = {"model.q.weight": np.array([[0, 5], [2, 1]], "float32")}
+    factors = {"model.q.lora_A.weight": A, "model.q.lora_B.weight": np.array([[0], [4]], "float32")}
+    merged = with_adapter(tmp_path, factors, base, init_lora_weights="olora", lora_alpha=0.5)
+    np.testing.assert_allclose(merged["model.q.weight"], [[0, 5], [1 + 2, 0.5 + 4]], atol=1e-6)
 
 
 @pytest.mark.parametrize("start", [True, False, "gaussian", "eva", "orthogonal", "mica"])
