@@ -72,4 +72,5 @@ def _note(data: TaskData, outputs: Mapping[str, int]) -> tuple[str, ...]:
     if not lacking:
         return ()
     rows = sum(label in lacking for label in data.labels)
-    return (f"no output for the label {', '.join(map(repr, lacking))}: {rows} of the rows count as wrong",)
+    what = f"label{'s' * (len(lacking) > 1)} {', '.join(map(repr, lacking))}"
+    return (f"no output for the {what}: {rows} of the rows count as wrong",)

@@ -185,7 +185,12 @@ def _evaluation(manifest: Manifest, parents: Sequence[ParentFacts], results: Res
         "data_lines": data_lines(merged),
         "stderr_sentence": " ".join(sentences),
         "scores": scores_sentence(merged),
-        "notes": _unique(f"{task.name}: {note}" for task in merged.tasks for note in task.notes),
+        "notes": _unique(
+            f"{task.name}: {note}" if model is merged else f"{model.name}, {task.name}: {note}"
+            for model in (merged, *(model for model in results.models if model is not merged))
+            for task in model.tasks
+            for note in task.notes
+        ),
     }
 
 

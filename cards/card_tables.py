@@ -34,7 +34,7 @@ def results_table(
         name = markdown.text(model.name)
         row = {
             "name": markdown.Markup(f"**{name}**") if model is merged else name,
-            "role": "this model" if model is merged else roles.get(model.name, "other"),
+            "role": "this model" if model is merged else roles.get(model.name, _other(model)),
             "values": [_cell(model, task) for task in merged.tasks],
         }
         rows.append(row)
@@ -84,6 +84,12 @@ def _reading(task: TaskResult) -> str:
     against = f"every row{of} against all of these labels, without a word of which task it is from" if of else ""
     heads = f"read with the head of {markdown.some(task.heads)}" if task.heads else ""
     return ", ".join(part for part in (against, heads) if part)
+
+
+def _other(model: ModelResult) -> str:
+    """The role of a model that is none of the merge's: of an ensemble, which has joint results alone, what it is of."""
+    is_ensemble = bool(model.tasks) and all(task.joint for task in model.tasks)
+    return f"ensemble of {', '.join(dict.fromkeys(model.tasks[0].heads))}" if is_ensemble else "other"
 
 
 def _cell(model: ModelResult, task: TaskResult) -> str:

@@ -159,7 +159,7 @@ def test_a_model_of_a_part_of_the_labels_is_refused_or_wrong_about_the_others(zo
     # a; a, b and both c: only three labels have a score, and yet no d, e or f is ever among the first five
     assert _values(found) == {"hits@1": 2 / 14, "hits@3": 7 / 14, "hits@5": 7 / 14}
     assert _values(found, "two") == {"accuracy": 0.0}
-    note = "no output for the label 'd', 'e', 'f': 7 of the rows count as wrong"
+    note = "no output for the labels 'd', 'e', 'f': 7 of the rows count as wrong"
     assert [task.notes for task in found.tasks] == [(), (note,), (note,), (note,), (note,)]
 
 
@@ -238,6 +238,21 @@ def test_a_head_of_another_architecture_is_refused(zoo):
     head = {"head": "vit"}
     with pytest.raises(EvaluationError, match="the head of vit belongs to a ViTForImageClassification, and this is a"):
         evaluate([image_model(zoo / "model")], _suite(zoo, head, head))
+
+
+def test_a_card_says_what_an_ensemble_is_of_and_which_model_lacks_labels(zoo):
+    parents = [zoo / "models" / name for name in ("left", "right")]
+    for parent, scores in zip(parents, ({"a": 3.0, "b": 2.0, "c": 1.0}, SCORES), strict=True):
+        card_of(image_model(parent, scores=scores), "license: mit")
+    out = image_model(zoo / "out", scores=SCORES)
+    merge_of(out, parents)
+    wrong = {"unknown_labels": "wrong"}
+    write_card(out, evaluate([out, *parents], _suite(zoo, wrong, wrong, ensemble=["models/left", "models/right"])))
+    card = (out / "README.md").read_text()
+    assert "| ensemble | ensemble of left, right | – | – | 0.143 ± 0.094 | 0.43 ± 0.13 | 0.929 ± 0.069 |" in card
+    assert (
+        "left, two: no output for the labels &#39;d&#39;" in card or "left, two: no output for the labels 'd'" in card
+    )
 
 
 def test_hits_are_compared_pair_by_pair_and_stand_in_card_and_model_index(zoo):
