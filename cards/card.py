@@ -17,6 +17,7 @@ from cards.layers_words import layers_words
 from cards.licence import Verdict
 from cards.model_facts import ModelFacts
 from cards.parents import ParentFacts
+from cards.prepared_words import prepared_words
 from cards.public import public_manifest
 from cards.results import Results
 from hubmerge.manifest import Manifest
@@ -55,6 +56,7 @@ def render_card(
             assembly=assembly_words(public.assembly)
             or layers_words(public.layers)
             or adapter_words(public.adapters, [each.name for each in parents if each.role == "parent"])
+            or prepared_words(public.prepared)
             or disentangled_words(public.disentangled),
             alignment=alignment_words(public.alignment),
             **_sentences(public, name, model, parents, verdict),
@@ -148,7 +150,7 @@ def _sentences(
         "ancestors": _unique(base for each in every for base in each.card.base_models if base not in known),
         "reproduce_sentence": card_words.reproduce_sentence(folders, hub_parents, card_words.local_data(manifest)),
         "commands": "hubmerge merge recipe.yaml out/\nhubmerge verify out/",
-        "exactness_sentence": card_words.EXACTNESS[manifest.reproducible],
+        "exactness_sentence": card_words.exactness_sentence(manifest),
         "versions": card_words.versions(manifest),
     }
 

@@ -15,7 +15,7 @@ from hubmerge.manifest import Manifest
 from zoo_index.reference import is_local_name, local_path
 
 __all__ = [
-    "EXACTNESS", "LOAD_LINE", "PROCESSOR_WORDS", "coefficients", "hubmerge_code", "join_names", "licence_sentence",
+    "LOAD_LINE", "PROCESSOR_WORDS", "coefficients", "exactness_sentence", "hubmerge_code", "join_names", "licence_sentence",
     "licences", "linked", "load_code", "local_data", "method_sentence", "recipe_code", "reproduce_sentence", "state", "summary", "tensor_sentence",
     "training_sentence", "url", "versions",
 ]  # fmt: skip
@@ -37,7 +37,7 @@ _TENSOR_WORDS = {
     "estimated": "estimated anew (statistics of BatchNorm)",
     "kept": "kept as the base model has them",
 }
-EXACTNESS = {
+_EXACTNESS = {
     "exact": "The weights come out the same, byte for byte, on every machine.",
     "tolerance": "The method multiplies matrices, so on another machine the last digits can differ; "
     "verify tells whether they are within tolerance.",
@@ -82,7 +82,19 @@ def training_sentence(manifest: Manifest) -> str:
         return "No gradient was followed: its layers were merged by RegMean, on data without labels."
     if manifest.assembly is not None and manifest.assembly.fit == "least_squares":
         return "No gradient was followed: its layers were fitted by least squares, on data without labels."
+    if manifest.prepared is not None and manifest.prepared.calibration:
+        return "No weight was trained; gradients on data were taken to find coefficients, and nothing else."
     return "No training took place."
+
+
+def exactness_sentence(manifest: Manifest) -> str:
+    """How near another machine comes to these weights."""
+    if manifest.prepared is not None and manifest.prepared.calibration:
+        return (
+            "Models are run on data to find the coefficients, so on another machine their last digits can differ; "
+            "verify tells whether they are within tolerance."
+        )
+    return _EXACTNESS[manifest.reproducible]
 
 
 def local_data(manifest: Manifest) -> str | None:

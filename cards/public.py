@@ -20,7 +20,7 @@ _PATH = re.compile(r"(?:\.{1,2}[\\/]|[~/]|[A-Za-z]:[\\/])\S*")
 _PLACEHOLDERS = ("/path/to",)
 _DIGESTS = frozenset({"files", "headers"})
 _MODEL_KEYS = frozenset(
-    {"adapter", "base_model", "config_donor", "model", "order", "path", "reference", "tokenizer_donor"}
+    {"adapter", "base_model", "config_donor", "model", "order", "parents", "path", "reference", "tokenizer_donor"}
 )
 
 

@@ -190,6 +190,10 @@ def _how_far(manifest: Manifest) -> tuple[str, ...]:
         from hubmerge.alignment.words import how_aligned
 
         aligned = (*how_aligned(manifest.alignment), *(f"warning: {text}" for text in manifest.alignment.warnings))
+    if manifest.prepared is not None:
+        from hubmerge.prepared_words import prepared_lines
+
+        return prepared_lines(manifest.prepared)
     if manifest.disentangled is not None:
         from hubmerge.disentangled_words import disentangled_lines
 
