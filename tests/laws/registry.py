@@ -13,7 +13,7 @@ from hubmerge.method import get_method, method_names
 METHODS = tuple(
     name for name in method_names() if (wrapper := get_method(name).wrapper) is None or not wrapper.needs_data
 )
-"""Those that merge tensors alone: what must be run on data first has its laws in `test_wrappers`."""
+"""Those that merge tensors alone: what must be run on data first has its laws in `test_on_statistics`."""
 NEEDED: dict[str, dict[str, Any]] = {"slerp": {"t": 0.3}, "nearswap": {"t": 0.3}}
 """Parameters without a default."""
 TELLING: dict[str, dict[str, Any]] = {
