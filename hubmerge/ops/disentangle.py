@@ -16,7 +16,7 @@ from hubmerge.ops.bits import replaced
 __all__ = ["Disentangled", "Unit", "disentangled", "without_shared"]
 
 Array = npt.NDArray[np.float64]
-Unit = Literal["one", "norm"]
+Unit = Literal["one", "norm", "shorter"]
 
 _NO_LENGTH = 1e-12
 """A vector so much shorter than the longest one has no direction: it is rounding."""
@@ -56,7 +56,7 @@ def disentangled(gram: Array, *, alpha: float, step: float, iterations: int, uni
     the shortest one where the tau are dependent (in units of their norms).
 
     unit: what step and alpha are measured in: lengths as they are ("one", the paper's), or in units of the root mean square of the
-    norms ("norm"), which makes the outcome independent of the vectors' scale.
+    norms ("norm"), which makes the outcome independent of the vectors' scale, or in the lesser of the two ("shorter").
 
     Where the loss has a corner the subgradient is 0: of ||delta|| at 0, of |cos| at a right angle.  A vector of length 0 has no
     direction: it takes no part, and nothing is subtracted from it.  With fewer than two vectors that have a length, and for inner products
@@ -69,7 +69,8 @@ def disentangled(gram: Array, *, alpha: float, step: float, iterations: int, uni
     shared = np.zeros(len(gram))
     if part.size >= 2:
         inner, lengths = gram[np.ix_(part, part)], norms[part]
-        scale = float(np.sqrt(np.mean(lengths**2))) if unit == "norm" else 1.0
+        size = float(np.sqrt(np.mean(lengths**2)))
+        scale = {"one": 1.0, "norm": size, "shorter": min(1.0, size)}[unit]
         shared[part] = _descended(inner / scale**2, alpha, step, iterations)
     taken = np.isin(np.arange(len(gram)), part)
     rest = np.eye(len(gram)) - taken[:, None] * shared[None]

@@ -98,3 +98,9 @@ def test_measured_in_their_own_norm_vectors_of_any_length_give_the_same() -> Non
     np.testing.assert_allclose(one.shared, other.shared, rtol=1e-9)
     as_they_are = disentangled(gram * 1e-10, **PAPER)
     assert as_they_are.norm > 1000 * max(as_they_are.norms)  # what the paper's step does to vectors so short
+
+
+def test_only_vectors_shorter_than_one_are_measured_in_their_own_norm_where_the_shorter_counts() -> None:
+    gram = inner((1, 0, 2), (1, 1, 0), (0, 1, -1))  # norms 2.2, 1.4 and 1.4
+    assert disentangled(gram, **PAPER, unit="shorter") == disentangled(gram, **PAPER)
+    assert disentangled(gram * 0.01, **PAPER, unit="shorter") == disentangled(gram * 0.01, **PAPER, unit="norm")
