@@ -28,13 +28,14 @@ def write_demo_models(place: Path) -> None:
 
 
 def write_hub_models(cache: Path) -> None:
-    """org/base, org/math and org/code, and the adapter org/lora of the first, as the Hub cache holds them."""
+    """org/base, org/math and org/code, and the adapters org/lora and org/lora-code of the first, as the Hub cache holds them."""
     for number, name in enumerate(("base", "math", "code")):
         model = _language_model() if number == 0 else _changed(_language_model(), seed=number)
         folder = _snapshot(cache, f"org/{name}")
         _save(model, folder, "text-generation", "org/base" if number else None)
         _tokenizer().save_pretrained(folder)
-    _write_adapter(_snapshot(cache, "org/lora"))
+    for number, name in enumerate(("lora", "lora-code")):
+        _write_adapter(_snapshot(cache, f"org/{name}"), number)
 
 
 def _snapshot(cache: Path, name: str) -> Path:
@@ -86,11 +87,11 @@ def _save(model: Any, folder: Path, task: str, base: str | None) -> None:
     (folder / "README.md").write_text(_CARD.format(task=task, lineage=lineage, name=folder.name))
 
 
-def _write_adapter(folder: Path) -> None:
+def _write_adapter(folder: Path, seed: int) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     prefix = "base_model.model.model.layers.0.self_attn.q_proj"
     factors = {"lora_A": (2, 16), "lora_B": (16, 2)}
     tensors = {
@@ -99,6 +100,6 @@ def _write_adapter(folder: Path) -> None:
     save_file(tensors, folder / "adapter_model.safetensors")
     config = {
         "peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"],
-        "task_type": "CAUSAL_LM", "bias": "none", "fan_in_fan_out": False,
+        "layers_to_transform": [0], "task_type": "CAUSAL_LM", "bias": "none", "fan_in_fan_out": False,
     }  # fmt: skip
     (folder / "adapter_config.json").write_text(json.dumps(config))
