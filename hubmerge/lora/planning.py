@@ -88,7 +88,7 @@ def plan_adapters(
         warnings=(*warnings, *notes),
         notes=notes,
         bytes_written=0,
-        peak_memory=_peak_memory(modules, workers, knots=basis == "knots"),
+        peak_memory=_peak_memory(modules, workers, basis, method.name),
         jobs=workers,
         hash="",
     )
@@ -179,15 +179,20 @@ def _downloads(adapters: Sequence[AdapterHeader], dense: Plan | None) -> tuple[D
     return tuple(found)
 
 
-def _peak_memory(modules: Sequence[PlannedModule], workers: int, *, knots: bool) -> int:
-    """Bytes, estimated: all factors and all merged coordinates and factors in float32, and a few of the largest module's in float64."""
+def _peak_memory(modules: Sequence[PlannedModule], workers: int, basis: str, method: str) -> int:
+    """Bytes, estimated: all factors and what comes of them in float32, what a basis holds, and a few of the largest module's in float64."""
     held = largest = 0
     for module in modules:
         total, (rows, columns) = sum(rank or 0 for rank in module.ranks), module.shape
-        coordinates = total * (columns if knots else total)
-        held += 4 * (total * (rows + columns) + coordinates + module.rank * (rows + columns)) + 8 * total * total
-        held += 0 if knots else 8 * total * (rows + columns)
-        largest = max(largest, 8 * total * (rows + columns) * 6 + 8 * coordinates * (workers + 2) * len(module.ranks))
+        coordinates = {"knots": total * columns, "core": total * total, "none": 0}[basis]
+        held += 4 * (total * (rows + columns) + coordinates + module.rank * (2 * rows + columns))
+        held += {"knots": 8 * total * total, "core": 8 * total * (rows + columns), "none": 0}[basis]
+        own = 8 * total * (rows + columns) * 6 + 8 * coordinates * (workers + 2) * len(module.ranks)
+        if basis == "none" and method.endswith(
+            "_svd"
+        ):  # the dense changes, what is kept of them, and what becomes of it
+            own += 8 * rows * columns * (2 * len(module.ranks) + 4)
+        largest = max(largest, own)
     return held + largest
 
 
