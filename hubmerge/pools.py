@@ -64,6 +64,13 @@ def refuse_unlike(steps: Sequence[Step], method: MergeMethod) -> None:
 
 
 def _refuse_other_values(one: Step, other: Step, method: MergeMethod) -> None:
+    if [operand.parent for operand in one.operands] != [operand.parent for operand in other.operands]:
+        raise RecipeError(
+            f"{method.name} looks at all tensors of the model together, but {one.output.name!r} and {other.output.name!r} are merged of "
+            "different models",
+            where="parameters.scope",
+            hint="write scope: tensor, or give every slice the same models in one order",
+        )
     for field in method.alike(one.values):
         if one.values[field] != other.values[field]:
             name = method.parameters.alias(field)

@@ -35,10 +35,14 @@ class DescentParameters(Parameters):
     )
 
 
-class AdaMergingParameters(DescentParameters):
+class _InnerParameters(Parameters):
     inner: Literal["task_arithmetic", "ties"] = Field(
         "task_arithmetic", description="the method that processes the deltas and adds them; ties is AdaMerging++"
     )
+
+
+class AdaMergingParameters(DescentParameters, _InnerParameters):
+    """Those of the descent, and of the method inside."""
 
 
 def _refuse(name: str) -> RecipeError:

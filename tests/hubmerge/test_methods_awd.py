@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from test_ops_disentangle import PAPER, descended
-from zoo import Tensors, merge_entries, merge_tensors, random_values, recipe, write_model
+from zoo import Tensors, random_values, recipe, write_model
 
 from hubmerge import MergedState, build_plan, merge, merge_state_dicts, read_manifest, verify_merge
 from hubmerge.disentangled_record import DisentangledRecord
-from hubmerge.disentangled_words import disentangled_lines
+from hubmerge.disentangled_words import disentangled_lines, mean_cosine
 from hubmerge.errors import RecipeError
 from hubmerge.io.reader import InputFiles
 from hubmerge.methods.weight_disentanglement import equivalent_weights
@@ -47,16 +47,18 @@ def flat(tensors: Tensors) -> np.ndarray:
 
 def test_two_tasks_of_two_entries_are_worked_by_hand() -> None:
     # see test_ops_disentangle: delta = 0.01 / (2 sqrt 2) * (1, 1), subtracted from both, (1, 0) + (1, 1) - 2 delta
-    merged = merge_entries("awd", [[1, 0], [1, 1]], base=[0, 0], iterations=1)
+    # the third parent is the base, and takes no part
+    parents = [{"w": np.array(row, np.float32)} for row in ([1, 0], [1, 1], [0, 0])]
+    merged = merge_state_dicts("awd", parents, base=parents[2] | {}, parameters={"iterations": 1})
     delta = 0.01 / (2 * np.sqrt(2))
-    np.testing.assert_allclose(merged, [2 - 2 * delta, 1 - 2 * delta], rtol=1e-6)
+    np.testing.assert_allclose(merged["w"], [2 - 2 * delta, 1 - 2 * delta], rtol=1e-6)
 
 
 def test_it_is_a_descent_over_all_weights_of_the_model() -> None:
     base, parents = models()
     taus = deltas(base, parents)
     expected = flat(base) + 0.4 * (taus - descended(taus, **PAPER)).sum(axis=0)
-    merged = merge_tensors("awd", parents, base=base, lambda_=0.4)
+    merged = merge_state_dicts("awd", parents, base=base, parameters={"lambda": 0.4})
     np.testing.assert_allclose(flat(merged), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -64,16 +66,15 @@ def test_weights_are_of_what_is_left_and_may_be_negative() -> None:
     base, parents = models()
     taus, weights = deltas(base, parents), np.array([0.5, -1.0, 2.0])
     left = taus - descended(taus, **PAPER)
-    own = [{"weight": weight} for weight in weights.tolist()]
-    merged = merge_tensors("awd", parents, base=base, own=own)
+    merged = merge_state_dicts("awd", parents, base=base, parameters={"weight": weights})
     np.testing.assert_allclose(flat(merged), flat(base) + weights @ left, rtol=1e-6, atol=1e-6)
-    shared = merge_tensors("awd", parents, base=base, own=own, normalize=True)
+    shared = merge_state_dicts("awd", parents, base=base, parameters={"weight": weights, "normalize": True})
     np.testing.assert_allclose(flat(shared), flat(base) + weights @ left / 1.5, rtol=1e-6, atol=1e-6)
 
 
 def test_by_tensor_those_shorter_than_one_are_measured_in_their_own_norm() -> None:
     base, parents = models()
-    merged = merge_tensors("awd", parents, base=base, scope="tensor")
+    merged = merge_state_dicts("awd", parents, base=base, parameters={"scope": "tensor"})
     for name in ORDER:
         taus = np.array([(parent[name] - base[name]).ravel() for parent in parents], np.float64)
         unit = min(1, np.sqrt((taus**2).sum(axis=1).mean()))
@@ -135,7 +136,7 @@ def test_with_task_arithmetic_it_is_task_arithmetic_with_other_weights_to_the_by
 
 
 def test_what_was_subtracted_is_recorded_and_told_with_the_weights_it_comes_to(tmp_path: Path) -> None:
-    base, parents = models(2)
+    base, parents = models()
     places = [write_model(tmp_path / f"p{i}", parent) for i, parent in enumerate(parents)]
     given = recipe("awd", places, base=write_model(tmp_path / "base", base))
     manifest = merge(given, tmp_path / "out")
@@ -146,22 +147,23 @@ def test_what_was_subtracted_is_recorded_and_told_with_the_weights_it_comes_to(t
     (pool,) = record.pools
     taus = deltas(base, parents)
     redundant = descended(taus, **PAPER)
-    left = taus - redundant
-    cosine = [float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in (taus, left)]
-    assert (pool.before[0][1], pool.after[0][1]) == pytest.approx(cosine, abs=1e-6)
+    assert mean_cosine(pool.after) < mean_cosine(pool.before)
     assert pool.norm == pytest.approx(np.linalg.norm(redundant))
-    assert pool.weights == pytest.approx([1 - 2 * share for share in pool.shared])
+    assert pool.weights == pytest.approx([1 - 3 * share for share in pool.shared])
+    cosine = float(taus[0] @ taus[1] / np.linalg.norm(taus[0]) / np.linalg.norm(taus[1]))
+    assert pool.before[0][1] == pytest.approx(cosine)
+    told = ", ".join(f"{place} {weight:.4g}" for place, weight in zip(places, pool.weights, strict=True))
     lengths = (
         f"the redundant vector has length {pool.norm:.4g}, the deltas {min(pool.norms):.4g} to {max(pool.norms):.4g}"
     )
     assert disentangled_lines(record) == (
-        f"mean |cosine| between deltas {abs(cosine[0]):.4f} before, {abs(cosine[1]):.4f} after; {lengths}",
-        f"it is task arithmetic with these weights: {places[0]} {pool.weights[0]:.4g}, {places[1]} {pool.weights[1]:.4g}",
+        f"mean |cosine| between deltas {mean_cosine(pool.before):.4f} before, {mean_cosine(pool.after):.4f} after; {lengths}",
+        f"it is task arithmetic with these weights: {told}",
     )
 
 
 def test_by_tensor_and_with_ties_less_can_be_said(tmp_path: Path) -> None:
-    base, parents = models(2)
+    base, parents = models()
     places = [write_model(tmp_path / f"p{i}", parent) for i, parent in enumerate(parents)]
     given = recipe("awd", places, base=write_model(tmp_path / "base", base), scope="tensor", inner="ties")
     record = merge(given, tmp_path / "out").disentangled
@@ -194,13 +196,19 @@ def test_in_memory_the_weights_it_comes_to_are_told_by_tensor() -> None:
 
 
 @pytest.mark.parametrize("inner", ["task_arithmetic", "ties"])
-def test_alone_or_beside_one_that_learned_nothing_a_parent_is_merged_by_the_inner_method(inner: str) -> None:
-    base, (parent, _) = models(2)
-    plain = merge_state_dicts(inner, [parent], base=base)
-    for parents in ([parent], [parent, {name: values.copy() for name, values in base.items()}]):
-        merged = merge_state_dicts("awd", parents, base=base, parameters={"inner": inner})
-        for name in ORDER:
-            np.testing.assert_array_equal(merged[name], plain[name], err_msg=name)
+def test_beside_parents_that_learned_nothing_a_parent_is_merged_by_the_inner_method(inner: str) -> None:
+    base, (parent, *_) = models()
+    parents = [parent, *({name: values.copy() for name, values in base.items()} for _ in range(2))]
+    plain = merge_state_dicts(inner, parents, base=base)
+    merged = merge_state_dicts("awd", parents, base=base, parameters={"inner": inner})
+    for name in ORDER:
+        np.testing.assert_array_equal(merged[name], plain[name], err_msg=name)
+
+
+def test_alone_a_parent_keeps_all_that_it_learned() -> None:
+    base, (parent, *_) = models()
+    merged = merge_state_dicts("awd", [parent], base=base)
+    np.testing.assert_allclose(flat(merged), flat(parent), rtol=1e-6, atol=1e-6)
 
 
 def test_values_that_hold_for_the_whole_model_must_not_differ_between_tensors(tmp_path: Path) -> None:
@@ -215,6 +223,30 @@ def test_values_that_hold_for_the_whole_model_must_not_differ_between_tensors(tm
         "parameters.alpha · give them one value, or scope: tensor"
     )
     assert build_plan({**given, "parameters": {**given["parameters"], "scope": "tensor"}})
+
+
+def test_slices_of_different_models_have_no_redundant_vector_in_common(tmp_path: Path) -> None:
+    layers = {f"model.layers.{i}.w": random_values((2, 2), i) for i in range(2)}
+    places = [write_model(tmp_path / f"p{i}", {name: v + i for name, v in layers.items()}) for i in range(4)]
+    base, *others = map(str, places)
+    given = {
+        "merge_method": "awd",
+        "base_model": base,
+        "slices": [
+            {
+                "sources": [{"model": model, "layer_range": [i, i + 1]} for model in (base, *others[:2])]
+                if i
+                else [{"model": model, "layer_range": [i, i + 1]} for model in (base, *others[1:])]
+            }
+            for i in range(2)
+        ],
+    }
+    with pytest.raises(RecipeError) as refused:
+        build_plan(given)
+    assert str(refused.value) == (
+        "awd looks at all tensors of the model together, but 'model.layers.0.w' and 'model.layers.1.w' are merged of different models · "
+        "parameters.scope · write scope: tensor, or give every slice the same models in one order"
+    )
 
 
 def test_a_trim_of_the_whole_model_needs_one_redundant_vector(tmp_path: Path) -> None:

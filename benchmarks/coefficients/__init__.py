@@ -1,0 +1,1 @@
+"""What coefficients that are found first gain on small classifiers."""
