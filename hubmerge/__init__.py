@@ -11,7 +11,7 @@ from hubmerge.version import __version__
 
 if TYPE_CHECKING:
     from hubmerge.assemble import merge
-    from hubmerge.deltas import extract_adapter, kinship
+    from hubmerge.deltas import extract_adapter, intruder_dimensions, kinship
     from hubmerge.errors import ManifestError, MergeError, PlanError, RecipeError, VerifyError
     from hubmerge.in_memory import merge_state_dicts
     from hubmerge.loading import AutoMergedModel
@@ -38,6 +38,7 @@ __all__ = [
     "__version__",
     "build_plan",
     "extract_adapter",
+    "intruder_dimensions",
     "kinship",
     "load_recipe",
     "materialize",
@@ -61,6 +62,7 @@ _HOMES = {
     "VerifyError": "hubmerge.errors",
     "build_plan": "hubmerge.plan",
     "extract_adapter": "hubmerge.deltas",
+    "intruder_dimensions": "hubmerge.deltas",
     "kinship": "hubmerge.deltas",
     "load_recipe": "hubmerge.recipe",
     "materialize": "hubmerge.materialization",

@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
         evaluate,
         extract,
         facts,
+        intruders,
         kinship,
         mal_report,
         materialize,
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command(short_help="Make the checkpoint of a published recipe again.")(materialize.materialize)
     app.command(short_help="Compare what models learned on top of their base.")(kinship.kinship)
     app.command(short_help="Write a LoRA adapter out of a fine-tune.")(extract.extract)
+    app.command(short_help="Count the directions that a base has not.")(intruders.intruders)
     app.command(short_help="Measure how far a model's layers bear a donor's.")(mal_report.mal_report)
     app.command(short_help="List the merge methods, or explain one.")(facts.methods)
     app.command(short_help="Print versions, machine and folders.")(facts.env)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hubmerge.deltas.beside import Beside, beside
-from hubmerge.deltas.linear_weights import LinearWeight, linear_layers
+from hubmerge.deltas.linear_weights import LinearWeight, chosen, linear_layers
 from hubmerge.errors import PlanError
 from hubmerge.parents import ParentModel
 from zoo_index.fingerprint import is_vocabulary_tensor
@@ -45,18 +44,12 @@ def choose(base: ParentModel, tuned: ParentModel, modules: Sequence[str]) -> Cho
     linear = {name: weight for name, weight in layers.weights.items() if name in shared}
     if not linear:
         raise PlanError("it has no linear layer that a LoRA could change", where=str(base.reference))
-    for pattern in modules:
-        if not any(_matches(weight.module, pattern) for weight in linear.values()):
-            near = next(iter(linear.values())).module
-            hint = f"a module's name, its end, or a pattern: {near} is one"
-            raise PlanError(f"no linear layer is called {pattern!r}", where="--modules", hint=hint)
+    wanted = chosen(linear, modules)
     turned = any(weight.transposed for weight in linear.values())  # PEFT's configs have one word for all layers
     factored = {
         name: weight
         for name, weight in linear.items()
-        if name not in grown
-        and weight.transposed == turned
-        and (not modules or any(_matches(weight.module, pattern) for pattern in modules))
+        if name not in grown and weight.transposed == turned and name in wanted
     }
     owners = {name.removesuffix(".weight") for name in factored}
     rest = {
@@ -65,10 +58,6 @@ def choose(base: ParentModel, tuned: ParentModel, modules: Sequence[str]) -> Cho
         if name not in factored
     }
     return Choice(models, factored, rest, layers.tied, layers.called, (*models.notes, *layers.notes))
-
-
-def _matches(module: str, pattern: str) -> bool:
-    return module == pattern or module.endswith(f".{pattern}") or fnmatch.fnmatchcase(module, pattern)
 
 
 def _why(name: str, owners: set[str], axes: int) -> str:

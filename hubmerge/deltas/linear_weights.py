@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from zoo_index.tensors import TensorTable
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LinearLayers", "LinearWeight", "linear_layers"]
+__all__ = ["LinearLayers", "LinearWeight", "chosen", "linear_layers"]
 
 _WEIGHT = ".weight"
 
@@ -70,6 +71,27 @@ def linear_layers(model: ParentModel) -> LinearLayers:
         tied,
         {name: own for own, name in stored.items() if name != own},
     )
+
+
+def chosen(weights: Mapping[str, LinearWeight], patterns: Sequence[str]) -> dict[str, LinearWeight]:
+    """Those whose module has one of the names, ends with one after a dot, or matches a pattern with ``*``; all where none is given.
+
+    Raises `PlanError` for a pattern that is no module's.
+    """
+    for pattern in patterns:
+        if not any(_matches(weight.module, pattern) for weight in weights.values()):
+            near = next(iter(weights.values())).module if weights else "none"
+            hint = f"a module's name, its end, or a pattern: {near} is one"
+            raise PlanError(f"no linear layer is called {pattern!r}", where="--modules", hint=hint)
+    return {
+        name: weight
+        for name, weight in weights.items()
+        if not patterns or any(_matches(weight.module, pattern) for pattern in patterns)
+    }
+
+
+def _matches(module: str, pattern: str) -> bool:
+    return module == pattern or module.endswith(f".{pattern}") or fnmatch.fnmatchcase(module, pattern)
 
 
 def _by_names(model: ParentModel, why: str) -> LinearLayers:
