@@ -1,0 +1,127 @@
+"""One way of merging measured on one seed: merged, its scale chosen on the calibration pieces, scored on the held-out ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.text_tasks.bench import Bench
+from benchmarks.text_tasks.merging import merge
+from benchmarks.text_tasks.models import opened
+from benchmarks.text_tasks.scoring import Score, score
+from benchmarks.text_tasks.settings import TASKS
+from benchmarks.text_tasks.trainings import Training
+from benchmarks.text_tasks.ways import SCALES, Way
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Line", "base_line", "best_scale", "experts_line", "measured"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table for one seed.
+
+    scale: the one that was chosen, None without a choice.  default: the score at the method's own scale, that of `score` where it is the
+    one.  calibration: scale -> mean accuracy on the calibration pieces.  seconds, bytes: of the merge, at any scale.
+    """
+
+    score: Score
+    scale: float | None = None
+    default: Score | None = None
+    calibration: Mapping[str, float] | None = None
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+def base_line(bench: Bench) -> Line:
+    """The base as it comes: no task has been learned, and the head has rows for all."""
+    return _kept(bench, "base", {}, lambda: Line(_test(bench, opened(bench.folder))))
+
+
+def experts_line(bench: Bench, training: Training) -> Line:
+    """Every expert on its own task; hits among all labels, on its own task too."""
+
+    def found() -> Line:
+        scores = []
+        for task, folder in zip(TASKS, bench.experts(training), strict=True):
+            model = opened(bench.folder, folder) if training.kind == "lora" else opened(folder)
+            scores.append(_test(bench, model, (task.name,)))
+        accuracy = {name: value for each in scores for name, value in each.accuracy.items()}
+        return Line(Score(accuracy, {k: sum(each.hits[k] for each in scores) / len(scores) for k in scores[0].hits}))
+
+    return _kept(bench, f"{training.kind}-experts", asdict(training), found)
+
+
+def measured(bench: Bench, training: Training, way: Way) -> Line:
+    """Merge and score.  Other scales than 1 are those of the merged delta in memory, which is what the methods' own parameter does."""
+
+    def found() -> Line:
+        out = bench.folder.parent / "merged"
+        cost = merge(way, None, bench.folder, bench.experts(training), bench.seed, out)
+        model = opened(bench.folder, out) if way.kind == "lora" else opened(out)
+        shutil.rmtree(out)
+        if way.scale is None:
+            return Line(_test(bench, model), seconds=cost.seconds, bytes=cost.bytes)
+        base, merged = _weights(opened(bench.folder)), _weights(model)
+        calibration = {name: each.calibration for name, each in bench.parts.items()}
+        means = {}
+        for scale in SCALES:
+            _scale(model, base, merged, scale)
+            means[scale] = score(model, bench.tokenizer, bench.base.tokens, calibration).mean
+        best = best_scale(means)
+        _scale(model, base, merged, 1.0)
+        default = _test(bench, model)
+        if best != 1.0:
+            _scale(model, base, merged, best)
+        chosen = default if best == 1.0 else _test(bench, model)
+        shown = {f"{scale:g}": mean for scale, mean in means.items()}
+        return Line(chosen, best, default, shown, cost.seconds, cost.bytes)
+
+    name = f"{way.kind}-{way.key}".replace(" ", "_").replace(":", "")
+    return _kept(bench, name, {"way": asdict(way), "training": asdict(training), "scales": list(SCALES)}, found)
+
+
+def best_scale(means: Mapping[float, float]) -> float:
+    """The scale with the highest mean accuracy; of equally good ones the smallest."""
+    return max(sorted(means), key=lambda scale: means[scale])
+
+
+def _test(bench: Bench, model: Any, tasks: Sequence[str] | None = None) -> Score:
+    pieces = {name: each.test for name, each in bench.parts.items() if tasks is None or name in tasks}
+    return score(model, bench.tokenizer, bench.base.tokens, pieces)
+
+
+def _weights(model: Any) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def _scale(model: Any, base: Mapping[str, Tensor], merged: Mapping[str, Tensor], scale: float) -> None:
+    for name, value in model.named_parameters():
+        value.data = base[name] + scale * (merged[name] - base[name])
+
+
+def _kept(bench: Bench, name: str, facts: Mapping[str, Any], find: Any) -> Line:
+    """The line from the cache where it was measured on the same texts in the same way, else as it is found now."""
+    path = bench.folder.parent / "lines" / f"{name}.json"
+    facts = json.loads(json.dumps({"texts": bench.texts, "tokens": bench.base.tokens, **facts}))
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["facts"] == facts:
+            return _line(kept["line"])
+    line: Line = find()
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"facts": facts, "line": asdict(line)}, indent=1) + "\n", encoding="utf-8")
+    return line
+
+
+def _line(kept: Mapping[str, Any]) -> Line:
+    score, default = (
+        each and Score(each["accuracy"], {int(k): value for k, value in each["hits"].items()})
+        for each in (kept["score"], kept["default"])
+    )
+    return Line(score, kept["scale"], default, kept["calibration"], kept["seconds"], kept["bytes"])

@@ -1,0 +1,83 @@
+"""One merge in a process of its own, by the product's own functions: how long it takes, and the most memory the process had."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.text_tasks.ways import Way
+
+__all__ = ["Cost", "main", "merge"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """seconds: of the merge, from the recipe to the folder.  bytes: the most the whole process held, Python and all."""
+
+    seconds: float
+    bytes: int
+
+
+def merge(way: Way, scale: float | None, base: Path, experts: Sequence[Path], seed: int, out: Path) -> Cost:
+    """Merge the experts into the folder `out`: a model, or an adapter on the base; scale None: the method's default."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    parameters = dict(way.parameters)
+    if way.scale is not None and scale is not None:
+        parameters[way.scale] = scale
+    job = {**asdict(way), "parameters": parameters, "base": str(base), "experts": list(map(str, experts))}
+    job |= {"seed": seed, "out": str(out)}
+    command = [sys.executable, "-m", "benchmarks.text_tasks.merging", json.dumps(job)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"{way.key}: {done.stderr[-2000:]}")
+    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do the merge that is described in JSON, on one thread, and print its cost as JSON."""
+    import hubmerge
+
+    job: dict[str, Any] = json.loads(arguments[0])
+    begun = time.perf_counter()
+    if job["kind"] == "full":
+        recipe = {
+            "merge_method": job["method"],
+            "models": [{"model": expert} for expert in job["experts"]],
+            "parameters": job["parameters"],
+            "seed": job["seed"],
+        }
+        if job["method"] not in {"linear", "karcher"}:
+            recipe["base_model"] = job["base"]
+        hubmerge.merge(recipe, job["out"], jobs=1)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PEFT's cross terms, which are measured here
+            hubmerge.merge_adapters(
+                job["method"],
+                job["experts"],
+                job["out"],
+                basis=job["basis"],
+                parameters=job["parameters"],
+                rank=job["rank"],
+                seed=job["seed"],
+                jobs=1,
+            )
+    seconds = time.perf_counter() - begun
+    print(json.dumps({"seconds": seconds, "bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

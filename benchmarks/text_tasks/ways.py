@@ -1,0 +1,84 @@
+"""The ways of merging that are compared, with their parameters; committed before any merge was scored.
+
+Parameters are the methods' defaults, but for a density, which sources choose per method, and the scale, which is treated alike for all:
+where a method has one, it is chosen on the calibration pieces, from `SCALES`, by the mean accuracy of the tasks; what the default does is
+reported beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from benchmarks.text_tasks.trainings import Kind
+
+__all__ = ["SCALES", "Scale", "Way", "ways"]
+
+SCALES = (0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+"""Of the merged delta.  A sum of six deltas times 1/6 is their mean."""
+
+Scale = Literal["lambda", "weight"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One line of the table.
+
+    scale: the parameter that scales the merged delta, None for a method without one; its default is 1.  basis: of adapters.  rank: of the
+    merged adapter; None keeps all.
+    """
+
+    kind: Kind
+    key: str
+    method: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    scale: Scale | None = "lambda"
+    basis: Literal["knots", "core"] | None = None
+    rank: int | None = None
+
+
+_OFFICIAL: Mapping[str, Any] = {"density": 0.2, "trim_scope": "model", "elect": "plain", "divide": "count"}
+
+_FULL: tuple[Way, ...] = (
+    Way("full", "linear", "linear", scale=None),
+    Way("full", "karcher", "karcher", scale=None),
+    Way("full", "multislerp", "multislerp", scale=None),
+    Way("full", "model_stock", "model_stock", scale=None),
+    Way("full", "sce", "sce", {"select_topk": 0.5}, scale=None),
+    Way("full", "ram", "ram", scale=None),
+    Way("full", "ramplus_tl", "ramplus_tl", scale=None),
+    Way("full", "task_arithmetic", "task_arithmetic"),
+    Way("full", "ties", "ties", {"density": 0.2}),
+    Way("full", "ties, as its authors have it", "ties", _OFFICIAL),
+    Way("full", "dare_linear", "dare_linear", {"density": 0.5}),
+    Way("full", "dare_ties", "dare_ties", {"density": 0.5}),
+    Way("full", "della_linear", "della_linear", {"density": 0.5}),
+    Way("full", "della", "della", {"density": 0.5}),
+    Way("full", "breadcrumbs", "breadcrumbs", {"density": 0.9, "gamma": 0.01}),
+    Way("full", "breadcrumbs_ties", "breadcrumbs_ties", {"density": 0.9, "gamma": 0.01}),
+    Way("full", "iso_c", "iso_c"),
+    Way("full", "tsv_m", "tsv_m"),
+    Way("full", "iso_cts", "iso_cts"),
+)
+
+_LORA: tuple[Way, ...] = (
+    Way("lora", "task_arithmetic", "task_arithmetic"),
+    Way("lora", "task_arithmetic, rank 16", "task_arithmetic", rank=16),
+    Way("lora", "KnOTS: ties", "ties", _OFFICIAL, basis="knots"),
+    Way("lora", "KnOTS: dare_ties", "dare_ties", {"density": 0.5}, basis="knots"),
+    Way("lora", "core: ties", "ties", {"density": 0.2}, basis="core"),
+    Way("lora", "core: iso_c", "iso_c", basis="core"),
+    Way("lora", "core: tsv_m", "tsv_m", basis="core"),
+    Way("lora", "core: iso_cts", "iso_cts", basis="core"),
+    Way("lora", "PEFT: cat", "cat", scale="weight"),
+    Way("lora", "PEFT: svd", "svd", scale="weight"),
+    Way("lora", "PEFT: linear", "linear", scale="weight"),
+    Way("lora", "PEFT: ties", "ties", {"density": 0.2}, scale="weight"),
+    Way("lora", "PEFT: dare_linear", "dare_linear", {"density": 0.5}, scale="weight"),
+)
+
+
+def ways(kind: Kind) -> tuple[Way, ...]:
+    """The lines of the experts of a kind."""
+    return _FULL if kind == "full" else _LORA
