@@ -17,7 +17,6 @@ from benchmarks.text_tasks.bench import Bench, bench_of
 from benchmarks.text_tasks.measuring import Line, base_line, experts_line, measured
 from benchmarks.text_tasks.options import Options, parser, prepared
 from benchmarks.text_tasks.packages import versions
-from benchmarks.text_tasks.settings import TASKS
 from benchmarks.text_tasks.trainings import Base, Training
 from benchmarks.text_tasks.ways import SCALES, ways
 
@@ -45,14 +44,15 @@ def table(
 ) -> Report:
     """A line for each way that all seeds have, the best normalised accuracy first; found: seed -> key -> line."""
     kind = "all weights" if training.kind == "full" else f"LoRA of rank {training.rank}"
+    tasks = list(next(iter(found.values()))[EXPERTS].score.accuracy)
     report = Report(
         f"{base.name}_{training.kind}",
         f"{base.title}: six experts merged, fine-tuned by {kind}",
         "Accuracy on held-out pieces, per cent; mean of seeds, ± the standard error. Normalised: over that of each task's own expert. Joint: "
         "among the labels of all tasks, nobody says which it is. Scale: of the merged change, chosen on calibration pieces with labels from "
         f"{', '.join(f'{scale:g}' for scale in SCALES)}, one for each seed; at 1: normalised, without that choice. Seconds: of the merge on one "
-        "thread, the median; MB: the most its process held.",
-        ("method", *(task.name for task in TASKS), "mean", "normalised", "joint", "scale", "at 1", "seconds", "MB"),
+        "thread, the median; MB: the most its process held, the parents' mapped files among it.",
+        ("method", *tasks, "mean", "normalised", "joint", "scale", "at 1", "seconds", "MB"),
         options,
     )
     keys = [key for key in next(iter(found.values())) if all(key in lines for lines in found.values())]
@@ -69,7 +69,7 @@ def table(
         plain = [line.default.normalised(experts[seed]) for seed, line in of_seeds.items() if line.default is not None]
         row = (
             key,
-            *(_per_cent([line.score.accuracy[task.name] for line in lines], error=False) for task in TASKS),
+            *(_per_cent([line.score.accuracy[task] for line in lines], error=False) for task in tasks),
             _per_cent([line.score.mean for line in lines]),
             _per_cent([line.score.normalised(experts[seed]) for seed, line in of_seeds.items()]),
             _per_cent([line.score.hits[1] for line in lines]),

@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.text_tasks.bench import Bench
-from benchmarks.text_tasks.merging import merge
+from benchmarks.text_tasks.merging import merged
 from benchmarks.text_tasks.models import opened
 from benchmarks.text_tasks.scoring import Score, score
-from benchmarks.text_tasks.settings import TASKS
 from benchmarks.text_tasks.trainings import Training
 from benchmarks.text_tasks.ways import SCALES, Way
 
@@ -48,7 +47,7 @@ def experts_line(bench: Bench, training: Training) -> Line:
 
     def found() -> Line:
         scores = []
-        for task, folder in zip(TASKS, bench.experts(training), strict=True):
+        for task, folder in zip(bench.tasks, bench.experts(training), strict=True):
             model = opened(bench.folder, folder) if training.kind == "lora" else opened(folder)
             scores.append(_test(bench, model, (task.name,)))
         accuracy = {name: value for each in scores for name, value in each.accuracy.items()}
@@ -62,22 +61,22 @@ def measured(bench: Bench, training: Training, way: Way) -> Line:
 
     def found() -> Line:
         out = bench.folder.parent / "merged"
-        cost = merge(way, None, bench.folder, bench.experts(training), bench.seed, out)
+        cost = merged(way, None, bench.folder, bench.experts(training), bench.seed, out)
         model = opened(bench.folder, out) if way.kind == "lora" else opened(out)
         shutil.rmtree(out)
         if way.scale is None:
             return Line(_test(bench, model), seconds=cost.seconds, bytes=cost.bytes)
-        base, merged = _weights(opened(bench.folder)), _weights(model)
+        before, after = _weights(opened(bench.folder)), _weights(model)
         calibration = {name: each.calibration for name, each in bench.parts.items()}
         means = {}
         for scale in SCALES:
-            _scale(model, base, merged, scale)
+            _scale(model, before, after, scale)
             means[scale] = score(model, bench.tokenizer, bench.base.tokens, calibration).mean
         best = best_scale(means)
-        _scale(model, base, merged, 1.0)
+        _scale(model, before, after, 1.0)
         default = _test(bench, model)
         if best != 1.0:
-            _scale(model, base, merged, best)
+            _scale(model, before, after, best)
         chosen = default if best == 1.0 else _test(bench, model)
         shown = {f"{scale:g}": mean for scale, mean in means.items()}
         return Line(chosen, best, default, shown, cost.seconds, cost.bytes)
@@ -100,9 +99,9 @@ def _weights(model: Any) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.named_parameters()}
 
 
-def _scale(model: Any, base: Mapping[str, Tensor], merged: Mapping[str, Tensor], scale: float) -> None:
+def _scale(model: Any, before: Mapping[str, Tensor], after: Mapping[str, Tensor], scale: float) -> None:
     for name, value in model.named_parameters():
-        value.data = base[name] + scale * (merged[name] - base[name])
+        value.data = before[name] + scale * (after[name] - before[name])
 
 
 def _kept(bench: Bench, name: str, facts: Mapping[str, Any], find: Any) -> Line:

@@ -17,18 +17,18 @@ from typing import Any
 
 from benchmarks.text_tasks.ways import Way
 
-__all__ = ["Cost", "main", "merge"]
+__all__ = ["Cost", "main", "merged"]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """seconds: of the merge, from the recipe to the folder.  bytes: the most the whole process held, Python and all."""
+    """seconds: of the merge, from the recipe to the folder.  bytes: the most the whole process held, Python and the parents' mapped files among it."""
 
     seconds: float
     bytes: int
 
 
-def merge(way: Way, scale: float | None, base: Path, experts: Sequence[Path], seed: int, out: Path) -> Cost:
+def merged(way: Way, scale: float | None, base: Path, experts: Sequence[Path], seed: int, out: Path) -> Cost:
     """Merge the experts into the folder `out`: a model, or an adapter on the base; scale None: the method's default."""
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def merge(way: Way, scale: float | None, base: Path, experts: Sequence[Path], se
 
 def main(arguments: Sequence[str]) -> None:
     """Do the merge that is described in JSON, on one thread, and print its cost as JSON."""
-    import hubmerge
+    from hubmerge import merge, merge_adapters
 
     job: dict[str, Any] = json.loads(arguments[0])
     begun = time.perf_counter()
@@ -61,11 +61,11 @@ def main(arguments: Sequence[str]) -> None:
         }
         if job["method"] not in {"linear", "karcher"}:
             recipe["base_model"] = job["base"]
-        hubmerge.merge(recipe, job["out"], jobs=1)
+        merge(recipe, job["out"], jobs=1)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT's cross terms, which are measured here
-            hubmerge.merge_adapters(
+            merge_adapters(
                 job["method"],
                 job["experts"],
                 job["out"],

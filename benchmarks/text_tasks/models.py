@@ -40,16 +40,20 @@ def head_rows(features: Tensor, labels: Sequence[int]) -> Tensor:
 
     features: (n, width) of the base.  All rows have one length, with which the logits of `features` have the standard deviation
     `HEAD_SPREAD`.  What all features have in common adds nothing to any logit, so that no label is ahead of the others.
+    A label without features has a row of zeros.
     """
     import torch
 
     own = torch.tensor(labels)
-    means = torch.stack([features[own == label].mean(0) for label in sorted(set(labels))])
+    there = sorted(set(labels))
+    means = torch.stack([features[own == label].mean(0) for label in there])
     middle = means.mean(0)
     direction = middle / middle.norm()
     rows = means - middle
     rows = torch.nn.functional.normalize(rows - (rows @ direction)[:, None] * direction, dim=1)
-    return rows * (HEAD_SPREAD / (features @ rows.T).std())
+    head = torch.zeros(len(ALL_LABELS), features.shape[1])
+    head[there] = rows * (HEAD_SPREAD / (features @ rows.T).std())
+    return head
 
 
 def head_of(model: Any) -> Any:

@@ -6,27 +6,28 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.text_tasks.settings import LICENCES, TASKS
+from benchmarks.text_tasks.settings import LICENCES, Task
 
 __all__ = ["unpacked", "versions"]
 
 _VERSION = "version"
 
 
-def unpacked(cache: Path) -> Path:
-    """The folder with one folder for each package, fetched where it is not there.
+def unpacked(cache: Path, tasks: Sequence[Task]) -> Path:
+    """The folder with one folder for each package that the tasks' texts are in, fetched where it is not there.
 
     RuntimeError where a package cannot be had: Debian's are those of Debian 12, and `apt-get update` must have run once.
     """
     folder = cache / "packages"
     folder.mkdir(parents=True, exist_ok=True)
-    names = dict.fromkeys(name for task in TASKS for label in task.labels for name in label.packages)
+    names = dict.fromkeys(name for task in tasks for label in task.labels for name in label.packages)
     for name in names:
         if not (folder / name).is_dir():
             _debian(name, folder)
-    if not (folder / "licences").is_dir():
+    if any(task.sort == "licences" for task in tasks) and not (folder / "licences").is_dir():
         _wheel(LICENCES, folder)
     return folder
 
