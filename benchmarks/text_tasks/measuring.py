@@ -6,6 +6,8 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.text_tasks.bench import Bench
@@ -66,7 +68,7 @@ def measured(bench: Bench, training: Training, way: Way) -> Line:
         shutil.rmtree(out)
         if way.scale is None:
             return Line(_test(bench, model), seconds=cost.seconds, bytes=cost.bytes)
-        before, after = _weights(opened(bench.folder)), _weights(model)
+        before, after = _base_weights(bench.folder), _weights(model)
         calibration = {name: each.calibration for name, each in bench.parts.items()}
         means = {}
         for scale in SCALES:
@@ -93,6 +95,11 @@ def best_scale(means: Mapping[float, float]) -> float:
 def _test(bench: Bench, model: Any, tasks: Sequence[str] | None = None) -> Score:
     pieces = {name: each.test for name, each in bench.parts.items() if tasks is None or name in tasks}
     return score(model, bench.tokenizer, bench.base.tokens, pieces)
+
+
+@lru_cache(1)
+def _base_weights(folder: Path) -> dict[str, Tensor]:
+    return _weights(opened(folder))
 
 
 def _weights(model: Any) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ __all__ = ["Cost", "main", "merged"]
 
 @dataclass(frozen=True)
 class Cost:
-    """seconds: of the merge, from the recipe to the folder.  bytes: the most the whole process held, Python and the parents' mapped files among it."""
+    """seconds: of the merge, from the recipe to the folder.  bytes: the most the whole process held, the parents' mapped files among it."""
 
     seconds: float
     bytes: int
