@@ -333,6 +333,16 @@ def heterogeneous_tables() -> str:
     return "\n\n".join(_benchmark(json.loads(path.read_text(encoding="utf-8"))) for path in files)
 
 
+_TEXT_TASKS = ("minilm_full", "minilm_lora", "smollm2_full", "smollm2_lora")
+
+
+def text_task_tables() -> str:
+    """A section for each model and kind of fine-tuning whose six experts were merged."""
+    folder = ROOT / "benchmarks" / "text_tasks" / "results"
+    files = [path for name in _TEXT_TASKS for path in sorted(folder.glob(f"{name}.json"))]
+    return "\n\n".join(_benchmark(json.loads(path.read_text(encoding="utf-8"))) for path in files)
+
+
 def _benchmark(result: Mapping[str, Any]) -> str:
     machine, load = result["machine"], result["load"]
     measured = (
@@ -356,6 +366,7 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "modules": modules_table,
     "benchmarks": benchmark_tables,
     "heterogeneous": heterogeneous_tables,
+    "text-tasks": text_task_tables,
 }
 
 if __name__ == "__main__":
