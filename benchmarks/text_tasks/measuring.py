@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.text_tasks.bench import Bench
 from benchmarks.text_tasks.merging import merged
-from benchmarks.text_tasks.models import opened
+from benchmarks.text_tasks.models import encoded, opened
 from benchmarks.text_tasks.scoring import Score, score
 from benchmarks.text_tasks.trainings import Training
 from benchmarks.text_tasks.ways import SCALES, Way
@@ -63,25 +63,26 @@ def measured(bench: Bench, training: Training, way: Way) -> Line:
 
     def found() -> Line:
         out = bench.folder.parent / "merged"
-        cost = merged(way, None, bench.folder, bench.experts(training), bench.seed, out)
+        calibration = _calibration(bench) if way.calibrated else None
+        cost = merged(way, bench.folder, bench.experts(training), bench.seed, out, calibration)
         model = opened(bench.folder, out) if way.kind == "lora" else opened(out)
         shutil.rmtree(out)
         if way.scale is None:
             return Line(_test(bench, model), seconds=cost.seconds, bytes=cost.bytes)
         before, after = _base_weights(bench.folder), _weights(model)
-        calibration = {name: each.calibration for name, each in bench.parts.items()}
+        shown = {name: each.calibration for name, each in bench.parts.items()}
         means = {}
         for scale in SCALES:
             _scale(model, before, after, scale)
-            means[scale] = score(model, bench.tokenizer, bench.base.tokens, calibration).mean
+            means[scale] = score(model, bench.tokenizer, bench.base.tokens, shown).mean
         best = best_scale(means)
         _scale(model, before, after, 1.0)
         default = _test(bench, model)
         if best != 1.0:
             _scale(model, before, after, best)
         chosen = default if best == 1.0 else _test(bench, model)
-        shown = {f"{scale:g}": mean for scale, mean in means.items()}
-        return Line(chosen, best, default, shown, cost.seconds, cost.bytes)
+        listed = {f"{scale:g}": mean for scale, mean in means.items()}
+        return Line(chosen, best, default, listed, cost.seconds, cost.bytes)
 
     name = f"{way.kind}-{way.key}".replace(" ", "_").replace(":", "")
     return _kept(bench, name, {"way": asdict(way), "training": asdict(training), "scales": list(SCALES)}, found)
@@ -90,6 +91,19 @@ def measured(bench: Bench, training: Training, way: Way) -> Line:
 def best_scale(means: Mapping[float, float]) -> float:
     """The scale with the highest mean accuracy; of equally good ones the smallest."""
     return max(sorted(means), key=lambda scale: means[scale])
+
+
+def _calibration(bench: Bench) -> Path:
+    """The calibration pieces as a file: for every task a list with one batch."""
+    import torch
+
+    listed = []
+    for each in bench.parts.values():
+        ids, mask = encoded(bench.tokenizer, each.calibration.texts, bench.base.tokens)
+        listed.append([{"input_ids": ids, "attention_mask": mask, "labels": torch.tensor(each.calibration.labels)}])
+    path = bench.folder.parent / "calibration.pt"
+    torch.save(listed, path)
+    return path
 
 
 def _test(bench: Bench, model: Any, tasks: Sequence[str] | None = None) -> Score:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,17 @@ class Cost:
     bytes: int
 
 
-def merged(way: Way, scale: float | None, base: Path, experts: Sequence[Path], seed: int, out: Path) -> Cost:
-    """Merge the experts into the folder `out`: a model, or an adapter on the base; scale None: the method's default."""
+def merged(
+    way: Way, base: Path, experts: Sequence[Path], seed: int, out: Path, calibration: Path | None = None
+) -> Cost:
+    """Merge the experts into the folder `out`: a model, or an adapter on the base.
+
+    calibration: a file of torch with a list of batches for every expert, which the merge is given.
+    """
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    parameters = dict(way.parameters)
-    if way.scale is not None and scale is not None:
-        parameters[way.scale] = scale
-    job = {**asdict(way), "parameters": parameters, "base": str(base), "experts": list(map(str, experts))}
-    job |= {"seed": seed, "out": str(out)}
+    job = {**asdict(way), "base": str(base), "experts": list(map(str, experts)), "seed": seed, "out": str(out)}
+    job["calibration"] = None if calibration is None else str(calibration)
     command = [sys.executable, "-m", "benchmarks.text_tasks.merging", json.dumps(job)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     root = Path(__file__).resolve().parents[2]
@@ -48,9 +50,15 @@ def merged(way: Way, scale: float | None, base: Path, experts: Sequence[Path], s
 
 def main(arguments: Sequence[str]) -> None:
     """Do the merge that is described in JSON, on one thread, and print its cost as JSON."""
+    job: dict[str, Any] = json.loads(arguments[0])
+    seconds = _on_data(job) if job["calibration"] else _from_folders(job)
+    print(json.dumps({"seconds": seconds, "bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+
+
+def _from_folders(job: Mapping[str, Any]) -> float:
+    """The merge of folders; the seconds it took."""
     from hubmerge import merge, merge_adapters
 
-    job: dict[str, Any] = json.loads(arguments[0])
     begun = time.perf_counter()
     if job["kind"] == "full":
         recipe = {
@@ -75,8 +83,27 @@ def main(arguments: Sequence[str]) -> None:
                 seed=job["seed"],
                 jobs=1,
             )
+    return time.perf_counter() - begun
+
+
+def _on_data(job: Mapping[str, Any]) -> float:
+    """The merge of models in memory that are run on data; the seconds it took, without opening and saving them."""
+    import torch
+
+    from benchmarks.text_tasks.models import opened
+    from hubmerge import merge_state_dicts
+
+    torch.set_num_threads(1)
+    base, *experts = (opened(Path(folder)) for folder in (job["base"], *job["experts"]))
+    batches = torch.load(job["calibration"])
+    begun = time.perf_counter()
+    found = merge_state_dicts(
+        job["method"], experts, base, job["parameters"], calibration=batches, seed=job["seed"], jobs=1
+    )
     seconds = time.perf_counter() - begun
-    print(json.dumps({"seconds": seconds, "bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+    base.load_state_dict(dict(found))
+    base.save_pretrained(job["out"])
+    return seconds
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class Way:
     """One line of the table.
 
     scale: the parameter that scales the merged delta, None for a method without one; its default is 1.  basis: of adapters.  rank: of the
-    merged adapter; None keeps all.
+    merged adapter; None keeps all.  calibrated: it is given the calibration pieces with their labels, for every parent those of its task.
     """
 
     kind: Kind
@@ -36,6 +36,7 @@ class Way:
     scale: Scale | None = "lambda"
     basis: Literal["knots", "core"] | None = None
     rank: int | None = None
+    calibrated: bool = False
 
 
 _OFFICIAL: Mapping[str, Any] = {"density": 0.2, "trim_scope": "model", "elect": "plain", "divide": "count"}
@@ -62,6 +63,8 @@ _FULL: tuple[Way, ...] = (
     Way("full", "iso_c", "iso_c"),
     Way("full", "tsv_m", "tsv_m"),
     Way("full", "iso_cts", "iso_cts"),
+    Way("full", "sens_merging", "sens_merging", calibrated=True),
+    Way("full", "sens_merging, temperature 0.1", "sens_merging", {"temperature": 0.1}, calibrated=True),
 )
 
 _LORA: tuple[Way, ...] = (

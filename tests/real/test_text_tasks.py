@@ -29,7 +29,7 @@ def test_experts_of_minilm_are_trained_merged_and_scored_and_what_was_measured_i
     full, lora = Training("full", 4, 3e-4, batch=8), Training("lora", 4, 3e-3, batch=8, rank=2)
     base = replace(BASES[0], tokens=16, train=20, calibration=1, test=4, trainings=(full, lora))
     bench = bench_of(tmp_path, base, 0, (_LIBRARY, _FORTUNE))
-    for training, key in ((full, "task_arithmetic"), (lora, "KnOTS: ties")):
+    for training, key in ((full, "sens_merging"), (lora, "KnOTS: ties")):
         way = next(way for way in ways(training.kind) if way.key == key)
         line = measured(bench, training, way)
         assert measured(bench, training, way) == line
