@@ -1,7 +1,7 @@
 """All ways of merging six experts, one table for each model and kind of fine-tuning: `python -m benchmarks.text_tasks.compare`.
 
 Experts that are not in the cache are trained first, lines that were measured before are taken from it, and the JSON is written anew after
-each seed, so that what is done is kept.
+each seed, so that what is done is kept.  With `--ways` only these are measured; what else was measured before still has its line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.engine.report import Report
 from benchmarks.heterogeneous.saving import save_report
 from benchmarks.text_tasks.bench import Bench, bench_of
-from benchmarks.text_tasks.measuring import Line, base_line, experts_line, measured
+from benchmarks.text_tasks.measuring import Line, base_line, experts_line, kept, measured
 from benchmarks.text_tasks.options import Options, parser, prepared
 from benchmarks.text_tasks.packages import versions
 from benchmarks.text_tasks.trainings import Base, Training
@@ -27,7 +27,11 @@ BASE, EXPERTS = "the base", "the experts, each on its own task"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every line of every model, seed by seed."""
-    given = prepared(parser(__doc__), arguments)
+    commands = parser(__doc__)
+    commands.add_argument(
+        "--ways", nargs="*", help="keys of lines to measure; none: only write what was measured before"
+    )
+    given = prepared(commands, arguments)
     for base in given.bases:
         found: dict[str, dict[int, dict[str, Line]]] = {training.kind: {} for training in base.trainings}
         texts = {}
@@ -35,14 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             bench = bench_of(given.cache, base, seed)
             texts[seed] = bench.texts
             for training in base.trainings:
-                found[training.kind][seed] = _lines(bench, training)
+                found[training.kind][seed] = _lines(bench, training, given.ways)
                 _save(given, base, training, texts, found[training.kind])
 
 
 def table(
     base: Base, training: Training, found: Mapping[int, Mapping[str, Line]], options: Mapping[str, Any]
 ) -> Report:
-    """A line for each way that all seeds have, the best normalised accuracy first; found: seed -> key -> line."""
+    """A line for each way, the best normalised accuracy first; found: seed -> key -> line.  What fewer seeds have names them."""
     kind = "all weights" if training.kind == "full" else f"LoRA of rank {training.rank}"
     tasks = list(next(iter(found.values()))[EXPERTS].score.accuracy)
     report = Report(
@@ -55,20 +59,21 @@ def table(
         ("method", *tasks, "mean", "normalised", "joint", "scale", "at 1", "seconds", "MB"),
         options,
     )
-    keys = [key for key in next(iter(found.values())) if all(key in lines for lines in found.values())]
+    keys = [*dict.fromkeys(key for lines in found.values() for key in lines)]
     experts = {seed: lines[EXPERTS].score.accuracy for seed, lines in found.items()}
 
     def normalised(key: str) -> float:
-        return statistics.mean(lines[key].score.normalised(experts[seed]) for seed, lines in found.items())
+        own = [lines[key].score.normalised(experts[seed]) for seed, lines in found.items() if key in lines]
+        return statistics.mean(own)
 
     first = [key for key in (EXPERTS, BASE) if key in keys]
     for key in (*first, *sorted((key for key in keys if key not in first), key=normalised, reverse=True)):
-        of_seeds = {seed: lines[key] for seed, lines in found.items()}
+        of_seeds = {seed: lines[key] for seed, lines in found.items() if key in lines}
         lines = list(of_seeds.values())
         costs = [(line.seconds, line.bytes) for line in lines if line.seconds is not None and line.bytes is not None]
         plain = [line.default.normalised(experts[seed]) for seed, line in of_seeds.items() if line.default is not None]
         row = (
-            key,
+            key if len(of_seeds) == len(found) else f"{key} (seed {' and '.join(map(str, of_seeds))})",
             *(_per_cent([line.score.accuracy[task] for line in lines], error=False) for task in tasks),
             _per_cent([line.score.mean for line in lines]),
             _per_cent([line.score.normalised(experts[seed]) for seed, line in of_seeds.items()]),
@@ -82,11 +87,13 @@ def table(
     return report
 
 
-def _lines(bench: Bench, training: Training) -> dict[str, Line]:
+def _lines(bench: Bench, training: Training, wanted: Sequence[str] | None) -> dict[str, Line]:
     found = {BASE: base_line(bench), EXPERTS: experts_line(bench, training)}
     for way in ways(training.kind):
-        found[way.key] = measured(bench, training, way)
-        print(f"{bench.base.name} seed {bench.seed} {way.kind} {way.key}: {found[way.key].score.mean:.3f}", flush=True)
+        line = measured(bench, training, way) if wanted is None or way.key in wanted else kept(bench, training, way)
+        if line is not None:
+            found[way.key] = line
+            print(f"{bench.base.name} seed {bench.seed} {way.kind} {way.key}: {line.score.mean:.3f}", flush=True)
     return found
 
 

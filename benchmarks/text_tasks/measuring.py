@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from benchmarks.text_tasks.ways import SCALES, Way
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Line", "base_line", "best_scale", "experts_line", "measured"]
+__all__ = ["Line", "base_line", "best_scale", "experts_line", "kept", "measured"]
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,17 @@ def experts_line(bench: Bench, training: Training) -> Line:
     return _kept(bench, f"{training.kind}-experts", asdict(training), found)
 
 
+def kept(bench: Bench, training: Training, way: Way) -> Line | None:
+    """The line of a way where it was measured before, on the same texts and in the same way."""
+    return _read(bench, _name(way), _facts(training, way))
+
+
 def measured(bench: Bench, training: Training, way: Way) -> Line:
-    """Merge and score.  Other scales than 1 are those of the merged delta in memory, which is what the methods' own parameter does."""
+    """Merge and score, or what was found before.  Other scales than 1 are those of the merged delta in memory, which is what the methods' own parameter does."""
 
     def found() -> Line:
         out = bench.folder.parent / "merged"
-        calibration = _calibration(bench) if way.calibrated else None
+        calibration = _calibration(bench, labels=way.looks_at == "labels") if way.looks_at else None
         cost = merged(way, bench.folder, bench.experts(training), bench.seed, out, calibration)
         model = opened(bench.folder, out) if way.kind == "lora" else opened(out)
         shutil.rmtree(out)
@@ -84,8 +89,7 @@ def measured(bench: Bench, training: Training, way: Way) -> Line:
         listed = {f"{scale:g}": mean for scale, mean in means.items()}
         return Line(chosen, best, default, listed, cost.seconds, cost.bytes)
 
-    name = f"{way.kind}-{way.key}".replace(" ", "_").replace(":", "")
-    return _kept(bench, name, {"way": asdict(way), "training": asdict(training), "scales": list(SCALES)}, found)
+    return _kept(bench, _name(way), _facts(training, way), found)
 
 
 def best_scale(means: Mapping[float, float]) -> float:
@@ -93,14 +97,15 @@ def best_scale(means: Mapping[float, float]) -> float:
     return max(sorted(means), key=lambda scale: means[scale])
 
 
-def _calibration(bench: Bench) -> Path:
+def _calibration(bench: Bench, *, labels: bool) -> Path:
     """The calibration pieces as a file: for every task a list with one batch."""
     import torch
 
     listed = []
     for each in bench.parts.values():
         ids, mask = encoded(bench.tokenizer, each.calibration.texts, bench.base.tokens)
-        listed.append([{"input_ids": ids, "attention_mask": mask, "labels": torch.tensor(each.calibration.labels)}])
+        batch = {"input_ids": ids, "attention_mask": mask}
+        listed.append([{**batch, "labels": torch.tensor(each.calibration.labels)} if labels else batch])
     path = bench.folder.parent / "calibration.pt"
     torch.save(listed, path)
     return path
@@ -125,23 +130,44 @@ def _scale(model: Any, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
         value.data = before[name] + scale * (after[name] - before[name])
 
 
-def _kept(bench: Bench, name: str, facts: Mapping[str, Any], find: Any) -> Line:
-    """The line from the cache where it was measured on the same texts in the same way, else as it is found now."""
-    path = bench.folder.parent / "lines" / f"{name}.json"
-    facts = json.loads(json.dumps({"texts": bench.texts, "tokens": bench.base.tokens, **facts}))
-    if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["facts"] == facts:
-            return _line(kept["line"])
-    line: Line = find()
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"facts": facts, "line": asdict(line)}, indent=1) + "\n", encoding="utf-8")
+def _name(way: Way) -> str:
+    return f"{way.kind}-{way.key}".replace(" ", "_").replace(":", "")
+
+
+def _facts(training: Training, way: Way) -> dict[str, Any]:
+    return {"way": asdict(way), "training": asdict(training), "scales": list(SCALES)}
+
+
+def _kept(bench: Bench, name: str, facts: Mapping[str, Any], find: Callable[[], Line]) -> Line:
+    """The line as it was found before, else as it is found now."""
+    line = _read(bench, name, facts)
+    if line is None:
+        line = find()
+        path = _place(bench, name)
+        path.parent.mkdir(exist_ok=True)
+        content = {"facts": _all_facts(bench, facts), "line": asdict(line)}
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return line
 
 
-def _line(kept: Mapping[str, Any]) -> Line:
+def _read(bench: Bench, name: str, facts: Mapping[str, Any]) -> Line | None:
+    try:
+        found = json.loads(_place(bench, name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if found["facts"] != json.loads(json.dumps(_all_facts(bench, facts))):
+        return None
+    line = found["line"]
     score, default = (
         each and Score(each["accuracy"], {int(k): value for k, value in each["hits"].items()})
-        for each in (kept["score"], kept["default"])
+        for each in (line["score"], line["default"])
     )
-    return Line(score, kept["scale"], default, kept["calibration"], kept["seconds"], kept["bytes"])
+    return Line(score, line["scale"], default, line["calibration"], line["seconds"], line["bytes"])
+
+
+def _place(bench: Bench, name: str) -> Path:
+    return bench.folder.parent / "lines" / f"{name}.json"
+
+
+def _all_facts(bench: Bench, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {"texts": bench.texts, "tokens": bench.base.tokens, **facts}

@@ -16,12 +16,13 @@ __all__ = ["Options", "parser", "prepared"]
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for."""
+    """What was asked for.  ways: keys of the lines to measure, None for all."""
 
     bases: tuple[Base, ...]
     seeds: tuple[int, ...]
     cache: Path
     results: Path
+    ways: tuple[str, ...] | None = None
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -50,4 +51,5 @@ def prepared(commands: argparse.ArgumentParser, arguments: Sequence[str] | None)
     logging.disable_progress_bar()
     given = commands.parse_args(arguments)
     bases = tuple(base for base in BASES if base.name in given.models)
-    return Options(bases, tuple(given.seeds), given.cache, given.results)
+    ways = getattr(given, "ways", None)
+    return Options(bases, tuple(given.seeds), given.cache, given.results, None if ways is None else tuple(ways))

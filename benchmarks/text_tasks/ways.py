@@ -26,7 +26,7 @@ class Way:
     """One line of the table.
 
     scale: the parameter that scales the merged delta, None for a method without one; its default is 1.  basis: of adapters.  rank: of the
-    merged adapter; None keeps all.  calibrated: it is given the calibration pieces with their labels, for every parent those of its task.
+    merged adapter; None keeps all.  looks_at: what it is given of the calibration pieces, for every parent those of its task.
     """
 
     kind: Kind
@@ -36,10 +36,13 @@ class Way:
     scale: Scale | None = "lambda"
     basis: Literal["knots", "core"] | None = None
     rank: int | None = None
-    calibrated: bool = False
+    looks_at: Literal["texts", "labels"] | None = None
 
 
 _OFFICIAL: Mapping[str, Any] = {"density": 0.2, "trim_scope": "model", "elect": "plain", "divide": "count"}
+
+_BRIEFLY: Mapping[str, Any] = {"steps": 30, "learning_rate": 0.01, "batch": 8}
+"""Of AdaMerging's 500 steps of 0.001, for a benchmark on processors."""
 
 _FULL: tuple[Way, ...] = (
     Way("full", "linear", "linear", scale=None),
@@ -63,8 +66,12 @@ _FULL: tuple[Way, ...] = (
     Way("full", "iso_c", "iso_c"),
     Way("full", "tsv_m", "tsv_m"),
     Way("full", "iso_cts", "iso_cts"),
-    Way("full", "sens_merging", "sens_merging", calibrated=True),
-    Way("full", "sens_merging, temperature 0.1", "sens_merging", {"temperature": 0.1}, calibrated=True),
+    Way("full", "sens_merging", "sens_merging", looks_at="labels"),
+    Way("full", "sens_merging, temperature 0.1", "sens_merging", {"temperature": 0.1}, looks_at="labels"),
+    Way("full", "adamerging, 30 steps", "adamerging", _BRIEFLY, looks_at="texts"),
+    Way(
+        "full", "adamerging++, 30 steps", "adamerging", {**_BRIEFLY, "inner": "ties", "density": 0.2}, looks_at="texts"
+    ),
 )
 
 _LORA: tuple[Way, ...] = (

@@ -119,6 +119,16 @@ def test_the_best_merge_comes_first_after_experts_and_base() -> None:
     assert rows[3][-4:] == ("-", "-", "2.0", "3")
 
 
+def test_a_line_that_fewer_seeds_have_names_them() -> None:
+    def line(share: float) -> Line:
+        return Line(Score({"code": share}, {1: share}))
+
+    both = {BASE: line(0.2), EXPERTS: line(0.8)}
+    rows = table(BASES[0], BASES[0].trainings[0], {0: both, 2: {**both, "linear": line(0.4)}}, {}).rows
+    assert [row[0] for row in rows] == [EXPERTS, BASE, "linear (seed 2)"]
+    assert rows[2][3] == "50.0"
+
+
 def test_a_package_that_cannot_be_had_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(command: list[str], folder: Path) -> None:
         raise RuntimeError(f"{command[-1]} into {folder.name}")
