@@ -64,7 +64,10 @@ def kept(bench: Bench, training: Training, way: Way) -> Line | None:
 
 
 def measured(bench: Bench, training: Training, way: Way) -> Line:
-    """Merge and score, or what was found before.  Other scales than 1 are those of the merged delta in memory, which is what the methods' own parameter does."""
+    """Merge and score, or what was found before.
+
+    Other scales than 1 are those of the merged delta in memory, which is what the methods' own parameter does.
+    """
 
     def found() -> Line:
         out = bench.folder.parent / "merged"
