@@ -1,5 +1,6 @@
-"""The ways of merging that are compared, with their parameters; committed before any merge was scored, but for those that look at data, which came later.
+"""The ways of merging that are compared, with their parameters.
 
+All were committed before a merge was scored, but for those that look at data, which were before they were scored themselves.
 Parameters are the methods' defaults, but for a density, which sources choose per method, and the scale, which is treated alike for all:
 where a method has one, it is chosen on the calibration pieces, from `SCALES`, by the mean accuracy of the tasks; what the default does is
 reported beside it.
