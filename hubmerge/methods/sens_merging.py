@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from hubmerge.errors import RecipeError, shown
+from hubmerge.errors import MergeError, RecipeError, shown
 from hubmerge.method import Parameters, register_wrapper
 from hubmerge.sensitivity.coefficients import Alignment, by_layer, cross_task, layers_of, normalised, sens_coefficients
 from hubmerge.wrapper import DataWork, Prepared, Preparing, ToldWork, Wrapper
@@ -45,15 +45,17 @@ def prepare_sens(given: Preparing) -> Prepared:
         from hubmerge.sensitivity.measured import measured
 
         found = measured(given.models, given.note, given.scratch)
-        sums = [_of_all(own, tensors) for own in found.sums]
+        sums: list[Mapping[str, float]] = [*found.sums]
+        measured_of = {name: _layer_by_name(name, layer_of) for own in sums for name in own}
         scales = cross_task(found.distances, given.values["alignment"])
         state |= {"distances": found.distances.tolist(), "losses": list(found.losses), "samples": list(found.samples)}
     else:
         assert given.statistics is not None
         rows = [_sums(given.statistics[place], place, tensors) for place in range(given.parents)]
         sums = [own for own, _ in rows]
+        measured_of = layer_of
         scales = _scales([scale for _, scale in rows])
-    layers, table = by_layer(layer_of, sums)
+    layers, table = by_layer({**layer_of, **measured_of}, sums)
     coefficients = sens_coefficients(table, scales, given.values["temperature"])
     by_name = {layer: tuple(row) for layer, row in zip(layers, coefficients.tolist(), strict=True)}
     state |= {
@@ -73,9 +75,18 @@ def sens_work(work: DataWork) -> ToldWork:
     return ToldWork(tuple(lines), work.weights + 3 * work.largest + 4 * work.answer, sum(work.logits) if others else 0)
 
 
-def _of_all(own: Mapping[str, float], tensors: tuple[str, ...]) -> dict[str, float]:
-    """The sums of all tensors of the merge; of a buffer, which has no gradient, 0."""
-    return {name: own.get(name, 0.0) for name in tensors}
+def _layer_by_name(name: str, layer_of: Mapping[str, str]) -> str:
+    """The layer of a parameter; of one that the checkpoint has in parts (experts, before they are stacked) that which it is in by its name."""
+    if name in layer_of:
+        return layer_of[name]
+    found = [layer for layer in layer_of.values() if name.startswith(f"{layer}.")]
+    if not found:
+        raise MergeError(
+            f"the model has a parameter {name!r}, which is in no layer of its checkpoint",
+            where=name,
+            hint="save the model again with this version of transformers",
+        )
+    return max(found, key=len)
 
 
 def _sums(own: Mapping[str, Any], place: int, tensors: tuple[str, ...]) -> tuple[dict[str, float], float | None]:

@@ -68,13 +68,13 @@ def sens_coefficients(sums: Array, scales: Array, temperature: float) -> Array:
 
 
 def by_layer(layer_of: Mapping[str, str], parents: Iterable[Mapping[str, float]]) -> tuple[tuple[str, ...], Array]:
-    """The layers in their order, and the sums of the tensors' sensitivities in each, (layers, parents)."""
+    """The layers in their order, and the sums of the tensors' sensitivities in each, (layers, parents); of a buffer there is none."""
     layers = tuple(dict.fromkeys(layer_of.values()))
     place = {layer: i for i, layer in enumerate(layers)}
     columns = []
     for own in parents:
         column = np.zeros(len(layers))
         for name, layer in layer_of.items():
-            column[place[layer]] += own[name]
+            column[place[layer]] += own.get(name, 0.0)
         columns.append(column)
     return layers, np.stack(columns, axis=1)
