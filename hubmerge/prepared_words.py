@@ -44,7 +44,7 @@ def _shade(value: float, largest: float) -> str:
 
 
 def prepared_lines(record: PreparedRecord) -> tuple[str, ...]:
-    """A sentence for each parent: the smallest and the largest of its coefficients, and in which layers."""
+    """A sentence for each parent: the smallest and the largest of its coefficients, and in which layers; then what else there is to tell."""
     found = []
     for place, name in enumerate(record.parents):
         own = {layer: row[place] for layer, row in record.layers.items()}
@@ -56,4 +56,16 @@ def prepared_lines(record: PreparedRecord) -> tuple[str, ...]:
         found.append(
             f"{name}: coefficients from {own[low]:.3f} ({low}) to {own[high]:.3f} ({high}), {mean:.3f} on average"
         )
-    return tuple(found)
+    return (*found, *_entropy_lines(record))
+
+
+def _entropy_lines(record: PreparedRecord) -> tuple[str, ...]:
+    """How sure the merge is of its answers on each parent's data, where that was looked at, and a warning where it became less sure."""
+    before, after = (record.state.get(key, ()) for key in ("entropies_before", "entropies"))
+    rows = list(zip(record.parents, before, after, strict=False))
+    if not rows:
+        return ()
+    told = ", ".join(f"{old:.3f} to {new:.3f} on data of {name}" for name, old, new in rows)
+    worse = [name for name, old, new in rows if new > old]
+    warned = f"warning: the merge became less sure of its answers on data of {', '.join(worse)}: measure it there"
+    return (f"mean entropy of the answers {told}", *([warned] if worse else []))

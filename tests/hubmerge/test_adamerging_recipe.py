@@ -14,6 +14,7 @@ from hubmerge import MergedState, build_plan, merge, merge_state_dicts, verify_m
 from hubmerge.adamerging import preparing
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import HubmergeError
+from hubmerge.prepared_words import prepared_lines
 
 NAMES = ("base", "a", "b")
 
@@ -87,6 +88,12 @@ def test_a_recipe_gives_the_numbers_of_the_models_in_memory_and_is_derived_again
     # the rows are drawn in another order, which the parts of a step follow
     assert record.state["entropies_before"] == pytest.approx(found.state["entropies_before"], rel=1e-4)
     assert record.layers.keys() == found.coefficients.keys()
+    (told, *warned) = prepared_lines(record)[2:]
+    changed = list(zip(record.parents, record.state["entropies_before"], record.state["entropies"], strict=True))
+    assert told == "mean entropy of the answers " + ", ".join(
+        f"{a:.3f} to {b:.3f} on data of {n}" for n, a, b in changed
+    )
+    assert bool(warned) == any(b > a for _, a, b in changed)
     assert all(abs(share - 0.3) <= 4 * 0.05 + 1e-6 for row in record.layers.values() for share in row)
     assert verify_merge(place / "out", reload=False).level == "exact"
 
