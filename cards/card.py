@@ -56,8 +56,7 @@ def render_card(
             assembly=assembly_words(public.assembly)
             or layers_words(public.layers)
             or adapter_words(public.adapters, [each.name for each in parents if each.role == "parent"])
-            or prepared_words(public.prepared)
-            or disentangled_words(public.disentangled),
+            or disentangled_words(public.disentangled, prepared_words(public.prepared)),
             alignment=alignment_words(public.alignment),
             **_sentences(public, name, model, parents, verdict),
             **_evaluation(public, parents, results),

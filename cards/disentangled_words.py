@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cards.assembly_words import AssemblyWords
+from dataclasses import replace
+
+from cards.assembly_words import AssemblyWords, plain_name
 from cards.markdown import Markup, text
 from hubmerge.disentangled_record import DisentangledPool, DisentangledRecord
 from hubmerge.disentangled_words import disentangled_lines
@@ -10,15 +12,23 @@ from hubmerge.disentangled_words import disentangled_lines
 __all__ = ["disentangled_words"]
 
 
-def disentangled_words(record: DisentangledRecord | None) -> AssemblyWords | None:
-    """The words for a record in which no local path is left; None for other merges."""
-    if record is None or len(record.parents) < 2 or not record.pools:
-        return None
+def disentangled_words(record: DisentangledRecord | None, found: AssemblyWords | None = None) -> AssemblyWords | None:
+    """The words for a record in which no local path is left, behind those of coefficients that were found for what was left; None for other
+    merges.
+    """
+    own = None if record is None or len(record.parents) < 2 or not record.pools else _words(record)
+    if own is None or found is None:
+        return own or found
+    return replace(found, matching=Markup(f"{own.matching} {found.matching}"), remarks=(*found.remarks, *own.remarks))
+
+
+def _words(record: DisentangledRecord) -> AssemblyWords:
     what = "the whole model" if len(record.pools) == 1 else f"each of {len(record.pools)} tensors"
     matching = Markup(
         f"What the models' changes have in common was subtracted from each of them first (adaptive weight disentanglement), one vector for {what}."
     )
-    names = [text(name.removeprefix("./")) for name in record.parents]
+    record = record.model_copy(update={"parents": tuple(map(plain_name, record.parents))})
+    names = [text(name) for name in record.parents]
     remarks = tuple(text(f"{line[0].upper()}{line[1:]}.") for line in disentangled_lines(record))
     columns, rows = _of_one(record.pools[0], names) if len(record.pools) == 1 else _of_many(record.pools, names)
     return AssemblyWords(matching, columns, rows, remarks, ())

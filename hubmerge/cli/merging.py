@@ -185,20 +185,20 @@ def _how_far(manifest: Manifest) -> tuple[str, ...]:
         from hubmerge.assembly_words import how_far
 
         return how_far(manifest.assembly)
-    aligned: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
     if manifest.alignment is not None:
         from hubmerge.alignment.words import how_aligned
 
-        aligned = (*how_aligned(manifest.alignment), *(f"warning: {text}" for text in manifest.alignment.warnings))
+        told = (*how_aligned(manifest.alignment), *(f"warning: {text}" for text in manifest.alignment.warnings))
     if manifest.prepared is not None:
         from hubmerge.prepared_words import prepared_lines
 
-        return prepared_lines(manifest.prepared)
+        told += prepared_lines(manifest.prepared)
     if manifest.disentangled is not None:
         from hubmerge.disentangled_words import disentangled_lines
 
-        return (*aligned, *disentangled_lines(manifest.disentangled))
-    return aligned
+        told += disentangled_lines(manifest.disentangled)
+    return told
 
 
 def _work(planned: Plan | AssemblyPlan | MalPlan | AdapterPlan) -> tuple[str, int]:
