@@ -139,11 +139,11 @@ class ToldWork:
 class Wrapper:
     """One wrapper, complete.
 
-    inners: the methods it may have inside, the first by default, each with other defaults for its parameters.  parameters: its own, with a
-    field `inner`; none of them may differ between tensors or parents.  takes: what may be handed to it beside the models; needs_data:
-    whether it cannot do without one of these.  labels: "loss": of every sample, unless the model predicts the next token; "none": it
-    takes none.  work: what running the models will take.  check: raises RecipeError for values that do not go together.  revision: raised whenever
-    its numbers change.
+    inners: the methods it may have inside, the first by default, each with other defaults for its parameters. parameters: its own, with
+    a field `inner`; none of them may differ between tensors or parents. takes: what may be handed to it beside the models; needs_data:
+    whether it cannot do without one of these. labels: "loss": of every sample, unless the model predicts the next token; "none": it
+    takes none. needs, cost: in words, what the data is and what is done with it. work: the same in numbers. check: raises RecipeError
+    for values that do not go together. revision: raised whenever its numbers change.
     """
 
     name: str
@@ -155,6 +155,8 @@ class Wrapper:
     takes: tuple[Literal["calibration", "statistics"], ...] = ()
     needs_data: bool = False
     labels: Literal["loss", "none"] = "loss"
+    needs: str = ""
+    cost: str = ""
     work: Callable[[DataWork], ToldWork] = lambda _: ToldWork((), 0)
     check: Callable[[Values], None] | None = None
     revision: int = 1

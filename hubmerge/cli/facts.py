@@ -88,6 +88,7 @@ def _assembly_facts(assembly: Assembly) -> dict[str, Any]:
 
 def _facts(name: str) -> dict[str, Any]:
     from hubmerge.method import get_method
+    from hubmerge.method_words import cost_of, needs_of
 
     method = get_method(name)
     fewest, most = method.parents
@@ -100,6 +101,8 @@ def _facts(name: str) -> dict[str, Any]:
         "sparsify": None if method.before is None else method.before.name,
         "parameters": _parameters(method.parameters),
         "explanation": method.explanation,
+        "needs": needs_of(method),
+        "cost": cost_of(method),
         "paper": method.paper,
         "revision": method.revision,
     }
@@ -124,6 +127,9 @@ def _print_method(facts: dict[str, Any]) -> None:
     if facts.get("preset"):
         stages = ", ".join(f"{key}: {value}" for key, value in facts["preset"].items())
         output.say(f"a preset of stages: {stages}; a recipe may choose others, and names its calibration data")
+    for what in ("needs", "cost"):
+        if what in facts:
+            output.say(f"{what}: {facts[what]}")
     output.say(f"paper: {facts['paper']}")
 
 

@@ -66,6 +66,27 @@ def test_a_method_is_explained_with_formula_parameters_and_paper(name: str, caps
     assert ("a preset: sparsify:" in out) == (method.before is not None)
 
 
+def test_a_method_says_what_it_needs_and_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for name in ("slerp", "iso_c", "sens_merging"):
+        assert hubmerge("methods", name) == 0
+        told[name] = capsys.readouterr().out.splitlines()[-3:-1]
+    assert told["slerp"] == [
+        "needs: a base model, which is one of the parents; 2 parents",
+        "cost: every tensor read 2 times, by default; a chunk of it in memory",
+    ]
+    assert told["iso_c"][1] == (
+        "cost: every tensor read once; one whole tensor of all parents in memory for each worker"
+    )
+    needs, cost = told["sens_merging"]
+    assert (
+        needs == "needs: a base model; 1 or more parents; data of each parent's own task, with labels for classifiers"
+    )
+    assert cost.endswith(
+        "; before that every parent is run on its own data, forwards and backwards, and on the others' forwards"
+    )
+
+
 def test_a_method_nobody_knows_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert hubmerge("methods", "task-arithmetic") == 1
     assert capsys.readouterr().err == (
