@@ -232,7 +232,8 @@ def _type(field: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
     if field.get("type") == "array":
         words = {"integer": "two whole numbers", "string": "list of text"}
         return words.get(field["items"].get("type"), "list, see below")
-    return {"object": "mapping", "string": "text", "integer": "whole number", "number": "number"}[str(field["type"])]
+    words = {"object": "mapping", "string": "text", "integer": "whole number", "number": "number"}
+    return {**words, "boolean": "true or false"}[str(field["type"])]
 
 
 def _default(field: Mapping[str, Any]) -> str:

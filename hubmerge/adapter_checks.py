@@ -109,6 +109,9 @@ def misplaced_adapter_words(raw: Mapping[str, Any]) -> list[RecipeError]:
     if raw.get("missing") is not None:
         text = "missing says what a module means that an adapter leaves alone, and the recipe merges models"
         faults.append(RecipeError(text, where="missing", hint=f"remove it, or {_OTHERWISE}"))
+    if raw.get("other_bases") is not None:
+        text = "other_bases is of adapters that are merged as adapters, and the recipe merges models"
+        faults.append(RecipeError(text, where="other_bases", hint=f"remove it, or {_OTHERWISE}"))
     if isinstance(output, Mapping) and output.get("rank") is not None:
         faults.append(_RANK_OF_A_MODEL)
     return faults

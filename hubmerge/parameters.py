@@ -35,6 +35,7 @@ _KEYS = frozenset(
         "labels",
         "merge_method",
         "missing",
+        "other_bases",
         "out_dtype",
         "probe",
         "tokenizer",

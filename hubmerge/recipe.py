@@ -85,6 +85,10 @@ class Recipe(Part):
         None,
         description="of LoRA adapters: a module that some leave alone: zero: they change nothing there (default); intersect: it is left out; error",
     )
+    other_bases: bool | None = Field(
+        None,
+        description="of LoRA adapters: true: they may say that they are of other models or revisions; the merge is said to be of the first's",
+    )
     models: tuple[ModelEntry, ...] = Field((), description="the models to merge, in order")
     slices: tuple[Slice, ...] = Field((), description="instead of models: the output's layers, some from each model")
     modules: dict[str, Module] = Field(

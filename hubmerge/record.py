@@ -158,7 +158,10 @@ def adapters_manifest(
     plan: AdapterPlan, samples: tuple[str, ...], record: AdapterRecord, files: dict[str, FileDigest]
 ) -> Manifest:
     """The record of a merge of adapters; see `manifest_of`."""
-    dense, changed = plan.dense, len(record.modules)
+    dense, beside = plan.dense, len(plan.wholes.copies) + len(plan.wholes.biases)
+    changed = len(record.modules) + beside
+    if dense is not None:
+        changed = sum(any(o.low_rank is not None or o.in_adapter for o in step.inputs) for step in dense.steps)
     kept = len(dense.steps) - changed if dense is not None else 0
     donor, sizes = str(plan.parents[0].reference), {module.name: sum(module.shape) for module in plan.modules}
     return Manifest(
@@ -177,7 +180,7 @@ def adapters_manifest(
         dtype=plan.dtype,
         parameters=dense.parameters
         if dense is not None
-        else sum(own.rank * sizes[name] for name, own in record.modules.items()),
+        else sum(own.rank * sizes[name] for name, own in record.modules.items()) + plan.wholes.entries,
         tensors={"merged": changed, "kept": kept},
         warnings=plan.warnings,
         versions=_versions(("numba", "numpy", "torch")),

@@ -29,8 +29,8 @@ class AdapterBase(Protocol):
     @property
     def name(self) -> str: ...
 
-    def shape(self, tensor: str) -> tuple[int, ...] | None:
-        """Of the tensor that an adapter calls so; None where the base has none."""
+    def meta(self, name: str) -> TensorMeta | None:
+        """The tensor that an adapter calls so; None where the base has none."""
         ...
 
     def tensor(self, name: str) -> Array:
@@ -45,12 +45,8 @@ class _Opened:
         self._model, self._files = model, files
         self.name = str(model.reference)
 
-    def shape(self, tensor: str) -> tuple[int, ...] | None:
-        meta = self._meta(tensor)
-        return None if meta is None else meta.shape
-
     def tensor(self, name: str) -> Array:
-        meta = self._meta(name)
+        meta = self.meta(name)
         if meta is None:
             raise PlanError(f"the base has no tensor {name!r}", where=self.name, hint="is it the adapters' base?")
         fetch([(self._model.source, meta.file)])
@@ -58,7 +54,7 @@ class _Opened:
         numbers = singles(reader.read(0, meta.numel)[0]).astype(np.float32)
         return numbers.reshape(meta.shape)
 
-    def _meta(self, name: str) -> TensorMeta | None:
+    def meta(self, name: str) -> TensorMeta | None:
         try:
             return self._model.table[place_of(name, self._model.table, self.name)]
         except PlanError:

@@ -9,6 +9,7 @@ import numpy as np
 
 from hubmerge.errors import VerifyError
 from hubmerge.io.digests import file_sha256
+from hubmerge.lora.adapter import Adapter
 from hubmerge.lora.dense import MergedInputs
 from hubmerge.lora.execute import write_merged, write_waiting
 from hubmerge.lora.headers import AdapterHeader, open_adapter
@@ -46,13 +47,14 @@ def derive_again(plan: AdapterPlan, folder: Path) -> tuple[int, float]:
 
 
 def _opened(folder: Path) -> AdapterHeader:
-    return open_adapter(ModelRef(str(folder.absolute())))
+    return open_adapter(ModelRef(str(folder.absolute())), wholes=True)
 
 
 def _difference(stored: AdapterHeader, again: AdapterHeader) -> float:
     """The largest norm of a difference of two changes over that of the change; factors of one change can differ in sign and direction."""
-    worst = 0.0
-    left, right = numbers_of(stored).modules, numbers_of(again).modules
+    here, there = numbers_of(stored), numbers_of(again)
+    worst = _beside(here, there)
+    left, right = here.modules, there.modules
     if left.keys() != right.keys():
         raise VerifyError(
             "the adapter changes other modules than its adapters give", where=stored.name, hint="merge again"
@@ -70,4 +72,23 @@ def _difference(stored: AdapterHeader, again: AdapterHeader) -> float:
                 hint="merge again",
             )
         worst = max(worst, difference)
+    return worst
+
+
+def _beside(stored: Adapter, again: Adapter) -> float:
+    """The largest relative difference of a tensor that there is beside factors."""
+    worst = 0.0
+    for kind in ("copies", "biases", "carried"):
+        left, right = getattr(stored, kind), getattr(again, kind)
+        if left.keys() != right.keys():
+            raise VerifyError(
+                "the adapter has other whole tensors than its adapters give", where=stored.name, hint="merge again"
+            )
+        for name, own in right.items():
+            whole = max(float(np.linalg.norm(own)), 1e-30)
+            difference = float(np.linalg.norm(left[name].astype(np.float64) - own)) / whole
+            if not difference <= TOLERANCE:
+                text = f"{name!r} differs by {difference:.1e} from what its adapters give"
+                raise VerifyError(text, where=stored.name, hint="merge again")
+            worst = max(worst, difference)
     return worst

@@ -18,14 +18,17 @@ from hubmerge.in_memory_recipe import BASE
 from hubmerge.io.digests import file_sha256
 from hubmerge.io.journal import to_disk
 from hubmerge.lora.adapter import Adapter
+from hubmerge.lora.base_tensors import AdapterBase, tensors_of
 from hubmerge.lora.computing import combined_modules, modules_in_basis
 from hubmerge.lora.dense import MergedInputs, layout_of, write_factors
 from hubmerge.lora.low_rank import Reduced
 from hubmerge.lora.plan_types import AdapterPlan
 from hubmerge.lora.reading import numbers_of
 from hubmerge.lora.stacks import stacks_of
+from hubmerge.lora.wholes import ByMethod, BySum, Wholes, merged_wholes
 from hubmerge.lora.writing import write_into
 from hubmerge.manifest import Manifest
+from hubmerge.parents import open_parent
 from hubmerge.recipe import Recipe
 from hubmerge.record import adapters_manifest, file_digests, folder_digests
 from hubmerge.weights import Written, identity_of, write_weights
@@ -56,29 +59,43 @@ def write_adapters(plan: AdapterPlan, work: Work) -> tuple[Written | None, Calla
 
 def write_merged(plan: AdapterPlan, folder: Path) -> AdapterRecord:
     """Merge the adapters of `plan` into `folder`, as PEFT has one.  Raises `NumbersError` for numbers that are not finite."""
-    adapters, merged = merged_factors(plan)
+    adapters, merged, wholes = merged_factors(plan)
     own = {"base_model_name_or_path": plan.base_model, "revision": plan.base_revision}
-    write_into(folder, adapters, {module: found.factors for module, found in merged.items()}, own)
+    write_into(folder, adapters, {module: found.factors for module, found in merged.items()}, own, wholes)
     return _record(plan, merged)
 
 
-def merged_factors(plan: AdapterPlan) -> tuple[list[Adapter], Merged]:
-    """The adapters, read, and what comes of every module."""
+def merged_factors(plan: AdapterPlan) -> tuple[list[Adapter], Merged, Wholes]:
+    """The adapters, read, what comes of every module, and of what they have beside factors."""
     recipe, rank = plan.recipe, plan.recipe.output.rank
     adapters = [numbers_of(header) for header in plan.adapters]
     stacks = stacks_of(adapters, plan.missing)
+    rule: BySum | ByMethod
     if isinstance(plan.method, Combination):
         (section,) = recipe.sections
         rows = [section.scopes.resolve(plan.method, model, "", 0.0) for model in section.models]
         own = [CombinationParameters.model_validate(row) for row in rows]
-        merged = combined_modules(plan.method.name, stacks, own[0], [row.weight for row in own], rank, recipe.seed)
+        weights = [row.weight for row in own]
+        merged, rule = combined_modules(plan.method.name, stacks, own[0], weights, rank, recipe.seed), BySum(weights)
     else:
         assert plan.basis != "none"
         inner, places = _in_coordinates(plan)
         with warnings.catch_warnings():  # what a plan warns of was told before
             warnings.simplefilter("ignore", UserWarning)
             merged = modules_in_basis(inner, places, stacks, plan.basis, rank, plan.jobs)
-    return adapters, merged
+        rule = ByMethod(inner, places, plan.jobs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return adapters, merged, merged_wholes(adapters, _base(plan), plan.missing, rule)
+
+
+def _base(plan: AdapterPlan) -> AdapterBase | None:
+    """The base, where whole tensors are changes of its own."""
+    if not plan.wholes.origin:
+        return None
+    base = plan.parents[0]
+    pins = {str(base.reference): base.commit} if base.commit is not None else {}
+    return tensors_of(open_parent(base.reference, pins))
 
 
 def _in_coordinates(plan: AdapterPlan) -> tuple[Recipe, tuple[str, ...]]:
@@ -158,10 +175,10 @@ class Waiting:
 
 def write_waiting(plan: AdapterPlan, folder: Path) -> Waiting:
     """Merge the adapters of `plan` into the file in `folder` that its dense plan reads."""
-    adapters, merged = merged_factors(plan)
+    adapters, merged, wholes = merged_factors(plan)
     embeddings = frozenset[str]().union(*(adapter.embeddings for adapter in adapters))
     factors = {module: found.factors for module, found in merged.items()}
-    path = write_factors(folder, layout_of(plan.modules, embeddings), factors, embeddings)
+    path = write_factors(folder, layout_of(plan.modules, embeddings, plan.wholes), factors, embeddings, wholes)
     return Waiting(_record(plan, merged), file_sha256(path))
 
 

@@ -16,7 +16,7 @@ from zoo_index.reference import ModelRef
 from zoo_index.source import ModelSource
 from zoo_index.tensors import TensorMeta, TensorTable
 
-__all__ = ["AdapterHeader", "FactorMetas", "check_one_base", "different_bases", "open_adapter"]
+__all__ = ["AdapterHeader", "FactorMetas", "check_one_base", "different_bases", "header_of", "open_adapter"]
 
 
 class FactorMetas(NamedTuple):
@@ -41,6 +41,7 @@ class AdapterHeader:
     """modules: name -> its factors.  embeddings: those that are embeddings.  config: adapter_config.json.
 
     copies, biases, carried: what there is beside factors, as in `hubmerge.lora.adapter.Adapter`; biases without the scale.
+    converted: the table of the adapter that this one was made of (`hubmerge.lora.plain`), where it was.
     """
 
     reference: ModelRef
@@ -52,6 +53,12 @@ class AdapterHeader:
     copies: Mapping[str, TensorMeta] = field(default_factory=dict)
     biases: Mapping[str, TensorMeta] = field(default_factory=dict)
     carried: Mapping[str, TensorMeta] = field(default_factory=dict)
+    converted: TensorTable | None = None
+
+    @property
+    def given(self) -> TensorTable:
+        """What is in the file that was named."""
+        return self.table if self.converted is None else self.converted
 
     @property
     def name(self) -> str:
@@ -59,22 +66,34 @@ class AdapterHeader:
 
 
 def open_adapter(
-    reference: ModelRef, commit: str | None = None, hint: str = "name a PEFT adapter", *, wholes: bool = False
+    reference: ModelRef,
+    commit: str | None = None,
+    hint: str = "name a PEFT adapter",
+    *,
+    wholes: bool = False,
+    starts: bool = False,
 ) -> AdapterHeader:
     """Read the header and the config of an adapter: a folder, or a repository of the Hub, at `commit` if one is given.
 
     hint: what to do where it is no adapter.  Scales are alpha / r, alpha / sqrt(r) for rsLoRA, with the patterns of a module.  wholes:
-    whether it may have more than factors (modules_to_save, biases).
+    whether it may have more than factors (modules_to_save, biases).  starts: whether its start may have moved the base.
 
     Raises `PlanError` for an adapter that is no additive low-rank term (DoRA, other types, starts that moved the base), for one
     that has more than factors where it may not, and for factors that do not fit each other.
     """
-    name = str(reference)
     source = open_source(ModelRef.of(reference.name, commit) if commit else reference)
+    return header_of(reference, source, hint, wholes=wholes, starts=starts)
+
+
+def header_of(
+    reference: ModelRef, source: ModelSource, hint: str = "", *, wholes: bool = False, starts: bool = False
+) -> AdapterHeader:
+    """`open_adapter` for files that are at hand.  reference: what errors call them by."""
+    name = str(reference)
     config = read_json(source, "adapter_config.json")
     if config is None:
         raise PlanError("no adapter_config.json, so this is not an adapter", where=name, hint=hint)
-    refuse_unsupported(config, name)
+    refuse_unsupported(config, name, starts=starts)
     refuse_dora(config, name)
     table = read_adapter_table(source)
     tensors = split_tensors(table, config, name)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from hubmerge.adapter_words import Combination, Missing
 from hubmerge.lora.headers import AdapterHeader
+from hubmerge.lora.planned_wholes import PlannedWholes
 from hubmerge.method import MergeMethod
 from hubmerge.plan_types import CarriedFile, Download, Plan, PlannedParent
 from hubmerge.recipe import Recipe
@@ -33,7 +34,8 @@ class PlannedModule:
 class AdapterPlan:
     """Everything that can be told of a merge of adapters before any of their numbers is read.
 
-    parents: the adapters in the recipe's order, behind the base where the result is a model.  adapters: their headers.  basis: knots, core
+    parents: the adapters in the recipe's order, behind the base where the result is a model or whole tensors are changes of its own.  wholes:
+    what is merged beside factors.  adapters: their headers.  basis: knots, core
     or none.  base_model, base_revision: what the merged adapter belongs to, None where nobody says.  differs: in what the adapters do, in
     sentences.  dense: for a model, how the merged adapter is added to the base, tensor by tensor; its one parent is the base, and its
     adapter the merged one.  peak_memory: an estimate of bytes above the interpreter and its libraries.  warnings have the notes in them.
@@ -46,6 +48,7 @@ class AdapterPlan:
     basis: Literal["knots", "core", "none"]
     missing: Missing
     modules: tuple[PlannedModule, ...]
+    wholes: PlannedWholes
     base_model: str | None
     base_revision: str | None
     differs: tuple[str, ...]
@@ -78,14 +81,14 @@ class AdapterPlan:
         """Every tensor that is read: the parent's place, where it is, and that it is the parent's own."""
         if self.dense is not None:
             yield from (row for row in self.dense.stored if not row[2])
+        yield from ((0, meta, False) for meta in self.wholes.origin.values())
         for place, adapter in enumerate(self.adapters, self.first):
-            for part in adapter.modules.values():
-                yield from ((place, meta, False) for meta in (part.a, part.b))
+            yield from ((place, meta, False) for meta in adapter.given.values())
 
     @property
     def merged_bytes(self) -> int:
-        """What the merged factors take in float32, at most."""
-        return sum(4 * module.rank * sum(module.shape) for module in self.modules)
+        """What the merged factors, and what is merged beside them, take in float32, at most."""
+        return sum(4 * module.rank * sum(module.shape) for module in self.modules) + 4 * self.wholes.entries
 
     @property
     def parameters(self) -> int:

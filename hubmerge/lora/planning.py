@@ -13,14 +13,18 @@ from hubmerge.adapter_checks import adapter_method
 from hubmerge.adapter_words import Combination
 from hubmerge.errors import PlanError, shown
 from hubmerge.lora.base import Base, base_of
+from hubmerge.lora.base_tensors import tensors_of
 from hubmerge.lora.computing import check_ranks, cross_terms
 from hubmerge.lora.dense import plan_dense
 from hubmerge.lora.differing import differences
-from hubmerge.lora.headers import AdapterHeader, check_one_base, open_adapter
+from hubmerge.lora.headers import AdapterHeader, check_one_base, different_bases, open_adapter
 from hubmerge.lora.plan_types import AdapterPlan, PlannedModule
+from hubmerge.lora.planned_base import base_of_wholes, without_starts
+from hubmerge.lora.planned_wholes import PlannedWholes, planned_wholes
 from hubmerge.lora.ranks import check_rank, planned_module
 from hubmerge.lora.stacks import modules_of
 from hubmerge.method import MergeMethod
+from hubmerge.parents import ParentModel
 from hubmerge.plan_types import Download, Plan, PlannedParent
 from hubmerge.recipe import Recipe
 from zoo_index.errors import HubmergeError
@@ -44,8 +48,9 @@ def plan_adapters(
     """
     adapters = _opened([entry.model for entry in recipe.models], pins)
     method, missing = adapter_method(recipe), recipe.missing or "zero"
-    check_one_base(adapters, where="models")
+    check_one_base(adapters, where="models", other_bases=bool(recipe.other_bases))
     base = base_of(recipe.base_model, adapters)
+    adapters, found_again = without_starts(adapters, base, pins)
     parts = modules_of(adapters, missing, where="models")
     ranks = {module: tuple(part and part.rank for part in own) for module, own in parts.items()}
     if isinstance(method, Combination) and len(adapters) > 1:
@@ -60,17 +65,24 @@ def plan_adapters(
     )
     check_rank(recipe.output.rank, modules)
     dense = None
+    model = base_of_wholes(recipe, base, adapters, pins)
+    wholes = planned_wholes(adapters, None if model is None else tensors_of(model), missing, where="models")
     if recipe.output.kind == "dense":
-        dense = plan_dense(recipe, _base_to_read(base), pins, modules, adapters, jobs=jobs, memory=memory)
+        dense = plan_dense(recipe, _base_to_read(base), pins, modules, wholes, adapters, jobs=jobs, memory=memory)
     basis = _basis(recipe, method)
     differs = differences(adapters, ranks, missing, left_out=_left_out(adapters, modules))
+    differs = (*differs, *found_again, *wholes.told(method.name))
     warnings, notes = _warnings(recipe, method, base, modules, dense)
+    others = different_bases(adapters)
+    warnings = (*warnings, f"{others}; the merge says that it is of the first's") if others else warnings
     if strict and warnings:
         hint = "mend it, or leave out --strict"
         raise PlanError.of([PlanError(warning, where="--strict", hint=hint) for warning in warnings])
     parents = tuple(_planned(recipe, adapter) for adapter in adapters)
     if dense is not None:
         parents = (replace(dense.parents[0], role="base"), *parents)
+    elif model is not None and wholes.origin:
+        parents = (PlannedParent(model.reference, "base", model.commit, None, model.headers, {}), *parents)
     workers = jobs or _cores()
     plan = AdapterPlan(
         recipe=recipe,
@@ -80,15 +92,16 @@ def plan_adapters(
         basis=basis,
         missing=missing,
         modules=modules,
+        wholes=wholes,
         base_model=base.name,
         base_revision=base.revision,
         differs=differs,
         dense=dense,
-        downloads=_downloads(adapters, dense),
+        downloads=_downloads(adapters, dense, model, wholes, len(parents) - len(adapters)),
         warnings=(*warnings, *notes),
         notes=notes,
         bytes_written=0,
-        peak_memory=_peak_memory(modules, workers, basis, method.name),
+        peak_memory=_peak_memory(modules, workers, basis, method.name) + 4 * wholes.entries * (len(adapters) + 3),
         jobs=workers,
         hash="",
     )
@@ -101,7 +114,7 @@ def _opened(references: Sequence[ModelRef], pins: Mapping[str, str]) -> tuple[Ad
     faults: list[HubmergeError] = []
     for reference in references:
         try:
-            opened.append(open_adapter(reference, pins.get(str(reference)), _HINT))
+            opened.append(open_adapter(reference, pins.get(str(reference)), _HINT, wholes=True, starts=True))
         except HubmergeError as fault:
             faults += fault.faults
         except OSError as error:
@@ -167,13 +180,18 @@ def _warnings(
 
 def _planned(recipe: Recipe, adapter: AdapterHeader) -> PlannedParent:
     own = next(dict(entry.parameters) for entry in recipe.models if entry.model == adapter.reference)
-    return PlannedParent(adapter.reference, "parent", adapter.source.pinned.commit, None, adapter.table.headers, own)
+    return PlannedParent(adapter.reference, "parent", adapter.source.pinned.commit, None, adapter.given.headers, own)
 
 
-def _downloads(adapters: Sequence[AdapterHeader], dense: Plan | None) -> tuple[Download, ...]:
-    """Every file that is read and not on this disk yet."""
+def _downloads(
+    adapters: Sequence[AdapterHeader], dense: Plan | None, model: ParentModel | None, wholes: PlannedWholes, first: int
+) -> tuple[Download, ...]:
+    """Every file that is read and not on this disk yet.  first: the place of the first adapter."""
     found = list(dense.downloads) if dense is not None else []
-    for place, adapter in enumerate(adapters, 1 if dense is not None else 0):
+    if model is not None:
+        names = sorted({meta.file for meta in wholes.origin.values()} - {file.name for file in found})
+        found += [Download(0, name, size) for name, size in model.source.missing(names).items()]
+    for place, adapter in enumerate(adapters, first):
         missing = adapter.source.missing(adapter.table.files)
         found += [Download(place, name, size) for name, size in missing.items()]
     return tuple(found)
@@ -208,6 +226,7 @@ def _hash(plan: AdapterPlan) -> str:
         "parents": [[str(parent.reference), parent.commit, dict(parent.headers)] for parent in plan.parents],
         "configs": [dict(adapter.config) for adapter in plan.adapters],
         "modules": [[module.name, module.ranks, module.rank] for module in plan.modules],
+        "wholes": [[*own] for own in (plan.wholes.copies, plan.wholes.biases, plan.wholes.carried, plan.wholes.origin)],
         "base": [plan.base_model, plan.base_revision],
         "dense": plan.dense.hash if plan.dense is not None else None,
     }

@@ -21,6 +21,7 @@ from hubmerge.in_memory_recipe import BASE
 from hubmerge.in_memory_tensors import StateDict
 from hubmerge.lora.adapter import Adapter
 from hubmerge.lora.base_tensors import AdapterBase
+from hubmerge.lora.planned_wholes import planned_wholes
 from hubmerge.method_parameters import weight_shares
 from hubmerge.recipe import Recipe
 
@@ -90,42 +91,20 @@ class BySum:
 def merged_wholes(adapters: Sequence[Adapter], base: AdapterBase | None, missing: Missing, rule: Rule) -> Wholes:
     """Merge everything that adapters have beside their factors; see the module.
 
-    missing: of a tensor that some adapters leave alone, as for modules: zero, it is the base's in them, and takes no part in a mean;
-    intersect, it is left out; error, `PlanError`.  Raises `PlanError` for what `check_wholes` does.
+    missing: see `planned_wholes`, whose errors are raised, and `PlanError` for tables that factors are added to and that differ.
     """
-    _check(adapters)
-    names = _names(adapters, missing, "copies")
-    known = [name for name in names if base is not None and base.shape(name) is not None]
+    planned = planned_wholes(adapters, base, missing)
+    carried = _same_tables(adapters)
     copies: dict[str, Array] = {}
-    if base is not None and known:
-        for name in known:
-            _check_shape(adapters, name, base)
-        origin = {name: base.tensor(name) for name in known}
-        copies |= rule.merged(
-            origin, [{name: own.copies.get(name, origin[name]) for name in known} for own in adapters]
-        )
-    copies |= {name: _mean(adapters, name, rule.weights(name)) for name in names if name not in copies}
-    modules = _names(adapters, missing, "biases")
-    zero = {name: np.zeros_like(next(a.biases[name] for a in adapters if name in a.biases)) for name in modules}
-    changes = [{name: own.biases.get(name, zero[name]) for name in modules} for own in adapters]
-    biases = rule.merged(zero, changes) if modules else {}
-    carried = {name: values for own in reversed(adapters) for name, values in own.carried.items()}
-    return Wholes({name: copies[name] for name in names}, biases, carried)
-
-
-def _names(adapters: Sequence[Adapter], missing: Missing, kind: str) -> list[str]:
-    held = [set(getattr(adapter, kind)) for adapter in adapters]
-    every = sorted(set().union(*held))
-    for adapter, own in zip(adapters, held, strict=True):
-        absent = next((name for name in every if name not in own), None)
-        if absent is not None and missing == "error":
-            what = f"{absent!r}" if kind == "copies" else f"the bias of {absent!r}"
-            raise PlanError(
-                f"{adapter.name} does not change {what}, which another adapter does",
-                where="missing",
-                hint="missing: zero takes the base's for it, missing: intersect leaves it out",
-            )
-    return [name for name in every if missing != "intersect" or all(name in own for own in held)]
+    if base is not None and planned.origin:
+        origin = {name: base.tensor(name) for name in planned.origin}
+        models = [{name: own.copies.get(name, values) for name, values in origin.items()} for own in adapters]
+        copies |= rule.merged(origin, models)
+    copies |= {name: _mean(adapters, name, rule.weights(name)) for name in planned.copies if name not in copies}
+    zero = {module: np.zeros(shape, np.float32) for module, shape in planned.biases.items()}
+    changes = [{module: own.biases.get(module, none) for module, none in zero.items()} for own in adapters]
+    biases = rule.merged(zero, changes) if zero else {}
+    return Wholes({name: copies[name] for name in planned.copies}, biases, carried)
 
 
 def _mean(adapters: Sequence[Adapter], name: str, weights: Sequence[float]) -> Array:
@@ -135,27 +114,8 @@ def _mean(adapters: Sequence[Adapter], name: str, weights: Sequence[float]) -> A
     return np.asarray(sum(s * copy.astype(np.float64) for s, (copy, _) in zip(shares, held, strict=True)), np.float32)
 
 
-def _check(adapters: Sequence[Adapter]) -> None:
-    """`PlanError` for a tensor of several shapes, a module that is whole in one and low-rank in another, and tables that differ."""
-    factors = {f"{module}.weight": (module, adapter) for adapter in adapters for module in adapter.modules}
-    first: dict[str, tuple[str, Array]] = {}
-    for adapter in adapters:
-        for name, values in (*adapter.copies.items(), *((f"{m}.bias of B", v) for m, v in adapter.biases.items())):
-            other, seen = first.setdefault(name, (adapter.name, values))
-            if seen.shape != values.shape:
-                raise PlanError(
-                    f"{name!r} has another size in each ({other} {_size(seen)}, {adapter.name} {_size(values)})",
-                    where="adapters",
-                    hint="heads of other labels are no one head: merge adapters that were saved without them",
-                )
-        both = next((name for name in adapter.copies if name in factors), None)
-        if both is not None:
-            module, other_adapter = factors[both]
-            raise PlanError(
-                f"{module!r} is trained whole in {adapter.name} and by factors in {other_adapter.name}",
-                where="adapters",
-                hint="merge whole models instead: `hubmerge merge` with models named base+adapter",
-            )
+def _same_tables(adapters: Sequence[Adapter]) -> dict[str, Array]:
+    """Tables of the base that adapters bring along: they have to be one and the same."""
     tables: dict[str, tuple[str, Array]] = {}
     for adapter in adapters:
         for name, values in adapter.carried.items():
@@ -166,17 +126,4 @@ def _check(adapters: Sequence[Adapter]) -> None:
                     where="adapters",
                     hint="are they of one base?",
                 )
-
-
-def _check_shape(adapters: Sequence[Adapter], name: str, base: AdapterBase) -> None:
-    copy = next(own.copies[name] for own in adapters if name in own.copies)
-    if base.shape(name) != copy.shape:
-        raise PlanError(
-            f"{name!r} has the shape {list(copy.shape)} in the adapters and {list(base.shape(name) or ())} in {base.name}",
-            where="base",
-            hint="is this the base they were trained on? Without base copies get their mean",
-        )
-
-
-def _size(values: Array) -> str:
-    return " x ".join(map(str, values.shape))
+    return {name: values for name, (_, values) in tables.items()}

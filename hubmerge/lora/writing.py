@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,16 @@ from hubmerge.lora.adapter import Adapter, Factors
 from hubmerge.lora.wholes import Wholes
 from zoo_index.tensors import DType
 
-__all__ = ["adapter_config", "factor_names", "pattern_key", "save_tensors", "write_adapter", "write_into"]
+__all__ = [
+    "adapter_config",
+    "bias_name",
+    "factor_names",
+    "pattern_key",
+    "save_tensors",
+    "whole_name",
+    "write_adapter",
+    "write_into",
+]
 
 _PREFIX = "base_model.model."
 _CHOOSING = ("exclude_modules", "layers_to_transform", "layers_pattern")
@@ -65,11 +74,9 @@ def write_into(
     if beside.biases:  # PEFT has one for every module, or for none
         for module, factors in merged.items():
             bias = beside.biases.get(module, np.zeros(factors.shape[0]))
-            tensors[f"{_PREFIX}{module}.lora_B.bias"] = np.ascontiguousarray(bias, np.float32)
+            tensors[bias_name(module)] = np.ascontiguousarray(bias, np.float32)
     for name, values in (*beside.copies.items(), *beside.carried.items()):
-        module, _, kind = name.rpartition(".")
-        inner = f"{module}.base_layer.{kind}" if module in merged else name
-        tensors[f"{_PREFIX}{inner}"] = np.ascontiguousarray(values, np.float32)
+        tensors[whole_name(name, merged)] = np.ascontiguousarray(values, np.float32)
     save_tensors(folder / "adapter_model.safetensors", tensors)
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -87,6 +94,17 @@ def factor_names(module: str, *, is_embedding: bool) -> tuple[str, str]:
     """What PEFT's file calls a module's A and B."""
     kind, ending = ("lora_embedding_", "") if is_embedding else ("lora_", ".weight")
     return f"{_PREFIX}{module}.{kind}A{ending}", f"{_PREFIX}{module}.{kind}B{ending}"
+
+
+def bias_name(module: str) -> str:
+    """What PEFT's file calls the bias of a module's B."""
+    return f"{_PREFIX}{module}.lora_B.bias"
+
+
+def whole_name(name: str, modules: Container[str]) -> str:
+    """What PEFT's file calls a whole tensor of the base, or a table that factors are added to.  modules: those with factors."""
+    module, _, kind = name.rpartition(".")
+    return f"{_PREFIX}{module}.base_layer.{kind}" if module in modules else f"{_PREFIX}{name}"
 
 
 def adapter_config(

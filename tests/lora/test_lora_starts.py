@@ -15,6 +15,7 @@ import hubmerge
 from hubmerge import merge
 from hubmerge.lora import merge_adapters, plain_adapter
 from hubmerge.lora.starts import starting_factors
+from hubmerge.verify import verify_merge
 
 
 def gpt2() -> Any:
@@ -173,4 +174,5 @@ def test_a_conversion_is_kept_and_made_anew_when_the_base_changes(
             )
         merge(recipe("passthrough", [f"{tmp_path}/base+{tmp_path}/lora"]), tmp_path / "out", overwrite=True)
         np.testing.assert_allclose(read_model(tmp_path / "out")["q.weight"], np.diag([1, 0]), atol=1e-6)
+        assert verify_merge(tmp_path / "out", reload=False).passed
         assert len(list((tmp_path / "cache" / "adapters").iterdir())) == count
