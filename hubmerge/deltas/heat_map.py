@@ -17,23 +17,27 @@ __all__ = ["page_of", "svg_of"]
 _CELL, _ROW, _GAP, _TOP = 64, 18, 40, 34
 _LETTER = 6.6
 """Width of a letter at the size that is used, about."""
+_TITLE = 250
+"""Width of the longest title."""
+_FAINT = 0.25
+"""What colours go to at least: numbers near 0 are to look so."""
 _LOW, _HIGH = (59, 110, 180), (214, 96, 40)
 
 
 def svg_of(found: Kinship) -> str:
     """Panels for the cosine and for Pearson's correlation of whole deltas, and under them the cosine of every pair in every layer.
 
-    Colours go from blue for -1 over white for 0 to orange for 1, or from and to the largest magnitude of two different models.
+    Colours go from blue for negative numbers over white for 0 to orange, strongest for the largest magnitude of two different models in a
+    panel, or for 0.25 where that is smaller.
     """
     names = short_names(found.models)
     wide = max(len(name) for name in names) * _LETTER + 14
     side = max(_CELL, wide)
+    panel = wide + max(side * len(names), _TITLE) + _GAP
     parts: list[str] = []
     panels = [("cosine of the deltas", found.flat.cosine), ("Pearson correlation of the deltas", found.flat.pearson)]
     for place, (title, values) in enumerate(panels):
-        parts += _grid(
-            (_GAP + wide + place * (wide + side * len(names) + _GAP), _TOP), title, names, names, values, side, 30
-        )
+        parts += _grid((_GAP + wide + place * panel, _TOP), title, names, names, values, side, 30)
     bottom = _TOP + 30 * len(names) + 24 + _GAP
     pairs = list(combinations(range(len(names)), 2))
     labels = [f"{names[i]} · {names[j]}" for i, j in pairs]
@@ -41,7 +45,7 @@ def svg_of(found: Kinship) -> str:
     first = max(len(name) for name in found.layers) * _LETTER + 14
     across = max(_CELL, max(map(len, labels)) * _LETTER + 8)
     parts += _grid((_GAP + first, bottom), "cosine in every layer", list(found.layers), labels, layers, across, _ROW)
-    width = max(_GAP + 2 * (wide + side * len(names) + _GAP), _GAP + first + across * len(pairs) + _GAP)
+    width = max(_GAP + 2 * panel, _GAP + first + across * len(pairs) + _GAP)
     height = bottom + _ROW * len(found.layers) + 24 + _GAP
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="11">'
@@ -71,7 +75,7 @@ def _grid(
     """A panel: its title over it, rows named to the left, columns above, every value in its cell."""
     x, y = place
     others = values[~np.eye(len(values), dtype=bool)] if list(rows) == list(columns) else values
-    most = float(np.nanmax(np.abs(others))) if np.isfinite(others).any() else 1.0
+    most = max(_FAINT, float(np.nanmax(np.abs(others)))) if np.isfinite(others).any() else 1.0
     parts = [f'<text x="{x:.1f}" y="{y - 18:.1f}" font-weight="bold">{escape(title)}</text>']
     for column, name in enumerate(columns):
         middle = x + (column + 0.5) * across
@@ -93,7 +97,7 @@ def _grid(
 def _colour(value: float, most: float) -> str:
     if not math.isfinite(value):
         return "#e8e8e8"
-    share = min(1.0, abs(value) / (most or 1.0))
+    share = min(1.0, abs(value) / most)
     end = _HIGH if value >= 0 else _LOW
     mixed = (round(255 + 0.8 * share * (part - 255)) for part in end)
     return "#" + "".join(f"{part:02x}" for part in mixed)
