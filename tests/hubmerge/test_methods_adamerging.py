@@ -170,6 +170,28 @@ def test_a_parents_own_head_answers_for_its_data_and_keeps_its_first_coefficient
     assert found(steps=5).state["own_heads"] == []
 
 
+def test_parents_in_another_order_with_their_data_get_their_own_coefficients() -> None:
+    base, parents = models()
+    given = {"steps": 20, "learning_rate": 0.02}
+    one, other = (
+        merge_state_dicts("adamerging", parents[::turn], base, given, calibration=[data(3), data(4)][::turn])
+        for turn in (1, -1)
+    )
+    assert isinstance(one, MergedState)
+    assert isinstance(other, MergedState)
+    for name in SHAPES:
+        np.testing.assert_allclose(one.coefficients[name], other.coefficients[name][::-1], atol=1e-4)
+
+
+def test_a_parent_that_learned_nothing_keeps_its_first_coefficient() -> None:
+    base, (parent, _) = models()
+    same = Small(base.state_dict())
+    merged = merge_state_dicts("adamerging", [parent, same], base, {"steps": 5}, calibration=[data(3), data(4)])
+    assert isinstance(merged, MergedState)
+    assert {row[1] for row in merged.coefficients.values()} == {0.3}
+    assert 0.3 not in {row[0] for row in merged.coefficients.values()}
+
+
 def test_the_same_seed_gives_the_same_coefficients_and_the_models_stay_as_they_were() -> None:
     one, other = found(steps=7, batch=2), found(steps=7, batch=2)
     assert one.coefficients == other.coefficients
