@@ -359,6 +359,22 @@ def _benchmark(result: Mapping[str, Any]) -> str:
     return "\n\n".join((f"## {result['title']}", result["explanation"], table, measured + later))
 
 
+def coefficient_table() -> str:
+    """Specialists of digits merged by coefficients that are found first: a row for each way, a column for each setting."""
+    path = ROOT / "benchmarks" / "coefficients" / "results" / "digits.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    names = list(dict.fromkeys(name for own in settings.values() for name in own))
+    rows = [[name, *(_accuracies(own.get(name, ())) for own in settings.values())] for name in names]
+    return _table(["", *settings], rows)
+
+
+def _accuracies(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The mean over seeds, and in brackets every seed's."""
+    found = [row["accuracy"] for row in rows]
+    each = ", ".join(f"{value:.3f}" for value in found)
+    return f"{sum(found) / len(found):.3f} ({each})" if found else "-"
+
+
 REGIONS: Mapping[str, Callable[[], str]] = {
     "method-names": method_names_line,
     "methods": methods_page,
@@ -368,6 +384,7 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "benchmarks": benchmark_tables,
     "heterogeneous": heterogeneous_tables,
     "text-tasks": text_task_tables,
+    "coefficients": coefficient_table,
 }
 
 if __name__ == "__main__":

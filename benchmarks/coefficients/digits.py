@@ -26,7 +26,7 @@ from hubmerge import merge_state_dicts
 from hubmerge.demo.digits import HALVES, Digits, load_split
 from hubmerge.demo.training import image_processor, new_model, train
 
-__all__ = ["HEADS", "METHODS", "SEEDS", "Setting", "keep", "main", "setting_of"]
+__all__ = ["HEADS", "METHODS", "SEEDS", "Setting", "accuracy", "keep", "main", "setting_of"]
 
 RESULT = Path(__file__).parent / "results" / "digits.json"
 SEEDS = (0, 1, 2)
@@ -109,7 +109,8 @@ def _tensors(digits: Digits) -> Any:
     return image_processor()(pictures, return_tensors="pt")["pixel_values"]
 
 
-def _accuracy(setting: Setting, state: Mapping[str, Any]) -> tuple[float, ...]:
+def accuracy(setting: Setting, state: Mapping[str, Any]) -> tuple[float, ...]:
+    """The share of held-out pictures of each half that a model with these tensors is right about."""
     import torch
 
     model, found = copy.deepcopy(setting.base).eval(), []
@@ -125,9 +126,9 @@ def _accuracy(setting: Setting, state: Mapping[str, Any]) -> tuple[float, ...]:
 
 def _rows(setting: Setting) -> Iterator[tuple[str, tuple[float, ...], float]]:
     """Every row's name, accuracies on both halves, and seconds."""
-    yield "base", _accuracy(setting, setting.base.state_dict()), 0.0
+    yield "base", accuracy(setting, setting.base.state_dict()), 0.0
     for name, parent in zip(HALVES, setting.parents, strict=True):
-        yield f"specialist {name}", _accuracy(setting, parent.state_dict()), 0.0
+        yield f"specialist {name}", accuracy(setting, parent.state_dict()), 0.0
     states = [parent.state_dict() for parent in setting.parents]
     given = {"own": setting.pictures, "test": tuple(pictures for pictures, _ in setting.tests)}
     for name, (method, parameters, data) in METHODS.items():
@@ -137,7 +138,7 @@ def _rows(setting: Setting) -> Iterator[tuple[str, tuple[float, ...], float]]:
             merged = merge_state_dicts(method, setting.parents, setting.base, parameters, calibration=rows)
         else:
             merged = merge_state_dicts(method, states, setting.base.state_dict(), parameters)
-        yield name, _accuracy(setting, merged), time.perf_counter() - begun
+        yield name, accuracy(setting, merged), time.perf_counter() - begun
 
 
 def main(heads: str, seeds: Sequence[int]) -> None:
