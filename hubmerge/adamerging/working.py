@@ -70,7 +70,7 @@ class WorkingModel:
 
             gradient, parameter.grad = parameter.grad, None
             for k, own in enumerate(self.deltas):
-                found[row, k] += float((gradient * own[row]).sum(dtype=torch.float64))
+                found[row, k] += float(torch.dot(gradient.reshape(-1), own[row].reshape(-1)))
             if not np.isfinite(found[row]).all():
                 raise NumbersError(
                     f"the gradient of tensor {self.names[row]!r} is not finite",
