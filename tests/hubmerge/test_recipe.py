@@ -72,7 +72,8 @@ def test_all_mistakes_are_told_at_once_each_with_its_place() -> None:
         (linear(**{"base-model": "./a"}), ["unknown key 'base-model' · base-model · did you mean base_model?"]),
         (linear(zzz=1), [
             ("unknown key 'zzz' · zzz · known here: merge_method, sparsify, combine, align, fit, calibration, labels, zoo, probe, basis, "
-            "missing, other_bases, models, slices, modules, base_model, parameters, dtype, out_dtype, tokenizer_source, tokenizer, chat_template, output, seed, name")
+            "missing, other_bases, models, slices, modules, base_model, parameters, dtype, out_dtype, tokenizer_source, tokenizer, chat_template, "
+            "output, seed, name")
         ]),
         (linear(gate_mode="hidden", experts=[]), [
             "unknown key 'gate_mode' · gate_mode · mixtures of experts (mergekit-moe) are not made from recipes",
