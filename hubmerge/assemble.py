@@ -107,7 +107,9 @@ def merge_plan(
             accept(finished)
             return Merged(finished, already_done=True)
         alignment = plan.alignment if isinstance(plan, Plan) else None
-        check_disks(plan, target, beside=alignment.copied if alignment is not None else 0)
+        preparation = plan.preparation if isinstance(plan, Plan) else None
+        beside = alignment.copied if alignment is not None else preparation.scratch if preparation is not None else 0
+        check_disks(plan, target, beside=beside)
         fetch_parents(plan)
         check_planned(plan, files)
         states, samples = file_states(plan, files), sample_digests(plan, files)
