@@ -1,6 +1,6 @@
 """Sens-Merging of the specialists of digits, at several temperatures, beside its inner methods: `python -m benchmarks.coefficients.sens`.
 
-The models are those of `benchmarks.coefficients.digits`, with one head and with their own heads.  Every specialist is run on 100 of its training
+The models are those of `benchmarks.coefficients.digits` with one head, whose answers can be compared.  Every specialist is run on 100 of its training
 pictures with their labels; sensitivities and distances are measured once for each seed, and used for all rows.
 """
 
@@ -38,19 +38,19 @@ _INNERS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _labels(seed: int, *, own_heads: bool) -> list[Any]:
-    """The labels of each specialist's first training pictures, in the numbers of its head."""
+def _labels(seed: int) -> list[Any]:
+    """The labels of each specialist's first training pictures."""
     import torch
 
-    shares = [load_split(seed).train.only(members).labels[:SAMPLES] for members in HALVES.values()]
-    return [torch.from_numpy(labels % 5 if own_heads else labels) for labels in shares]
+    split = load_split(seed)
+    return [torch.from_numpy(split.train.only(members).labels[:SAMPLES]) for members in HALVES.values()]
 
 
 def measured(setting: Setting, seed: int) -> dict[Alignment, dict[int, dict[str, float]]]:
     """Statistics of both specialists, as `merge_state_dicts` takes them, for both ways to count distances."""
     rows = [
         [{"pixel_values": pictures[:SAMPLES], "labels": labels}]
-        for pictures, labels in zip(setting.pictures, _labels(seed, own_heads=setting.own_heads), strict=True)
+        for pictures, labels in zip(setting.pictures, _labels(seed), strict=True)
     ]
     found = merge_state_dicts("sens_merging", setting.parents, setting.base, calibration=rows)
     assert isinstance(found, MergedState)
@@ -92,23 +92,22 @@ def _rows(setting: Setting, seed: int) -> Iterator[tuple[str, tuple[float, ...],
 
 
 def main(seeds: Sequence[int]) -> None:
-    """Measure both settings and write the result; prints every row."""
+    """Measure every seed and write the result; prints every row."""
     warnings.filterwarnings("ignore", message="running statistics")
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for own_heads, name in ((False, "one head"), (True, "own heads")):
-        own = found.setdefault(name, {})
-        for seed in seeds:
-            begun = time.perf_counter()
-            for row, accuracies, largest in _rows(setting_of(seed, own_heads=own_heads), seed):
-                own.setdefault(row, []).append({"seed": seed, "accuracies": accuracies, "largest": round(largest, 4)})
-            sys.stdout.write(f"{name}, seed {seed}: {time.perf_counter() - begun:.0f} s\n")
-            sys.stdout.flush()
-        for row, results in own.items():
-            means = [float(np.mean(each["accuracies"])) for each in results]
-            largest = float(np.mean([each["largest"] for each in results]))
-            sys.stdout.write(f"{name}: {row}: {np.mean(means):.4f} (largest coefficient {largest:.2f})\n")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for seed in seeds:
+        begun = time.perf_counter()
+        for row, accuracies, largest in _rows(setting_of(seed, own_heads=False), seed):
+            found.setdefault(row, []).append({"seed": seed, "accuracies": accuracies, "largest": round(largest, 4)})
+            sys.stdout.write(f"seed {seed}: {row}: {float(np.mean(accuracies)):.4f}\n")
+        sys.stdout.write(f"seed {seed}: {time.perf_counter() - begun:.0f} s\n")
+        sys.stdout.flush()
+    for row, results in found.items():
+        mean = float(np.mean([each["accuracies"] for each in results]))
+        largest = float(np.mean([each["largest"] for each in results]))
+        sys.stdout.write(f"{row}: {mean:.4f} (largest coefficient {largest:.2f})\n")
     versions = {name: version(name) for name in ("torch", "transformers", "numpy", "scikit-learn")}
-    content = {"seeds": list(seeds), "settings": found, "versions": versions, "machine": platform.machine()}
+    content = {"seeds": list(seeds), "rows": found, "versions": versions, "machine": platform.machine()}
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
