@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 from zoo import bfloat16, numbers, random_values, read_model, recipe, write_adapter, write_model
 
 from hubmerge import MergeError, PlanError, build_plan, merge
+from hubmerge.io.reader import InputFiles, StepReader, Workspace
+from hubmerge.parents import open_parent
+from hubmerge.plan_types import Operand, PlannedParent, RowMap, Step
+from zoo_index.reference import ModelRef
 
 BASE = {"model.q.weight": np.eye(3, 2, dtype="float32"), "norm.weight": np.ones(2, "float32")}
 A = np.array([[1, 2]], "float32")  # rank 1, in 2
@@ -129,6 +134,36 @@ def test_dora_is_the_same_however_a_tensor_is_cut(tmp_path: Path) -> None:
     lengths = np.array([1, 2, 5], "float32") * 300_000**0.5
     merged = with_adapter(tmp_path, {**ones, "model.q.lora_magnitude_vector": lengths}, base, use_dora=True)
     np.testing.assert_allclose(merged["model.q.weight"], np.repeat([[1.0], [2.0], [5.0]], 300_000, axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("embedding", [True, False])
+def test_dora_on_rows_in_the_order_of_another_vocabulary(tmp_path: Path, embedding: bool) -> None:
+    """The same numbers, in another order, and zeros for the row that the model lacks: lengths are those of its own rows or columns."""
+    kinds = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A.weight", "lora_B.weight")
+    sizes = ((2, 5), (3, 2)) if embedding else ((2, 3), (5, 2))
+    factors = {
+        f"head.{kind}": random_values(size, seed) for seed, (kind, size) in enumerate(zip(kinds, sizes, strict=True))
+    }
+    lengths = {"head.lora_magnitude_vector": np.arange(1, 4 if embedding else 6, dtype="float32")}
+    write_model(tmp_path / "base", {"head.weight": random_values((5, 3), 7)})
+    write_adapter(tmp_path / "lora", {**factors, **lengths}, use_dora=True)
+    model = open_parent(ModelRef.parse(f"{tmp_path}/base+{tmp_path}/lora"))
+    assert model.effect is not None
+    meta = model.table["head.weight"]
+    own = Operand(0, meta, model.effect.low_rank["head.weight"])
+    order = np.array([4, 0, -1, 2])
+
+    def read(operand: Operand, rows: int) -> np.ndarray:
+        planned = PlannedParent(model.reference, "parent", None, None, model.headers, {})
+        step = Step(replace(meta, shape=(rows, 3)), "merge", (operand,), None, {})
+        with InputFiles([planned]) as files:
+            return StepReader(step, files, Workspace()).read(0, 3 * rows)[0].view("<f4").reshape(rows, 3).copy()
+
+    stored, mapped = read(own, 5), read(replace(own, rows=RowMap(order)), 4)
+    np.testing.assert_allclose(
+        np.linalg.norm(stored, axis=0 if embedding else 1), next(iter(lengths.values())), rtol=1e-5
+    )
+    np.testing.assert_allclose(mapped, np.where(order[:, None] < 0, 0, stored[order]), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
