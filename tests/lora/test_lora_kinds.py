@@ -102,7 +102,13 @@ def inputs(model: Any) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.arange(12)[None]}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = {"patterns", "embeddings and head", "weights of the other order", "saved modules", "biases of both"}
+"""Kinds that have most of what can go wrong in them; the others are tested with the real models."""
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.real) for kind in KINDS]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_what_peft_loads_computes_what_the_base_and_the_dense_sum_do(kind: str, tmp_path: Path) -> None:
     from peft import PeftModel
