@@ -18,6 +18,7 @@ __all__ = [
     "Combination",
     "CombinationParameters",
     "Missing",
+    "SumParameters",
     "has_cross_terms",
     "is_thinned",
 ]
@@ -40,10 +41,15 @@ COMBINATIONS: Mapping[str, str] = MappingProxyType(
 """Every combination of PEFT, in a sentence."""
 
 
-class CombinationParameters(Parameters):
-    """The parameters of PEFT's combinations, by hubmerge's names where it has one."""
+class SumParameters(Parameters):
+    """The parameters of those of PEFT's combinations that keep all entries."""
 
     weight: PerParent[float] = Field(1.0, description="what an adapter's change is multiplied with")
+
+
+class CombinationParameters(SumParameters):
+    """The parameters of all of them, by hubmerge's names where it has one."""
+
     density: float = Field(1.0, ge=0, le=1, description="the share of entries that is kept")
     majority_sign_method: Literal["total", "frequency"] = Field(
         "total", description="an entry's sign: that of the sum, or that of most adapters"
@@ -55,7 +61,6 @@ class Combination:
     """One of `COMBINATIONS` as a recipe's method.  revision: raised whenever its numbers change."""
 
     name: str
-    parameters: type[Parameters] = CombinationParameters
     parents: tuple[int, int | None] = (1, None)
     revision: int = 1
     paper: str = "PEFT, LoraModel.add_weighted_adapter"
@@ -63,6 +68,10 @@ class Combination:
     @property
     def summary(self) -> str:
         return COMBINATIONS[self.name]
+
+    @property
+    def parameters(self) -> type[Parameters]:
+        return CombinationParameters if is_thinned(self.name) else SumParameters
 
 
 def has_cross_terms(name: str) -> bool:

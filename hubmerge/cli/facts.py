@@ -25,6 +25,7 @@ def methods(
     json: JsonOption = False,
 ) -> None:
     """List the merge methods, or explain one: parameters, formula, paper."""
+    from hubmerge.adapter_words import COMBINATIONS
     from hubmerge.assemblies import ASSEMBLIES
     from hubmerge.method import get_method, method_names
 
@@ -45,7 +46,12 @@ def methods(
             quiet=lambda: [row["name"] for row in rows],
         )
         return
-    facts = _assembly_facts(ASSEMBLIES[name]) if name in ASSEMBLIES else _facts(get_method(name).name)
+    if name in ASSEMBLIES:
+        facts = _assembly_facts(ASSEMBLIES[name])
+    elif name in COMBINATIONS and name not in method_names():
+        facts = _combination_facts(name)
+    else:
+        facts = _facts(get_method(name).name)
     output.emit(
         format,
         json,
@@ -83,6 +89,26 @@ def _assembly_facts(assembly: Assembly) -> dict[str, Any]:
         "explanation": assembly.explanation,
         "paper": assembly.paper,
         "revision": assembly.revision,
+    }
+
+
+def _combination_facts(name: str) -> dict[str, Any]:
+    """One of PEFT's combinations that is no method on tensors, in the words of the methods."""
+    from hubmerge.adapter_words import Combination
+
+    combination = Combination(name)
+    return {
+        "name": name,
+        "summary": combination.summary,
+        "kind": "combination of adapters",
+        "base": "optional",
+        "parents": list(combination.parents),
+        "sparsify": None,
+        "parameters": _parameters(combination.parameters),
+        "explanation": f"PEFT's combination of LoRA adapters, with PEFT's numbers: {combination.summary}.",
+        "needs": "LoRA adapters of one base, in a recipe with output: {kind: adapter} or basis: none, or in merge_adapters",
+        "paper": combination.paper,
+        "revision": combination.revision,
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 import pytest
@@ -12,56 +11,38 @@ from hub_merges import llama, upload_parents
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from cards import PublishError, publish, write_card
-from hubmerge import AutoMergedModel
+from hubmerge import AutoMergedModel, merge
 from hubmerge.errors import PlanError
-from hubmerge.manifest import FileDigest, Manifest, ParentRecord
+from hubmerge.manifest import read_manifest
+from hubmerge.verify import verify_merge
 
 
-def adapter_merge(out, base, commit=None):
-    """An adapter of `base` with weights that do something, as if two adapters had been merged into it."""
-    torch.manual_seed(1)
-    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "v_proj"], base_model_name_or_path=base)
-    model = get_peft_model(llama(0), config)
-    with torch.no_grad():
-        for name, values in model.named_parameters():
-            if "lora_B" in name:
-                values.normal_()
-    model.peft_config["default"].base_model_name_or_path = base
-    model.peft_config["default"].revision = commit
-    model.save_pretrained(out)
-    (out / "README.md").unlink()
-    record = {"role": "parent", "commit": commit, "headers": {}, "sample": "5a" * 32}
-    manifest = Manifest(
-        hubmerge_version="0.1.0",
-        plan_hash="a" * 64,
-        recipe={
-            "merge_method": "linear",
-            "models": [{"model": "acme/base+acme/lora-a"}, {"model": "acme/base+acme/lora-b"}],
-        },
-        method="linear",
-        method_revision=1,
-        parents=tuple(
-            ParentRecord(reference="acme/base", adapter=f"acme/lora-{name}", adapter_commit="b" * 40, **record)
-            for name in "ab"
-        ),
-        config_donor="acme/base",
-        dtype="float32",
-        parameters=256,
-        tensors={"merged": 8},
-        files={
-            path.name: FileDigest(size=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-            for path in sorted(out.iterdir())
-        },
-    )
-    (out / "hubmerge.json").write_text(manifest.to_json())
-    write_card(out)
-    return out
+def adapter_merge(hub, place, base, commit=None):
+    """Two adapters of `base`, acme/lora-a and acme/lora-b, with weights that do something, merged into one, with its card."""
+    for seed, name in ((1, "lora-a"), (2, "lora-b")):
+        base_model = llama(0)
+        torch.manual_seed(seed)
+        config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "v_proj"])
+        model = get_peft_model(base_model, config)
+        with torch.no_grad():
+            for parameter, values in model.named_parameters():
+                if "lora_B" in parameter:
+                    values.normal_()
+        model.peft_config["default"].base_model_name_or_path = base
+        model.peft_config["default"].revision = commit
+        model.save_pretrained(place / "adapters" / name)
+        (place / "adapters" / name / "README.md").write_text("---\nlicense: mit\n---\n# An adapter\n")
+        hub.add(f"acme/{name}", place / "adapters" / name)
+    models = [{"model": "acme/lora-a"}, {"model": "acme/lora-b", "parameters": {"weight": 0.5}}]
+    merge({"merge_method": "task_arithmetic", "models": models, "output": {"kind": "adapter"}}, place / "lora")
+    write_card(place / "lora")
+    return place / "lora"
 
 
 @pytest.fixture
 def adapter(ada, tmp_path):
     upload_parents(ada, tmp_path)
-    return adapter_merge(tmp_path / "lora", "acme/base", ada.repository("acme/base").head.id)
+    return adapter_merge(ada, tmp_path, "acme/base", ada.repository("acme/base").head.id)
 
 
 def _front(ada):
@@ -75,12 +56,21 @@ def test_its_card_keeps_the_lineage(ada, adapter):
     assert front["base_model"] == ["acme/base"]
     assert front["base_model_relation"] == "adapter"
     assert front["library_name"] == "peft"
-    assert front["tags"] == ["merge", "hubmerge", "linear", "lora", "base_model:adapter:acme/base"]
+    assert front["tags"] == ["merge", "hubmerge", "task_arithmetic", "lora", "base_model:adapter:acme/base"]
     assert front["pipeline_tag"] == "text-generation"
     card = ada.content("ada/lora", "README.md").decode()
-    assert "\nlora is an adapter (LORA) for a language model (256 parameters, float32)." in card
+    assert "\nlora is an adapter (LORA) for a language model (512 parameters, float32)." in card
     assert "lora-a" in card
     assert "lora-b" in card
+
+
+def test_its_parents_are_pinned_and_it_is_derived_again(ada, adapter):
+    publish(adapter, "ada/lora")
+    commits = [ada.repository(f"acme/lora-{name}").head.id for name in "ab"]
+    assert [parent.commit for parent in read_manifest(adapter).parents] == commits
+    checks = verify_merge(adapter).checks
+    assert [(check.name, check.passed) for check in checks] == [("files", True), ("derivation", True), ("reload", None)]
+    assert checks[2].detail == "not tried: its base model acme/base is not on this disk"
 
 
 def test_only_the_adapter_is_sent(ada, adapter):
@@ -124,7 +114,7 @@ def test_an_adapter_is_not_published_as_a_model(ada, adapter):
 
 def test_the_base_of_an_adapter_must_be_where_others_can_take_it(ada, tmp_path):
     upload_parents(ada, tmp_path)
-    out = adapter_merge(tmp_path / "lora", str(tmp_path / "parents" / "base"))
+    out = adapter_merge(ada, tmp_path, str(tmp_path / "parents" / "base"))
     with pytest.raises(PublishError) as caught:
         publish(out, "ada/lora")
     assert "the adapter's base model is a folder, which nobody else has" in str(caught.value)

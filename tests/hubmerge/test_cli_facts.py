@@ -87,6 +87,20 @@ def test_a_method_says_what_it_needs_and_costs(capsys: pytest.CaptureFixture[str
     )
 
 
+def test_a_combination_of_peft_is_explained_with_the_parameters_that_it_reads(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert hubmerge("methods", "cat", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["kind"], [p["name"] for p in facts["parameters"]]) == ("combination of adapters", ["weight"])
+    assert facts["explanation"] == (
+        "PEFT's combination of LoRA adapters, with PEFT's numbers: the factors one after the other: the exact weighted sum, at the sum of "
+        "the ranks."
+    )
+    assert hubmerge("methods", "ties_svd", "--format", "quiet") == 0
+    assert capsys.readouterr().out.split() == ["weight", "density", "majority_sign_method"]
+
+
 def test_a_method_nobody_knows_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert hubmerge("methods", "task-arithmetic") == 1
     assert capsys.readouterr().err == (

@@ -182,6 +182,11 @@ def test_a_plan_says_what_differs_and_what_is_kept(here: Path) -> None:
     assert "1 modules that not all of them change are left out (missing: intersect)" in left.differs
 
 
+def test_a_parameter_that_a_combination_does_not_read_is_warned_of(here: Path) -> None:
+    plan = hubmerge.build_plan({**SUM, "merge_method": "cat", "parameters": {"density": 0.5}})
+    assert plan.warnings == ("parameters.density is ignored: cat does not use it",)
+
+
 def test_factors_that_are_added_up_apart_are_warned_of(here: Path) -> None:
     write_lora(here / "c", factors(2, 2))
     (warning,) = hubmerge.build_plan(
