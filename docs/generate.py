@@ -323,6 +323,7 @@ _SETTINGS = (
     "bert_wider",
     "language_reordered",
     "sizes",
+    "sizes_smollm2",
     "sizes_units",
 )
 

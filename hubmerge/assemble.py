@@ -20,7 +20,7 @@ from hubmerge.io.sample import sample_digests
 from hubmerge.io.unchanged import check_planned, check_unchanged, file_states, written_since
 from hubmerge.io.writer import OutputFolder
 from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
-from hubmerge.plan import DEFAULT_MEMORY, build_plan
+from hubmerge.plan import build_plan
 from hubmerge.plan_types import Plan
 from hubmerge.planned import Planned
 from hubmerge.recipe import Recipe
@@ -42,7 +42,7 @@ def merge(
     out: str | Path,
     *,
     jobs: int | None = None,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | None = None,
     fresh: bool = False,
     overwrite: bool = False,
     strict: bool = False,
@@ -106,10 +106,7 @@ def merge_plan(
             sweep(target)
             accept(finished)
             return Merged(finished, already_done=True)
-        alignment = plan.alignment if isinstance(plan, Plan) else None
-        preparation = plan.preparation if isinstance(plan, Plan) else None
-        beside = alignment.copied if alignment is not None else preparation.scratch if preparation is not None else 0
-        check_disks(plan, target, beside=beside)
+        check_disks(plan, target, beside=_beside(plan))
         fetch_parents(plan)
         check_planned(plan, files)
         states, samples = file_states(plan, files), sample_digests(plan, files)
@@ -138,6 +135,17 @@ def _not_worth_keeping(folder: OutputFolder) -> Iterator[None]:
     except Exception:
         folder.forget()
         raise
+
+
+def _beside(plan: Planned) -> int:
+    """Bytes of the disk that are needed in OUT.partial until the merge is done: for aligned copies, for what a preparation leaves there, or for
+    what does not fit into memory.
+    """
+    if isinstance(plan, Plan):
+        preparation = plan.preparation
+        return plan.alignment.copied if plan.alignment is not None else preparation.scratch if preparation is not None else 0
+    use = getattr(plan, "memory_use", None)
+    return use.disk if use is not None else 0
 
 
 def _target(out: Path) -> Path:

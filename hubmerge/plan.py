@@ -46,25 +46,26 @@ def build_plan(
     recipe: Recipe | Mapping[str, Any] | str | Path,
     *,
     jobs: int | None = None,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | None = None,
     strict: bool = False,
     pins: Mapping[str, str] | None = None,
 ) -> Plan | AssemblyPlan | MalPlan | AdapterPlan:
     """Decide everything about a merge from the recipe and the parents' headers and configs.
 
-    jobs: worker threads (default: the cores at hand); fewer are planned when `memory` (bytes) does not hold them.
+    jobs: worker threads (default: the cores at hand); fewer are planned when `memory` (bytes, default `DEFAULT_MEMORY`) does not hold them.
     strict: warnings are errors (notes are not).  pins: Hub name as the recipe has it -> the commit to take, for doing an
     earlier merge again (`pins_of`); other Hub models are taken at their revision's commit of now.  For a recipe that puts
-    unlike models together (pleas) the plan is an `AssemblyPlan`, for single layers (mal) a `MalPlan`; jobs and memory are of no meaning to
-    them.  For one that merges LoRA adapters as adapters it is an `AdapterPlan`.
+    unlike models together (pleas) the plan is an `AssemblyPlan`, for single layers (mal) a `MalPlan`; jobs are of no meaning to
+    them, nor is memory to the second, and where deltas are carried.  For one that merges LoRA adapters as adapters it is an `AdapterPlan`.
 
     Raises `RecipeError`, `CheckpointError`, `ModelNotFoundError`, `HubError` or `PlanError`, for all parents' faults together.
     """
+    buffers = DEFAULT_MEMORY if memory is None else memory
     recipe = load_recipe(recipe)
     if recipe.merges_adapters:
         from hubmerge.lora.planning import plan_adapters
 
-        return plan_adapters(recipe, pins or {}, jobs=jobs, memory=memory, strict=strict)
+        return plan_adapters(recipe, pins or {}, jobs=jobs, memory=buffers, strict=strict)
     models = _open_all(recipe.references, pins or {})
     if recipe.assembly is not None:
         if recipe.assembly.takes == "layers":
@@ -73,15 +74,15 @@ def build_plan(
             return plan_mal(recipe, models, pins, strict=strict)
         from hubmerge.heterogeneous.plan import plan_assembly
 
-        return plan_assembly(recipe, models, pins, strict=strict)
+        return plan_assembly(recipe, models, pins, strict=strict, memory=memory)
     if recipe.align is not None:
         from hubmerge.alignment.planning import aligned_plan, plan_alignment
 
         alignment = plan_alignment(recipe, models, pins)
         return aligned_plan(
-            plan_models(recipe, models, jobs=jobs, memory=memory, strict=strict), alignment, strict=strict
+            plan_models(recipe, models, jobs=jobs, memory=buffers, strict=strict), alignment, strict=strict
         )
-    plan = plan_models(recipe, models, jobs=jobs, memory=memory, strict=strict)
+    plan = plan_models(recipe, models, jobs=jobs, memory=buffers, strict=strict)
     if recipe.method.wrapper is not None:
         from hubmerge.preparation import plan_preparation, prepared_for
 

@@ -10,26 +10,21 @@ import gc
 import json
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy.typing as npt
 
 import hubmerge
 from benchmarks.engine.measuring import Cost, cost_of, remove
-from benchmarks.engine.resident import forget_the_peak, memory_of, return_free_memory
+from benchmarks.engine.resident import Watch, forget_the_peak, memory_of, return_free_memory
 from hubmerge.execute import execute
 from hubmerge.plan import build_plan
 from hubmerge.plan_types import Plan, Step
 
 __all__ = ["Footprint", "Work", "main", "run_child"]
-
-_EVERY = 0.002
-"""Seconds between two looks at the anonymous memory."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ def main(arguments: Sequence[str]) -> None:
     return_free_memory()
     forget_the_peak()
     before, anonymous = memory_of("VmRSS"), memory_of("RssAnon")
-    with _Watch() as watch:
+    with Watch() as watch:
         cost = cost_of(lambda: _carry_out(work))
     peak = memory_of("VmHWM")
     remove(Path(work.out))
@@ -112,28 +107,6 @@ def _thrown_away(step: Step, first: int, entries: npt.NDArray[Any]) -> None:
 
 def _steps(plan: Plan, only: tuple[str, ...] | None) -> list[Step]:
     return [step for step in plan.steps if only is None or step.output.name.startswith(only)]
-
-
-class _Watch:
-    """Looks at the anonymous memory until it is told to stop; `worst` is the most it saw."""
-
-    def __init__(self) -> None:
-        self.worst = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._stop.is_set():
-            self.worst = max(self.worst, memory_of("RssAnon"))
-            time.sleep(_EVERY)
 
 
 if __name__ == "__main__":

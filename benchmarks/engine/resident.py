@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
+from typing import Self
 
 from hubmerge.free_memory import return_free_memory
 
-__all__ = ["forget_the_peak", "memory_of", "return_free_memory"]
+__all__ = ["Watch", "forget_the_peak", "memory_of", "return_free_memory"]
 
 
 def memory_of(field: str) -> int:
@@ -20,3 +23,26 @@ def memory_of(field: str) -> int:
 def forget_the_peak() -> None:
     """Set the kernel's high-water mark of the resident set to what is resident now."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+class Watch:
+    """Looks at the anonymous memory until it is told to stop; `worst` is the most it saw.  every: seconds between two looks."""
+
+    def __init__(self, every: float = 0.002) -> None:
+        self.worst = 0
+        self._every = every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.is_set():
+            self.worst = max(self.worst, memory_of("RssAnon"))
+            time.sleep(self._every)

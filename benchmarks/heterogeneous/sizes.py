@@ -1,7 +1,7 @@
 """Time and memory of an alignment, stage by stage, and how they grow: `python -m benchmarks.heterogeneous.sizes`.
 
 Two random llamas of SmolLM2-135M's sizes, and of four of its layers with few words; each stage runs in a process of its own, on one
-thread.  The models are made before anything is measured.
+thread.  The models are made before anything is measured.  With `--part smollm2` it is SmolLM2-135M and a copy of it in another order.
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ FEW: Mapping[str, int] = {**SMOLLM2, "num_hidden_layers": 4, "vocab_size": 1000}
 """Four layers of it, and fewer words."""
 
 _SAMPLES = 32
+_ROOM = 10**8
+_NOISE = 0.1
+_MEASURED = (
+    "Memory is the peak of the resident set above the models, whose files transformers maps, and of that what no file has; beyond "
+    "the room of a fit things are on the disk. Seconds are of processor time, on one thread; measured once."
+)
+_COLUMNS = ("stage", "models", "samples", "CPU s", "MB above the models", "of these anonymous", "CPU s to load them")
 _GROWTH = (100, 300, 600)
 _WIDTHS = (1024, 2048, 4096)
 _ROWS = 600
@@ -42,30 +49,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
     commands.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     commands.add_argument(
-        "--part", choices=["models", "units"], default="models", help="stages of merges, or assignments alone"
+        "--part",
+        choices=["models", "smollm2", "units"],
+        default="models",
+        help="stages of merges of random models, those of SmolLM2-135M, or assignments alone",
     )
     given = commands.parse_args(arguments)
     if given.part == "units":
         _assignments(given.results)
+        return
+    if given.part == "smollm2":
+        _of_smollm2(given.results)
         return
     report = Report(
         "sizes",
         "Time and memory of an alignment",
         f"Two random llamas of SmolLM2-135M's sizes in float32, and of {FEW['num_hidden_layers']} of its layers with "
         f"{FEW['vocab_size']:,} words; samples are texts of 16 random tokens. Matching looks at all groups, the residual stream too; "
-        f"layers are fitted on the merge's own inputs with one ridge. Memory is the peak of the resident set above the "
-        f"models, whose files transformers maps. "
-        "Seconds are of processor time, on one thread; measured once.",
-        ("stage", "models", "samples", "CPU s", "MB above the models", "CPU s to load them"),
-        {"samples": _SAMPLES, "growth": _GROWTH},
+        f"layers are fitted on the merge's own inputs with one ridge. {_MEASURED}",
+        _COLUMNS,
+        {"samples": _SAMPLES, "growth": _GROWTH, "room": _ROOM},
     )
     with tempfile.TemporaryDirectory() as scratch:
         pairs = {name: write_pair(Path(scratch) / name, sizes) for name, sizes in (("whole", SMOLLM2), ("few", FEW))}
         for name, stage in cases(pairs):
-            taken = run_stage(stage)
-            loading = f"{taken.loading:.1f}" if stage.folders else "-"
-            row = (stage.what, name, stage.samples or "-", f"{taken.seconds:.1f}", f"{taken.peak / 1e6:.0f}", loading)
-            report.add(row, stage=stage.what, name=name, samples=stage.samples, width=stage.width, taken=taken)
+            _add(report, name, stage)
             save_report("sizes", report, given.results)
 
 
@@ -78,10 +86,60 @@ def cases(pairs: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, Stage]]:
         "averaging and least squares",
     ):
         yield "135M", Stage(what, pairs["whole"], _SAMPLES)
+    yield "135M", Stage("averaging and least squares", pairs["whole"], _SAMPLES, room=_ROOM)
     few = f"{FEW['num_hidden_layers']} layers"
-    for what in ("matching by activations", "averaging and least squares"):
+    for what, room in (
+        ("matching by activations", None),
+        ("averaging and least squares", None),
+        ("averaging and least squares", _ROOM),
+    ):
         for samples in _GROWTH:
-            yield few, Stage(what, pairs["few"], samples)
+            yield few, Stage(what, pairs["few"], samples, room=room)
+
+
+def _add(report: Report, name: str, stage: Stage) -> None:
+    """Measure a stage; its row.  name: of the models."""
+    taken = run_stage(stage)
+    what = stage.what if stage.room is None else f"{stage.what}, room for {stage.room / 1e6:.0f} MB"
+    memory = (f"{size / 1e6:.0f}" for size in (taken.peak, taken.anonymous))
+    row = (what, name, stage.samples or "-", f"{taken.seconds:.1f}", *memory, f"{taken.loading:.1f}")
+    report.add(row, stage=what, name=name, samples=stage.samples, width=stage.width, taken=taken)
+
+
+def _of_smollm2(results: Path) -> None:
+    report = Report(
+        "sizes_smollm2",
+        "Time and memory of an alignment: SmolLM2-135M",
+        f"SmolLM2-135M-Instruct and a copy of it whose units stand in another order, and whose weights were moved by noise of {_NOISE} of each "
+        f"tensor's spread, both in float32. {_MEASURED}",
+        _COLUMNS,
+        {"samples": _SAMPLES, "noise": _NOISE, "room": _ROOM},
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        pair = _write_smollm2(Path(scratch))
+        for stage in (
+            Stage("matching by activations", pair, _SAMPLES),
+            Stage("matching by weights", pair),
+            Stage("averaging and least squares", pair, _SAMPLES),
+            Stage("averaging and least squares", pair, _SAMPLES, room=_ROOM),
+        ):
+            _add(report, "SmolLM2-135M", stage)
+            save_report("sizes --part smollm2", report, results)
+
+
+def _write_smollm2(folder: Path) -> tuple[str, str]:
+    import torch
+
+    from benchmarks.heterogeneous.language_parents import reordered, smollm2
+
+    model, _ = smollm2()
+    copy, drawn = reordered(model, 0), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for values in copy.parameters():
+            values.add_(torch.randn(values.shape, generator=drawn), alpha=_NOISE * float(values.std()))
+    for name, each in (("0", model), ("1", copy)):
+        each.save_pretrained(folder / name)
+    return str(folder / "0"), str(folder / "1")
 
 
 def _assignments(results: Path) -> None:

@@ -6,6 +6,7 @@ import gc
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.engine.resident import forget_the_peak, memory_of, return_free_memory
+from benchmarks.engine.resident import Watch, forget_the_peak, memory_of, return_free_memory
 
 __all__ = ["STAGES", "Stage", "Taken", "main", "run_stage"]
 
@@ -26,19 +27,21 @@ class Stage:
     """What is done.
 
     what: of `STAGES`.  folders: of the two models, none for an assignment alone.  samples: texts of 16 tokens, or rows.  width: of an
-    assignment alone.
+    assignment alone.  room: bytes that a fit may have in memory, the rest on the disk; None for all of it.
     """
 
     what: str
     folders: tuple[str, ...] = ()
     samples: int = 0
     width: int = 0
+    room: int | None = None
 
 
 @dataclass(frozen=True)
 class Taken:
     """Seconds of processor time, of loading and of the stage, and seconds of the clock of the stage; bytes: resident before the models,
-    with them; what of mapped files became resident in the stage, which is weights that are first used; the peak above that and what was there.
+    with them; what of mapped files became resident in the stage, which is weights that are first used; the peak above that and what was there; the
+    peak of anonymous memory above what was there; what was written to a scratch file.
     """
 
     loading: float
@@ -48,6 +51,8 @@ class Taken:
     loaded: int
     mapped: int
     peak: int
+    anonymous: int
+    scratch: int
 
 
 def run_stage(stage: Stage) -> Taken:
@@ -78,12 +83,15 @@ def main(arguments: Sequence[str]) -> None:
     gc.collect()
     return_free_memory()
     forget_the_peak()
-    loaded, files = memory_of("VmRSS"), memory_of("RssFile")
-    begun, clock = time.process_time(), time.perf_counter()
-    work(stage, models)
-    seconds, clock = time.process_time() - begun, time.perf_counter() - clock
+    loaded, files, anonymous = (memory_of(field) for field in ("VmRSS", "RssFile", "RssAnon"))
+    with Watch(every=0.02) as watch:
+        begun, clock = time.process_time(), time.perf_counter()
+        written = work(stage, models)
+        seconds, clock = time.process_time() - begun, time.perf_counter() - clock
     mapped = max(0, memory_of("RssFile") - files)
-    taken = Taken(loading, seconds, clock, before, loaded - before, mapped, memory_of("VmHWM") - loaded - mapped)
+    peak = memory_of("VmHWM") - loaded - mapped
+    scratch = written or 0
+    taken = Taken(loading, seconds, clock, before, loaded - before, mapped, peak, watch.worst - anonymous, scratch)
     print(json.dumps(asdict(taken)))
 
 
@@ -125,10 +133,16 @@ def _merging(stage: Stage, models: Sequence[Any]) -> None:
     merge_models(models, _texts(stage, models), align="identity", fit=None)
 
 
-def _fitting(stage: Stage, models: Sequence[Any]) -> None:
+def _fitting(stage: Stage, models: Sequence[Any]) -> int | None:
+    """What was written to the scratch file."""
     from hubmerge.heterogeneous.merging import merge_models
+    from hubmerge.heterogeneous.scratch import scratch_in
 
-    merge_models(models, _texts(stage, models), align="identity", fit="merged", ridge=1e-3, follow="all")
+    texts = _texts(stage, models)
+    with tempfile.TemporaryDirectory() as folder, scratch_in(Path(folder), stage.room or 0) as scratch:
+        place = None if stage.room is None else scratch
+        merge_models(models, texts, align="identity", fit="merged", ridge=1e-3, follow="all", scratch=place)
+        return scratch.written
 
 
 def _assignment(stage: Stage, _models: Sequence[Any]) -> None:
@@ -149,7 +163,7 @@ def _assignment(stage: Stage, _models: Sequence[Any]) -> None:
         raise RuntimeError("units were left over")
 
 
-STAGES: dict[str, Callable[[Stage, Sequence[Any]], None]] = {
+STAGES: dict[str, Callable[[Stage, Sequence[Any]], int | None]] = {
     "loading": lambda _stage, _models: None,
     "matching by activations": _activations,
     "matching by activations, all sums at once": _at_once,

@@ -20,7 +20,7 @@ from hubmerge.calibration.model_side import vocabulary_size
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.costs import sides_of
 from hubmerge.heterogeneous.functions import check_functions
-from hubmerge.heterogeneous.memory import estimated_memory
+from hubmerge.heterogeneous.memory import memory_of_matching
 from hubmerge.heterogeneous.parents import vocabulary_findings
 from hubmerge.heterogeneous.plan import refuse_several_inputs
 from hubmerge.heterogeneous.positions import planned_positions
@@ -180,7 +180,7 @@ def _costs_on_data(
     names = [group.name for group in groups]
     samples = most_samples(recipe.calibration, calibration)
     return (
-        estimated_memory((spec, spec), {}, uses, samples, fits=False, correlates=True),
+        memory_of_matching((spec, spec), uses, samples),
         seconds_of_activations(spec, names, samples, uses),
     )
 

@@ -48,12 +48,12 @@ def _bytes(text: str | int) -> int:
 
 
 MemoryOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--memory",
         parser=_bytes,
         metavar="SIZE",
-        help="What the workers' buffers may take, like 500MB; default: 2GB.",
+        help="What the workers' buffers may take, like 500MB; default: 2GB. For models put together as a whole: what that may take.",
         show_default=False,
     ),
 ]
@@ -84,7 +84,7 @@ def _keep_safe(recipe: Path, out: Path) -> None:
 def plan(
     recipe: RecipeArgument,
     jobs: JobsOption = None,
-    memory: MemoryOption = 2_000_000_000,
+    memory: MemoryOption = None,
     strict: StrictOption = False,
     format: FormatOption = Format.table,  # noqa: A002 - the option's own name
     json: JsonOption = False,
@@ -108,7 +108,7 @@ def merge(
         Path, typer.Argument(help="Folder to write the merged model to.", metavar="OUT", show_default=False)
     ],
     jobs: JobsOption = None,
-    memory: MemoryOption = 2_000_000_000,
+    memory: MemoryOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Discard what an interrupted merge left in OUT.partial.")
     ] = False,

@@ -17,7 +17,7 @@ from hubmerge.heterogeneous.depths import config_at_depth
 from hubmerge.heterogeneous.groups import matched_groups, sharing_of
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels
-from hubmerge.heterogeneous.memory import estimated_memory
+from hubmerge.heterogeneous.memory import Needs, needs_of
 from hubmerge.heterogeneous.positions import picture_size, planned_positions
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
 from hubmerge.heterogeneous.stream_plan import turned_groups, untied_sizes
@@ -33,7 +33,7 @@ __all__ = ["PlannedSizes", "planned_sizes", "sides_of"]
 @dataclass(frozen=True)
 class PlannedSizes:
     """sizes: of every group of the merge.  changed: the config's fields with their new values.  exact: whether the costs and, under a
-    budget, the sizes are those of the merge's own inputs.  memory: bytes, an estimate.
+    budget, the sizes are those of the merge's own inputs.  needs: of memory, estimates.
     """
 
     sizes: Mapping[str, int]
@@ -42,7 +42,7 @@ class PlannedSizes:
     cost: Cost
     blocks: Cost
     exact: bool
-    memory: int
+    needs: Needs
 
 
 def planned_sizes(
@@ -100,11 +100,11 @@ def planned_sizes(
         merged,
         block_cost(specs[0], sharing, positions.of_tensors),
         positions.known,
-        estimated_memory(
+        needs_of(
             specs,
             sizes,
             positions.of_tensors or usual,
-            samples,
+            (samples, stages.calibration.batch if stages.calibration is not None else 0),
             fits=stages.fit != "none",
             correlates=stages.align not in {"weights", "identity"},
         ),

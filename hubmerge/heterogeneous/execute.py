@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,16 +13,19 @@ from hubmerge.assembly_record import AssemblyRecord
 from hubmerge.calibration import Batches, open_calibration
 from hubmerge.fetching import open_planned
 from hubmerge.heterogeneous.base_positions import in_base_positions
+from hubmerge.heterogeneous.float32_copy import float32_copy
 from hubmerge.heterogeneous.loading import check_finite, check_they_run, load_in_float32
 from hubmerge.heterogeneous.merging import default_without as usually_kept
 from hubmerge.heterogeneous.merging import merge_models
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.record import as_stored, assembly_record, calibration_record
 from hubmerge.heterogeneous.report import Report, warnings_of
+from hubmerge.heterogeneous.scratch import Scratch, scratch_in
 from hubmerge.heterogeneous.telling import now_and_then
 from hubmerge.heterogeneous.transport_merge import transported
 from hubmerge.layers_record import LayersRecord
 from hubmerge.model_config import read_folder_config
+from hubmerge.parents import parent_of
 from hubmerge.symmetry.verify import spec_of
 from hubmerge.torch_threads import one_torch_thread
 from zoo_index.checkpoint import read_config, read_tensor_table
@@ -42,6 +47,8 @@ __all__ = [
 ]
 
 Note = Callable[[str], None]
+SCRATCH_FOLDER = "scratch"
+"""In the folder that is written, until it is done: what does not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +74,21 @@ def write_assembly(plan: AssemblyPlan, folder: Path, *, note: Note = lambda _: N
     for numbers that are not finite.
     """
     note("an interrupted merge of this kind is not gone on with: the same command begins anew")
+    scratch = folder / SCRATCH_FOLDER
+    try:
+        return _written(plan, folder, scratch, note)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _written(plan: AssemblyPlan, folder: Path, scratch: Path, note: Note) -> Assembled:
+    use = plan.memory_use
     with one_torch_thread():
         batches = calibration_of(plan)
         models = []
         for place in plan.order:
             note(f"loading {plan.parents[place].reference}")
-            models.append(loaded_parent(plan, place))
+            models.append(loaded_parent(plan, place, scratch / str(place) if place in use.copied else None))
         calibration = calibration_record(plan.stages.calibration, plan.calibration, batches)
         if batches is not None:
             names = [str(plan.parents[place].reference) for place in plan.order]
@@ -81,7 +97,8 @@ def write_assembly(plan: AssemblyPlan, folder: Path, *, note: Note = lambda _: N
             note("aligning every model's base with the target, carrying what the model learned")
             model, record = transported(plan, models, batches, calibration)
         else:
-            model, report = _merged(plan, models, batches, note)
+            with nullcontext() if use.room is None else scratch_in(scratch, use.room) as spilled:
+                model, report = _merged(plan, models, batches, note, spilled)
             record = assembly_record(plan, report, calibration)
         note("writing")
         return saved(plan, folder, model, record)
@@ -96,16 +113,23 @@ def calibration_of(plan: AssemblyPlan | MalPlan) -> Batches | None:
     return open_calibration(plan.stages.calibration, source, read_config(source), commit)
 
 
-def loaded_parent(plan: AssemblyPlan | MalPlan, place: int) -> nn.Module:
-    """The parent at this place, in float32; raises as `load_in_float32` does, and `NumbersError` for numbers that are not finite."""
+def loaded_parent(plan: AssemblyPlan | MalPlan, place: int, copy: Path | None = None) -> nn.Module:
+    """The parent at this place, in float32; raises as `load_in_float32` does, and `NumbersError` for numbers that are not finite.
+
+    copy: a folder that is made; its weights are written there in float32, and mapped.
+    """
     source, name = open_planned(plan.parents[place]), str(plan.parents[place].reference)
     folder = source.path("config.json").parent
-    model = load_in_float32(folder, read_folder_config(folder), name)
+    if copy is not None:
+        float32_copy(parent_of(plan.parents[place].reference.model, source), copy)
+    model = load_in_float32(folder if copy is None else copy, read_folder_config(folder), name)
     check_finite(model, name, name, "the model is damaged; fetch or save it again")
     return model
 
 
-def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note: Note) -> tuple[Any, Report]:
+def _merged(
+    plan: AssemblyPlan, models: list[Any], batches: Batches | None, note: Note, scratch: Scratch | None
+) -> tuple[Any, Report]:
     stages = plan.stages
     spec = spec_of(models[0])
     fits = stages.fit != "none"
@@ -141,6 +165,7 @@ def _merged(plan: AssemblyPlan, models: list[Any], batches: Batches | None, note
         renormalise=batches is not None,
         seed=plan.recipe.seed,
         progress=lambda done, total: tell(f"fitted {done} of {total} layers"),
+        scratch=scratch,
     )
     for warning in warnings_of(merged.report):
         note(f"warning: {warning}")

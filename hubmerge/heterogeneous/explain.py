@@ -164,6 +164,8 @@ def _facts(plan: AssemblyPlan) -> Iterator[tuple[str, str]]:
         assert plan.stages.calibration is not None
         yield "calibration", data_text(plan.stages.calibration, plan.calibration)
     yield from work_rows(plan, plan.tensor_count)
+    if plan.memory_use.disk:
+        yield "scratch", f"up to {size_text(plan.memory_use.disk)} beside OUT until it is done; none with more --memory"
     yield "interrupted", "it is not gone on with: the same command begins anew"
 
 

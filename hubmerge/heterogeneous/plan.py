@@ -19,7 +19,7 @@ from hubmerge.heterogeneous.depths import depths_of, specs_at_depth
 from hubmerge.heterogeneous.groups import kept_groups, planned_groups
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels, merged_labels
-from hubmerge.heterogeneous.memory import bytes_loaded
+from hubmerge.heterogeneous.memory_use import planned_use
 from hubmerge.heterogeneous.parents import check_bases, check_parents, specs_of, widths_of
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.position_rows import position_rows
@@ -41,12 +41,15 @@ def plan_assembly(
     pins: Mapping[str, str] | None = None,
     *,
     strict: bool = False,
+    memory: int | None = None,
 ) -> AssemblyPlan:
     """Decide what can be decided about an assembly; models: one for each of the recipe's references, in their order.
 
     pins: the commit of a calibration dataset of the Hub, by its name in the recipe.  strict: warnings are errors.
+    memory: bytes that may be taken, see `hubmerge.heterogeneous.memory_use.use_of`.
 
-    Raises `PlanError` and `SymmetryError` for models that cannot be put together, `PlanError` and `HubError` for the data.
+    Raises `PlanError` and `SymmetryError` for models that cannot be put together, `PlanError` for too little memory,
+    `PlanError` and `HubError` for the data.
     """
     assembly = recipe.assembly
     assert assembly is not None
@@ -61,7 +64,6 @@ def plan_assembly(
     warnings += unknown
     check_streams(specs, stages, [str(model.reference) for model in ordered])
     depths, widths = depths_of(specs), [widths_of(model, spec) for model, spec in zip(ordered, specs, strict=True)]
-    loaded = bytes_loaded(specs)
     specs = specs_at_depth(specs, [model.config for model in ordered])
     labels = _labels(ordered, specs, stages)
     kept = kept_groups(specs[0], stages, ordered[0].reference)
@@ -71,6 +73,14 @@ def plan_assembly(
     aligned |= {*token_groups(specs[0])} if any(found is not None for found in rows) else set()
     samples = most_samples(stages.calibration, calibration) if stages.calibration is not None else 0
     sized = planned_sizes(ordered, specs, stages, labels, kept, aligned, samples=samples)
+    use = planned_use(
+        sized.needs,
+        sized.cost.parameters,
+        models,
+        memory,
+        copies=stages.residual == "orthogonal" or bool(aligned),
+        carries=assembly.carries,
+    )
     if strict and warnings:
         hint = "mend it, or leave out --strict"
         raise PlanError.of([PlanError(warning, where="--strict", hint=hint) for warning in warnings])
@@ -115,7 +125,8 @@ def plan_assembly(
         warnings=(*warnings, *notes),
         notes=notes,
         bytes_written=sized.cost.parameters * dtype.bits // 8 + sum(file.size for file in carried),
-        peak_memory=sized.memory + max(0, loaded - bytes_loaded(specs)),
+        peak_memory=use.peak,
+        memory_use=use,
         hash="",
     )
     return replace(plan, hash=_hash(plan, assembly))

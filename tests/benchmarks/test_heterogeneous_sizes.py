@@ -36,7 +36,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 def test_every_stage_is_done_and_told(what: str, pair: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     main([json.dumps({"what": what, "folders": pair, "samples": 9, "width": 0})])
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told.keys() == {"loading", "seconds", "clock", "before", "loaded", "mapped", "peak"}
+    assert told.keys() == {"loading", "seconds", "clock", "before", "loaded", "mapped", "peak", "anonymous", "scratch"}
     assert told["loading"] > 0
 
 
@@ -50,3 +50,8 @@ def test_a_stage_in_a_process_of_its_own_is_the_same(pair: tuple[str, str]) -> N
     from benchmarks.heterogeneous.sizes_stages import run_stage
 
     assert run_stage(Stage("loading", pair)).loading > 0
+
+
+def test_a_fit_with_no_room_writes_to_the_disk(pair: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    main([json.dumps({"what": "averaging and least squares", "folders": pair, "samples": 64, "width": 0, "room": 0})])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["scratch"] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ from apart_models import batches, model
 
 from hubmerge.heterogeneous.activations import correlations, correlations_by_group
 from hubmerge.heterogeneous.batches import Batch
-from hubmerge.heterogeneous.memory import estimated_memory
+from hubmerge.heterogeneous.memory import memory_of_matching
 from hubmerge.heterogeneous.passes import bytes_of_sums, largest_table, passes
 from hubmerge.symmetry import SymmetrySpec
 from hubmerge.symmetry.groups import Factor, Group, Kind, Role, TensorSymmetry
@@ -83,8 +84,7 @@ def test_sums_are_a_double_for_every_pair_of_units_that_is_read() -> None:
 
 def test_the_estimate_has_the_sums_as_far_as_they_are_held_at_once() -> None:
     small, wide = (
-        estimated_memory([_dense(n)] * 2, {"unit": n, "label": 10}, {}, 1, fits=False, correlates=True)
-        - estimated_memory([_dense(n)] * 2, {"unit": n, "label": 10}, {}, 1, fits=False)
+        memory_of_matching([_dense(n)] * 2, {}, 0) - 2 * 4 * sum(math.prod(t.shape) for t in _dense(n).tensors.values())
         for n in (1000, 10_000)
     )
     assert small == 3 * 8 * 1000**2

@@ -42,9 +42,9 @@ def test_a_plan_says_how_many_layers_of_which_stage_are_paired() -> None:
     ]
     assert plan.to_dict()["depths"] == [{"stage": STAGE, "layers": [1, 2], "paired": [1]}]
     assert planned("./low", "./high").depths == ()
-    more = sum(meta.numel for meta in plan.tensors[1]) - sum(meta.numel for meta in plan.tensors[0])
-    least = planned("./low", "./high").peak_memory  # of as many layers: the deeper one's are loaded too
-    assert plan.peak_memory - least == pytest.approx(4 * more, abs=100)
+    assert (
+        plan.peak_memory == planned("./low", "./high").peak_memory
+    )  # what is stored in float32 is mapped from its file
 
 
 def test_without_data_a_plan_says_that_layers_are_spread_evenly() -> None:
