@@ -35,10 +35,18 @@ _SAMPLES = 32
 _ROOM = 10**8
 _NOISE = 0.1
 _MEASURED = (
-    "Memory is the peak of the resident set above the models, whose files transformers maps, and of that what no file has; beyond "
-    "the room of a fit things are on the disk. Seconds are of processor time, on one thread; measured once."
+    "Memory is the peak of anonymous memory above the models, whose files transformers maps; what is beyond the room of a fit is on the "
+    "disk. Seconds are of processor time, on one thread; measured once."
 )
-_COLUMNS = ("stage", "models", "samples", "CPU s", "MB above the models", "of these anonymous", "CPU s to load them")
+_COLUMNS = (
+    "stage",
+    "models",
+    "samples",
+    "CPU s",
+    "MB above the models",
+    "MB of the scratch file",
+    "CPU s to load them",
+)
 _GROWTH = (100, 300, 600)
 _WIDTHS = (1024, 2048, 4096)
 _ROWS = 600
@@ -101,8 +109,8 @@ def _add(report: Report, name: str, stage: Stage) -> None:
     """Measure a stage; its row.  name: of the models."""
     taken = run_stage(stage)
     what = stage.what if stage.room is None else f"{stage.what}, room for {stage.room / 1e6:.0f} MB"
-    memory = (f"{size / 1e6:.0f}" for size in (taken.peak, taken.anonymous))
-    row = (what, name, stage.samples or "-", f"{taken.seconds:.1f}", *memory, f"{taken.loading:.1f}")
+    sizes = (f"{size / 1e6:.0f}" if size else "-" for size in (taken.anonymous, taken.disk))
+    row = (what, name, stage.samples or "-", f"{taken.seconds:.1f}", *sizes, f"{taken.loading:.1f}")
     report.add(row, stage=what, name=name, samples=stage.samples, width=stage.width, taken=taken)
 
 

@@ -41,7 +41,7 @@ class Stage:
 class Taken:
     """Seconds of processor time, of loading and of the stage, and seconds of the clock of the stage; bytes: resident before the models,
     with them; what of mapped files became resident in the stage, which is weights that are first used; the peak above that and what was there; the
-    peak of anonymous memory above what was there; what was written to a scratch file.
+    peak of anonymous memory above what was there; the size of the scratch file.
     """
 
     loading: float
@@ -52,7 +52,7 @@ class Taken:
     mapped: int
     peak: int
     anonymous: int
-    scratch: int
+    disk: int
 
 
 def run_stage(stage: Stage) -> Taken:
@@ -86,12 +86,12 @@ def main(arguments: Sequence[str]) -> None:
     loaded, files, anonymous = (memory_of(field) for field in ("VmRSS", "RssFile", "RssAnon"))
     with Watch(every=0.02) as watch:
         begun, clock = time.process_time(), time.perf_counter()
-        written = work(stage, models)
+        found = work(stage, models)
         seconds, clock = time.process_time() - begun, time.perf_counter() - clock
     mapped = max(0, memory_of("RssFile") - files)
     peak = memory_of("VmHWM") - loaded - mapped
-    scratch = written or 0
-    taken = Taken(loading, seconds, clock, before, loaded - before, mapped, peak, watch.worst - anonymous, scratch)
+    disk = found or 0
+    taken = Taken(loading, seconds, clock, before, loaded - before, mapped, peak, watch.worst - anonymous, disk)
     print(json.dumps(asdict(taken)))
 
 
@@ -134,7 +134,7 @@ def _merging(stage: Stage, models: Sequence[Any]) -> None:
 
 
 def _fitting(stage: Stage, models: Sequence[Any]) -> int | None:
-    """What was written to the scratch file."""
+    """The size of the scratch file."""
     from hubmerge.heterogeneous.merging import merge_models
     from hubmerge.heterogeneous.scratch import scratch_in
 
@@ -142,7 +142,7 @@ def _fitting(stage: Stage, models: Sequence[Any]) -> int | None:
     with tempfile.TemporaryDirectory() as folder, scratch_in(Path(folder), stage.room or 0) as scratch:
         place = None if stage.room is None else scratch
         merge_models(models, texts, align="identity", fit="merged", ridge=1e-3, follow="all", scratch=place)
-        return scratch.written
+        return scratch.size
 
 
 def _assignment(stage: Stage, _models: Sequence[Any]) -> None:

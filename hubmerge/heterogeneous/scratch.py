@@ -32,6 +32,11 @@ class Scratch:
         self._end = 0
         self._free: dict[int, list[int]] = {}
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file; what is mapped has files of its own."""
+        return self._end
+
     def put(self, data: memoryview, place: int | None = None) -> int:
         """Write `data` at `place`, or at a place of its own; returns the place."""
         if self._file is None:

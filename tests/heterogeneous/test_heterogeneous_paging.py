@@ -132,6 +132,7 @@ def test_a_place_that_was_given_up_is_the_next_ones_of_its_size(scratch: Scratch
     found = bytearray(5)
     scratch.get(5, memoryview(found))
     assert found == b"eight"
+    assert scratch.size == 17
     assert list((tmp_path / "scratch").iterdir()) == []  # its file has no name
     scratch.close()
 
