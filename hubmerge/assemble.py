@@ -143,7 +143,13 @@ def _beside(plan: Planned) -> int:
     """
     if isinstance(plan, Plan):
         preparation = plan.preparation
-        return plan.alignment.copied if plan.alignment is not None else preparation.scratch if preparation is not None else 0
+        return (
+            plan.alignment.copied
+            if plan.alignment is not None
+            else preparation.scratch
+            if preparation is not None
+            else 0
+        )
     use = getattr(plan, "memory_use", None)
     return use.disk if use is not None else 0
 
