@@ -376,6 +376,27 @@ def _accuracies(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{sum(found) / len(found):.3f} ({each})" if found else "-"
 
 
+def sens_table() -> str:
+    """Sens-Merging of specialists of digits: a row for each inner method and alignment, a column for each temperature; means over seeds."""
+    path = ROOT / "benchmarks" / "coefficients" / "results" / "sens.json"
+    measured = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    means = {
+        name: (
+            sum(sum(row["accuracies"]) for row in rows) / (2 * len(rows)),
+            sum(row["largest"] for row in rows) / len(rows),
+        )
+        for name, rows in measured.items()
+    }
+    names = [name.removeprefix("sens_merging of ").split(", ") for name in means if name.startswith("sens_merging of ")]
+    temperatures = list(dict.fromkeys(temperature for *_, temperature in names))
+    lines = []
+    for inner, alignment in dict.fromkeys((inner, alignment) for inner, alignment, _ in names):
+        own = [means[f"sens_merging of {inner}, {alignment}, {temperature}"] for temperature in temperatures]
+        cells = [f"{accuracy:.3f} ({largest:.2f})" for accuracy, largest in own]
+        lines.append([f"`{inner}`, `{alignment}`", f"{means[inner][0]:.3f}", *cells])
+    return _table(["inner, alignment", "inner method alone", *temperatures], lines)
+
+
 REGIONS: Mapping[str, Callable[[], str]] = {
     "method-names": method_names_line,
     "methods": methods_page,
@@ -386,6 +407,7 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "heterogeneous": heterogeneous_tables,
     "text-tasks": text_task_tables,
     "coefficients": coefficient_table,
+    "sens-merging": sens_table,
 }
 
 if __name__ == "__main__":

@@ -36,9 +36,13 @@ def cross_task(distances: Array, alignment: Alignment) -> Array:
     distances: (parents, parents), [t, s] how far parent t's logits lie from those of parent s on the data of s.  All parents alike where
     the sum is 0, and for a single one.
     """
-    own = distances if alignment == "distance" else np.exp(-distances)
-    scales = (own * (1 - np.eye(len(own)))).sum(axis=1)
-    return normalised(scales)
+    others = 1 - np.eye(len(distances))
+    if alignment == "distance":
+        return normalised((distances * others).sum(axis=1))
+    nearest = distances[others > 0].min(
+        initial=np.inf
+    )  # a factor of all sums, without which far models would all have 0
+    return normalised((np.exp(np.minimum(nearest - distances, 0)) * others).sum(axis=1))
 
 
 def normalised(scales: Array) -> Array:

@@ -92,7 +92,10 @@ def test_what_is_further_from_the_others_counts_more_by_distance_and_less_by_sim
     np.testing.assert_allclose(cross_task(distances, "distance"), np.array([3, 1, 4]) / 8)
     alike = np.array([exp(-1) + exp(-2), exp(-1) + 1, exp(-4) + 1])
     np.testing.assert_allclose(cross_task(distances, "similarity"), alike / alike.sum())
+    far = np.where(distances > 0, distances + 5000, 0)[:2, :2]
+    np.testing.assert_allclose(cross_task(far, "similarity"), [0.5, 0.5])
     np.testing.assert_allclose(cross_task(np.zeros((2, 2)), "distance"), [0.5, 0.5])
+    np.testing.assert_allclose(cross_task(np.zeros((1, 1)), "similarity"), [1])
     np.testing.assert_allclose(sens_coefficients(np.zeros((1, 3)), np.ones(3), 0.01), [[1, 1, 1]])
 
 
