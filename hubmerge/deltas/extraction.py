@@ -20,7 +20,7 @@ from hubmerge.deltas.extraction_choice import Choice, choose
 from hubmerge.deltas.extraction_record import Extraction
 from hubmerge.deltas.extraction_writing import Change, write_extraction
 from hubmerge.deltas.linear_weights import LinearWeight
-from hubmerge.deltas.reading import whole_tensors
+from hubmerge.deltas.reading import sum_of_squares, sums_of_squares, whole_tensors
 from hubmerge.deltas.truncation import Solver, Truncated, truncated
 from hubmerge.errors import MergeError, NumbersError, PlanError
 from hubmerge.io.reader import InputFiles
@@ -116,16 +116,18 @@ def _check(out: Path, rank: int | None, energy: float | None, alpha: float | Non
 
 def _change(step: Step, files: InputFiles, choice: Choice, wanted: _Wanted) -> Change:
     name = step.output.name
-    base, tuned = whole_tensors(step, files)
-    squares = float(np.square(base, dtype=np.float64).sum())
-    delta = np.subtract(tuned, base, out=base)
-    own = float(np.square(delta, dtype=np.float64).sum())
     weight = choice.factored.get(name)
+    if weight is None and not wanted.save_rest:
+        return Change(name, *sums_of_squares(step, files))
+    base, tuned = whole_tensors(step, files)
+    squares = sum_of_squares(base)
+    delta = np.subtract(tuned, base, out=base)
+    own = sum_of_squares(delta)
     if weight is None:
-        held = tuned if wanted.save_rest and (own or tuned.ndim < 2) else None
-        return Change(name, own, squares, values=held)
+        return Change(name, own, squares, values=tuned if own or tuned.ndim < 2 else None)
     if not own or not np.isfinite(own + squares):
         return Change(name, own, squares)
+    del base, tuned
     found = _triplets(delta, weight, wanted, name)
     factors = reduced((found.left, found.values, found.right), found.rank).factors
     return Change(name, own, squares, factors, found.energy, found.solver)
