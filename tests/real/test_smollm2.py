@@ -222,6 +222,35 @@ def test_the_published_files_are_those_of_the_merge_in_one_private_commit(story:
     assert story.published["target"] == MERGED
 
 
+def test_adapters_merged_as_adapters_and_published_are_in_peft_what_is_made_of_them_by_hand(
+    story: Story, real_hub: HubServer, in_float32: dict[str, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    models = [{"model": lora, "parameters": {"weight": WEIGHT}} for lora in LORAS]
+    recipe = {"merge_method": "task_arithmetic", "models": models, "output": {"kind": "adapter"}}
+    (story.ada.place / "adapters.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    story.ada.hubmerge("merge", "adapters.yaml", "lora")
+    story.ada.hubmerge("card", "lora")
+    story.ada.hubmerge("publish", "lora", "ada/merged-lora", "--as", "adapter")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).write_bytes(real_hub.content("ada/merged-lora", name))
+
+    def base() -> Any:
+        return AutoModelForCausalLM.from_pretrained(story.ada.place / "base", dtype=torch.float32).eval()
+
+    by_hand, tokens = base(), torch.arange(100, 140)[None]
+    with torch.no_grad():
+        before = by_hand(tokens).logits
+        for name, values in by_hand.state_dict().items():
+            changes = (in_float32[lora][name] - in_float32[BASE][name] for lora in LORAS)
+            values.add_(sum(changes), alpha=WEIGHT)
+        wanted, got = by_hand(tokens).logits, PeftModel.from_pretrained(base(), tmp_path)(tokens).logits
+    torch.testing.assert_close(got, wanted, atol=1e-3, rtol=1e-4)
+    assert (wanted - before).abs().max() > 1
+
+
 @pytest.fixture(scope="module")
 def strangers(story: Story, real_hub: HubServer, newcomer: Callable[..., User]) -> dict[str, User]:
     """Two people with an empty cache who may read what ada published."""
