@@ -23,7 +23,7 @@ from hubmerge.lora.plain import read_plain
 from hubmerge.lora.stacks import Stack, stacks_of
 from hubmerge.lora.wholes import ByMethod, BySum, merged_wholes
 from hubmerge.lora.writing import write_adapter
-from hubmerge.method import get_method
+from hubmerge.method import around, get_method
 from zoo_index.errors import HubmergeError
 
 __all__ = ["MergedAdapter", "merge_adapters"]
@@ -148,7 +148,7 @@ def _in_basis(
 ) -> tuple[dict[str, Reduced], ByMethod]:
     if basis not in BASES:
         raise RecipeError(f"there is no basis {shown(basis)}", where="basis", hint=f"one of: {', '.join(BASES)}")
-    method = get_method(name)
+    method = around(get_method(name), parameters)
     fault = method_fault(method, "name")
     if fault is not None:
         raise fault

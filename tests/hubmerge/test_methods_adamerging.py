@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from hubmerge import MergedState, merge_state_dicts
+from hubmerge import MergedState, merge_adapters, merge_state_dicts
 from hubmerge.adamerging.descent import Adam
 from hubmerge.adamerging.entropy import mean_entropy, parts_of
 from hubmerge.errors import MergeError, NumbersError, PlanError, RecipeError
@@ -230,6 +230,11 @@ def test_what_cannot_be_is_refused_by_name() -> None:
         merge_state_dicts("adamerging", own, base=start)
     with pytest.raises(PlanError, match=r"calibration= runs the parents, and parents\[0\], parents\[1\] cannot be run"):
         merge_state_dicts("adamerging", own, base=start, calibration=data(3))
+    adapters = [{"m": (np.ones((1, 3), np.float32), np.ones((2, 1), np.float32))}] * 2
+    with pytest.raises(
+        RecipeError, match="awd looks at what models answer, and adapters are merged without their base"
+    ):
+        merge_adapters("awd", adapters, basis="knots", parameters={"inner": "adamerging"})
     with pytest.raises(RecipeError, match="and normalize does something else with them"):
         merge_state_dicts("adamerging", parents, base=base, parameters={"normalize": True}, calibration=data(3))
     with pytest.raises(RecipeError, match="and elect does something else with them"):
