@@ -53,7 +53,7 @@ MemoryOption = Annotated[
         "--memory",
         parser=_bytes,
         metavar="SIZE",
-        help="What the workers' buffers may take, like 500MB; default: 2GB. For models put together as a whole: what that may take.",
+        help="What the workers' buffers may take, like 500MB; default: 2GB. For pleas: what the whole merge may take beside torch.",
         show_default=False,
     ),
 ]

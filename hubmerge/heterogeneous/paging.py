@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hubmerge.free_memory import return_free_memory
+
 if TYPE_CHECKING:
     from torch import Tensor, UntypedStorage
 
@@ -22,6 +24,8 @@ __all__ = ["Held", "Pager"]
 
 _LEAST = 2**14
 """Bytes of a storage below which it stays in memory."""
+_TRIMMED = 2**26
+"""Bytes written away after which the memory that they leave in the heaps of many threads is given back."""
 
 
 @dataclass
@@ -55,6 +59,7 @@ class Pager:
         self.scratch = scratch
         self._room = room
         self._awake: list[Held] = []
+        self._freed = 0
         self._owners: dict[int, Held] = {}
 
     def owns(self, owner: Held, storage: int) -> None:
@@ -83,6 +88,10 @@ class Pager:
                 total -= other.size
                 other.write_away()
                 self._awake.remove(other)
+                self._freed += other.size
+        if self._freed > _TRIMMED:
+            self._freed = 0
+            return_free_memory()
 
     def left(self, run: Held) -> None:
         if run in self._awake:
