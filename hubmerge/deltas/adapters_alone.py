@@ -13,7 +13,7 @@ from hubmerge.errors import PlanError
 from hubmerge.gguf import open_model
 from hubmerge.io.reader import StepReader, Workspace, singles
 from hubmerge.lora.adapter import Adapter, adapter_of
-from hubmerge.lora.headers import check_one_base, open_adapter
+from hubmerge.lora.headers import open_adapter
 from hubmerge.lora.reading import read_adapter
 from hubmerge.parents import open_parent
 from hubmerge.plan_types import Operand, Step
@@ -32,7 +32,7 @@ def adapters_alone(models: Sequence[Any], base: Any) -> tuple[Adapter, ...] | No
     An adapter is a folder or repository of PEFT's, ``base+adapter`` with the base that is named, or a mapping of modules to (A, B).
     None, too, where one cannot be taken for low-rank factors alone, and there is a base to put it on.
 
-    Raises `PlanError` for adapters that say that they have different bases, and what reading them raises.
+    Raises what reading an adapter raises, where there is no base to put it on.
     """
     found = []
     for place, given in enumerate(models):
@@ -50,7 +50,6 @@ def adapters_alone(models: Sequence[Any], base: Any) -> tuple[Adapter, ...] | No
             if base is None:
                 raise
             return None
-    check_one_base(found)
     return tuple(found)
 
 

@@ -17,6 +17,8 @@ from hubmerge.deltas.beside import beside, opened
 from hubmerge.deltas.kinship_record import Kinship
 from hubmerge.deltas.sums import sums_of
 from hubmerge.errors import PlanError
+from hubmerge.lora.adapter import Adapter
+from hubmerge.lora.headers import check_one_base, different_bases
 
 __all__ = ["kinship"]
 
@@ -43,8 +45,9 @@ def kinship(models: Sequence[Any], base: Any = None, *, jobs: int | None = None)
     origin = None if base is None else "base" if isinstance(base, Mapping) else str(base)
     adapters = adapters_alone(models, base)
     if adapters is not None:
+        notes = _stated_bases(adapters, origin)
         squares = {} if origin is None or isinstance(base, Mapping) else base_squares(origin, adapters)
-        return Kinship(names, origin, sums_of_adapters(adapters, squares))
+        return Kinship(names, origin, sums_of_adapters(adapters, squares), notes)
     if base is None:
         raise PlanError(
             "models are compared by what they learned on top of their base, and none is named",
@@ -54,3 +57,13 @@ def kinship(models: Sequence[Any], base: Any = None, *, jobs: int | None = None)
     first, *others = opened([base, *(on_its_base(model, base) for model in models)], ["base", *names])
     found = beside(first, others)
     return Kinship(names, origin, sums_of(found, jobs or cores()), found.notes)
+
+
+def _stated_bases(adapters: Sequence[Adapter], base: str | None) -> tuple[str, ...]:
+    """What to say of adapters that state other bases; `PlanError` where no base is named that all are to be changes of."""
+    told = different_bases(adapters)
+    if told is not None and base is None:
+        hint = "name the model that all are changes of: base=..., or --base"
+        raise PlanError(told, where="models", hint=hint)
+    check_one_base(adapters, "models", other_bases=True)
+    return () if told is None else (f"{told}: all are taken as changes of {base}",)

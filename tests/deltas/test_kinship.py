@@ -118,6 +118,21 @@ def test_adapters_alone_have_the_numbers_that_they_have_on_their_base(tmp_path: 
     assert alone.ratios.tolist() == pytest.approx((alone.norms / (2 * squares) ** 0.5).tolist())
 
 
+def test_adapters_that_state_other_bases_are_changes_of_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    adapted(Path())
+    for name in "ab":
+        config = json.loads(Path(name, "adapter_config.json").read_text())
+        Path(name, "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": f"org/{name}"}))
+    told = "the adapters were trained on different models (./a on org/a, ./b on org/b)"
+    with pytest.raises(PlanError) as refused:
+        kinship(["./a", "./b"])
+    assert str(refused.value) == f"{told} · models · name the model that all are changes of: base=..., or --base"
+    assert kinship(["./a", "./b"], "./base").notes == (f"{told}: all are taken as changes of ./base",)
+
+
 def test_a_vocabulary_that_grew_is_cut_to_the_bases(tmp_path: Path) -> None:
     base = {name: random_values(shape, 5) for name, shape in SHAPES.items()}
     plain = [{name: values + 0.01 * random_values(values.shape, i) for name, values in base.items()} for i in (1, 2)]
