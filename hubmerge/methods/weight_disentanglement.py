@@ -43,10 +43,10 @@ class AwdParameters(Parameters):
     scope: Literal["model", "tensor"] = Field(
         "model", description="one redundant vector for the whole model, or one for each tensor"
     )
-    unit: Literal["auto", "one", "norm", "shorter"] = Field(
+    unit: Literal["auto", "one", "norm"] = Field(
         "auto",
         description="what step and alpha are measured in: one, lengths as they are; norm, the root mean square of the deltas' norms; "
-        "shorter, the lesser of both; auto: one under scope: model, shorter under scope: tensor",
+        "auto: one, but norm in tensors under scope: tensor whose deltas are so short that step is over a tenth of the mean square",
     )
     weight: PerParent[float] = Field(1.0, description="coefficient of this parent's disentangled delta")
     lambda_: float = Field(1.0, alias="lambda", description="scale of the merged delta")
@@ -83,13 +83,13 @@ def _alike(values: Values) -> tuple[str, ...]:
 
 def _pooled(measure: Measure, values: Values) -> dict[str, Any]:
     """What is shared, as `Disentangled.to_dict`, and for TIES over the whole model the thresholds of what is left."""
-    own_unit: Unit = "shorter" if values["scope"] == "tensor" else "one"
+    own_unit: Unit = "one" if values["scope"] == "model" and values["unit"] == "auto" else values["unit"]
     found = disentangled(
         measure.gram(),
         alpha=values["alpha"],
         step=values["step"],
         iterations=values["iterations"],
-        unit=own_unit if values["unit"] == "auto" else values["unit"],
+        unit=own_unit,
     )
     state = found.to_dict()
     if values["inner"] == "ties" and values["trim_scope"] == "model":
@@ -185,9 +185,9 @@ def awd(
     Differs from the paper: the descent runs on the coefficients, the same iterates to rounding; the subgradient at corners is 0; a
     parent that learned nothing (in the tensor, with `scope: tensor`) takes no part and stays as it is; weights may differ between
     parents.  A lone parent has nothing in common with another, and is merged by the inner method.  A step has the paper's length,
-    made for whole models whose deltas have a norm of about 2; deltas of single tensors that are shorter than 1 are measured in
-    their own norm unless `unit` says otherwise.  The paper merges by lambda of about 0.3 (eight tasks); 1 is the default here as in
-    task_arithmetic.  TIES trims without `rescale`.
+    made for whole models whose deltas have a norm of about 2; with `scope: tensor`, deltas too short for it (by default of a norm under
+    0.32) are measured in their own norm unless `unit` says otherwise.  The paper merges by lambda of about 0.3 (eight tasks); 1 is the
+    default here as in task_arithmetic.  TIES trims without `rescale`.
     """
     if by_sign:
         left = _trimmed(without_shared(deltas, shared, taken), limits)

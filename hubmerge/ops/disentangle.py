@@ -16,7 +16,7 @@ from hubmerge.ops.bits import replaced
 __all__ = ["Disentangled", "Unit", "disentangled", "without_shared"]
 
 Array = npt.NDArray[np.float64]
-Unit = Literal["one", "norm", "shorter"]
+Unit = Literal["one", "norm", "auto"]
 
 _NO_LENGTH = 1e-12
 """A vector so much shorter than the longest one has no direction: it is rounding."""
@@ -24,6 +24,8 @@ _RIGHT_ANGLE = 1e-12
 """A cosine of smaller magnitude is 0: rounding must not choose the side that a vector is pushed to."""
 _DEPENDENT = 1e-12
 """An eigenvalue of a matrix of cosines that is rounding."""
+_LONG_STEP = 0.1
+"""A step that moves a vector by more of its length throws it about: by a quarter the descent goes astray."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def disentangled(gram: Array, *, alpha: float, step: float, iterations: int, uni
     the shortest one where the tau are dependent (in units of their norms).
 
     unit: what step and alpha are measured in: lengths as they are ("one", the paper's), or in units of the root mean square of the
-    norms ("norm"), which makes the outcome independent of the vectors' scale, or in the lesser of the two ("shorter").
+    norms ("norm"), which makes the outcome independent of the vectors' scale; "auto": "one", unless the vectors are too short for the
+    step, which moves a vector by about step over its length.
 
     Where the loss has a corner the subgradient is 0: of ||delta|| at 0, of |cos| at a right angle.  A vector of length 0 has no
     direction: it takes no part, and nothing is subtracted from it.  With fewer than two vectors that have a length, and for inner products
@@ -70,8 +73,8 @@ def disentangled(gram: Array, *, alpha: float, step: float, iterations: int, uni
     if part.size >= 2:
         inner, lengths = gram[np.ix_(part, part)], norms[part]
         size = float(np.sqrt(np.mean(lengths**2)))
-        scale = {"one": 1.0, "norm": size, "shorter": min(1.0, size)}[unit]
-        shared[part] = _descended(inner / scale**2, alpha, step, iterations)
+        by_norm = unit == "norm" or (unit == "auto" and step > _LONG_STEP * size**2)
+        shared[part] = _descended(inner / size**2 if by_norm else inner, alpha, step, iterations)
     taken = np.isin(np.arange(len(gram)), part)
     rest = np.eye(len(gram)) - taken[:, None] * shared[None]
     inner_after = rest @ gram @ rest.T if usable else gram

@@ -72,12 +72,15 @@ def test_weights_are_of_what_is_left_and_may_be_negative() -> None:
     np.testing.assert_allclose(flat(shared), flat(base) + weights @ left / 1.5, rtol=1e-6, atol=1e-6)
 
 
-def test_by_tensor_those_shorter_than_one_are_measured_in_their_own_norm() -> None:
+@pytest.mark.parametrize("scale", [1, 0.1])
+def test_by_tensor_only_those_too_short_for_the_step_are_measured_in_their_own_norm(scale: float) -> None:
     base, parents = models()
+    parents = [{name: base[name] + scale * (own[name] - base[name]) for name in ORDER} for own in parents]
     merged = merge_state_dicts("awd", parents, base=base, parameters={"scope": "tensor"})
     for name in ORDER:
         taus = np.array([(parent[name] - base[name]).ravel() for parent in parents], np.float64)
-        unit = min(1, np.sqrt((taus**2).sum(axis=1).mean()))
+        unit = np.sqrt((taus**2).sum(axis=1).mean())
+        unit = unit if unit < np.sqrt(0.1) else 1  # under scale 1 both matrix and vector are longer, under 0.1 none is
         redundant = descended(taus / unit, **PAPER) * unit if taus.shape[1] > 1 else 0
         expected = base[name].ravel() + (taus - redundant).sum(axis=0)
         np.testing.assert_allclose(merged[name].ravel(), expected, rtol=1e-6, atol=1e-6, err_msg=name)

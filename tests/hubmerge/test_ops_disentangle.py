@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hubmerge.ops.disentangle import disentangled
+from hubmerge.ops.disentangle import Unit, disentangled
 
 PAPER = {"alpha": 0.1, "step": 0.01, "iterations": 300}
 
@@ -100,7 +100,9 @@ def test_measured_in_their_own_norm_vectors_of_any_length_give_the_same() -> Non
     assert as_they_are.norm > 1000 * max(as_they_are.norms)  # what the paper's step does to vectors so short
 
 
-def test_only_vectors_shorter_than_one_are_measured_in_their_own_norm_where_the_shorter_counts() -> None:
-    gram = inner((1, 0, 2), (1, 1, 0), (0, 1, -1))  # norms 2.2, 1.4 and 1.4
-    assert disentangled(gram, **PAPER, unit="shorter") == disentangled(gram, **PAPER)
-    assert disentangled(gram * 0.01, **PAPER, unit="shorter") == disentangled(gram * 0.01, **PAPER, unit="norm")
+@pytest.mark.parametrize(("scale", "unit"), [(0.07, "one"), (0.06, "norm")])
+def test_of_themselves_only_vectors_too_short_for_the_step_are_measured_in_their_own_norm(
+    scale: float, unit: Unit
+) -> None:
+    gram = scale * inner((1, 0), (1, 1), (1, 0), (1, -1))  # mean square 1.5 * scale, and a tenth of it beside 0.01
+    assert disentangled(gram, **PAPER, unit="auto") == disentangled(gram, **PAPER, unit=unit)
