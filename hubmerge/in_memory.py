@@ -65,7 +65,8 @@ def merge_state_dicts(
     """
     method = known_method(name, parameters)
     given, faults = given_data(method, parents, base, calibration, statistics)
-    if calibration is not None and isinstance(parents, list | tuple):
+    runs_models = method is not None and method.wrapper is not None and method.wrapper.needs_data
+    if (runs_models or calibration is not None) and isinstance(parents, list | tuple):
         parents, base = [*map(state_dict_of, parents)], state_dict_of(base)
     listed, places = _listed(method, parents, base)
     shared_names = _one_memory([*listed.values()])

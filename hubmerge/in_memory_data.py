@@ -7,6 +7,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hubmerge.errors import PlanError, RecipeError, shown
 from hubmerge.method import MergeMethod
 from zoo_index.errors import HubmergeError
@@ -143,7 +145,25 @@ def _listed(given: Any, where: str) -> tuple[Batch, ...]:
     odd = next((row for row in rows if not isinstance(row, Mapping) or not row), None)
     if odd is not None:
         raise _no_data(odd, where)
+    for place, row in enumerate(rows):
+        _check_batch(row, f"{where}[{place}]")
     return rows
+
+
+def _check_batch(batch: Batch, where: str) -> None:
+    """`RecipeError` for a batch without rows or without anything but labels, and for tensors that have not all as many rows."""
+    sizes = {str(name): len(values) if getattr(values, "ndim", 0) else None for name, values in batch.items()}
+    hint = "every tensor of a batch has one entry for each of its rows"
+    if None in sizes.values():
+        name = next(name for name, size in sizes.items() if size is None)
+        raise RecipeError(f"{name} is no tensor with rows", where=where, hint=hint)
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise RecipeError(f"its tensors have not all as many rows: {told}", where=where, hint=hint)
+    if not any(sizes.values()):
+        raise RecipeError("the batch has no rows", where=where, hint="leave it out")
+    if set(sizes) == {"labels"}:
+        raise RecipeError("the batch has nothing but labels", where=where, hint="give what the model is run on, too")
 
 
 def _no_data(given: Any, where: str) -> RecipeError:
@@ -154,11 +174,11 @@ def _no_data(given: Any, where: str) -> RecipeError:
 def _place_of(key: Any, parents: int, where: str) -> int:
     names = {f"parents[{place}]": place for place in range(parents)}
     place = names.get(key, key) if isinstance(key, str) else key
-    if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < parents:
+    if isinstance(place, bool) or not isinstance(place, int | np.integer) or not 0 <= place < parents:
         raise RecipeError(
             f"{shown(key)} is none of the parents", where=where, hint=f"name them {', '.join(map(str, range(parents)))}"
         )
-    return place
+    return int(place)
 
 
 def _refuse_missing(found: Mapping[int, Any], parents: int, where: str) -> None:

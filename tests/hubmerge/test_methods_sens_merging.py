@@ -212,6 +212,14 @@ def test_statistics_that_do_not_go_with_the_parents_are_named() -> None:
         assert fault_of(statistics=statistics).startswith(told)
 
 
+def test_models_may_stand_in_place_of_state_dicts_where_the_method_runs_models() -> None:
+    models, start = [Small(1), Small(2)], Small(0)
+    measured = {np.int64(k): dict.fromkeys(start.state_dict(), k + 1.0) for k in range(2)}
+    merged = merge_state_dicts("sens_merging", models, start, statistics=measured)
+    assert set(merged) == set(start.state_dict())
+    assert fault_of(parents=models, base=start).startswith("sens_merging needs calibration, and none is given · ")
+
+
 def test_data_that_does_not_go_with_the_models_is_named() -> None:
     models, start = [Small(1), Small(2)], Small(0)
 
@@ -224,6 +232,13 @@ def test_data_that_does_not_go_with_the_models_is_named() -> None:
     assert told([data(1, 2), []]) == "the calibration data is empty · calibration[1] · give at least one batch"
     assert told([data(1, 2)] * 3).startswith("calibration has data for 3 parents, and there are 2 · calibration")
     assert told(5).startswith("calibration data is an iterable of batches, got 5 · calibration")
+    for batch, fault in (
+        ({"x": torch.zeros(0, 4), "labels": torch.zeros(0)}, "the batch has no rows"),
+        ({"labels": torch.zeros(2)}, "the batch has nothing but labels"),
+        ({"x": torch.zeros(2, 4), "labels": 1}, "labels is no tensor with rows"),
+        ({"x": torch.zeros(2, 4), "labels": torch.zeros(1)}, "its tensors have not all as many rows: x 2, labels 1"),
+    ):
+        assert told([data(1, 2), [*data(1, 2), batch]]).startswith(f"{fault} · calibration[1][1] · ")
     blind = [{"x": torch.zeros(2, 4)}]
     assert told([data(1, 2), blind]).startswith(
         "the calibration data has no labels, and the loss of this model needs them · calibration of parents[1]"
