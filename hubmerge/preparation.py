@@ -107,10 +107,12 @@ def _checked(
     wrapper: Wrapper, parent: ParentModel, data: TaskData | None, where: str, pins: Mapping[str, str]
 ) -> CalibrationFacts:
     if data is None:
+        labelled = "{data: file.parquet, labels: column}; texts need no labels"
+        form = labelled if wrapper.labels == "loss" else "file.parquet, without labels"
         raise RecipeError(
             f"{wrapper.name} needs calibration, and {parent.reference} has none",
             where=where,
-            hint="name data of its own task: calibration: {data: file.parquet, labels: column}; texts need no labels",
+            hint=f"name data of its own task: calibration: {form}",
         )
     facts = check_calibration(data, parent.source, parent.config, pins.get(data.data))
     if wrapper.labels == "none" and data.labels is not None:

@@ -171,12 +171,12 @@ def awd(
 ) -> float32:
     """Subtract from the parents' deltas what makes them alike, then merge what is left, by task arithmetic or by TIES.
 
-    One redundant vector is subtracted from every parent's delta: it lowers the mean magnitude of the cosines between what is left,
-    plus alpha times its own length, by plain gradient descent from 0.  It is a sum of the deltas, whose coefficients are found from their
-    inner products: one pass over the models, and no pass for the descent.  So with `inner: task_arithmetic` AWD is task
-    arithmetic with other weights, one for each parent (with `scope: tensor` one for each parent and tensor), which the merge
-    records; with TIES it is more.  The inner products are of float32 deltas, added in float64; running statistics and counters have no
-    part in them.
+    One redundant vector r is subtracted from every parent's delta: plain gradient descent from r = 0, r <- r - step * dL/dr, lowers
+    L = mean over the pairs i != j of |cos(delta_i - r, delta_j - r)| + alpha * |r|, which makes what is left less alike.  r is a sum of
+    the deltas, whose coefficients are found from their inner products: one pass over the models, and no pass for the descent.  So with
+    `inner: task_arithmetic` AWD is task arithmetic with other weights, one for each parent (with `scope: tensor` one for each parent
+    and tensor), which the merge records; with TIES it is more.  The inner products are of float32 deltas, added in float64; running
+    statistics and counters have no part in them.
 
     deltas: one float32 per parent.  shared, taken: the redundant entry is sum(shared * delta), and it is subtracted where taken is 1.
     limits: entries of smaller magnitude are trimmed.  weight, votes, shares, undecided: as in `sign_consensus`; under task arithmetic weight is

@@ -117,8 +117,14 @@ other data are worse, and data that holds few of the classes leads the entropy a
 Statistics of BatchNorm are averaged by the parents' weights, before and during the descent.""",
 )
 
-register_wrapper(ADAMERGING)
-register_around(
-    replace(ADAMERGING, name="awd", inners={"awd": {}}, parameters=DescentParameters, check=_check_awd),
-    "adamerging",
+_WITH_AWD = replace(
+    ADAMERGING,
+    name="awd",
+    inners={"awd": {}},
+    parameters=DescentParameters,
+    check=_check_awd,
+    about=f"Subtract from the parents' deltas what makes them alike, then merge what is left by adamerging.\n\n{ADAMERGING.about}",
 )
+
+register_wrapper(ADAMERGING)
+register_around(_WITH_AWD, "adamerging")

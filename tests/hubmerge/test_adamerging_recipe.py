@@ -67,6 +67,10 @@ def test_the_plan_says_what_is_run_before_anything_is(place: Path) -> None:
         "  12 batches forwards, to tell the entropy before and after",
         "  the base, a delta of every parent, and the model that is run, in float32",
     ]
+    headline = str(build_plan(asked(place, "awd", inner="adamerging"))).split("\n")[0]
+    assert headline.startswith(
+        "awd: Subtract from the parents' deltas what makes them alike, then merge what is left by adamerging"
+    )
 
 
 @pytest.mark.filterwarnings("ignore:running statistics")
@@ -127,7 +131,8 @@ def test_labels_are_refused_and_data_is_asked_for(place: Path) -> None:
     del recipe["models"][1]["calibration"]
     with pytest.raises(HubmergeError) as caught:
         build_plan(recipe)
-    assert [str(fault).split(" · ")[:2] for fault in caught.value.faults] == [
-        ["adamerging takes no labels", "models[0].calibration.labels"],
-        [f"adamerging needs calibration, and {place}/b has none", "models[1].calibration"],
+    hint = "name data of its own task: calibration: file.parquet, without labels"
+    assert list(map(str, caught.value.faults)) == [
+        "adamerging takes no labels · models[0].calibration.labels · leave them out",
+        f"adamerging needs calibration, and {place}/b has none · models[1].calibration · {hint}",
     ]
