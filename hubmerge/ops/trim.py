@@ -38,8 +38,9 @@ class MagnitudeParameters(Parameters):
 def keep_large(delta: float32, index: int, state: tuple[float32, float32]) -> float32:  # noqa: ARG001 - every stage is given the index
     """Keep the largest entries of each delta, the share `density` of them, and set the others to 0.
 
-    state: the exact k-th largest magnitude, k = max(1, int(density * entries)), and the factor of the kept ones; with a density
-    of 0 none is kept.  Entries that tie with the k-th all survive, so that the outcome does not depend on an order; more than k can be kept.
+    state: the exact k-th largest magnitude, k = max(1, int(density * entries)), of the entries of a whole model int(density * entries) + 1
+    as in the code of the authors of TIES, and the factor of the kept ones; with a density of 0 none is kept.  Entries that tie with the
+    k-th all survive, so that the outcome does not depend on an order; more than k can be kept.
     """
     return delta * state[1] if abs(delta) >= state[0] else float32(0)
 
@@ -47,7 +48,8 @@ def keep_large(delta: float32, index: int, state: tuple[float32, float32]) -> fl
 def magnitude_thresholds(measure: Measure, values: Mapping[str, Any]) -> list[float]:
     """For every parent the smallest magnitude that is kept, of the share ``values["density"]``; see `keep_large`.  At most two passes."""
     every = measure.entries + 1  # a rank that no entry has gives 0, and 0 keeps all
-    kept = [max(1, int(density * measure.entries)) if density else 0 for density in values["density"]]
+    one_more = int(values["trim_scope"] == "model")  # as in the authors' code, which trims whole models
+    kept = [max(1, int(density * measure.entries) + one_more) if density else 0 for density in values["density"]]
     return [float(found[0]) for found in measure.ranked([[k if k < measure.entries else every] for k in kept])]
 
 
@@ -81,7 +83,7 @@ MAGNITUDE = Stage(
     passes=_magnitude_passes,
     pool=lambda values: values["trim_scope"],
     pooled=magnitude_thresholds,
-    revision=2,
+    revision=3,
 )
 
 

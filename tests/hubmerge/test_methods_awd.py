@@ -87,11 +87,11 @@ def test_by_tensor_only_those_too_short_for_the_step_are_measured_in_their_own_n
 
 
 def ties(left: np.ndarray, density: float, groups: list[slice]) -> np.ndarray:
-    """mergekit's TIES of rows that were disentangled, trimmed in each group of entries."""
+    """TIES of rows that were disentangled, trimmed in each group of entries."""
     for row in left:
         for group in groups:
             size = row[group].size
-            kept = max(1, int(density * size))
+            kept = max(1, int(density * size) + (len(groups) == 1))  # the whole model keeps one more
             row[group][np.abs(row[group]) < np.sort(np.abs(row[group]))[size - kept]] = 0
     sign = np.where(left.sum(axis=0) >= 0, 1, -1)
     agreeing = (left * sign > 0).sum(axis=0)

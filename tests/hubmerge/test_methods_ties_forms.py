@@ -32,7 +32,7 @@ def trimmed(deltas: dict[str, np.ndarray], density: float, scope: str, rescale: 
     kept = {}
     for pool in POOLS[scope]:
         magnitudes = np.concatenate([np.abs(deltas[name]).ravel() for name in pool])
-        threshold = np.sort(magnitudes)[-max(1, int(density * magnitudes.size))]
+        threshold = np.sort(magnitudes)[-max(1, int(density * magnitudes.size) + (scope == "model"))]
         for name in pool:
             kept[name] = np.where(np.abs(deltas[name]) >= threshold, deltas[name], 0.0)
             if rescale and np.abs(kept[name]).sum() > 0:
@@ -85,17 +85,18 @@ def test_an_undecided_entry_takes_the_sign_that_was_asked_for(undecided: str, no
 
 
 def test_the_form_of_the_authors_worked_by_hand(tmp_path: Path) -> None:
-    # deltas of one model: 8 and 1 in the first tensor, 5 and 6 in the second; half of all four are 8 and 6
+    # deltas of one model: 8 and 1 in the first tensor, 5 and 6 in the second; the authors' code keeps one more than half of all
+    # four: what is not below the (4 - 2)-th smallest, 5
     base = {"a": np.zeros(2, "float32"), "b": np.zeros(2, "float32")}
     parent = {"a": np.array([8, 1], "float32"), "b": np.array([-5, -6], "float32")}
     own = {"density": 0.5, "elect": "plain", "divide": "count"}
     merged = merge_tensors("ties", [parent], base=base, trim_scope="model", **own)
-    assert (merged["a"].tolist(), merged["b"].tolist()) == ([8, 0], [0, -6])
+    assert (merged["a"].tolist(), merged["b"].tolist()) == ([8, 0], [-5, -6])
     merged = merge_tensors("ties", [parent], base=base, trim_scope="tensor", **own)
     assert (merged["a"].tolist(), merged["b"].tolist()) == ([8, 0], [0, -6])
     small = {"a": np.array([8, 7], "float32"), "b": np.array([-5, -6], "float32")}
     merged = merge_tensors("ties", [small], base=base, trim_scope="model", **own)
-    assert (merged["a"].tolist(), merged["b"].tolist()) == ([8, 7], [0, 0])
+    assert (merged["a"].tolist(), merged["b"].tolist()) == ([8, 7], [0, -6])
 
 
 def test_plain_votes_are_counted_without_weights_and_an_average_by_count_keeps_them() -> None:

@@ -36,7 +36,7 @@ def furthest(left: Change, right: Change) -> float:
 
 
 def knots_ties(changes: Sequence[Change], share: float) -> Change:
-    """KnOTS with TIES, written down from the papers: dense changes, one threshold for a whole adapter, mean over those that agree."""
+    """KnOTS with TIES as its authors' code has it: dense changes, one threshold for a whole adapter, mean over those that agree."""
     names = sorted(changes[0])
     left, own = {}, [[] for _ in changes]
     for name in names:
@@ -46,8 +46,8 @@ def knots_ties(changes: Sequence[Change], share: float) -> Change:
         for place, part in enumerate(np.split(values[:kept, None] * v[:kept], len(changes), axis=1)):
             own[place].append(part)
     flat = np.stack([np.concatenate([part.ravel() for part in parts]) for parts in own])
-    cut = flat.shape[1] - int(flat.shape[1] * share)
-    thresholds = np.sort(np.abs(flat), axis=1)[:, cut]
+    cut = max(1, flat.shape[1] - int(flat.shape[1] * share))  # as kthvalue counts: the smallest is the first
+    thresholds = np.sort(np.abs(flat), axis=1)[:, cut - 1]
     kept_entries = np.where(np.abs(flat) >= thresholds[:, None], flat, 0)
     agree = (np.sign(kept_entries) == np.sign(kept_entries.sum(0))) & (kept_entries != 0)
     merged = np.where(agree, kept_entries, 0).sum(0) / np.maximum(agree.sum(0), 1)
