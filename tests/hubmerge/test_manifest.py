@@ -28,7 +28,7 @@ def a_merge(place: Path) -> Manifest:
 
 def test_a_manifest_says_what_was_merged_from_what_and_how(tmp_path: Path) -> None:
     manifest = a_merge(tmp_path)
-    assert (manifest.method, manifest.method_revision, manifest.reproducible) == ("ties", 2, "exact")
+    assert (manifest.method, manifest.method_revision, manifest.reproducible) == ("ties", 3, "exact")
     assert manifest.hubmerge_version == __version__
     assert manifest.recipe["models"][0] == {"model": str(tmp_path / "a"), "parameters": {"weight": 2}}
     assert manifest.tensors == {"merged": 1, "copied": 0, "averaged": 0, "counted": 0}
