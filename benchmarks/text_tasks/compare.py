@@ -39,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             bench = bench_of(given.cache, base, seed)
             texts[seed] = bench.texts
             for training in base.trainings:
-                found[training.kind][seed] = _lines(bench, training, given.ways)
-                _save(given, base, training, texts, found[training.kind])
+                if lines := _lines(bench, training, given.ways):
+                    found[training.kind][seed] = lines
+                    _save(given, base, training, texts, found[training.kind])
 
 
 def table(
@@ -88,13 +89,14 @@ def table(
 
 
 def _lines(bench: Bench, training: Training, wanted: Sequence[str] | None) -> dict[str, Line]:
-    found = {BASE: base_line(bench), EXPERTS: experts_line(bench, training)}
+    """The lines of a seed; none where no way has one."""
+    found: dict[str, Line] = {}
     for way in ways(training.kind):
         line = measured(bench, training, way) if wanted is None or way.key in wanted else kept(bench, training, way)
         if line is not None:
             found[way.key] = line
             print(f"{bench.base.name} seed {bench.seed} {way.kind} {way.key}: {line.score.mean:.3f}", flush=True)
-    return found
+    return {BASE: base_line(bench), EXPERTS: experts_line(bench, training), **found} if found else {}
 
 
 def _save(
@@ -102,7 +104,7 @@ def _save(
 ) -> None:
     options = {
         "seeds": list(found),
-        "texts": dict(texts),
+        "texts": {seed: texts[seed] for seed in found},
         "packages": versions(given.cache),
         "training": asdict(training),
         "tokens": base.tokens,
