@@ -6,6 +6,7 @@ own data go through a temporary file, so that every other model is compared with
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ def measured(models: ParentModels, note: Callable[[str], None], scratch: Path | 
         for place, name in enumerate(models.names):
             note(f"{name}: sensitivities on its own data, forwards and backwards")
             own.append(_own(models, place, files[place]))
+            gc.collect()  # models hold themselves in circles, and the next one needs the room
         for place, name in enumerate(models.names if parents > 1 else ()):
             note(f"{name}: logits on the data of the others")
             model = models.model(place)
@@ -65,6 +67,7 @@ def measured(models: ParentModels, note: Callable[[str], None], scratch: Path | 
                 if other != place:
                     distances[place, other] = _distance(models, model, (place, other), files[other], own[other].shapes)
             del model
+            gc.collect()
     return Measured(
         tuple(each.sums for each in own),
         distances,
@@ -113,8 +116,8 @@ def _reduced(model: nn.Module, known: Mapping[str, str], whose: str, sums: dict[
 
     def hook(tensor: str) -> Callable[[Any], None]:
         def reduce(parameter: Any) -> None:
-            found = float((parameter.detach() * parameter.grad).abs().sum(dtype=_double()))
-            parameter.grad = None
+            gradient, parameter.grad = parameter.grad, None
+            found = float(gradient.mul_(parameter.detach()).abs_().sum(dtype=_double()))
             if not np.isfinite(found):
                 where, hint = f"calibration of {whose}", "the parent is damaged, or a row of its calibration data is"
                 check_finite(model, whose, where, hint)
