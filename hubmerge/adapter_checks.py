@@ -75,6 +75,10 @@ def adapter_method(recipe: Any) -> MergeMethod | Combination:
     if name is not None and name not in method_names() and combine is None:
         near = get_close_matches(name, [*COMBINATIONS, *method_names()], n=1, cutoff=0.0)[0]
         raise RecipeError(f"there is no method {shown(name)}", where="merge_method", hint=f"the nearest name is {near}")
+    if name is not None and sparsify is None and combine is None:  # some methods work in no basis
+        fault = method_fault(method_of(name, None, None, _get(recipe, "parameters")), "merge_method")
+        if fault is not None:
+            raise fault
     what = name if name is not None and sparsify is None else "a method of stages"
     raise RecipeError(
         f"{what} merges adapters in a basis that they share, and none is named",

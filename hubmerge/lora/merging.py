@@ -180,8 +180,11 @@ def _parameters(
     name: str, parameters: Mapping[str, Any], adapters: int
 ) -> tuple[CombinationParameters, tuple[float, ...]]:
     if name not in COMBINATIONS:
-        known = known_method(name)
+        known = known_method(name, parameters)
         if known is not None:
+            fault = method_fault(known, "name")
+            if fault is not None:
+                raise fault
             raise RecipeError(
                 f"{name} merges adapters in a basis that they share, and none is named",
                 where="basis",
@@ -205,6 +208,11 @@ def _parameters(
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(("parameters", *map(str, first["loc"])))
+            if first["type"] == "extra_forbidden":
+                known_ones = ", ".join(CombinationParameters.model_fields)
+                raise RecipeError(
+                    f"unknown parameter {place[11:]!r}", where=place, hint=f"known: {known_ones}"
+                ) from None
             raise RecipeError(f"{first['msg'].lower()}, got {shown(first['input'])}", where=place) from None
     if is_thinned(name) and "density" not in parameters:
         raise RecipeError(f"{name} needs density, the share of entries it keeps", where="parameters.density")

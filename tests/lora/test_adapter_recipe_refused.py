@@ -91,6 +91,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ),
         ),
         (
+            {"merge_method": "sens_merging"},
+            (
+                "sens_merging looks at what models answer, and adapters are merged without their base · "
+                "recipe: merge_method · "
+                "name base+adapter under models, and merge them as models"
+            ),
+        ),
+        (
             {"merge_method": "della"},
             (
                 "della merges adapters in a basis that they share, and none is named · "

@@ -107,6 +107,8 @@ def test_torch_in_is_torch_out() -> None:
         ({"adapters": []}, "no adapters are given · adapters · adapters=[first, second]"),
         ({"name": "slerp", "basis": "core"}, "slerp starts from one of its models, and adapters are changes of one base · name · "),
         ({"name": "della"}, 'della merges adapters in a basis that they share, and none is named · basis · write basis="knots"'),
+        ({"name": "sens_merging"}, "sens_merging looks at what models answer, and adapters are merged without their base · name · "),
+        ({"name": "svd", "parameters": {"lambda": 2}}, "unknown parameter 'lambda' · parameters.lambda · known: weight, density, "),
         ({"name": "tys"}, "there is no method 'tys' · name · the nearest name is ties"),
         ({"basis": "dense"}, "there is no basis 'dense' · basis · one of: knots, core"),
         ({"missing": "skip"}, "there is no choice 'skip' · missing · one of: zero, intersect, error"),
