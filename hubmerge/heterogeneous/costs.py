@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from hubmerge.align_choices import is_matched_on_data
+from hubmerge.alignment.costs import memory_of_weights
 from hubmerge.assemblies import AssemblyStages
 from hubmerge.calibration.check import kind_of_first, locate
 from hubmerge.calibration.local_rows import rows_of
@@ -17,7 +19,7 @@ from hubmerge.heterogeneous.depths import config_at_depth
 from hubmerge.heterogeneous.groups import matched_groups, sharing_of
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels
-from hubmerge.heterogeneous.memory import Needs, needs_of
+from hubmerge.heterogeneous.memory import Needs, memory_of_sums, needs_of
 from hubmerge.heterogeneous.positions import picture_size, planned_positions
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
 from hubmerge.heterogeneous.stream_plan import turned_groups, untied_sizes
@@ -106,9 +108,16 @@ def planned_sizes(
             positions.of_tensors or usual,
             (samples, stages.calibration.batch if stages.calibration is not None else 0),
             fits=stages.fit != "none",
-            correlates=stages.align not in {"weights", "identity"},
+            matching=_memory_of_matching(specs, stages, kept),
         ),
     )
+
+
+def _memory_of_matching(specs: Sequence[SymmetrySpec], stages: AssemblyStages, kept: Collection[str]) -> int:
+    """By what units compute, by their weights, or, where it is both, the one that takes more."""
+    by_data = memory_of_sums(specs) if is_matched_on_data(stages.align) else 0
+    by_weights = stages.align in {"weights", "balanced"}
+    return max(by_data, memory_of_weights(specs[0], matched_groups(specs[0], kept)) if by_weights else 0)
 
 
 def _check_kept(spec: SymmetrySpec, sizes: Mapping[str, int], kept: Collection[str]) -> None:

@@ -12,7 +12,7 @@ from hubmerge.heterogeneous.passes import AT_ONCE, bytes_of_sums, largest_table
 from hubmerge.symmetry.costs import dense_cost, shape_at
 from hubmerge.symmetry.groups import Role, SymmetrySpec
 
-__all__ = ["Needs", "memory_of_matching", "needs_of"]
+__all__ = ["Needs", "memory_of_matching", "memory_of_sums", "needs_of"]
 
 _SINGLE, _DOUBLE = 4, 8
 _LIVING = 4
@@ -57,14 +57,14 @@ def needs_of(
     samples: tuple[int, int],
     *,
     fits: bool,
-    correlates: bool = False,
+    matching: int = 0,
 ) -> Needs:
     """specs: of the models, the base's first; sizes: of the merge.  positions: of every layer, for one sample.  samples: all, and those of a
-    batch.  fits: whether layers are fitted.  correlates: whether units are matched by what they compute, which is done before.
+    batch.  fits: whether layers are fitted.  matching: bytes that it takes to match units, which is done before there is a merged model.
     """
     merged = _shapes(specs[0], sizes)
-    least = max(_strips(specs[0], sizes), _sums(specs) if correlates else 0)
     merge = _SINGLE * dense_cost(specs[0], sizes).parameters
+    least = max(_strips(specs[0], sizes), matching - merge)
     count, batch = samples
     if not fits:
         return Needs(merge, least, _living([_shapes(spec, {}) for spec in specs], positions) * min(count, batch))
@@ -80,11 +80,15 @@ def needs_of(
 def memory_of_matching(specs: Sequence[SymmetrySpec], positions: Mapping[str, int], samples: int) -> int:
     """Bytes of models that are loaded and whose units are matched by what they compute.  positions: of every layer, for one sample."""
     models = _SINGLE * sum(dense_cost(spec, {}).parameters for spec in specs)
-    return models + _living([_shapes(spec, {}) for spec in specs], positions) * min(samples, _AT_ONCE) + _sums(specs)
+    return (
+        models
+        + _living([_shapes(spec, {}) for spec in specs], positions) * min(samples, _AT_ONCE)
+        + memory_of_sums(specs)
+    )
 
 
-def _sums(specs: Sequence[SymmetrySpec]) -> int:
-    """Of the correlations that are added up at once, and the tables that come of the largest group's."""
+def memory_of_sums(specs: Sequence[SymmetrySpec]) -> int:
+    """Bytes of the correlations that are added up at once, and the tables that come of the largest group's."""
     return min(bytes_of_sums(specs), AT_ONCE) + 2 * largest_table(specs)
 
 

@@ -127,3 +127,14 @@ def test_a_disk_without_room_for_it_is_refused_beforehand(tmp_path: Path, monkey
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free}))
     with pytest.raises(PlanError, match=r"^the merge needs .* are free"):
         merge_plan(plan, tmp_path / "out")
+
+
+def test_matching_by_weights_is_counted_as_far_as_it_is_more_than_the_merge_that_comes_after() -> None:
+    by_weights = planned(align="weights", fit="none", calibration=None)
+    alike = planned(align="identity", fit="none", calibration=None)
+    largest = 6 * 6 * 9  # the kernel of the last stage's second layer
+    matching = 8 * (8 * largest + 7 * 6**2)
+    merge, other = 4 * by_weights.parameters, 4 * by_weights.parameters
+    assert matching > merge + (8 * 4 + 4) * largest
+    assert by_weights.peak_memory == matching + other  # which is stored in bfloat16
+    assert alike.peak_memory == merge + (8 * 4 + 4) * largest + other  # which is stored in bfloat16
