@@ -29,21 +29,28 @@ __all__ = [
 _PREFIX = "base_model.model."
 _CHOOSING = ("exclude_modules", "layers_to_transform", "layers_pattern")
 """Keys that take modules out of `target_modules`."""
+_OF_MEMORY: Mapping[str, Any] = {"peft_type": "LORA", "task_type": None, "lora_dropout": 0.0}
+"""What a config says of adapters from memory, of which only the factors are known."""
 
 
 def write_adapter(
-    out: Path, adapters: Sequence[Adapter], merged: Mapping[str, Factors], wholes: Wholes | None = None
+    out: Path,
+    adapters: Sequence[Adapter],
+    merged: Mapping[str, Factors],
+    wholes: Wholes | None = None,
+    base: str | None = None,
 ) -> None:
     """Write merged factors, and what was merged beside them, into the new folder `out`.
 
-    adapters: those that were merged; the first that has a config gives what a config says beside the ranks.  Raises `PlanError` for a
-    folder that holds something, and for adapters from memory alone, of which no config is known.
+    adapters: those that were merged; the first that has a config gives what a config says beside the ranks.  base: what the config calls
+    the base where none of them has a config, being from memory.  Raises `PlanError` for a folder that holds something.
     """
     if out.exists() and any(out.iterdir()):
         raise PlanError("the folder holds something already", where=str(out), hint="name a new folder")
     adapter_config(adapters, merged, wholes)
     out.mkdir(parents=True, exist_ok=True)
-    write_into(out, adapters, merged, wholes=wholes)
+    known = any(adapter.config for adapter in adapters)
+    write_into(out, adapters, merged, None if known else {"base_model_name_or_path": base}, wholes)
 
 
 def write_into(
@@ -111,13 +118,7 @@ def adapter_config(
     adapters: Sequence[Adapter], merged: Mapping[str, Factors], wholes: Wholes | None = None
 ) -> dict[str, Any]:
     """The adapter_config.json of merged factors: ranks with alphas that make every scale 1, and the modules by name where they differ."""
-    configs = [adapter.config for adapter in adapters if adapter.config]
-    if not configs:
-        raise PlanError(
-            "adapters from memory have no adapter_config.json to go by",
-            where="out",
-            hint="leave out away, or give one of the adapters as a folder",
-        )
+    configs = [adapter.config for adapter in adapters if adapter.config] or [_OF_MEMORY]
     beside = wholes or Wholes({}, {}, {})
     embeddings = sorted(frozenset().union(*(adapter.embeddings for adapter in adapters)) & merged.keys())
     if beside.biases and embeddings:
@@ -137,7 +138,7 @@ def adapter_config(
     biases = {str(config.get("bias", "none")) for config in configs} if beside.copies else set()
     return {
         **{key: value for key, value in configs[0].items() if same or key not in _CHOOSING},
-        "target_modules": targets[0] if same else sorted(merged),
+        "target_modules": targets[0] if same and targets[0] else sorted(merged),
         "modules_to_save": [module for module in saved if _is_saved(module, beside)] or None,
         "bias": next((kind for kind in ("all", "lora_only") if kind in biases), "none"),
         "lora_bias": bool(beside.biases),

@@ -123,6 +123,24 @@ def test_peft_loads_what_was_merged(
         assert not torch.equal(model(tokens).logits, loaded(place / "base")(tokens).logits)
 
 
+def test_peft_loads_what_was_merged_of_adapters_from_memory(place: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    drawn, names = np.random.default_rng(0), [f"model.layers.{layer}.self_attn.q_proj" for layer in range(2)]
+    first, second = (
+        {name: (drawn.normal(size=(rank, 16)), drawn.normal(size=(16, rank))) for name in names[:most]}
+        for rank, most in ((2, 2), (1, 1))
+    )
+    merged = merge_adapters("task_arithmetic", [first, second], tmp_path / "out", base=place / "base")
+    model = PeftModel.from_pretrained(loaded(place / "base"), tmp_path / "out")
+    assert model.peft_config["default"].base_model_name_or_path == str(place / "base")
+    layers = {name: layer for name, layer in model.base_model.model.named_modules() if hasattr(layer, "lora_A")}
+    with torch.no_grad():
+        changes = {name: layer.get_delta_weight("default").double().numpy() for name, layer in layers.items()}
+    assert furthest(changes, dense(merged)) < 1e-6
+    assert furthest(dense(merge_adapters("cat", [tmp_path / "out"])), dense(merged)) < 1e-6
+
+
 def test_embeddings_and_layers_that_store_their_input_first(tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import GPT2Config, GPT2LMHeadModel
