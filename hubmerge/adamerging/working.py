@@ -84,7 +84,7 @@ class WorkingModel:
 def head_of(model: Any, batch: Mapping[str, Tensor], whose: str) -> tuple[str, ...]:
     """The names of the parameters of the module that gives the logits.
 
-    `PlanError` where no module with parameters gives them as they are.
+    `PlanError` where no module with parameters gives them as they are, and for one whose parameters another module has, too.
     """
     import torch
 
@@ -111,4 +111,11 @@ def head_of(model: Any, batch: Mapping[str, Tensor], whose: str) -> tuple[str, .
             hint="write heads: merged",
         )
     head = model.get_submodule(found[-1])
+    everywhere = [id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False)]
+    if any(everywhere.count(id(parameter)) > 1 for parameter in head.parameters(recurse=False)):
+        raise PlanError(
+            f"its head {found[-1]} is tied to another module, and cannot be exchanged alone",
+            where=whose,
+            hint="write heads: merged",
+        )
     return tuple(f"{found[-1]}.{name}" if found[-1] else name for name, _ in head.named_parameters(recurse=False))

@@ -13,6 +13,7 @@ from torch import nn
 from hubmerge import MergedState, merge_adapters, merge_state_dicts
 from hubmerge.adamerging.descent import Adam
 from hubmerge.adamerging.entropy import mean_entropy, parts_of
+from hubmerge.adamerging.working import head_of
 from hubmerge.errors import MergeError, NumbersError, PlanError, RecipeError
 
 SHAPES = {"body.weight": (4, 3), "body.bias": (4,), "head.weight": (2, 4)}
@@ -168,6 +169,16 @@ def test_a_parents_own_head_answers_for_its_data_and_keeps_its_first_coefficient
     assert merged.coefficients["body.weight"] != (0.3, 0.3)
     assert merged.state["own_heads"] == ["head.weight"]
     assert found(steps=5).state["own_heads"] == []
+
+
+def test_a_head_that_is_tied_is_none_of_a_parents_own() -> None:
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    assert head_of(model, {"input": torch.zeros(1, 3)}, "a") == ("1.weight",)
+    model[1].weight = model[0].weight
+    with pytest.raises(PlanError) as caught:
+        head_of(model, {"input": torch.zeros(1, 3)}, "a")
+    told = "its head 1 is tied to another module, and cannot be exchanged alone · a · write heads: merged"
+    assert str(caught.value) == told
 
 
 def test_parents_in_another_order_with_their_data_get_their_own_coefficients() -> None:
