@@ -20,6 +20,7 @@ from typing import Any
 
 from hubmerge.assemblies import ASSEMBLIES, Assembly
 from hubmerge.method import MergeMethod, get_method, method_names
+from hubmerge.method_words import inners_of
 from hubmerge.recipe import Recipe
 
 __all__ = ["REGIONS", "ROOT", "command_helps", "main", "pages", "refreshed", "stale_pages"]
@@ -145,6 +146,9 @@ def _method_section(method: MergeMethod) -> Iterator[str]:
     ]
     yield "\n".join(f"- {what}: {value}" for what, value in facts)
     yield _parameter_table(method)
+    inners = inners_of(method)
+    if inners:
+        yield "\n".join(f"- {line}" for line in inners)
 
 
 def _parameter_table(method: MergeMethod | Assembly) -> str:

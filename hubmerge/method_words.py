@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from hubmerge.method import MergeMethod, parameter_values
+from typing import get_args
 
-__all__ = ["cost_of", "needs_of"]
+from hubmerge.method import MergeMethod, around, parameter_values, with_inner
+
+__all__ = ["cost_of", "inners_of", "needs_of"]
 
 _BASE = {
     "required": "a base model",
@@ -31,6 +33,27 @@ def cost_of(method: MergeMethod) -> str:
         often = "as often as its parameters ask" if reads is None else "once" if reads == 1 else f"{reads} times"
         told = f"every tensor read {often}, by default; a chunk of it in memory"
     return f"{told}; before that {method.wrapper.cost}" if method.wrapper is not None and method.wrapper.cost else told
+
+
+def inners_of(method: MergeMethod) -> tuple[str, ...]:
+    """For each inner method but the first what parameters it adds, and which have another default with it."""
+    field = method.parameters.model_fields.get("inner")
+    found = []
+    for inner in get_args(field.annotation)[1:] if field is not None else ():
+        other = with_inner(method.wrapper, inner) if method.wrapper else around(method, {"inner": inner})
+        own = method.parameters.model_fields
+        changed = [
+            f"{other.parameters.alias(name)} ({_shown(info.default)})"
+            for name, info in other.parameters.model_fields.items()
+            if name not in own or own[name].default != info.default
+        ]
+        if changed:
+            found.append(f"with inner: {inner} also {', '.join(changed)}")
+    return tuple(found)
+
+
+def _shown(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _reads(method: MergeMethod) -> int | None:

@@ -114,7 +114,7 @@ def _combination_facts(name: str) -> dict[str, Any]:
 
 def _facts(name: str) -> dict[str, Any]:
     from hubmerge.method import get_method
-    from hubmerge.method_words import cost_of, needs_of
+    from hubmerge.method_words import cost_of, inners_of, needs_of
 
     method = get_method(name)
     fewest, most = method.parents
@@ -126,6 +126,7 @@ def _facts(name: str) -> dict[str, Any]:
         "parents": [fewest, most],
         "sparsify": None if method.before is None else method.before.name,
         "parameters": _parameters(method.parameters),
+        "inner": list(inners_of(method)),
         "explanation": method.explanation,
         "needs": needs_of(method),
         "cost": cost_of(method),
@@ -145,6 +146,8 @@ def _print_method(facts: dict[str, Any]) -> None:
             for p in facts["parameters"]
         ],
     )
+    for line in facts.get("inner", ()):
+        output.say(line)
     output.say()
     if facts["sparsify"]:
         output.say(

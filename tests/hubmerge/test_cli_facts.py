@@ -52,6 +52,17 @@ def test_what_puts_unlike_models_together_is_explained_with_its_stages(capsys: p
     assert lines[-1] == "paper: Nasery et al. 2024, PLeaS, arXiv:2407.02447"
 
 
+def test_parameters_of_other_inner_methods_stand_below_with_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hubmerge("methods", "adamerging") == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("with inner: ")] == [
+        "with inner: ties also elect (plain), divide (weights), undecided (plus), density (0.2), rescale (none), trim_scope (model)"
+    ]
+    assert hubmerge("methods", "awd", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["inner"] == [
+        "with inner: adamerging also granularity (layer), init (0.3), steps (500), learning_rate (0.001), batch (16), clamp (true), heads (auto)"
+    ]
+
+
 @pytest.mark.parametrize("name", method_names())
 def test_a_method_is_explained_with_formula_parameters_and_paper(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert hubmerge("methods", name) == 0
