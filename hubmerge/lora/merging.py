@@ -75,8 +75,8 @@ def merge_adapters(
     adapters.  base: the model they were trained on (a folder, a repository, a state dict), for what they have beside factors
     (`hubmerge.lora.wholes`), and for starts that moved it (`hubmerge.lora.plain`).  initial: for starts that are not found again, by the
     name of an adapter the same before training.  other_bases: whether adapters of other bases or revisions are merged all the same; the result
-    says that it is of the first's.  out: a new folder, for the merged adapter as PEFT has them; of adapters from memory alone its config names `base`.  jobs: threads, default the
-    cores at hand.
+    says that it is of the first's.  out: a new folder, for the merged adapter as PEFT has them; of adapters from memory alone its config
+    names `base`.  jobs: threads, default the cores at hand.
 
     Returns float32 factors of the adapters' kind (numpy for folders); no dense change is built, but by PEFT's ``_svd`` forms.
     Raises `PlanError` and `RecipeError` before anything is computed, `MergeError` for numbers that are not finite.
