@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hubmerge.methods.task_matrices import is_table
 from hubmerge.parents import ParentModel
 from hubmerge.placement import Placement
 from hubmerge.recipe import Recipe
@@ -138,7 +139,8 @@ def notes_of(
         notes.append("float64 tensors are computed in float32")
     if any(draft.action == "average" for draft in drafts):
         notes.append(STATISTICS_ARE_AVERAGED)
-    tables = [draft.name for draft in drafts if draft.values.get("svd") is False and len(draft.shape) == 2]
+    left_out = [draft.name for draft in drafts if draft.values.get("svd") is False and len(draft.shape) == 2]
+    tables = [name for name in left_out if is_table(name)]  # others were left out by the recipe
     if tables:
         notes.append(
             f"{counted(tables)}: no {recipe.method.name}, but the mean of the deltas, as embeddings, heads over the vocabulary and tables "

@@ -119,6 +119,13 @@ def test_the_plan_says_which_matrices_have_no_singular_vectors(tmp_path: Path) -
         "positions have; parameter svd chooses otherwise"
     )
     assert [step.values["svd"] for step in plan.steps] == [False, True]
+    asked = build_plan(
+        recipe("iso_c", folders[1:], base=folders[0], svd=[{"filter": "layer", "value": False}, {"value": True}])
+    )
+    assert (asked.notes, [step.values["svd"] for step in asked.steps]) == (
+        (),
+        [True, False],
+    )  # nothing that was not asked for
 
 
 def test_a_word_that_svd_does_not_know_is_refused() -> None:
