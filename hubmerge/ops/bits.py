@@ -31,7 +31,7 @@ def store(out: Any, i: Any, value: Any) -> None:
 
 def replaced(entry: Any, k: Any, value: Any) -> Any:
     """The tuple `entry` with its k-th element replaced, for a k known only in a loop that the compiler unrolls."""
-    raise NotImplementedError("only inside compiled kernels")
+    return (*entry[:k], value, *entry[k + 1 :])
 
 
 @jitable

@@ -32,14 +32,20 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "ram": (0.05,),
     "ramplus_tl": ((1.1, 1.2, 1.3), 0.05),
     "arcee_fusion": ((0.3,), 0.02),
-}
-"""For every entrywise method: the arguments of its rule after the entries."""
+    "awd": (
+        (0.2, 0.1, -0.3), (1.0, 1.0, 0.0), (0.02, 0.05, 0.03), (0.3, 1.7, 0.9), (0.3, 1.7, 0.9), (1.0, 1.0, 1.0),
+        0.7, True, 1.0, True,
+    ),
+}  # fmt: skip
+"""For every entrywise method with a rule of its own: the arguments of the rule after the entries."""
 PARENTS = {"slerp": 2, "passthrough": 1, "nuslerp": 2, "nearswap": 2, "arcee_fusion": 2}
 STATES: dict[str, tuple[float, ...]] = {"magnitude": (0.05, 1.1), "breadcrumbs": (0.05, 0.15, 1.1)}
 """For every stage of one entry at a time that draws no random numbers: what it knows of each parent."""
 
 
 def is_entrywise(method: MergeMethod) -> bool:
+    if method.wrapper is not None:  # what merges is the rule of the method inside
+        return False
     return method.kind == "entrywise" and (method.before is None or method.before.name in STATES)
 
 
