@@ -38,7 +38,7 @@ def smollm2() -> tuple[Any, Any]:
 
 
 def trained(cache: Path, training: Training, seed: int, base: Any, blocks: Tensor) -> Any:
-    """The base trained on; from the cache where it is there."""
+    """The base trained on, or a llama of its streams, heads and vocabulary from nothing; from the cache where it is there."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -46,12 +46,20 @@ def trained(cache: Path, training: Training, seed: int, base: Any, blocks: Tenso
     facts = {"training": asdict(training), "blocks": list(blocks.shape)}
     if not is_kept(place, facts):
         begun = time.perf_counter()
-        model = deepcopy(base)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = _small(base, training) if training.layers else deepcopy(base)
         loss = _train(model, training, blocks, seed)
         seconds = time.perf_counter() - begun
         keep(model, place, facts, loss=round(loss, 3), seconds=round(seconds, 1))
         print(f"seed {seed} {training.name}: loss {loss:.3f}, {seconds:.0f} s", flush=True)
     return AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).eval()
+
+
+def _small(base: Any, training: Training) -> Any:
+    config = deepcopy(base.config)
+    config.num_hidden_layers, config.intermediate_size = training.layers, training.width
+    return type(base)(config)
 
 
 def _train(model: Any, training: Training, blocks: Tensor, seed: int) -> float:
