@@ -360,8 +360,13 @@ def _benchmark(result: Mapping[str, Any]) -> str:
         f" {len(added['lines'])} of the lines: {added['date']}, commit {added['commit']}, load {added['load'][1]} after."
         for added in result.get("added", ())
     )
+    earlier = "".join(
+        f" Seed {seed}: {len(lines)} of the lines {note['date']}, commit {note['commit']}, load {note['load'][1]} after."
+        for note in result.get("kept", ())
+        for seed, lines in note["lines"].items()
+    )
     table = _table(result["columns"], result["rows"])
-    return "\n\n".join((f"## {result['title']}", result["explanation"], table, measured + later))
+    return "\n\n".join((f"## {result['title']}", result["explanation"], table, measured + later + earlier))
 
 
 def coefficient_table() -> str:

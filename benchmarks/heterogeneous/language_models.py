@@ -5,7 +5,7 @@ What of the merge with the fine-tune as it was do alignment, least squares and t
 
 from __future__ import annotations
 
-import statistics
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,19 +13,20 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.engine.report import Report
 from benchmarks.heterogeneous.language_data import SORTS, Blocks, Sort, bits_per_byte, blocks_of, calibration_blocks
+from benchmarks.heterogeneous.language_lines import Line, bits_table, in_words, lines_of
 from benchmarks.heterogeneous.language_parents import reordered, smollm2, trained
 from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, FINE_TUNE, HELD_OUT_BLOCKS, LM_SEEDS
 from benchmarks.heterogeneous.options import in_processes, parser
-from benchmarks.heterogeneous.saving import save_report
+from benchmarks.heterogeneous.saving import measured_by, save_report
 from benchmarks.heterogeneous.tables import RESULTS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["TRANSPORTS", "WAYS", "Line", "Way", "bits_table", "main"]
+__all__ = ["TRANSPORTS", "WAYS", "Way", "main"]
 
+_NAME = "language_reordered"
 REFERENCE = "reference"
 """The merge with the fine-tune as it was: what is to be had."""
 
@@ -66,16 +67,6 @@ _KEYS = (
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of the table for one seed.  bits: per byte, by sort of text.  seconds: None for what is no merge."""
-
-    key: str
-    label: str
-    bits: Mapping[Sort, float]
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
 class _Job:
     cache: Path
     seed: int
@@ -88,56 +79,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.set_defaults(seeds=list(LM_SEEDS), processes=1)
     commands.add_argument("--ways", nargs="+", choices=_KEYS, default=_KEYS, help="beside the models themselves")
     commands.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
+    commands.add_argument("--keep", action="store_true", help="lines that the JSON has are not measured again")
     given = commands.parse_args(arguments)
     keys = [*_MODELS, *(key for key in _KEYS if key in given.ways)]
-    jobs = [_Job(given.cache, seed, key) for key in keys for seed in given.seeds]
-    found: dict[int, list[Line]] = {seed: [] for seed in given.seeds}
+    path = given.results / f"{_NAME}.json"
+    old = json.loads(path.read_text(encoding="utf-8")) if given.keep else None
+    earlier = _earlier(old, path) if old else {}
+    found = {seed: dict(earlier.get(seed, {})) for seed in given.seeds}
+    kept = measured_by(old, {seed: list(own) for seed, own in found.items()}) if old else []
+    jobs = [_Job(given.cache, seed, key) for key in keys for seed in given.seeds if key not in found[seed]]
     for job, line in in_processes(_measured, jobs, given.processes):
-        found[job.seed].append(line)
-        if job.key in _MODELS or len({len(lines) for lines in found.values()}) > 1:
+        found[job.seed][job.key] = line
+        print(f"seed {job.seed}: {line.label}: {line.bits}, {line.seconds or 0:.0f} s", flush=True)
+        if any(key not in own for own in found.values() for key in _MODELS):
             continue
         report = bits_table(
-            "language_reordered",
+            _NAME,
             "SmolLM2-135M: merged with its own fine-tune, whose units stand in another order",
             "Bits per byte on held-out text, less is better; "
             f"{HELD_OUT_BLOCKS} texts of {BLOCK} tokens of either sort. The fine-tune is trained on code, then every group of units that "
             "can be permuted is, the stream among them, which changes nothing of what it computes. Lost: the mean of both sorts above "
             f"that of the average with the fine-tune as it was. {2 * CALIBRATION_BLOCKS} texts without labels to align and fit with. "
-            f"Numbers are those of seed {' and '.join(map(str, given.seeds))}.",
-            {seed: sorted(lines, key=lambda line: keys.index(line.key)) for seed, lines in found.items()},
+            f"Numbers are those of {in_words(given.seeds)}.",
+            found,
+            keys,
             REFERENCE,
             {"seeds": given.seeds, "training": asdict(FINE_TUNE)},
         )
-        save_report("language_models", report, given.results)
+        save_report("language_models", report, given.results, kept=kept)
 
 
-def bits_table(
-    name: str,
-    title: str,
-    explanation: str,
-    found: Mapping[int, Sequence[Line]],
-    reference: str,
-    options: Mapping[str, Any],
-) -> Report:
-    """A line for each way, a number for each seed; lost: above the line `reference`, in the mean of the sorts."""
-    report = Report(name, title, explanation, ("model", *SORTS, "lost", "seconds"), options)
-    against = {seed: _mean(next(line for line in lines if line.key == reference)) for seed, lines in found.items()}
-    for lines in zip(*found.values(), strict=True):
-        lost = [_mean(line) - against[seed] for seed, line in zip(found, lines, strict=True)]
-        seconds = [line.seconds for line in lines if line.seconds is not None]
-        row = (
-            lines[0].label,
-            *(" ".join(f"{line.bits[sort]:.3f}" for line in lines) for sort in SORTS),
-            " ".join(f"{each:+.3f}" for each in lost),
-            f"{statistics.mean(seconds):.0f}" if seconds else "-",
-        )
-        bits = {sort: [line.bits[sort] for line in lines] for sort in SORTS}
-        report.add(row, key=lines[0].key, bits=bits, lost=lost, seconds=seconds)
-    return report
-
-
-def _mean(line: Line) -> float:
-    return statistics.mean(line.bits[sort] for sort in SORTS)
+def _earlier(content: Mapping[str, Any], path: Path) -> dict[int, dict[str, Line]]:
+    """The lines of a JSON; ValueError where its fine-tune was trained otherwise."""
+    if content["options"]["training"] != asdict(FINE_TUNE):
+        raise ValueError(f"{path} holds lines of another training: measure all of it")
+    return lines_of(content)
 
 
 @dataclass(frozen=True)

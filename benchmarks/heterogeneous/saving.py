@@ -10,13 +10,37 @@ from typing import Any
 
 from benchmarks.engine.report import Report
 
-__all__ = ["add_lines", "save_report"]
+__all__ = ["add_lines", "measured_by", "save_report"]
 
 
-def save_report(module: str, report: Report, folder: Path, package: str = "heterogeneous") -> None:
-    """Write the report's JSON; module: the one of the package whose command made it."""
+def save_report(
+    module: str,
+    report: Report,
+    folder: Path,
+    package: str = "heterogeneous",
+    kept: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write the report's JSON.
+
+    module: the one of the package whose command made it.  kept: by what was measured that is from an earlier JSON, see `measured_by`.
+    """
     path = report.save(folder)
-    _write(path, _complete(module, path, package))
+    content = _complete(module, path, package)
+    _write(path, {**content, "kept": list(kept)} if kept else content)
+
+
+def measured_by(content: Mapping[str, Any], lines: Mapping[int, Sequence[str]]) -> list[dict[str, Any]]:
+    """When and with what the lines of a JSON were measured, a note for each time.
+
+    lines: seed -> keys, of all that it has.  A note's are those that no note before it has.
+    """
+    notes = list(content.get("kept", ()))
+    own = {
+        str(seed): [key for key in keys if all(key not in note["lines"].get(str(seed), ()) for note in notes)]
+        for seed, keys in lines.items()
+    }
+    own = {seed: keys for seed, keys in own.items() if keys}
+    return [*notes, {"lines": own, **_circumstances(content)}] if own else notes
 
 
 def add_lines(module: str, report: Report, folder: Path, order: Sequence[str], package: str = "heterogeneous") -> None:
@@ -41,9 +65,13 @@ def add_lines(module: str, report: Report, folder: Path, order: Sequence[str], p
     ]
     places = {key: place for place, key in enumerate(order)}
     lines.sort(key=lambda each: places.get(each[0]["key"], -1))
-    note = {"lines": keys, **{what: new[what] for what in ("date", "seconds", "load", "machine", "versions", "commit")}}
+    note = {"lines": keys, **_circumstances(new)}
     old["measurements"], old["rows"] = [line for line, _ in lines], [row for _, row in lines]
     _write(path, {**old, "added": [*old.get("added", ()), note]})
+
+
+def _circumstances(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {what: content[what] for what in ("date", "seconds", "load", "machine", "versions", "commit")}
 
 
 def _complete(module: str, path: Path, package: str) -> dict[str, Any]:

@@ -12,9 +12,11 @@ import torch
 
 from benchmarks.heterogeneous.keeping import is_kept, keep
 from benchmarks.heterogeneous.language_data import Blocks, Sort, bits_per_byte, calibration_blocks, cut
-from benchmarks.heterogeneous.language_models import TRANSPORTS, WAYS, Line, bits_table
+from benchmarks.heterogeneous.language_lines import Line, bits_table, in_words, lines_of
+from benchmarks.heterogeneous.language_models import TRANSPORTS, WAYS
 from benchmarks.heterogeneous.language_parents import reordered
 from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS
+from benchmarks.heterogeneous.saving import measured_by
 
 
 def test_texts_are_cut_into_whole_blocks() -> None:
@@ -71,19 +73,47 @@ def test_a_reordered_model_computes_the_same_with_every_layer_in_another_order()
     assert not torch.equal(reordered(model, 1).state_dict()[up], theirs[up])
 
 
-def test_what_is_lost_is_the_mean_above_the_reference_seed_by_seed() -> None:
-    def lines(best: float, own: float) -> tuple[Line, ...]:
-        return (
-            Line("best", "the best", {"code": best, "prose": best}),
-            Line("own", "own", {"code": own, "prose": own + 1}, 2.0),
-        )
+def lines(best: float, own: float) -> dict[str, Line]:
+    return {
+        "best": Line("best", "the best", {"code": best, "prose": best}),
+        "own": Line("own", "own", {"code": own, "prose": own + 1}, 2.0),
+    }
 
-    report = bits_table("n", "t", "e", {0: lines(1.0, 1.5), 1: lines(2.0, 2.25)}, "best", {})
+
+def test_what_is_lost_is_the_mean_above_the_reference_seed_by_seed() -> None:
+    report = bits_table("n", "t", "e", {0: lines(1.0, 1.5), 1: lines(2.0, 2.25)}, ("best", "own"), "best", {})
     assert report.rows == [
         ("the best", "1.000 2.000", "1.000 2.000", "+0.000 +0.000", "-"),
-        ("own", "1.500 2.250", "2.500 3.250", "+1.000 +0.750", "2"),
+        ("own", "1.500 2.250", "2.500 3.250", "+1.000 +0.750", "2 2"),
     ]
     assert report.measurements[1]["lost"] == [1.0, 0.75]
+
+
+def test_a_line_that_one_seed_lacks_is_shown_for_the_others_and_one_that_none_has_is_not() -> None:
+    found = {0: lines(1.0, 1.5), 1: {"best": lines(2.0, 0.0)["best"]}}
+    report = bits_table("n", "t", "e", found, ("own", "other", "best"), "best", {})
+    assert report.rows[0] == ("own", "1.500 -", "2.500 -", "+1.000 -", "2 -")
+    assert [row[0] for row in report.rows] == ["own", "the best"]
+
+
+def test_lines_are_read_back_from_what_a_table_leaves() -> None:
+    found = {0: lines(1.0, 1.5), 3: {"best": lines(2.0, 0.0)["best"]}}
+    report = bits_table("n", "t", "e", found, ("best", "own"), "best", {"seeds": [0, 3]})
+    content = {"options": report.options, "rows": report.rows, "measurements": report.measurements}
+    assert lines_of(content) == found
+
+
+def test_a_note_says_when_lines_were_measured_that_no_earlier_note_has() -> None:
+    when = {"date": "d", "seconds": 1, "load": [0, 0], "machine": {}, "versions": {}, "commit": "c"}
+    first = measured_by(when, {0: ("a", "b")})
+    assert first == [{"lines": {"0": ["a", "b"]}, **when}]
+    later = {**when, "commit": "e", "kept": first}
+    assert measured_by(later, {0: ("a", "b"), 1: ("a",)}) == [*first, {"lines": {"1": ["a"]}, **when, "commit": "e"}]
+    assert measured_by(later, {0: ("a", "b")}) == first
+
+
+def test_seeds_are_named_in_words() -> None:
+    assert [in_words(seeds) for seeds in ((0,), (0, 1), (0, 1, 2))] == ["seed 0", "seeds 0 and 1", "seeds 0, 1 and 2"]
 
 
 def test_ways_of_merging_are_told_apart() -> None:
