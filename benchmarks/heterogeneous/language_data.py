@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, CODE, HELD_OUT_BLOCKS
+from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, CODE, HELD_OUT_BLOCKS, PROBE_BLOCKS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SORTS", "Blocks", "bits_per_byte", "blocks_of", "calibration_blocks", "cut"]
+__all__ = ["SORTS", "Blocks", "bits_per_byte", "blocks_of", "calibration_blocks", "cut", "probe_blocks"]
 
 Sort = Literal["code", "prose"]
 SORTS: tuple[Sort, ...] = ("code", "prose")
@@ -56,14 +56,22 @@ def cut(tokens: list[int]) -> Tensor:
 
 def calibration_blocks(blocks: Mapping[Sort, Blocks], seed: int) -> list[dict[str, Tensor]]:
     """Training texts to calibrate with: of either sort as many, one after the other, in batches of eight, drawn by `seed`."""
+    return [{"input_ids": part} for part in _drawn(blocks, seed, 0, CALIBRATION_BLOCKS)]
+
+
+def probe_blocks(blocks: Mapping[Sort, Blocks], seed: int) -> list[dict[str, Tensor]]:
+    """Other training texts with labels, in the same order."""
+    return [{"input_ids": part, "labels": part} for part in _drawn(blocks, seed, CALIBRATION_BLOCKS, PROBE_BLOCKS)]
+
+
+def _drawn(blocks: Mapping[Sort, Blocks], seed: int, first: int, number: int) -> Sequence[Tensor]:
+    """Of the training texts in an order by `seed` those from the `first` on, `number` of either sort."""
     import torch
 
     generator = np.random.default_rng(seed)
-    drawn = [
-        each.train[torch.from_numpy(generator.permutation(len(each.train))[:CALIBRATION_BLOCKS])]
-        for each in blocks.values()
-    ]
-    return [{"input_ids": part} for part in torch.split(torch.stack(drawn, 1).flatten(0, 1), 8)]
+    orders = [torch.from_numpy(generator.permutation(len(each.train))) for each in blocks.values()]
+    drawn = [each.train[order[first : first + number]] for each, order in zip(blocks.values(), orders, strict=True)]
+    return torch.split(torch.stack(drawn, 1).flatten(0, 1), 8)
 
 
 def bits_per_byte(model: Any, blocks: Tensor, tokenizer: Any) -> float:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from math import log2
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
+from language_toys import llama
 
 from benchmarks.heterogeneous.keeping import is_kept, keep
-from benchmarks.heterogeneous.language_data import Blocks, Sort, bits_per_byte, calibration_blocks, cut
+from benchmarks.heterogeneous.language_data import Blocks, Sort, bits_per_byte, calibration_blocks, cut, probe_blocks
 from benchmarks.heterogeneous.language_lines import Line, bits_table, in_words, lines_of
 from benchmarks.heterogeneous.language_models import TRANSPORTS, WAYS
 from benchmarks.heterogeneous.language_parents import reordered
-from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS
+from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, PROBE_BLOCKS
 from benchmarks.heterogeneous.saving import measured_by
 
 
@@ -35,7 +35,7 @@ def test_bits_are_counted_for_every_byte_but_those_of_first_tokens() -> None:
     assert bits_per_byte(model, blocks, tokenizer) == pytest.approx(4 * log2(4) / 9)
 
 
-def test_calibration_takes_as_many_texts_of_either_sort_in_turn() -> None:
+def test_calibration_takes_as_many_texts_of_either_sort_in_turn_and_a_probe_others() -> None:
     blocks: dict[Sort, Blocks] = {
         "code": Blocks(torch.arange(60).reshape(60, 1), torch.zeros(0, 1)),
         "prose": Blocks(1000 + torch.arange(60).reshape(60, 1), torch.zeros(0, 1)),
@@ -47,17 +47,11 @@ def test_calibration_takes_as_many_texts_of_either_sort_in_turn() -> None:
     assert len({*seen}) == 2 * CALIBRATION_BLOCKS
     again, other = (torch.cat([b["input_ids"] for b in calibration_blocks(blocks, seed)]) for seed in (3, 4))
     assert again.flatten().tolist() == seen != other.flatten().tolist()
-
-
-def llama() -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, tie_word_embeddings=True,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    return LlamaForCausalLM(config).eval()
+    probe = probe_blocks(blocks, 3)
+    told = torch.cat([batch["labels"] for batch in probe]).flatten().tolist()
+    assert [token >= 1000 for token in told] == [False, True] * PROBE_BLOCKS
+    assert not {*seen} & {*told}
+    assert all(batch["labels"] is batch["input_ids"] for batch in probe)
 
 
 def test_a_reordered_model_computes_the_same_with_every_layer_in_another_order() -> None:
