@@ -326,6 +326,7 @@ _SETTINGS = (
     "bert_calibration",
     "bert_wider",
     "language_reordered",
+    "language_mal",
     "sizes",
     "sizes_smollm2",
     "sizes_units",
