@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["DONORS", "Row", "main", "mal_table"]
 
 DONORS = ("tuned", "small")
+_PARTS = ("assembled", "shares")
 
 _LABELS = {"tuned": "the fine-tune, reordered", "small": "the small llama"}
 
@@ -67,16 +69,17 @@ class _Job:
     cache: Path
     seed: int
     donor: str
+    part: str
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure both donors; the JSON is written anew after each."""
+    """Measure what MAL makes of both donors, then their shares; the JSON is written anew after each."""
     commands = parser(__doc__)
     commands.set_defaults(seeds=list(LM_SEEDS), processes=1)
     commands.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
     given = commands.parse_args(arguments)
     found: dict[int, dict[str, Row]] = {seed: {} for seed in given.seeds}
-    jobs = [_Job(given.cache, seed, donor) for seed in given.seeds for donor in DONORS]
+    jobs = [_Job(given.cache, seed, donor, part) for seed in given.seeds for part in _PARTS for donor in DONORS]
     for job, rows in in_processes(_measured, jobs, given.processes):
         found[job.seed] |= {row.key: row for row in rows}
         save_report("language_mal", mal_table({seed: own for seed, own in found.items() if own}), given.results)
@@ -88,7 +91,7 @@ def mal_table(found: Mapping[int, Mapping[str, Row]]) -> Report:
         "language_mal",
         "SmolLM2-135M: layers of other llamas, one by one",
         "Bits per byte on held-out text, less is better. Lost: the mean of both sorts above the base's. Layers: merged in, of those that "
-        "have a partner. Drift: of their outputs, each merged alone; the mean, and the largest. The small llama has "
+        "have a partner on eight texts without labels. Drift: of their outputs, each merged alone; the mean, and the largest. The small llama has "
         f"{SMALL.layers} layers for 30 and feed-forward layers of {SMALL.width:,} for 1,536, and was trained from nothing on code, as the "
         "fine-tune was from the base. At a share every layer that has a partner takes as much: of the donor's with its units matched, and, "
         "by the same pairs, of the donor's with its units at random, of its tensors with their entries shuffled (noise), and of zeros "
@@ -125,51 +128,72 @@ def _drift(drifts: Sequence[float]) -> str:
     return f"{statistics.mean(drifts):.3f} ({max(drifts):.3f})" if drifts else "-"
 
 
-def _measured(job: _Job) -> tuple[Row, ...]:
-    return tuple(_rows(job))
+@dataclass(frozen=True)
+class _Bench:
+    """What the lines of a donor share.  batches: eight texts without labels, to match with and to measure drifts on."""
 
+    base: Any
+    donor: Any
+    tokenizer: Any
+    blocks: Mapping[Sort, Blocks]
+    batches: Sequence[Mapping[str, Tensor]]
 
-def _rows(job: _Job) -> Iterator[Row]:
-    from hubmerge.heterogeneous import assemble_from_zoo
-
-    base, tokenizer = smollm2()
-    blocks = {sort: blocks_of(sort, tokenizer) for sort in SORTS}
-    batches = calibration_blocks(blocks, job.seed)
-    other = _donor(job, base, blocks["code"].train)
-
-    def row(key: str, label: str, model: Any, **facts: Any) -> Row:
-        bits = {sort: bits_per_byte(model, each.held_out, tokenizer) for sort, each in blocks.items()}
-        print(f"seed {job.seed}: {label}: {bits}, {facts}", flush=True)
+    def row(self, key: str, label: str, model: Any, **facts: Any) -> Row:
+        """A line, printed; facts: of `Row`."""
+        bits = {sort: bits_per_byte(model, each.held_out, self.tokenizer) for sort, each in self.blocks.items()}
+        print(f"{label}: {bits}, {facts}", flush=True)
         return Row(key, label, bits, **facts)
 
+
+@cache
+def _bench(folder: Path, seed: int, donor: str) -> _Bench:
+    base, tokenizer = smollm2()
+    blocks = {sort: blocks_of(sort, tokenizer) for sort in SORTS}
+    other = _donor(folder, seed, donor, base, blocks["code"].train)
+    return _Bench(base, other, tokenizer, blocks, calibration_blocks(blocks, seed)[:1])
+
+
+def _donor(folder: Path, seed: int, donor: str, base: Any, texts: Tensor) -> Any:
+    if donor == "tuned":
+        return reordered(trained(folder, FINE_TUNE, seed, base, texts), seed)
+    return trained(folder, SMALL, seed, base, texts)
+
+
+def _measured(job: _Job) -> tuple[Row, ...]:
+    bench = _bench(job.cache, job.seed, job.donor)
+    return tuple(_assembled(job, bench) if job.part == "assembled" else _in_shares(job, bench))
+
+
+def _assembled(job: _Job, bench: _Bench) -> Iterator[Row]:
+    """The base before the first donor, the donor, and what MAL makes of it."""
+    from hubmerge.heterogeneous import assemble_from_zoo
+
     if job.donor == DONORS[0]:
-        yield row("base", "the base, which is its own control", base)
+        yield bench.row("base", "the base, which is its own control", bench.base)
     label = _LABELS[job.donor]
-    yield row(job.donor, label, other)
+    yield bench.row(job.donor, label, bench.donor)
     begun = time.perf_counter()
-    made = assemble_from_zoo(base, [other], batches)
-    facts = _facts(made)
-    yield row(
-        f"{job.donor}_drift", f"{label}, drift within 0.1", made.model, seconds=time.perf_counter() - begun, **facts
-    )
+    made = assemble_from_zoo(bench.base, [bench.donor], bench.batches)
+    facts = {"seconds": time.perf_counter() - begun, **_facts(made)}
+    yield bench.row(f"{job.donor}_drift", f"{label}, drift within 0.1", made.model, **facts)
     if job.donor == "small":
+        probe = probe_blocks(bench.blocks, job.seed)
         begun = time.perf_counter()
-        made = assemble_from_zoo(base, [other], batches, probe=probe_blocks(blocks, job.seed), choose="best")
-        seconds = time.perf_counter() - begun
-        yield row("small_best", f"{label}, drift within 0.1, lowest loss", made.model, seconds=seconds, **_facts(made))
-    shares = Shares.of(base, other, batches)
+        made = assemble_from_zoo(bench.base, [bench.donor], bench.batches, probe=probe, choose="best")
+        facts = {"seconds": time.perf_counter() - begun, **_facts(made)}
+        yield bench.row("small_best", f"{label}, drift within 0.1, lowest loss", made.model, **facts)
+
+
+def _in_shares(job: _Job, bench: _Bench) -> Iterator[Row]:
+    """Every layer with one share, of the donor and of what stands in for it."""
+    shares = Shares.of(bench.base, bench.donor, bench.batches)
     for stand_in in STAND_INS:
         theirs = shares.in_place_of_donor(stand_in, job.seed)
         for share in SHARES:
             model, drifts = shares.merged(theirs, share)
-            key, name = f"{job.donor}_{stand_in.key}_{share:g}", f"{label}, share {share:g}, {stand_in.label}"
-            yield row(key, name, model, layers=(len(drifts), len(drifts)), drifts=drifts)
-
-
-def _donor(job: _Job, base: Any, texts: Tensor) -> Any:
-    if job.donor == "tuned":
-        return reordered(trained(job.cache, FINE_TUNE, job.seed, base, texts), job.seed)
-    return trained(job.cache, SMALL, job.seed, base, texts)
+            key = f"{job.donor}_{stand_in.key}_{share:g}"
+            label = f"{_LABELS[job.donor]}, share {share:g}, {stand_in.label}"
+            yield bench.row(key, label, model, layers=(len(drifts), len(drifts)), drifts=drifts)
 
 
 def _facts(made: Assembled) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What is merged and measured of language models: SmolLM2-135M-Instruct, a fine-tune of it, and a small llama trained from nothing.
 
-Written before any result.  Rates are usual ones; none was tried out.  Seeds 1 and 2 came after the results of seed 0.
+Written before any result.  Rates are usual ones; none was tried out.  Seed 1 came after the results of seed 0.
 
 The fine-tune is trained on code, all of its weights.  Its units are then put into another order by a random element of the
 model's symmetries: every group that can be permuted, the stream among them.  It computes what it did, and no tensor of it stands beside
@@ -23,7 +23,7 @@ __all__ = [
     "Training",
 ]
 
-LM_SEEDS = (0, 1, 2)
+LM_SEEDS = (0, 1)
 """Each decides the order of training, the small llama's initialisation, the order of units and the calibration texts."""
 
 CODE = ("asyncio", "email")
@@ -60,5 +60,5 @@ class Training:
 
 
 FINE_TUNE = Training("smollm2-code", steps=80, batch=4, rate=1e-4, decay=0.01)
-SMALL = Training("llama4-code", steps=200, batch=4, rate=2e-3, decay=0.01, layers=4, width=1024)
+SMALL = Training("llama4-code", steps=100, batch=4, rate=2e-3, decay=0.01, layers=4, width=1024)
 """Streams, heads and vocabulary are the base's; four layers for thirty, and feed-forward layers of 1,024 for 1,536."""
