@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.engine.report import Report
 from benchmarks.heterogeneous.language_data import (
     SORTS,
+    Blocks,
     Sort,
     bits_per_byte,
     blocks_of,
@@ -91,8 +92,8 @@ def mal_table(found: Mapping[int, Mapping[str, Row]]) -> Report:
         "language_mal",
         "SmolLM2-135M: layers of other llamas, one by one",
         "Bits per byte on held-out text, less is better. Lost: the mean of both sorts above the base's. Layers: merged in, of those that "
-        "have a partner on eight texts without labels. Drift: of their outputs, each merged alone; the mean, and the largest. The small llama has "
-        f"{SMALL.layers} layers for 30 and feed-forward layers of {SMALL.width:,} for 1,536, and was trained from nothing on code, as the "
+        "have a partner on eight texts without labels. Drift: of their outputs, each merged alone; the mean, and the largest. The small "
+        f"llama has {SMALL.layers} layers for 30 and feed-forward layers of {SMALL.width:,} for 1,536, and was trained from nothing on code, as the "
         "fine-tune was from the base. At a share every layer that has a partner takes as much: of the donor's with its units matched, and, "
         "by the same pairs, of the donor's with its units at random, of its tensors with their entries shuffled (noise), and of zeros "
         f"(nothing). Numbers are those of {in_words(tuple(found))}.",
@@ -146,8 +147,13 @@ class _Bench:
 
 
 @cache
+def _base() -> tuple[Any, Any]:
+    return smollm2()
+
+
+@cache
 def _bench(folder: Path, seed: int, donor: str) -> _Bench:
-    base, tokenizer = smollm2()
+    base, tokenizer = _base()
     blocks = {sort: blocks_of(sort, tokenizer) for sort in SORTS}
     other = _donor(folder, seed, donor, base, blocks["code"].train)
     return _Bench(base, other, tokenizer, blocks, calibration_blocks(blocks, seed)[:1])
