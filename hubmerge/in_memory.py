@@ -104,6 +104,8 @@ def _listed(
         return own, tuple(own)
     same = next((place for place, tensors in own.items() if tensors is base), None)
     if method is not None and method.base == "start":
+        if len(own) == 1:  # the other one, be it the base's equal
+            return {BASE: base, **own}, (BASE, *own)
         same = same or next((place for place, tensors in own.items() if _equal(tensors, base)), None)
         if same is None:
             return {BASE: base, **own}, (BASE, *own)

@@ -112,16 +112,18 @@ def _checked(key: Any, value: Any, where: str) -> tuple[Kind, DType]:
     torch = sys.modules.get("torch")  # whoever has a torch tensor has imported it
     kind: Kind
     if isinstance(value, np.ndarray):
-        kind, name, odd = "numpy", value.dtype.name, ""
+        kind, name = "numpy", value.dtype.name
     elif torch is not None and isinstance(value, torch.Tensor):
         kind, name = "torch", str(value.dtype)
-        odd = "on the meta device" if value.is_meta else "" if value.layout is torch.strided else "sparse"
+        if value.is_meta:
+            what, hint = "is on the meta device, so it has no numbers to merge", "load the weights first"
+            raise PlanError(f"tensor {key!r} {what}", where=where, hint=hint)
+        if value.layout is not torch.strided:
+            raise PlanError(f"tensor {key!r} is sparse", where=where, hint="make it dense: to_dense()")
     else:
         what = type(value).__name__
         hint = "take out what is no weight or buffer"
         raise PlanError(f"{key!r} is a {what}, not a tensor of torch or numpy", where=where, hint=hint)
-    if odd:
-        raise PlanError(f"tensor {key!r} is {odd}, so it has no numbers to merge", where=where, hint="make it dense")
     dtype = DType.from_torch_name(name)
     if dtype is None:
         hint = "convert it to float32, float16 or bfloat16"

@@ -71,6 +71,13 @@ def test_slerp_starts_from_the_base_which_is_one_of_its_two_parents(given: str) 
     np.testing.assert_allclose(merged, [np.cos(np.pi / 6), np.sin(np.pi / 6)], rtol=1e-6)
 
 
+def test_slerp_of_a_model_and_its_equal_is_that_model() -> None:
+    start = w(1, 2)
+    for other in (start, w(1, 2)):
+        merged = merge_state_dicts("slerp", [other], base=start, parameters={"t": 0.3})
+        assert merged["w"].tolist() == [1, 2]
+
+
 def test_tensors_of_torch_give_tensors_of_torch_in_their_dtype_and_numpy_gives_numpy() -> None:
     parents = [model(1), model(1)]
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
@@ -205,7 +212,11 @@ def test_shapes_and_names_that_do_not_go_together_are_told_for_all_parents() -> 
         ),
         (
             {"parents": [{"w": torch.zeros(2, device="meta")}]},
-            "tensor 'w' is on the meta device, so it has no numbers to merge · parents[0] · make it dense",
+            "tensor 'w' is on the meta device, so it has no numbers to merge · parents[0] · load the weights first",
+        ),
+        (
+            {"parents": [{"w": torch.zeros(2, 2).to_sparse()}]},
+            "tensor 'w' is sparse · parents[0] · make it dense: to_dense()",
         ),
         (
             {"parents": [{"w": np.zeros(2, np.complex128)}]},
