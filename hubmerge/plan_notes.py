@@ -132,8 +132,10 @@ def notes_of(
     )
     if len(kinds) > 1 and not (recipe.dtype or recipe.out_dtype):
         wide = "float64" if "float64" in kinds else "float32"
+        mixed = {draft.dtype.torch_name for draft in drafts if draft.dtype.is_float and _mixes(draft)} or {wide}
         notes.append(
-            f"parents are stored as {' and '.join(kinds)}; tensors that mix them are written as {wide}; set dtype to choose"
+            f"parents are stored as {', '.join(kinds[:-1])} and {kinds[-1]}; tensors that mix them are written as "
+            f"{' or '.join(sorted(mixed))}; set dtype to choose"
         )
     if "float64" in {*kinds, *(draft.dtype.torch_name for draft in drafts)}:
         notes.append("float64 tensors are computed in float32")
@@ -147,6 +149,11 @@ def notes_of(
             "of positions have; parameter svd chooses otherwise"
         )
     return notes
+
+
+def _mixes(draft: DraftStep) -> bool:
+    """Whether the models store the tensor in different types."""
+    return len({o.tensor.dtype for o in (*draft.operands, *([draft.base] if draft.base else []))}) > 1
 
 
 def _tied_heads(models: Sequence[ParentModel], placement: Placement) -> list[str]:

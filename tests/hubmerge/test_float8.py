@@ -75,6 +75,8 @@ def test_entries_are_multiplied_by_the_scale_of_their_block_from_any_start(
 def test_plain_float8_merges_as_numbers_into_bfloat16(tmp_path: Path) -> None:
     one, other = {"w": eight_bits((3, 5), 1)}, {"w": eight_bits((3, 5), 2).to(torch.float32).to(E5M2)}
     folders = [write(tmp_path / "a", one), write(tmp_path / "b", other)]
+    told = "parents are stored as float8_e4m3fn and float8_e5m2; tensors that mix them are written as bfloat16; set dtype to choose"
+    assert told in build_plan(recipe(*folders)).notes
     merge(recipe(*folders), tmp_path / "out")
     expected = (one["w"].float() + other["w"].float()) / 2
     assert torch.equal(load_file(tmp_path / "out" / "model.safetensors")["w"], expected.to(torch.bfloat16))
