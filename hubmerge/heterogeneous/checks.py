@@ -8,7 +8,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.depths import check_depths, differ_in_depth
-from hubmerge.symmetry.groups import Kind, SymmetrySpec
+from hubmerge.symmetry.groups import Group, Kind, SymmetrySpec
 
 __all__ = ["check_alike", "check_shapes", "check_sizes", "checked_shares", "known_groups", "matchable"]
 
@@ -133,9 +133,24 @@ def check_sizes(specs: Sequence[SymmetrySpec], mapped: Container[str], hint: str
         sizes = [spec.groups[name].size for spec in specs if name in spec.groups]
         if name not in mapped and len(set(sizes)) > 1:
             could = name in matchable(specs[0], ()) and not group.normed_as_a_whole
-            usual = "only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them"
             raise PlanError(
                 f"group {name!r} ({group.kind.value}) has {' and '.join(map(str, sizes))} entries",
                 where="models",
-                hint=hint if could and hint is not None else usual,
+                hint=hint if could and hint is not None else _instead(group),
             )
+
+
+def _instead(group: Group) -> str:
+    """Why the sizes of a group may not differ, and what would do."""
+    if group.kind.permutes and group.normed_as_a_whole:
+        return (
+            "a norm divides by all its units together, so it is matched only where align: {residual: activations} asks for it; "
+            "merge_method: transport carries what a model learned to another width"
+        )
+    if group.kind in {Kind.PLANES, Kind.PLANE_SIGNS}:
+        return (
+            "heads are matched as wholes, and their features turn with the position: take models with heads of one size"
+        )
+    if group.kind is Kind.TOKENS:
+        return "bring the models to one vocabulary first: `hubmerge merge` each with tokenizer_source"
+    return "only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them"

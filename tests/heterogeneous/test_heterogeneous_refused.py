@@ -28,7 +28,7 @@ def test_models_of_two_architectures() -> None:
 def test_vocabularies_of_two_sizes() -> None:
     assert refused([model("bert", 0), model("bert", 1, vocab_size=25)], batches("bert")) == (
         "group 'token' (tokens) has 20 and 25 entries · models · "
-        "only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them"
+        "bring the models to one vocabulary first: `hubmerge merge` each with tokenizer_source"
     )
 
 
@@ -50,8 +50,9 @@ def test_streams_of_two_widths_that_are_not_matched() -> None:
 
 
 def test_rotary_heads_of_two_sizes() -> None:
-    assert refused([model("qwen3", 0), model("qwen3", 1, head_dim=4)], batches("qwen3")).startswith(
-        "group 'rope0' (plane signs) has 8 and 4 entries"
+    assert refused([model("qwen3", 0), model("qwen3", 1, head_dim=4)], batches("qwen3")) == (
+        "group 'rope0' (plane signs) has 8 and 4 entries · models · "
+        "heads are matched as wholes, and their features turn with the position: take models with heads of one size"
     )
     assert refused([model("llama", 0, head_dim=4), model("llama", 1, head_dim=8)], batches("llama")).startswith(
         "group 'rope0' (planes) has 4 and 8 entries"

@@ -169,7 +169,8 @@ def test_sizes_that_no_matching_bridges_are_refused(tmp_path: Path) -> None:
     vit(tmp_path / "wide", 1, ("x", "y"), hidden_size=16)
     assert refusal(f"{tmp_path}/narrow", f"{tmp_path}/wide") == (
         "group 'res' (permutation) has 8 and 16 entries · models · "
-        "only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them"
+        "a norm divides by all its units together, so it is matched only where align: {residual: activations} asks for it; "
+        "merge_method: transport carries what a model learned to another width"
     )
     assert refusal("./low", "./wide", labels="disjoint", align="identity") == (
         "group 'res1' (permutation+scales) has 4 and 6 entries · models · "
