@@ -107,10 +107,10 @@ def vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySpe
 
 def widths_of(model: ParentModel, spec: SymmetrySpec) -> Mapping[str, str]:
     """What a model's config says of the sizes of groups with units: field -> its value, or its values where it is a list."""
-    found: dict[str, list[Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for field in width_fields(model.config, spec):
         if not any(spec.groups[name].kind.is_symmetry for name, _ in field.groups):
             continue
         for path, value, _ in ((field.path, field.value, field.step), *field.along):
-            found.setdefault(path.partition("[")[0], []).append(value)
-    return {name: " ".join(map(str, values)) for name, values in found.items()}
+            found.setdefault(path.partition("[")[0], {})[path] = value
+    return {name: " ".join(map(str, values.values())) for name, values in found.items()}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import symmetry_models
 from width_models import BERT, BOTTLENECK, LLAMA, RESNET, VIT, bert_shapes, llama_shapes, resnet_shapes, vit_shapes
 
+from hubmerge.heterogeneous.parents import widths_of
 from hubmerge.symmetry import load_spec, spec_of
 from hubmerge.symmetry.costs import shape_at
 from hubmerge.symmetry.widened import is_expressible, sizes_of, widened_config
@@ -162,3 +164,11 @@ def test_transformers_makes_a_model_of_the_widened_config_with_the_shapes_that_t
     wide = type(model)(type(model.config).from_dict(widened))
     shapes = {tensor: tuple(value.shape) for tensor, value in wide.state_dict().items() if tensor in spec.tensors}
     assert shapes == {tensor: shape_at(symmetry, grown) for tensor, symmetry in spec.tensors.items()}
+
+
+def test_a_size_that_two_groups_have_is_told_once_and_a_list_of_sizes_in_full() -> None:
+    """Of a llama `head_dim` is the size of its rotary and of its value features."""
+    llama = widths_of(cast("Any", SimpleNamespace(config=LLAMA)), load_spec(LLAMA, llama_shapes(LLAMA)))
+    assert (llama["head_dim"], llama["intermediate_size"]) == ("2", "20")
+    resnet = widths_of(cast("Any", SimpleNamespace(config=RESNET)), load_spec(RESNET, resnet_shapes(4, (4, 8))))
+    assert resnet["hidden_sizes"] == "4 8"
