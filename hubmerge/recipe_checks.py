@@ -127,11 +127,12 @@ def _base_faults(section: Section, method: MergeMethod) -> list[RecipeError]:
     if base is None or base in section.models:
         return []
     if not section.whole and method.base != "none":
+        layers = next(list(source.layers) for source in section.sources if source.layers is not None)
         return [
             RecipeError(
                 f"base_model {base} is not among the sources",
                 where=section.where,
-                hint=f"add it with the layers to start from: {{model: {base}, layer_range: [0, 8]}}",
+                hint=f"add it with the layers to start from: {{model: {base}, layer_range: {layers}}}",
             )
         ]
     averages = section.whole and method.base == "none" and method.parents[1] != 1

@@ -113,7 +113,8 @@ def _check_files(manifest: Manifest, folder: Path) -> Check:
     unknown = manifest.undigested
     whole = f"{len(manifest.files) - len(unknown)} files have the size and sha256 of the manifest"
     if unknown:
-        what = f"{len(unknown)} have its size, and it records no sha256 of them (--no-digest): {', '.join(unknown)}"
+        sizes = "1 has its size" if len(unknown) == 1 else f"{len(unknown)} have their sizes"
+        what = f"{sizes}, and no sha256 there (--no-digest): {', '.join(unknown)}"
         return Check("files", None, f"{whole}; {what}")
     return Check("files", True, whole)
 

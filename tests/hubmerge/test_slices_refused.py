@@ -46,7 +46,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
          "./a is listed twice · recipe: slices[0] · list each model once, with its weight"),
         (sliced("ties", [source("a", 0, 1), source("b", 0, 1)], base_model="./c"),
          ("base_model ./c is not among the sources · recipe: slices[0] · "
-         "add it with the layers to start from: {model: ./c, layer_range: [0, 8]}")),
+         "add it with the layers to start from: {model: ./c, layer_range: [0, 1]}")),
         (sliced("passthrough", {"sources": [source("a", 0, 1)], "merge_method": "linear"}),
          "unknown key 'merge_method' · recipe: slices[0].merge_method · merge_method stands at the top of the recipe"),
         (sliced("passthrough", [{**source("a", 0, 1), "revision": "v1"}]),

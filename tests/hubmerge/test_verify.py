@@ -327,7 +327,7 @@ def without_digests(place: Path, **rest: Any) -> Path:
 
 
 NOT_RECORDED = (
-    "4 files have the size and sha256 of the manifest; 1 have its size, and it records no sha256 of them (--no-digest): "
+    "4 files have the size and sha256 of the manifest; 1 has its size, and no sha256 there (--no-digest): "
     "model.safetensors"
 )
 
