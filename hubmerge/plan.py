@@ -76,12 +76,12 @@ def build_plan(
 
         return plan_assembly(recipe, models, pins, strict=strict, memory=memory)
     if recipe.align is not None:
+        from hubmerge.alignment.in_base_shapes import as_copied
         from hubmerge.alignment.planning import aligned_plan, plan_alignment
 
         alignment = plan_alignment(recipe, models, pins)
-        return aligned_plan(
-            plan_models(recipe, models, jobs=jobs, memory=buffers, strict=strict), alignment, strict=strict
-        )
+        plan = plan_models(recipe, as_copied(models, alignment), jobs=jobs, memory=buffers, strict=strict)
+        return aligned_plan(plan, alignment, strict=strict)
     plan = plan_models(recipe, models, jobs=jobs, memory=buffers, strict=strict)
     if recipe.method.wrapper is not None:
         from hubmerge.preparation import plan_preparation, prepared_for

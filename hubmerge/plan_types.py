@@ -236,8 +236,10 @@ class Plan:
 
     @property
     def stored(self) -> Iterator[tuple[int, TensorMeta, bool]]:
-        """What all steps read from disk; see `Step.stored`."""
-        return (row for step in self.steps for row in step.stored)
+        """What all steps read from disk; see `Step.stored`.  Of a parent that is aligned it is its own files, whatever its copy's shapes."""
+        own = {} if self.alignment is None else self.alignment.stored
+        rows = (row for step in self.steps for row in step.stored)
+        return ((i, own.get((i, meta.name), meta), inside) for i, meta, inside in rows)
 
     @property
     def parameters(self) -> int:

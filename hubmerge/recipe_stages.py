@@ -67,7 +67,8 @@ class Align(Part):
     widths: Widths | None = Field(
         None,
         description="base: as wide as the base model, units without a partner are left out; fold: as wide, and they join the most "
-        "similar one or are copied; union: pairs too unlike stay separate, which makes layers wider; default: that of merge_method",
+        "similar one or are copied; union: pairs too unlike stay separate, which makes layers wider; before a method on tensors base or "
+        "fold; default: that of merge_method, base before a method on tensors",
     )
     budget: float | None = Field(
         None,

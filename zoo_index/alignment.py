@@ -8,10 +8,12 @@ from zoo_index.architecture import Architecture, compare_architectures
 from zoo_index.families import FAMILIES
 from zoo_index.metadata import ModelRecord
 
-__all__ = ["ALIGNED_SIZES", "DEPTHS", "how_to_align", "why_not_aligned"]
+__all__ = ["ALIGNED_SIZES", "DEPTHS", "HEADS", "how_to_align", "why_not_aligned"]
 
 ALIGNED_SIZES = frozenset({"embedding_size", "hidden_sizes", "intermediate_size"})
 """Config fields in which models may differ and be aligned: the units that they count stand under no norm but BatchNorm."""
+HEADS = frozenset({"num_attention_heads", "num_key_value_heads"})
+"""The same of attention heads, where these have as many features (head_dim)."""
 DEPTHS = frozenset({"depths", "num_hidden_layers", "num_decoder_layers", "layer_types"})
 """Config fields that say how many layers there are: models that differ in them are merged where a layer has a partner."""
 
@@ -46,8 +48,16 @@ def how_to_align(a: ModelRecord, b: ModelRecord) -> str:
     return (
         f"their units can be matched on data: write merge_method: pleas with calibration data{extra} into a recipe, and "
         f"`hubmerge plan` says what it makes of them{_left_out(a.architecture, b.architecture)}"
-        f"{_without_partner(a.architecture, b.architecture)}"
+        f"{_without_partner(a.architecture, b.architecture)}{_by_any_method(a.architecture, b.architecture)}"
     )
+
+
+def _by_any_method(a: Architecture, b: Architecture) -> str:
+    """That tensors can be merged one by one after an alignment; empty for models with other layers, labels or tokens."""
+    same = a.soft.get("vocab_size") == b.soft.get("vocab_size") and all(
+        a.hard.get(field) == b.hard.get(field) for field in {*DEPTHS, "num_labels"}
+    )
+    return "; align before any other method brings one to the other's units" if same else ""
 
 
 def _left_out(a: Architecture, b: Architecture) -> str:

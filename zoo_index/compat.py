@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from zoo_index.alignment import ALIGNED_SIZES, DEPTHS, how_to_align, why_not_aligned
+from zoo_index.alignment import ALIGNED_SIZES, DEPTHS, HEADS, how_to_align, why_not_aligned
 from zoo_index.architecture import Architecture, FieldDifference, compare_architectures
 from zoo_index.lineage import same_name
 from zoo_index.metadata import ModelRecord
@@ -157,7 +157,7 @@ def _by_alignment(a: ModelRecord, b: ModelRecord, hard: set[str], reasons: list[
     why_not = why_not_aligned(a, b)
     if why_not:
         return Level.size, [*reasons, Reason("alignment", None, None, "info", why_not)]
-    if not hard <= ALIGNED_SIZES | DEPTHS | {"num_labels"}:
+    if not hard <= ALIGNED_SIZES | HEADS | DEPTHS | {"num_labels"}:
         return Level.size, reasons
     return Level.alignment, [*reasons, Reason("alignment", None, None, "info", how_to_align(a, b))]
 

@@ -24,7 +24,7 @@ from benchmarks.heterogeneous.scoring import outputs_of, renormalised, scores
 from benchmarks.heterogeneous.settings import CALIBRATION, SETTINGS, Setting
 from benchmarks.heterogeneous.tables import RESULTS, table
 
-__all__ = ["ALIGNMENTS", "METHODS", "main", "recipe_of"]
+__all__ = ["ALIGNMENTS", "METHODS", "OTHER_WIDTHS", "main", "recipe_of"]
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "linear": {"parameters": {"weight": 0.5}},
@@ -34,6 +34,11 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 """What a recipe says beside its models; slerp and ties have the first as base."""
 
 ALIGNMENTS = ("none", "weights", "activations")
+OTHER_WIDTHS = ("weights", "activations", "fold")
+"""Where the models have other widths; fold: by activations, and units without a partner join another one or are copied."""
+_SETTINGS: Mapping[str, Sequence[str]] = {
+    "same": ALIGNMENTS, "domain": ALIGNMENTS, "wider": OTHER_WIDTHS, "narrower": OTHER_WIDTHS,
+}  # fmt: skip
 
 _BASED = {"slerp", "ties"}
 
@@ -46,11 +51,14 @@ class _Job:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure every method with every alignment in the settings with the same labels and widths."""
+    """Measure every method with every alignment in the settings with the same labels."""
     commands = parser(__doc__)
+    commands.add_argument(
+        "--settings", nargs="+", choices=list(_SETTINGS), default=list(_SETTINGS), help="which tables"
+    )
     commands.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
     given = commands.parse_args(arguments)
-    settings = [setting for setting in SETTINGS if setting.model == "resnet" and setting.name in {"same", "domain"}]
+    settings = [setting for setting in SETTINGS if setting.model == "resnet" and setting.name in given.settings]
     train_parents(given.cache, [parent for each in settings for parent in each.parents], given.seeds, given.processes)
     for setting in settings:
         jobs = [_Job(given.cache, setting, seed) for seed in given.seeds]
@@ -81,9 +89,12 @@ def _lines(job: _Job) -> Iterator[Measured]:
             model = saved_model(job.cache, parent, job.seed)
             model.save_pretrained(folder)
             yield scored(f"parent {parent.name}", f"parent {parent.name}", model)
+        if "none" not in _SETTINGS[job.setting.name]:
+            alone = renormalised(saved_model(job.cache, job.setting.parents[0], job.seed), batches)
+            yield scored("base_renormalised", "the base alone, statistics estimated anew", alone)
         np.savez(place / "data.npz", pixel_values=np.concatenate([batch["pixel_values"].numpy() for batch in batches]))
         for method in METHODS:
-            for alignment in ALIGNMENTS:
+            for alignment in _SETTINGS[job.setting.name]:
                 out = place / f"{method}-{alignment}"
                 begun = time.perf_counter()
                 hubmerge.merge(recipe_of(method, alignment, folders, place / "data.npz"), out)
@@ -99,6 +110,7 @@ _WORDS = {
     "none": "no alignment",
     "weights": "after align: weights",
     "activations": "after align: activations",
+    "fold": "after align: activations, widths: fold",
 }
 
 
@@ -110,7 +122,8 @@ def recipe_of(method: str, alignment: str, folders: Sequence[Path], data: Path) 
         recipe["base_model"] = base
     if method == "ties":
         recipe["models"] = [{"model": other}]
-    aligned = {"align": alignment, "calibration": {"data": str(data), "samples": CALIBRATION, "batch": 100}}
+    way = {"method": "activations", "widths": "fold"} if alignment == "fold" else alignment
+    aligned = {"align": way, "calibration": {"data": str(data), "samples": CALIBRATION, "batch": 100}}
     return recipe | (aligned if alignment != "none" else {})
 
 

@@ -8,7 +8,7 @@ from hubmerge.symmetry import Group, SymmetrySpec, load_spec
 from zoo_index.families import Family
 from zoo_index.tensors import DType
 
-__all__ = ["common_spec"]
+__all__ = ["common_spec", "first_difference", "specs_of_two"]
 
 _TYPES = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
 
@@ -29,29 +29,12 @@ def common_spec(
     Raises `SymmetryError` for an architecture without a table, and `PlanError` for
     models whose families, shapes or groups differ and for types that are not plain floating-point numbers.
     """
-    spec, other = (
-        load_spec(parent.config, {name: meta.shape for name, meta in parent.table.items()}, where=name, family=family)
-        for parent, name in ((ours, base), (theirs, model))
-    )
-    if spec.family != other.family:
-        raise PlanError(
-            f"{base} is {spec.family}, {model} is {other.family}", where=model, hint="align models of one family"
-        )
-    for name in dict.fromkeys([*ours.table, *theirs.table]):
-        shapes = [parent.table[name].shape if name in parent.table else None for parent in (ours, theirs)]
+    spec, other = specs_of_two(ours, theirs, base, model, family=family)
+    for name in ours.table:
+        shapes = [parent.table[name].shape for parent in (ours, theirs)]
         if shapes[0] != shapes[1]:
-            raise PlanError(
-                f"tensor {name!r} is {_shown(shapes[0])} in {base} and {_shown(shapes[1])} in {model}",
-                where=model,
-                hint=unlike if None not in shapes else "only models with the same tensors are aligned",
-            )
-        for parent, whose in ((ours, base), (theirs, model)):
-            dtype = parent.table[name].dtype
-            if dtype.is_float and dtype not in _TYPES:
-                raise PlanError(
-                    f"tensor {name!r} is stored as {dtype.value}", where=whose, hint="save the model in bfloat16 first"
-                )
-    difference = _first_difference(spec, other)
+            raise PlanError(_shapes_text(name, shapes[0], shapes[1], base, model), where=model, hint=unlike)
+    difference = first_difference(spec, other)
     if difference is not None:
         what, left, right = difference
         raise PlanError(
@@ -62,7 +45,37 @@ def common_spec(
     return other
 
 
-def _first_difference(ours: SymmetrySpec, theirs: SymmetrySpec) -> tuple[str, str, str] | None:
+def specs_of_two(
+    ours: ParentModel, theirs: ParentModel, base: str, model: str, *, family: Family | None = None
+) -> tuple[SymmetrySpec, SymmetrySpec]:
+    """The symmetries of both models, whatever their sizes; the arguments are those of `common_spec`, and so are the errors."""
+    spec, other = (
+        load_spec(parent.config, {name: meta.shape for name, meta in parent.table.items()}, where=name, family=family)
+        for parent, name in ((ours, base), (theirs, model))
+    )
+    if spec.family != other.family:
+        raise PlanError(
+            f"{base} is {spec.family}, {model} is {other.family}", where=model, hint="align models of one family"
+        )
+    for name in dict.fromkeys([*ours.table, *theirs.table]):
+        shapes = [parent.table[name].shape if name in parent.table else None for parent in (ours, theirs)]
+        if None in shapes:
+            hint = "only models with the same tensors are aligned"
+            raise PlanError(_shapes_text(name, shapes[0], shapes[1], base, model), where=model, hint=hint)
+        for parent, whose in ((ours, base), (theirs, model)):
+            dtype = parent.table[name].dtype
+            if dtype.is_float and dtype not in _TYPES:
+                raise PlanError(
+                    f"tensor {name!r} is stored as {dtype.value}", where=whose, hint="save the model in bfloat16 first"
+                )
+    return spec, other
+
+
+def _shapes_text(name: str, left: tuple[int, ...] | None, right: tuple[int, ...] | None, base: str, model: str) -> str:
+    return f"tensor {name!r} is {_shown(left)} in {base} and {_shown(right)} in {model}"
+
+
+def first_difference(ours: SymmetrySpec, theirs: SymmetrySpec) -> tuple[str, str, str] | None:
     """The first group, or else the first tensor by its axes, that is not the same in both, and what it is in each."""
     for name in dict.fromkeys([*ours.groups, *theirs.groups]):
         groups = [_group_text(spec.groups.get(name)) for spec in (ours, theirs)]

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hubmerge.alignment.filling import Flags, entries_apart, filled
 from hubmerge.alignment_record import AlignedGroupRecord
 from hubmerge.heterogeneous.record import DECIMALS
 from hubmerge.symmetry.elements import Element, Monomial
-from hubmerge.symmetry.groups import Axis, SymmetrySpec
+from hubmerge.symmetry.groups import SymmetrySpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from hubmerge.heterogeneous.matching import GroupMatches
 
 __all__ = ["Order", "order_by_activations", "order_by_weights"]
-
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -54,22 +52,19 @@ class Order:
 
         base: the base's tensors, of which those are asked for that have entries of units without a partner.
         """
-        import torch
-
         from hubmerge.symmetry.transform import transform
 
         if self._stays(name):
             return values
         moved = transform(self.spec, {name: values}, self.element)[name]
-        for position, axis in enumerate(self.spec.tensors[name].axes):
-            flags = _entries(axis, self.apart) if values.is_floating_point() else None
-            if flags is not None:
-                moved = moved.clone() if moved is values else moved
-                rows = moved.movedim(position, 0)
-                rows[torch.from_numpy(flags)] = (
-                    base[name].to(values.dtype).movedim(position, 0)[torch.from_numpy(flags)]
-                )
-        return moved
+        flags = self.entries_apart(name)
+        if not values.is_floating_point() or not any(each is not None for each in flags):
+            return moved
+        return filled(moved, flags, base[name])
+
+    def entries_apart(self, name: str) -> tuple[Flags | None, ...]:
+        """Which entries of the axes of the tensor `name` are the base's own."""
+        return entries_apart(self.spec, self.spec.tensors[name].axes, self.apart)
 
     def _stays(self, name: str) -> bool:
         """Whether every group that the tensor's axes are in stays as it is."""
@@ -82,19 +77,6 @@ class Order:
 
 def _is_identity(part: Monomial) -> bool:
     return bool((part.order == np.arange(part.order.shape[-1])).all() and (part.factor == 1).all())
-
-
-def _entries(axis: Axis, apart: Mapping[str, Flags]) -> Flags | None:
-    """Which entries of an axis are of units without a partner; None where there are none."""
-    parts = []
-    for segment in axis:
-        flags = np.zeros([factor.size for factor in segment], np.bool_)
-        for i, factor in enumerate(segment):
-            if factor.group is not None and factor.group in apart:
-                flags |= apart[factor.group].reshape([-1 if k == i else 1 for k in range(len(segment))])
-        parts.append(flags.reshape(-1))
-    found = np.concatenate(parts) if parts else np.zeros(0, np.bool_)
-    return found if found.any() else None
 
 
 def order_by_weights(

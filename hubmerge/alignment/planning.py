@@ -7,12 +7,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hubmerge.alignment.common import common_spec
+from hubmerge.alignment.common import common_spec, specs_of_two
 from hubmerge.alignment.costs import (
     memory_of_weights,
     seconds_of_activations,
     seconds_of_weights,
 )
+from hubmerge.alignment.in_base_shapes import copied_files, own_tensors
+from hubmerge.alignment.other_widths import check_units, resized_groups
+from hubmerge.alignment.padded import widened
 from hubmerge.alignment.plan_types import MatchedGroup, PlannedAlignment
 from hubmerge.alignment_checks import aligned_models, alignment_method, order_of
 from hubmerge.calibration.check import CalibrationFacts, check_calibration, most_samples
@@ -34,7 +37,7 @@ from zoo_index.errors import HubmergeError
 __all__ = ["aligned_plan", "plan_alignment"]
 
 _GIVEN = frozenset({Kind.TOKENS, Kind.POSITIONS, Kind.LABELS, Kind.FIXED})
-_WIDER = "models of other widths go together by merge_method: pleas"
+Specs = tuple[SymmetrySpec, SymmetrySpec]
 _OTHER_WORDS = "bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source"
 
 
@@ -53,7 +56,8 @@ def plan_alignment(
         return None
     places = {model.reference: i for i, model in enumerate(models)}
     base, others = models[places[order_of(recipe)]], [models[places[reference]] for reference in aligned]
-    spec, warnings = _checked(base, others)
+    specs, warnings = _checked(base, others, recipe.align.without)
+    spec = specs[0][0]
     method = alignment_method(recipe)
     assert method != "identity"
     by_activations = method == "activations"
@@ -68,10 +72,19 @@ def plan_alignment(
     if calibration is not None and not by_activations and not statistics:
         warnings.append("calibration is of no use: units are matched by weights, and there is no BatchNorm")
     if by_activations:
-        memory, seconds = _costs_on_data(recipe, spec, base, groups, calibration)
+        costs = [_costs_on_data(recipe, pair, base, groups, calibration) for pair in specs]
     else:
         names = [group.name for group in groups]
-        memory, seconds = memory_of_weights(spec, names), seconds_of_weights(spec, names)
+        wide = [widened(pair) for pair in specs]
+        costs = [(memory_of_weights(each, names), seconds_of_weights(each, names)) for each in wide]
+    fold = recipe.align.widths == "fold"
+    resized = [
+        group
+        for reference, pair in zip(aligned, specs, strict=True)
+        for group in resized_groups(pair, places[reference], fold=fold)
+    ]
+    own = own_tensors(models, places[order_of(recipe)], [places[reference] for reference in aligned])
+    changed = {place for place, _ in own}
     return PlannedAlignment(
         method="activations" if by_activations else "weights",
         base=places[order_of(recipe)],
@@ -82,9 +95,12 @@ def plan_alignment(
         min_similarity=recipe.align.min_similarity if by_activations else None,
         calibration=calibration,
         statistics=statistics,
-        copied=sum(model.source.files()[name] for model in others for name in model.table.files),
-        memory=memory,
-        seconds=seconds * len(others),
+        copied=sum(_copied(base, model, is_resized=places[model.reference] in changed) for model in others),
+        memory=max(memory for memory, _ in costs),
+        seconds=sum(seconds for _, seconds in costs),
+        widths="fold" if fold else "base",
+        resized=tuple(resized),
+        stored=own,
         warnings=tuple(warnings),
         notes=(*_notes(base, others, calibration, statistics=statistics),),
     )
@@ -116,25 +132,42 @@ _REVISION = 1
 """Raised whenever an alignment's numbers change."""
 
 
-def _checked(base: ParentModel, others: Sequence[ParentModel]) -> tuple[SymmetrySpec, list[str]]:
-    """The symmetries that all models share, and what should be known of the models."""
+def _checked(base: ParentModel, others: Sequence[ParentModel], without: Sequence[str]) -> tuple[list[Specs], list[str]]:
+    """The symmetries of the base and of every other model, and what should be known of the models."""
     faults: list[HubmergeError] = []
     warnings: list[str] = []
     specs = []
     for model in others:
-        names = [str(each.reference) for each in (base, model)]
+        names = (str(base.reference), str(model.reference))
         try:
             for each in (base, model):
                 refuse_adapter(each.reference, "a model with an adapter is not aligned")
-            sizes = {vocabulary_size(each.config) for each in (base, model)}
-            specs.append(common_spec(base, model, *names, unlike=_WIDER if len(sizes) == 1 else _OTHER_WORDS))
+            specs.append(_specs(base, model, names, without))
             warnings += check_functions([base.config, model.config], names)
-            warnings += vocabulary_findings(base, model, specs[-1])
+            warnings += vocabulary_findings(base, model, specs[-1][0])
         except HubmergeError as fault:
             faults += [each for each in fault.faults if str(each) not in map(str, faults)]
     if faults:
         raise faults[0] if len(faults) == 1 else PlanError.of(faults)
-    return specs[0], warnings
+    return specs, warnings
+
+
+def _specs(base: ParentModel, model: ParentModel, names: tuple[str, str], without: Sequence[str]) -> Specs:
+    """The symmetries of two models that can be brought into one order, of the same widths or of others."""
+    if vocabulary_size(base.config) != vocabulary_size(model.config):
+        both = common_spec(base, model, *names, unlike=_OTHER_WORDS)
+        return both, both
+    specs = specs_of_two(base, model, *names)
+    check_units(specs, names, without)
+    return specs
+
+
+def _copied(base: ParentModel, model: ParentModel, *, is_resized: bool) -> int:
+    """Bytes of the weight files of a model's copy."""
+    if not is_resized:
+        return sum(model.source.files()[name] for name in model.table.files)
+    shapes = {name: meta.shape for name, meta in base.table.items()}
+    return sum(size for layout in copied_files(model, shapes).values() for size in layout.sizes.values())
 
 
 def _kept(recipe: Recipe, spec: SymmetrySpec, base: ParentModel, *, by_activations: bool) -> dict[str, str]:
@@ -169,19 +202,20 @@ def _calibration(recipe: Recipe, base: ParentModel, pins: Mapping[str, str]) -> 
 
 def _costs_on_data(
     recipe: Recipe,
-    spec: SymmetrySpec,
+    specs: Specs,
     base: ParentModel,
     groups: Sequence[MatchedGroup],
     calibration: CalibrationFacts | None,
 ) -> tuple[int, float]:
     assert recipe.calibration is not None
+    spec = specs[0]
     positions = planned_positions(spec, base.config, sides_of(base, recipe.calibration)).of_tensors
     uses = positions or dict.fromkeys(spec.tensors, recipe.calibration.max_length)
     names = [group.name for group in groups]
     samples = most_samples(recipe.calibration, calibration)
     return (
-        memory_of_matching((spec, spec), uses, samples),
-        seconds_of_activations(spec, names, samples, uses),
+        memory_of_matching(specs, uses, samples),
+        seconds_of_activations(widened(specs), names, samples, uses),
     )
 
 

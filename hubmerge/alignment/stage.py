@@ -10,16 +10,18 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from hubmerge.alignment.carried import Carried, carried_by_activations, carried_by_weights
+from hubmerge.alignment.filling import CarriedNorms
+from hubmerge.alignment.in_base_shapes import copied_files
 from hubmerge.alignment.matching import Order, order_by_activations, order_by_weights
 from hubmerge.alignment.plan_types import PlannedAlignment
-from hubmerge.alignment.stored import StoredWeights, check_weights, write_copy
+from hubmerge.alignment.stored import StoredWeights, check_weights, write_copy, write_resized
 from hubmerge.alignment_record import AlignedParentRecord, AlignmentRecord
 from hubmerge.fetching import open_planned
 from hubmerge.heterogeneous.record import calibration_record
@@ -27,11 +29,12 @@ from hubmerge.io.journal import to_disk
 from hubmerge.io.reader import InputFiles
 from hubmerge.parents import ParentModel, parent_of
 from hubmerge.plan_types import Plan
+from hubmerge.symmetry.groups import SymmetrySpec
 from hubmerge.torch_threads import one_torch_thread
 from zoo_index.checkpoint import read_config
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from hubmerge.calibration import Batches
 
@@ -88,16 +91,37 @@ def align_parents(
                 note(f"bringing {name} into the order of {plan.parents[alignment.base].reference}")
                 shutil.rmtree(copy, ignore_errors=True)
                 copy.mkdir(parents=True)
-                order, model = finder.order(place), finder.opened(place)
-                base = StoredWeights(finder.opened(alignment.base), "merge again")
-                write_copy(copy, model, model.table.files, partial(order.moved, base=base))
-                record = AlignedParentRecord(reference=name, order_sha256=order.digest, groups=dict(order.groups))
+                record = _copy(copy, finder, alignment, place)
                 _finish(copy, known, record)
             else:
                 note(f"{name} was aligned before: its copy is used again")
             finished()
             records.append(record)
     return Aligned(folders, _record(plan, alignment, records, batches), batches)
+
+
+def _copy(copy: Path, finder: _Finder, alignment: PlannedAlignment, place: int) -> AlignedParentRecord:
+    """Write one parent's copy; returns the record of its order."""
+    order, model, base = finder.order(place), finder.opened(place), finder.opened(alignment.base)
+    ours, norms = StoredWeights(base, "merge again"), CarriedNorms()
+
+    def moved(name: str, values: Tensor) -> Tensor:
+        after = order.moved(name, values, ours)
+        norms.add(name, values, after, order.entries_apart(name))
+        return after
+
+    if place in alignment.other_shapes:
+        shapes = {name: meta.shape for name, meta in base.table.items()}
+        write_resized(copy, model, copied_files(model, shapes), moved)
+    else:
+        write_copy(copy, model, model.table.files, moved)
+    return AlignedParentRecord(
+        reference=str(model.reference),
+        order_sha256=order.digest,
+        groups=dict(order.groups),
+        share=norms.share,
+        carried=norms.tensors,
+    )
 
 
 @contextmanager
@@ -118,22 +142,30 @@ class _Finder:
         planned = self._plan.parents[place]
         return parent_of(planned.reference.model, open_planned(planned))
 
-    def order(self, place: int) -> Order:
+    def order(self, place: int) -> Order | Carried:
         from hubmerge.symmetry.load import load_spec
 
-        model = self.opened(place)
-        shapes = {name: meta.shape for name, meta in model.table.items()}
-        spec = load_spec(model.config, shapes, where=str(model.reference))
-        kept = tuple(self._alignment.kept)
-        if self._alignment.method == "weights":
-            base = self.opened(self._alignment.base)
-            sides = StoredWeights(base, "merge again"), StoredWeights(model, "merge again")
-            for parent, weights in zip((base, model), sides, strict=True):
-                check_weights(weights, spec, str(parent.reference))
-            return order_by_weights(spec, *sides, seed=self._plan.recipe.seed, without=kept)
-        return self._by_activations(place, spec, kept)
+        models = [self.opened(i) for i in (self._alignment.base, place)]
+        specs = [
+            load_spec(
+                model.config,
+                {name: meta.shape for name, meta in model.table.items()},
+                where=str(model.reference),
+            )
+            for model in models
+        ]
+        both = (specs[0], specs[1])
+        if self._alignment.method == "activations":
+            return self._by_activations(place, both)
+        sides = [StoredWeights(model, "merge again") for model in models]
+        for model, spec, weights in zip(models, both, sides, strict=True):
+            check_weights(weights, spec, str(model.reference))
+        kept, seed = tuple(self._alignment.kept), self._plan.recipe.seed
+        if place in self._alignment.other_shapes:
+            return carried_by_weights(both, *sides, seed=seed, without=kept)
+        return order_by_weights(both[1], *sides, seed=seed, without=kept)
 
-    def _by_activations(self, place: int, spec: Any, kept: tuple[str, ...]) -> Order:
+    def _by_activations(self, place: int, specs: tuple[SymmetrySpec, SymmetrySpec]) -> Order | Carried:
         from hubmerge.heterogeneous.loading import check_they_run
 
         assert self._batches is not None
@@ -142,9 +174,13 @@ class _Finder:
         models = [self._base, self._loaded(place)]
         names = [str(self._plan.parents[i].reference) for i in (self._alignment.base, place)]
         check_they_run(models, names, self._batches)
-        least = self._alignment.min_similarity
+        kept, least, widths = tuple(self._alignment.kept), self._alignment.min_similarity, self._alignment.widths
         assert least is not None
-        return order_by_activations(models, spec, self._batches, min_similarity=least, without=kept)
+        if place in self._alignment.other_shapes or widths == "fold":
+            return carried_by_activations(
+                models, specs, self._batches, min_similarity=least, widths=widths, without=kept
+            )
+        return order_by_activations(models, specs[1], self._batches, min_similarity=least, without=kept)
 
     def _loaded(self, place: int) -> nn.Module:
         from hubmerge.heterogeneous.loading import check_finite, load_in_float32
@@ -201,6 +237,7 @@ def _record(
         base_model=str(plan.parents[alignment.base].reference),
         method=alignment.method,
         min_similarity=alignment.min_similarity,
+        widths=alignment.widths,
         parents=tuple(records),
         kept=dict(alignment.kept),
         calibration=calibration_record(plan.recipe.calibration, alignment.calibration, batches),

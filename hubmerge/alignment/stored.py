@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hubmerge.errors import MergeError, NumbersError
+from hubmerge.io.shards import Layout
 from hubmerge.parents import ParentModel
 from hubmerge.symmetry.groups import SymmetrySpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["StoredWeights", "check_weights", "write_copy"]
+__all__ = ["StoredWeights", "check_weights", "write_copy", "write_resized"]
 
 
 class StoredWeights(Mapping[str, "Tensor"]):
@@ -67,8 +68,6 @@ def write_copy(
 
     changed: is given a tensor's name and the tensor, and returns it itself where it stays as it is; else one of the same shape and type.
     """
-    import torch
-
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(parent.source.path(name), folder / name)
@@ -79,4 +78,30 @@ def write_copy(
         if after is not before:
             with (folder / meta.file).open("r+b") as file:
                 file.seek(meta.start)
-                file.write(after.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+                file.write(_bytes(after))
+
+
+def write_resized(
+    folder: Path, parent: ParentModel, files: Mapping[str, Layout], changed: Callable[[str, Tensor], Tensor]
+) -> None:
+    """A copy with other shapes in `folder`.
+
+    files: of the copy, by name.  changed: is given a tensor's name and the tensor, and returns one of the copy's shape and the same type.
+    """
+    weights = StoredWeights(parent)
+    for name, layout in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with (folder / name).open("wb") as file:
+            for header in layout.headers.values():  # of one file there is one
+                file.write(header)
+            for meta in layout.tensors:
+                after = changed(meta.name, weights[meta.name])
+                assert tuple(after.shape) == meta.shape
+                file.seek(meta.start)
+                file.write(_bytes(after))
+
+
+def _bytes(values: Tensor) -> bytes:
+    import torch
+
+    return values.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()

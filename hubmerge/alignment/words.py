@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from hubmerge.alignment.plan_types import PlannedAlignment
+from hubmerge.alignment.plan_types import PlannedAlignment, ResizedGroup
 from hubmerge.alignment_record import AlignedParentRecord, AlignmentRecord
 from hubmerge.plan_types import Plan
 from hubmerge.sizes import size_text
@@ -36,6 +37,7 @@ def alignment_lines(plan: Plan, alignment: PlannedAlignment) -> list[str]:
     lines.append(f"  units of {', '.join(told)}" if told else "  units of no group: all stay in the order they have")
     if alignment.min_similarity is not None:
         lines.append(f"  pairs less alike than {alignment.min_similarity:g} are not merged: the unit is the base's own")
+    lines += _resized_lines(alignment, called)
     reasons: dict[str, list[str]] = {}
     for name, reason in alignment.kept.items():
         reasons.setdefault(reason, []).append(name)
@@ -52,6 +54,32 @@ def alignment_lines(plan: Plan, alignment: PlannedAlignment) -> list[str]:
         f"the copies, {size_text(alignment.copied)}, lie in OUT.partial and are removed at the end"
     )
     return lines
+
+
+def _resized_lines(alignment: PlannedAlignment, called: Sequence[str]) -> list[str]:
+    """What becomes of units of which a parent has more or fewer than the base, group by group."""
+    rows: dict[tuple[object, ...], list[ResizedGroup]] = {}
+    for group in alignment.resized:
+        rows.setdefault((group.parent, group.row, group.size, group.units), []).append(group)
+    lines = []
+    for first, *rest in rows.values():
+        name = first.row if rest else first.name
+        count = f" ({1 + len(rest)} groups)" if rest else ""
+        where = f" in each unit of {first.outer}" if first.outer else ""
+        lines.append(
+            f"  {called[first.parent]}: {name} {first.units} for {first.size}{where}{count}, "
+            f"{_becomes(first, called[alignment.base])}"
+        )
+    return lines
+
+
+def _becomes(group: ResizedGroup, base: str) -> str:
+    if group.units > group.size:
+        return f"{group.units - group.size} {'joined to the most similar' if group.folds else 'left out'}"
+    missing = group.size - group.units
+    if group.folds:
+        return f"{missing} copied from the most similar"
+    return f"{missing} filled in with {base}'s own numbers (a delta of 0)"
 
 
 _SHOWN = 6
@@ -78,8 +106,18 @@ def alignment_dict(alignment: PlannedAlignment | None) -> dict[str, Any] | None:
     if alignment is None:
         return None
     found = asdict(alignment)
-    del found["warnings"], found["notes"]  # the plan has them
-    return {**found, "groups": list(found["groups"]), "kept": dict(alignment.kept), "others": list(alignment.others)}
+    del found["warnings"], found["notes"], found["stored"]  # the plan has them
+    return {
+        **found,
+        "resized": list(found["resized"]),
+        "groups": list(found["groups"]),
+        "kept": dict(alignment.kept),
+        "others": list(alignment.others),
+    }
+
+
+_WHOLE = 0.995
+"""Of a norm: a share that is told as 100 %."""
 
 
 def how_aligned(record: AlignmentRecord) -> tuple[str, ...]:
@@ -89,12 +127,17 @@ def how_aligned(record: AlignmentRecord) -> tuple[str, ...]:
 
 def _moved(record: AlignmentRecord, parent: AlignedParentRecord) -> str:
     groups = parent.groups.values()
-    units, moved, apart = (sum(getattr(group, what) for group in groups) for what in ("size", "moved", "apart"))
+    units, moved, apart, left_out, folded = (
+        sum(getattr(group, what) for group in groups) for what in ("size", "moved", "apart", "left_out", "folded")
+    )
     into = f"{parent.reference} in the order of {record.base_model}"
-    if not moved and not apart:
+    if not (moved or apart or left_out or folded):
         return f"{into}: none of {units} units moved"
     told = f"{into}: {moved} of {units} units moved"
     told += f", {apart} without a partner" if apart else ""
+    told += f", {left_out} left out" if left_out else ""
+    told += f", {folded} joined to another or copied" if folded else ""
+    told += f", {parent.share:.0%} of the weights' norm carried" if parent.share < _WHOLE else ""
     paired = sum(group.size - group.apart for group in groups)
     if not paired:
         return told

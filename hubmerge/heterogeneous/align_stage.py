@@ -24,7 +24,7 @@ from hubmerge.heterogeneous.zipping import zipped
 from hubmerge.recipe_stages import AlignMethod, Widths
 from hubmerge.symmetry.groups import SymmetrySpec
 
-__all__ = ["Alignment", "Choice", "align_units", "maps_of"]
+__all__ = ["Alignment", "Choice", "align_units", "maps_of", "mixable"]
 
 Floats = NDArray[np.float64]
 
@@ -199,7 +199,7 @@ def _joined(rows: Sequence[Sequence[Mapping[str, Correlation]]], group: str) -> 
     return np.block([[blocks[i][k - i].T for i in range(k)] + blocks[k] for k in range(len(blocks))])
 
 
-def _mixable(spec: SymmetrySpec, matches: Sequence[Mapping[str, GroupMatches]]) -> tuple[str, ...]:
+def mixable(spec: SymmetrySpec) -> tuple[str, ...]:
     """The groups of which several units may become one, or one several: those that hold no others, as heads do, and that no tensor
     both writes and reads, as tied embeddings do.
     """
@@ -207,11 +207,12 @@ def _mixable(spec: SymmetrySpec, matches: Sequence[Mapping[str, GroupMatches]]) 
     tied = {
         factor.group for _, stored in spec.tied if stored in spec.tensors for factor in spec.tensors[stored].factors
     }
-    return tuple(
-        name
-        for name in spec.groups
-        if name not in holding | tied and matches and all(each.get(name) is not None for each in matches)
-    )
+    return tuple(name for name in spec.groups if name not in holding | tied)
+
+
+def _mixable(spec: SymmetrySpec, matches: Sequence[Mapping[str, GroupMatches]]) -> tuple[str, ...]:
+    """Those of them that are matched in all models."""
+    return tuple(name for name in mixable(spec) if matches and all(each.get(name) is not None for each in matches))
 
 
 def maps_of(

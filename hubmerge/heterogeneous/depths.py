@@ -24,6 +24,7 @@ __all__ = [
     "differ_in_depth",
     "resized",
     "specs_at_depth",
+    "with_sizes",
 ]
 
 
@@ -115,19 +116,19 @@ def specs_at_depth(specs: Sequence[SymmetrySpec], configs: Sequence[Mapping[str,
     """
     ours = specs[0]
     at_depth = [
-        _with_sizes(ours, sizes_of(config_at_depth(config, configs[0]))) if differ_in_depth(ours, spec) else spec
+        with_sizes(ours, sizes_of(config_at_depth(config, configs[0]))) if differ_in_depth(ours, spec) else spec
         for spec, config in zip(specs[1:], configs[1:], strict=True)
     ]
     return ours, *at_depth
 
 
-def _with_sizes(ours: SymmetrySpec, sizes: Mapping[str, int]) -> SymmetrySpec:
-    """The base's symmetries with groups of these sizes."""
-    groups = {name: replace(group, size=sizes.get(name, group.size)) for name, group in ours.groups.items()}
-    sized = replace(ours, groups=groups)
+def with_sizes(spec: SymmetrySpec, sizes: Mapping[str, int]) -> SymmetrySpec:
+    """Symmetries with groups of these sizes, where they have others."""
+    groups = {name: replace(group, size=sizes.get(name, group.size)) for name, group in spec.groups.items()}
+    sized = replace(spec, groups=groups)
     tensors = {
         name: replace(tensor, axes=tuple(resized(axis, sized) for axis in tensor.axes))
-        for name, tensor in ours.tensors.items()
+        for name, tensor in spec.tensors.items()
     }
     return replace(sized, tensors=tensors)
 

@@ -61,11 +61,13 @@ def test_the_other_keys_of_a_recipe_go_on_working() -> None:
         ),
         (
             {"align": {"widths": "union"}},
-            f"linear merges tensor by tensor, and makes nothing wider · align.widths · {UNLIKE}",
+            ("widths: union makes layers wider, and linear writes the base model's shapes · align.widths · "
+             "write widths: base or fold, or merge_method: pleas, which makes them wider"),
         ),
         (
             {"align": {"widths": "fold"}},
-            f"linear merges tensor by tensor, and folds no units · align.widths · {UNLIKE}",
+            ("widths: fold asks how alike every two units are, and weights say it of a whole group only · align.widths · "
+             "write method: activations, or widths: base"),
         ),
         *(
             (

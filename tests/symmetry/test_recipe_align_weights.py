@@ -322,15 +322,6 @@ def test_models_that_cannot_come_into_one_order_are_refused_before_anything_is_d
     ]
 
 
-def test_other_widths_are_refused_with_what_merges_them(tmp_path: Path) -> None:
-    narrow = symmetry_models.model("llama")
-    config = type(narrow.config)(**{**narrow.config.to_dict(), "intermediate_size": 16})
-    type(narrow)(config).save_pretrained(tmp_path / "narrow")
-    recipe = {**LINEAR, "models": [{"model": "./base"}, {"model": str(tmp_path / "narrow")}]}
-    (fault,) = refused(recipe)
-    assert fault.endswith(f"{tmp_path / 'narrow'} · models of other widths go together by merge_method: pleas")
-
-
 def test_other_numbers_of_tokens_are_refused_with_what_makes_them_one(tmp_path: Path) -> None:
     own = symmetry_models.model("llama").config
     model = type(symmetry_models.model("llama"))

@@ -54,8 +54,17 @@ def test_widths_of_units_under_no_norm_but_batchnorm_can_be_aligned(tmp_path: Pa
     assert how == (
         "info: their units can be matched on data: write merge_method: pleas with calibration data into a recipe, and "
         "`hubmerge plan` says what it makes of them; at the narrower one's widths units of the wider have no place "
-        "(6 of 18 by hidden_sizes), with widths: union all have"
+        "(6 of 18 by hidden_sizes), with widths: union all have; align before any other method brings one to the other's units"
     )
+
+
+def test_other_numbers_of_heads_can_be_aligned_where_the_heads_are_of_one_size(tmp_path: Path) -> None:
+    wide = llama_config(num_attention_heads=4, num_key_value_heads=4, head_dim=4)
+    left, right = (
+        record_of(write_model(tmp_path / name, config=config, tensors={"q": np.ones((rows, 8), "float32")}))
+        for name, config, rows in (("a", llama_config(num_key_value_heads=2, head_dim=4), 8), ("b", wide, 16))
+    )
+    assert compare(left, right).level is Level.alignment
 
 
 def test_classes_of_their_own_are_kept_apart_by_a_word_in_the_recipe(tmp_path: Path) -> None:

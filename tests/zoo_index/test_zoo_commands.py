@@ -203,7 +203,7 @@ def test_why_gives_level_ancestor_and_reasons(run: Run, zoo: Path) -> None:
     assert lines[4] == "warn   their weights show no common ancestor: an average of such models is seldom useful"
     assert lines[5] == (
         "info   their units can be matched on data: write merge_method: pleas with calibration data into a recipe, and "
-        "`hubmerge plan` says what it makes of them"
+        "`hubmerge plan` says what it makes of them; align before any other method brings one to the other's units"
     )
     answer = json.loads(run("why", "base", "wide", "--json").out)
     assert (answer["level"], answer["reasons"][0]["left"], answer["reasons"][0]["right"]) == ("different-size", 16, 32)
