@@ -13,7 +13,7 @@ from hubmerge.method import MergeMethod, method_names, parameter_values
 from hubmerge.sections import read_sections
 from hubmerge.stages import method_of
 from hubmerge.transport_checks import misplaced_bases
-from hubmerge.wrapper_checks import misplaced_data
+from hubmerge.wrapper_checks import misplaced_data, wrapper_faults
 from zoo_index.errors import HubmergeError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "is_for_adapters",
     "method_fault",
     "misplaced_adapter_words",
+    "needs_no_basis",
     "written_adapter_faults",
 ]
 
@@ -64,7 +65,7 @@ def adapter_method(recipe: Any) -> MergeMethod | Combination:
             where="merge_method",
             hint="take a method on deltas: task_arithmetic, ties, dare_ties",
         )
-    if basis in {"knots", "core"} or name == "task_arithmetic":
+    if basis in {"knots", "core"} or needs_no_basis(name, _get(recipe, "parameters")):
         method = method_of(name, sparsify, combine, _get(recipe, "parameters"))
         fault = method_fault(method, "merge_method")
         if fault is not None:
@@ -87,14 +88,18 @@ def adapter_method(recipe: Any) -> MergeMethod | Combination:
     )
 
 
+def needs_no_basis(name: Any, parameters: Any) -> bool:
+    """Whether a method adds changes up, which is the same in every basis; anything may be wrong with name and parameters."""
+    if name not in method_names():
+        return False
+    try:
+        return method_of(name, None, None, parameters).inner == "task_arithmetic"
+    except RecipeError:
+        return False
+
+
 def method_fault(method: MergeMethod, where: str) -> RecipeError | None:
     """What is wrong with merging adapters by a method; None where it works in a basis."""
-    if method.wrapper is not None and method.wrapper.needs_data:
-        return RecipeError(
-            f"{method.name} looks at what models answer, and adapters are merged without their base",
-            where=where,
-            hint="name base+adapter under models, and merge them as models",
-        )
     if method.base != "start" and method.parents[1] != 1:
         return None
     return RecipeError(
@@ -136,7 +141,7 @@ def written_adapter_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
         for key, hint in refused.items()
         if raw.get(key) not in (None, [], {})
     ]
-    faults += [*misplaced_bases(raw, "adapters"), *misplaced_data(raw, "a merge of adapters")]
+    faults += misplaced_bases(raw, "adapters")
     if dense and isinstance(output, Mapping) and output.get("rank") is not None:
         faults.append(_RANK_OF_A_MODEL)
     names = [raw.get(key) for key in ("merge_method", "sparsify", "combine", "basis")]
@@ -146,6 +151,12 @@ def written_adapter_faults(raw: Mapping[str, Any]) -> list[HubmergeError]:
         method = adapter_method(raw)
     except RecipeError as fault:
         return [*faults, fault]
+    wrapper = method.wrapper if isinstance(method, MergeMethod) else None
+    takes = wrapper is not None and wrapper.needs_data
+    faults += misplaced_data(raw, f"a merge of adapters by {method.name}", takes=takes)
+    if isinstance(method, MergeMethod):
+        told = {fault.where for fault in faults}
+        faults += [fault for fault in wrapper_faults(method, raw) if fault.where not in told]
     return [*faults, *read_sections(method, {**raw, "slices": None, "modules": None}).faults]
 
 

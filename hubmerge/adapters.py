@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -175,7 +175,7 @@ def split_tensors(adapter: TensorTable, config: Mapping[str, Any], where: str) -
     return found
 
 
-def place_of(name: str, base: TensorTable, where: str) -> str:
+def place_of(name: str, base: Collection[str], where: str) -> str:
     """The base's tensor that `name` means; prefixes may differ between the class trained and the class saved.
 
     Raises `PlanError` where there is none, or several.

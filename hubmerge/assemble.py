@@ -150,6 +150,9 @@ def _beside(plan: Planned) -> int:
             if preparation is not None
             else 0
         )
+    running = getattr(plan, "running", None)
+    if running is not None and running.preparation is not None:
+        return int(running.preparation.scratch)
     use = getattr(plan, "memory_use", None)
     return use.disk if use is not None else 0
 
@@ -214,7 +217,8 @@ def _finished(
         if _derived_again(plan, out):
             return manifest
     if not overwrite:
-        alone = isinstance(plan, Plan) and plan.preparation is None
+        running = getattr(plan, "running", plan)
+        alone = isinstance(running, Plan) and running.preparation is None
         inputs = "parents" if alone else "parents or calibration data"
         changed = (
             f"of {inputs} that have changed since" if complete else "but some of its files were removed or changed"
@@ -260,7 +264,7 @@ def _same_data(plan: Plan | AssemblyPlan | MalPlan | AdapterPlan, manifest: Mani
     from hubmerge.lora.plan_types import AdapterPlan
 
     if isinstance(plan, AdapterPlan):
-        return True
+        return plan.running is None or _same_data(plan.running, manifest)
     from hubmerge.heterogeneous.derivation import same_data
 
     return same_data(plan, manifest)

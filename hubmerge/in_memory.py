@@ -25,7 +25,7 @@ from hubmerge.prologue import pooled_states
 from hubmerge.recipe import Recipe
 from zoo_index.errors import HubmergeError
 
-__all__ = ["merge_opened", "merge_state_dicts"]
+__all__ = ["merge_opened", "merge_state_dicts", "plan_opened"]
 
 _UNBOUNDED = 1 << 62
 
@@ -160,7 +160,7 @@ def merge_opened(
     are those of `merge_state_dicts`.
     """
     ordered = [models[reference.name] for reference in recipe.references]
-    plan = _plan(recipe, ordered, jobs)
+    plan = plan_opened(recipe, ordered, jobs)
     _check_numpy_knows(plan, kind)
     for warning in plan.warnings:
         warnings.warn(warning, stacklevel=3)
@@ -175,7 +175,9 @@ def merge_opened(
     prepared = None
     if plan.method.wrapper is not None:
         statistics = given.statistics_without(one_memory)
-        prepared = prepare(plan, inputs, jobs=jobs or plan.jobs, statistics=statistics, models=given.models)
+        prepared = given.prepared or prepare(
+            plan, inputs, jobs=jobs or plan.jobs, statistics=statistics, models=given.models
+        )
         plan = with_coefficients(plan, prepared)
     pools = pooled_states(plan, inputs, jobs or plan.jobs)
     execute(plan, sink, jobs=jobs, inputs=inputs, pools=pools)
@@ -203,7 +205,8 @@ def _check_numpy_knows(plan: Plan, kind: Kind) -> None:
             raise PlanError(f"numpy has no {dtype}", where="dtype", hint=hint) from None
 
 
-def _plan(recipe: Recipe, models: Sequence[StateDict], jobs: int | None) -> Plan:
+def plan_opened(recipe: Recipe, models: Sequence[StateDict], jobs: int | None) -> Plan:
+    """The plan of a merge of state dicts, one for each of the recipe's references in their order; faults are in the words of the call."""
     faults: list[HubmergeError] = []
     opened = []
     for reference, model in zip(recipe.references, models, strict=True):

@@ -16,7 +16,7 @@ from zoo_index.errors import HubmergeError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hubmerge.wrapper import Statistics
+    from hubmerge.wrapper import Prepared, Statistics
 
 __all__ = [
     "NOTHING_GIVEN",
@@ -25,6 +25,7 @@ __all__ = [
     "batches_of",
     "given_data",
     "is_model",
+    "own_copy",
     "state_dict_of",
     "statistics_of",
 ]
@@ -34,10 +35,11 @@ Batch = Mapping[str, "Tensor"]
 
 @dataclass(frozen=True)
 class GivenData:
-    """What a method is handed beside tensors; at most one of them."""
+    """What a method is handed beside tensors; at most one of them.  prepared: what its wrapper found already, instead of them."""
 
     statistics: Statistics | None = None
     models: GivenModels | None = None
+    prepared: Prepared | None = None
 
     def statistics_without(self, names: Collection[str]) -> Statistics | None:
         """The statistics without those of tensors that are one memory with another."""
@@ -223,14 +225,14 @@ class GivenModels:
         return tuple(f"parents[{place}]" for place in range(len(self.parents)))
 
     def model(self, place: int) -> nn.Module:
-        return _copied(self.parents[place])
+        return own_copy(self.parents[place])
 
     def base(self) -> nn.Module:
         if not is_model(self.start):
             raise PlanError(
                 "the base is run too, and it is no model", where="base", hint="give the model, not its state dict"
             )
-        return _copied(self.start)
+        return own_copy(self.start)
 
     def batches(self, place: int) -> tuple[Batch, ...]:
         return self.data[place]
@@ -239,5 +241,6 @@ class GivenModels:
         return {name: name for name, _ in model.named_parameters()}
 
 
-def _copied(model: nn.Module) -> nn.Module:
+def own_copy(model: nn.Module) -> nn.Module:
+    """A copy in float32 and evaluation mode."""
     return deepcopy(model).float().eval()

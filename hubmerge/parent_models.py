@@ -13,13 +13,14 @@ from hubmerge.plan_types import Plan, PlannedParent
 from hubmerge.preparation import task_data
 from hubmerge.prepared_record import TaskDataRecord
 from hubmerge.recipe import Recipe
+from zoo_index.reference import ModelRef
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hubmerge.calibration import Batches
 
-__all__ = ["RecipeModels", "recipe_models"]
+__all__ = ["RecipeModels", "load_parent", "recipe_models"]
 
 
 def recipe_models(plan: Plan) -> RecipeModels | None:
@@ -126,16 +127,20 @@ class RecipeModels:
 
 
 def _loaded(parent: PlannedParent) -> nn.Module:
-    """A parent, with its adapter, in float32 and evaluation mode, read as the merge reads it."""
+    pins = {str(parent.reference.model): parent.commit}
+    pins |= {str(parent.reference.adapter): parent.adapter_commit} if parent.reference.adapter else {}
+    return load_parent(parent.reference, {name: commit for name, commit in pins.items() if commit})
+
+
+def load_parent(reference: ModelRef, pins: Mapping[str, str]) -> nn.Module:
+    """A model, with its adapter, in float32 and evaluation mode, read as a merge reads it.  pins: as for `build_plan`."""
     import torch
 
     from hubmerge.loading import assemble_model
     from hubmerge.plan import build_plan
 
-    recipe = Recipe.parse({"merge_method": "passthrough", "models": [{"model": parent.reference}], "dtype": "float32"})
-    pins = {str(parent.reference.model): parent.commit}
-    pins |= {str(parent.reference.adapter): parent.adapter_commit} if parent.reference.adapter else {}
-    plan = build_plan(recipe, pins={name: commit for name, commit in pins.items() if commit})
+    recipe = Recipe.parse({"merge_method": "passthrough", "models": [{"model": reference}], "dtype": "float32"})
+    plan = build_plan(recipe, pins=pins)
     assert isinstance(plan, Plan)
     model: nn.Module = assemble_model(plan, {"dtype": torch.float32})
     return model.eval()

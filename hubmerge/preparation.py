@@ -49,11 +49,12 @@ def task_data(recipe: Recipe) -> dict[ModelRef, tuple[str, TaskData | None]]:
 
 
 def plan_preparation(
-    recipe: Recipe, models: Sequence[ParentModel], pins: Mapping[str, str] | None = None
+    recipe: Recipe, models: Sequence[ParentModel], pins: Mapping[str, str] | None = None, *, thin: int | None = None
 ) -> PlannedPreparation | None:
     """Look at the data of every parent; None for a method that looks at none.
 
-    models: one for each of the recipe's references, in their order.  pins: commits of datasets, by their names in the recipe.
+    models: one for each of the recipe's references, in their order.  pins: commits of datasets, by their names in the recipe.  thin: of
+    adapters that are merged as such, the bytes of their factors in float32.
 
     Raises `RecipeError` for a model without data, `PlanError` and `HubError` for data that a model cannot be given, lacks labels or has
     nothing in it, and for models whose tokenizers disagree; for all of them together.
@@ -79,7 +80,7 @@ def plan_preparation(
         raise faults[0] if len(faults) == 1 else kind.of(faults)
     data_of = [asked[parent.reference][1] for parent in parents]
     own = [data for data in data_of if data is not None]
-    return _planned(wrapper, own_values(recipe), parents, facts, own)
+    return _planned(wrapper, own_values(recipe), parents, facts, own, thin)
 
 
 def prepared_for(plan: Plan, preparation: PlannedPreparation | None) -> Plan:
@@ -163,6 +164,7 @@ def _planned(
     parents: Sequence[ParentModel],
     facts: Sequence[CalibrationFacts],
     data: Sequence[TaskData],
+    thin: int | None,
 ) -> PlannedPreparation:
     samples = tuple(own.samples or asked.samples for own, asked in zip(facts, data, strict=True))
     sizes = [sum(meta.numel for meta in parent.table.values()) for parent in parents]
@@ -175,6 +177,7 @@ def _planned(
         largest=_SINGLE * max(largest),
         logits=tuple(_SINGLE * count * one for count, one in zip(samples, logits, strict=True)),
         answer=_SINGLE * max(logits),
+        thin=thin,
     )
     told = wrapper.work(work)
     lines = [

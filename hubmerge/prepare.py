@@ -10,7 +10,7 @@ from pathlib import Path
 from hubmerge.errors import NumbersError
 from hubmerge.io.reader import InputFiles
 from hubmerge.plan_types import Plan
-from hubmerge.wrapper import ParentModels, Prepared, Preparing, Statistics, own_values
+from hubmerge.wrapper import Changes, ParentModels, Prepared, Preparing, Statistics, own_values
 
 __all__ = ["prepare", "with_coefficients"]
 
@@ -24,6 +24,7 @@ def prepare(
     models: ParentModels | None = None,
     note: Callable[[str], None] = lambda _: None,
     scratch: Path | None = None,
+    changes: Changes | None = None,
 ) -> Prepared:
     """What the wrapper of `plan` finds; see `hubmerge.wrapper.Preparing`.
 
@@ -32,7 +33,7 @@ def prepare(
     wrapper = plan.method.wrapper
     assert wrapper is not None
     asked = own_values(plan.recipe)
-    found = wrapper.prepare(Preparing(plan, asked, inputs, jobs, statistics, models, note, scratch))
+    found = wrapper.prepare(Preparing(plan, asked, inputs, jobs, statistics, models, note, scratch, changes))
     for layer, values in found.layers.items():
         if not all(map(math.isfinite, values)):
             raise NumbersError(

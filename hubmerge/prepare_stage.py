@@ -19,7 +19,16 @@ from hubmerge.prepare import prepare, with_coefficients
 from hubmerge.prepared_record import PreparedRecord, prepared_record
 from hubmerge.wrapper import Prepared
 
-__all__ = ["PREPARED_FOLDER", "prepared_again", "prepared_identity", "prepared_plan", "same_task_data"]
+__all__ = [
+    "PREPARED_FOLDER",
+    "check_found_again",
+    "coefficients_digest",
+    "kept_or_found",
+    "prepared_again",
+    "prepared_identity",
+    "prepared_plan",
+    "same_task_data",
+]
 
 PREPARED_FOLDER = "prepared"
 """In OUT.partial, until the merge is complete."""
@@ -37,15 +46,27 @@ def prepared_plan(
     """
     models = recipe_models(plan)
     known = {**identity, "data": models.digests if models is not None else None}
+
+    def find() -> Prepared:
+        with InputFiles(plan.parents) as files:
+            return prepare(plan, files, jobs=plan.jobs, models=models, note=note, scratch=folder)
+
+    found = kept_or_found(folder, known, find, note)
+    return with_coefficients(plan, found), prepared_record(plan, found, models.records if models is not None else ())
+
+
+def kept_or_found(
+    folder: Path, known: Mapping[str, Any], find: Callable[[], Prepared], note: Callable[[str], None]
+) -> Prepared:
+    """What is in `folder` from before by the same identity `known`, else what `find` finds, which is then kept there."""
     found = _stored(folder / _FOUND, known)
     if found is not None:
         note("the coefficients were found before, and are used again")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        with InputFiles(plan.parents) as files:
-            found = prepare(plan, files, jobs=plan.jobs, models=models, note=note, scratch=folder)
-        _store(folder / _FOUND, known, found)
-    return with_coefficients(plan, found), prepared_record(plan, found, models.records if models is not None else ())
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    found = find()
+    _store(folder / _FOUND, known, found)
+    return found
 
 
 def same_task_data(plan: Plan, manifest: Manifest) -> bool:
@@ -58,8 +79,13 @@ def same_task_data(plan: Plan, manifest: Manifest) -> bool:
 def prepared_identity(plan: Plan, identity: Mapping[str, Any]) -> dict[str, Any]:
     """`identity` with the coefficients of `plan`: what the bytes of its pieces depend on."""
     assert plan.prepared is not None
-    text = json.dumps({name: list(row) for name, row in plan.prepared.layers.items()})
-    return {**identity, "prepared": hashlib.sha256(text.encode()).hexdigest()}
+    return {**identity, "prepared": coefficients_digest(plan.prepared)}
+
+
+def coefficients_digest(found: Prepared) -> str:
+    """sha256 of the coefficients, as hex."""
+    text = json.dumps({name: list(row) for name, row in found.layers.items()})
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def prepared_again(plan: Plan, record: PreparedRecord | None, where: str) -> tuple[Plan, float]:
@@ -67,10 +93,22 @@ def prepared_again(plan: Plan, record: PreparedRecord | None, where: str) -> tup
 
     `VerifyError` for a manifest without them, and for coefficients that differ by more than the tolerance.
     """
+
+    def find() -> Prepared:
+        with InputFiles(plan.parents) as files:
+            return prepare(plan, files, jobs=plan.jobs, models=recipe_models(plan))
+
+    recorded, worst = check_found_again(find, record, where)
+    return with_coefficients(plan, recorded), worst
+
+
+def check_found_again(
+    find: Callable[[], Prepared], record: PreparedRecord | None, where: str
+) -> tuple[Prepared, float]:
+    """The coefficients that a manifest records, and by how much they differ from those that `find` finds; raises as `prepared_again`."""
     if record is None:
         raise VerifyError("the manifest records no coefficients", where=where, hint="merge again")
-    with InputFiles(plan.parents) as files:
-        found = prepare(plan, files, jobs=plan.jobs, models=recipe_models(plan))
+    found = find()
     worst = _worst(found.layers, record.layers)
     if not worst <= _TOLERANCE:
         raise VerifyError(
@@ -78,7 +116,7 @@ def prepared_again(plan: Plan, record: PreparedRecord | None, where: str) -> tup
             where=where,
             hint="merge again; on another machine or with another torch they can differ in their last digits, not more",
         )
-    return with_coefficients(plan, Prepared(record.layers, found.layer_of, record.state)), worst
+    return Prepared(record.layers, found.layer_of, record.state), worst
 
 
 def _worst(ours: Mapping[str, tuple[float, ...]], theirs: Mapping[str, tuple[float, ...]]) -> float:

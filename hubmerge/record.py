@@ -155,7 +155,11 @@ def assembly_manifest(
 
 
 def adapters_manifest(
-    plan: AdapterPlan, samples: tuple[str, ...], record: AdapterRecord, files: dict[str, FileDigest]
+    plan: AdapterPlan,
+    samples: tuple[str, ...],
+    record: AdapterRecord,
+    files: dict[str, FileDigest],
+    prepared: PreparedRecord | None = None,
 ) -> Manifest:
     """The record of a merge of adapters; see `manifest_of`."""
     dense, beside = plan.dense, len(plan.wholes.copies) + len(plan.wholes.biases)
@@ -165,7 +169,7 @@ def adapters_manifest(
     kept = len(dense.steps) - changed if dense is not None else 0
     donor, sizes = str(plan.parents[0].reference), {module.name: sum(module.shape) for module in plan.modules}
     return Manifest(
-        format_version=ADAPTER_VERSION,
+        format_version=ADAPTER_VERSION if prepared is None else PREPARED_VERSION,
         hubmerge_version=__version__,
         plan_hash=plan.hash,
         recipe=plan.recipe.to_dict(),
@@ -183,9 +187,10 @@ def adapters_manifest(
         else sum(own.rank * sizes[name] for name, own in record.modules.items()) + plan.wholes.entries,
         tensors={"merged": changed, "kept": kept},
         warnings=plan.warnings,
-        versions=_versions(("numba", "numpy", "torch")),
+        versions=_versions(tuple(dict.fromkeys(["numba", "numpy", "torch", *(_COMPUTING if prepared else ())]))),
         files=files,
         adapters=record,
+        prepared=prepared,
     )
 
 

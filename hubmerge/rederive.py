@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,10 @@ from hubmerge.io.reader import NUMPY, InputFiles, read_at, singles
 from hubmerge.plan_types import Plan, Step
 from zoo_index.tensors import DType
 
-__all__ = ["rederive"]
+__all__ = ["LEAST_DIFFERENCE", "rederive"]
+
+LEAST_DIFFERENCE = sys.float_info.min
+"""Of numbers that are the same in other bytes, as 0 and -0 are: 0 stands for the same bytes."""
 
 _TOLERANCE = {DType.F64: 1e-5, DType.F32: 1e-5, DType.F16: 2**-9, DType.BF16: 2**-6}
 """Relative to the largest magnitude of a tensor: what another BLAS may change."""
@@ -26,7 +30,9 @@ _TOLERANCE = {DType.F64: 1e-5, DType.F32: 1e-5, DType.F16: 2**-9, DType.BF16: 2*
 def rederive(
     plan: Plan, folder: Path, *, exact: bool, inputs: InputFiles | None = None, without: Collection[str] = ()
 ) -> float:
-    """Run the plan against the bytes on disk; returns the worst relative difference.  Raises `VerifyError` at the first tensor that differs.
+    """Run the plan against the bytes on disk; returns the worst relative difference, 0 for the same bytes.
+
+    Raises `VerifyError` at the first tensor that differs.
 
     inputs: where the parents' numbers are, default the files that the plan names.  without: tensors that are not compared.
     """
@@ -61,7 +67,7 @@ def _comparer(
             )
         a, b = (_as_float(values, output.dtype) for values in (stored, entries))
         difference = float(np.abs(a - b).max() / max(float(np.abs(b).max()), 1e-30))
-        worst[0] = max(worst[0], difference)
+        worst[0] = max(worst[0], difference, LEAST_DIFFERENCE)
         if not difference <= _TOLERANCE[output.dtype]:  # a number that is not finite is beyond it, too
             raise VerifyError(
                 f"tensor {output.name!r} differs by {difference:.1e} from what its parents give",

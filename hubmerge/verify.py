@@ -150,7 +150,7 @@ def _check_derivation(manifest: Manifest, folder: Path, jobs: int | None, *, fet
         from hubmerge.lora.plan_types import AdapterPlan
 
         if isinstance(plan, AdapterPlan):
-            return _check_adapters(plan, folder)
+            return _check_adapters(plan, manifest, folder)
         return _check_assembly(plan, manifest, folder)
     if plan.alignment is not None:
         return _check_aligned(plan, plan.alignment, manifest, folder)
@@ -175,8 +175,8 @@ def _check_tensors(plan: Plan, manifest: Manifest, folder: Path) -> tuple[Check,
     except OSError as error:
         return Check("derivation", None, f"not tried: {error.filename} cannot be read ({error.strerror})"), "recorded"
     if apart:
-        found = f"with the coefficients of the manifest, from which those found again differ by at most {apart:.1e}"
-        told = f"{len(plan.steps)} tensors derived again from the parents {found}: largest difference {worst:.1e} of a tensor's largest entry"
+        how = f"{len(plan.steps)} tensors derived again from the parents{_found_apart(apart)}"
+        told = f"{how}: largest difference {worst:.1e} of a tensor's largest entry"
         return Check("derivation", True, told), "tolerance"
     if exact:
         return Check(
@@ -214,19 +214,24 @@ def _check_aligned(plan: Plan, alignment: PlannedAlignment, manifest: Manifest, 
         return Check("derivation", None, f"not tried: {error.filename} cannot be read ({error.strerror})"), "recorded"
     how = f"{len(plan.steps)} tensors derived again from the parents, aligned again"
     if worst == 0:
-        return Check("derivation", True, f"{how}: the same numbers"), "exact"
+        return Check("derivation", True, f"{how}: the same bytes"), "exact"
     told = f"{how}: largest difference {worst:.1e} of a tensor's largest entry"
     return Check("derivation", True, told), "tolerance"
 
 
-def _check_adapters(plan: AdapterPlan, folder: Path) -> tuple[Check, Level]:
+def _check_adapters(plan: AdapterPlan, manifest: Manifest, folder: Path) -> tuple[Check, Level]:
     """The same for adapters that were merged as adapters, which are merged once more."""
     from hubmerge.lora.derivation import derive_again
+    from hubmerge.lora.execute import found_again
+    from hubmerge.prepare_stage import same_task_data
 
     try:
+        if plan.running is not None and not same_task_data(plan.running, manifest):
+            return Check("derivation", None, "not tried: the calibration data changed since the merge"), "recorded"
         if plan.dense is not None:
             _compare_files(plan.dense, folder)
-        count, worst = derive_again(plan, folder)
+        found, apart = found_again(plan, manifest.prepared, str(folder))
+        count, worst = derive_again(plan, folder, found)
     except (VerifyError, NumbersError) as fault:
         return Check("derivation", False, str(fault)), "recorded"
     except HubmergeError as fault:
@@ -234,8 +239,10 @@ def _check_adapters(plan: AdapterPlan, folder: Path) -> tuple[Check, Level]:
     except OSError as error:
         return Check("derivation", None, f"not tried: {error.filename} cannot be read ({error.strerror})"), "recorded"
     how = f"{count} {'modules' if plan.dense is None else 'tensors'} derived again from the adapters"
-    if worst == 0:
-        return Check("derivation", True, f"{how}: the same numbers"), "exact"
+    if apart:
+        how += _found_apart(apart)
+    elif worst == 0:
+        return Check("derivation", True, f"{how}: the same bytes"), "exact"
     of = "change" if plan.dense is None else "tensor's largest entry"
     return Check("derivation", True, f"{how}: largest difference {worst:.1e} of a {of}"), "tolerance"
 
@@ -259,6 +266,10 @@ def _check_assembly(plan: AssemblyPlan | MalPlan, manifest: Manifest, folder: Pa
         return Check("derivation", True, f"{how}: the same bytes"), "exact"
     told = f"{how}: largest difference {derived.worst:.1e} of a tensor's largest entry"
     return Check("derivation", True, told), "tolerance"
+
+
+def _found_apart(apart: float) -> str:
+    return f" with the coefficients of the manifest, from which those found again differ by at most {apart:.1e}"
 
 
 def _names(parent: PlannedParent) -> tuple[str, str | None]:

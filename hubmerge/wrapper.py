@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from hubmerge.adamerging.changes import Change
     from hubmerge.io.reader import InputFiles
     from hubmerge.method_record import MergeMethod
     from hubmerge.plan_types import Plan
     from hubmerge.recipe import Recipe
 
 __all__ = [
+    "Changes",
     "DataWork",
     "ParentModels",
     "Prepared",
@@ -41,6 +43,10 @@ __all__ = [
 
 Statistics = Mapping[int, Mapping[str, Any]]
 """By a parent's place among those that are merged, from 0: names of tensors, and words of the method, to what was measured."""
+
+
+Changes = Callable[[], Mapping[str, Sequence["Change"]]]
+"""By the base's tensors what every parent alone adds to them, once it is asked for."""
 
 
 class ParentModels(Protocol):
@@ -69,7 +75,8 @@ class Preparing:
 
     plan: of the merge by the inner method; values: the wrapper's own parameters.  inputs: where the parents' numbers are, read on `jobs`
     threads.  statistics, models: at most one of them, and only where the wrapper takes it.  note: is told in a sentence what is begun.
-    scratch: a folder for temporary files, None for the system's.
+    scratch: a folder for temporary files, None for the system's.  changes: what adapters add under the inner
+    method; None where the plan's inputs say so.
     """
 
     plan: Plan
@@ -80,6 +87,7 @@ class Preparing:
     models: ParentModels | None = None
     note: Callable[[str], None] = lambda _: None
     scratch: Path | None = None
+    changes: Changes | None = None
 
     @property
     def parents(self) -> int:
@@ -115,7 +123,8 @@ class DataWork:
     """What a wrapper is told of its data before it is run.
 
     samples: of each parent.  weights: bytes of the largest parent in float32, largest: of its largest tensor.  logits: bytes of each
-    parent's answers to its own data in float32, answer: of the longest of them, at most.  values: the wrapper's own parameters.
+    parent's answers to its own data in float32, answer: of the longest of them, at most.  values: the wrapper's own parameters.  thin:
+    bytes of the factors of parents that are adapters; None for models.
     """
 
     values: Values
@@ -124,6 +133,7 @@ class DataWork:
     largest: int
     logits: tuple[int, ...]
     answer: int
+    thin: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from hubmerge.adamerging.changes import Change, Whole
 from hubmerge.adamerging.descent import Found, Task, descended
 from hubmerge.adamerging.entropy import parts_of
 from hubmerge.adamerging.processed import merged_with
@@ -32,10 +33,14 @@ def prepare_adamerging(given: Preparing) -> Prepared:
     that cannot be run on its data, `NumbersError` for a gradient that is not finite.
     """
     assert given.models is not None
-    values, tensors = given.values, given.tensors
+    values = given.values
     with ExitStack() as stack, one_torch_thread():
         given.note("deltas of every parent, by the inner method")
-        working, names = _working(given, given.models, stack)
+        if given.changes is None:
+            (working, names), tensors = _working(given, given.models, stack), given.tensors
+        else:
+            working, names = _adapted(given.models, given.changes())
+            tensors = names
         tasks = _tasks(given.models, values)
         layer_wise = values["granularity"] == "layer"
         group_of = range(len(names)) if layer_wise else [0] * len(names)
@@ -54,7 +59,7 @@ def prepare_adamerging(given: Preparing) -> Prepared:
     state: dict[str, Any] = {
         "entropies_before": list(found.before),
         "entropies": list(found.after),
-        "own_heads": sorted({names[working.names.index(name)] for task in tasks for name in task.head}),
+        "own_heads": sorted(_merged_names(working, names, {name for task in tasks for name in task.head})),
     }
     if not layer_wise:
         return Prepared({_ALL: tuple(found.coefficients[0].tolist())}, dict.fromkeys(tensors, _ALL), state)
@@ -95,7 +100,29 @@ def _working(given: Preparing, models: ParentModels, stack: ExitStack) -> tuple[
                 store.put(step.output.name, values - stores[0].array(step.output.name))
         stores.append(store)
     base, *deltas = (tuple(map(store.tensor, names)) for store in stores)
-    return WorkingModel(model, tuple(known), base, tuple(deltas)), names
+    return WorkingModel(model, tuple(known), base, tuple(tuple(map(Whole, own)) for own in deltas)), names
+
+
+def _adapted(models: ParentModels, changes: Mapping[str, Sequence[Change]]) -> tuple[WorkingModel, tuple[str, ...]]:
+    """The same of a base whose parents are changes of some of its tensors, which the others need not be stored for."""
+    model = models.base()
+    known = {own: name for own, name in models.tensor_names(model).items() if name in changes}
+    strange = next((name for name in changes if name not in known.values()), None)
+    if strange is not None:
+        hint = "is it the model that the adapters were trained on?"
+        raise PlanError(f"{strange!r}, which the adapters change, is no parameter of it", where="base_model", hint=hint)
+    own = dict(model.named_parameters())
+    base = tuple(own[name].detach().clone() for name in known)
+    names = tuple(known.values())
+    parents = len(models.names)
+    return WorkingModel(
+        model, tuple(known), base, tuple(tuple(changes[name][k] for name in names) for k in range(parents))
+    ), names
+
+
+def _merged_names(working: WorkingModel, names: Sequence[str], own: Collection[str]) -> list[str]:
+    """What the merge calls those of the model's parameters `own` that follow the coefficients."""
+    return [names[i] for i, name in enumerate(working.names) if name in own]
 
 
 def _renamed(own: str, known: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hubmerge.adamerging.changes import Change
 from hubmerge.errors import NumbersError, PlanError
 
 if TYPE_CHECKING:
@@ -24,14 +25,14 @@ Array = npt.NDArray[np.float64]
 class WorkingModel:
     """A model whose weights follow coefficients.
 
-    rows: the model's parameters that follow, by the row of their coefficients; base: their values at coefficients 0, deltas: for every
-    parent what is added at 1, all float32 of the parameters' shapes.
+    rows: the model's parameters that follow, by the row of their coefficients; base: their values at coefficients 0, float32; deltas: for
+    every parent what is added to each at 1.
     """
 
     model: nn.Module
     names: tuple[str, ...]
     base: tuple[Tensor, ...]
-    deltas: tuple[tuple[Tensor, ...], ...]
+    deltas: tuple[tuple[Change, ...], ...]
 
     def parameters(self) -> tuple[Any, ...]:
         own = dict(self.model.named_parameters())
@@ -45,7 +46,7 @@ class WorkingModel:
             for i, parameter in enumerate(self.parameters()):
                 parameter.copy_(self.base[i])
                 for own, share in zip(self.deltas, coefficients[i], strict=True):
-                    parameter.add_(own[i], alpha=float(share))
+                    own[i].add_to(parameter, float(share))
 
     @contextmanager
     def gradients(self, skip: Sequence[str] = ()) -> Iterator[Array]:
@@ -66,11 +67,9 @@ class WorkingModel:
 
     def _hook(self, row: int, found: Array) -> Callable[[Any], None]:
         def reduce(parameter: Any) -> None:
-            import torch
-
             gradient, parameter.grad = parameter.grad, None
             for k, own in enumerate(self.deltas):
-                found[row, k] += float(torch.dot(gradient.reshape(-1), own[row].reshape(-1)))
+                found[row, k] += own[row].dot(gradient)
             if not np.isfinite(found[row]).all():
                 raise NumbersError(
                     f"the gradient of tensor {self.names[row]!r} is not finite",

@@ -176,7 +176,7 @@ def _how_far(manifest: Manifest) -> tuple[str, ...]:
     if manifest.adapters is not None:
         from hubmerge.adapter_told import adapters_told
 
-        return adapters_told(manifest.adapters)
+        return (*adapters_told(manifest.adapters), *_coefficients(manifest))
     if manifest.layers is not None:
         from hubmerge.layers_words import layers_told
 
@@ -190,15 +190,21 @@ def _how_far(manifest: Manifest) -> tuple[str, ...]:
         from hubmerge.alignment.words import how_aligned
 
         told = (*how_aligned(manifest.alignment), *(f"warning: {text}" for text in manifest.alignment.warnings))
-    if manifest.prepared is not None:
-        from hubmerge.prepared_words import prepared_lines
-
-        told += prepared_lines(manifest.prepared)
+    told += _coefficients(manifest)
     if manifest.disentangled is not None:
         from hubmerge.disentangled_words import disentangled_lines
 
         told += disentangled_lines(manifest.disentangled)
     return told
+
+
+def _coefficients(manifest: Manifest) -> tuple[str, ...]:
+    """What was found before the merge, a sentence each."""
+    if manifest.prepared is None:
+        return ()
+    from hubmerge.prepared_words import prepared_lines
+
+    return prepared_lines(manifest.prepared)
 
 
 def _work(planned: Plan | AssemblyPlan | MalPlan | AdapterPlan) -> tuple[str, int]:
@@ -212,6 +218,8 @@ def _work(planned: Plan | AssemblyPlan | MalPlan | AdapterPlan) -> tuple[str, in
     from hubmerge.lora.plan_types import AdapterPlan
 
     if isinstance(planned, AdapterPlan):
+        if planned.running is not None:
+            output.quiet_transformers()
         return "merging", sum(planned.dense.layout.sizes.values()) if planned.dense is not None else 0
     output.quiet_transformers()
     return "merging", 0

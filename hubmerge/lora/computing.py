@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from hubmerge.adapter_words import Basis, CombinationParameters, has_cross_terms
 from hubmerge.errors import PlanError
 from hubmerge.in_memory import merge_opened
+from hubmerge.in_memory_data import NOTHING_GIVEN, GivenData
 from hubmerge.in_memory_recipe import BASE
 from hubmerge.lora.adapter import Factors
 from hubmerge.lora.coordinates import Coordinates, zeros
@@ -17,21 +18,40 @@ from hubmerge.lora.peft_combinations import combined
 from hubmerge.lora.spaces import SPACES, Space
 from hubmerge.lora.stacks import Stack
 from hubmerge.recipe import Recipe
+from hubmerge.wrapper import Prepared
 
-__all__ = ["check_ranks", "combined_modules", "cross_terms", "modules_in_basis"]
+__all__ = ["Coefficients", "check_ranks", "combined_modules", "cross_terms", "given_coefficients", "modules_in_basis"]
+
+Coefficients = Callable[[str], tuple[float, ...]]
+"""Of a tensor, as adapters name it, what every adapter's `weight` is multiplied with."""
+
+
+def given_coefficients(coefficients: Coefficients | None, tensors: Mapping[str, str]) -> GivenData:
+    """Coefficients as a merge in memory is handed them.  tensors: what the merge calls something -> the tensor that it changes."""
+    if coefficients is None:
+        return NOTHING_GIVEN
+    found = {name: coefficients(tensor) for name, tensor in tensors.items()}
+    return GivenData(prepared=Prepared(found, {name: name for name in found}))
 
 
 def modules_in_basis(
-    recipe: Recipe, places: Sequence[str], stacks: Mapping[str, Stack], basis: Basis, rank: int | None, jobs: int | None
+    recipe: Recipe,
+    places: Sequence[str],
+    stacks: Mapping[str, Stack],
+    basis: Basis,
+    rank: int | None,
+    jobs: int | None,
+    coefficients: Coefficients | None = None,
 ) -> dict[str, Reduced]:
     """Merge the adapters' coordinates in `basis` by a recipe that names them `places`, and its base, if any, `BASE`.
 
-    rank: of the result, at most; None keeps all.
+    rank: of the result, at most; None keeps all.  coefficients: of a method that finds some first.
     """
+    given = given_coefficients(coefficients, {module: f"{module}.weight" for module in stacks})
     spaces: dict[str, Space] = {module: SPACES[basis](stack) for module, stack in stacks.items()}
     models = {place: Coordinates(place, spaces, i) for i, place in enumerate(places)}
     base = {BASE: zeros(BASE, spaces)} if recipe.method.base == "required" else {}
-    merged = dict(merge_opened(recipe, {**base, **models}, "numpy", {}, jobs))
+    merged = dict(merge_opened(recipe, {**base, **models}, "numpy", {}, jobs, given))
     cut = {}
     for module, space in spaces.items():
         cut[module] = reduced(space.back(merged.pop(module).astype(np.float64)), rank)

@@ -16,7 +16,8 @@ from hubmerge.lora.headers import AdapterHeader, open_adapter
 from hubmerge.lora.low_rank import triplets
 from hubmerge.lora.plan_types import AdapterPlan
 from hubmerge.lora.reading import numbers_of
-from hubmerge.rederive import rederive
+from hubmerge.rederive import LEAST_DIFFERENCE, rederive
+from hubmerge.wrapper import Prepared
 from zoo_index.reference import ModelRef
 
 __all__ = ["TOLERANCE", "derive_again"]
@@ -25,25 +26,26 @@ TOLERANCE = 1e-4
 """Of the norm of a module's change: another machine's arithmetic changes the last digits of singular vectors."""
 
 
-def derive_again(plan: AdapterPlan, folder: Path) -> tuple[int, float]:
+def derive_again(plan: AdapterPlan, folder: Path, found: Prepared | None = None) -> tuple[int, float]:
     """Merge the adapters of `plan` once more and compare: how many modules or tensors there are, and the worst relative difference; 0 for the
     same bytes.
 
-    Raises `VerifyError` at the first that differs by more than another machine's arithmetic does.
+    found: the coefficients of a method that finds some first.  Raises `VerifyError` at the first that differs by more than another machine's
+    arithmetic does.
     """
     with TemporaryDirectory(prefix="hubmerge-verify-") as name:
         again = Path(name)
         if plan.dense is not None:
-            write_waiting(plan, again)
+            write_waiting(plan, again, found)
             inputs = MergedInputs(plan.dense.parents, again)
             return len(plan.dense.steps), rederive(plan.dense, folder, exact=False, inputs=inputs)
-        write_merged(plan, again)
+        write_merged(plan, again, found)
         config, weights = "adapter_config.json", "adapter_model.safetensors"
         if file_sha256(folder / config) != file_sha256(again / config):
             raise VerifyError(f"{config} differs from what its adapters give", where=str(folder), hint="merge again")
         if file_sha256(folder / weights) == file_sha256(again / weights):
             return len(plan.modules), 0.0
-        return len(plan.modules), _difference(_opened(folder), _opened(again))
+        return len(plan.modules), max(_difference(_opened(folder), _opened(again)), LEAST_DIFFERENCE)
 
 
 def _opened(folder: Path) -> AdapterHeader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,25 +19,30 @@ from hubmerge.io.digests import file_sha256
 from hubmerge.io.journal import to_disk
 from hubmerge.lora.adapter import Adapter
 from hubmerge.lora.base_tensors import AdapterBase, tensors_of
-from hubmerge.lora.computing import combined_modules, modules_in_basis
+from hubmerge.lora.computing import combined_modules
 from hubmerge.lora.dense import MergedInputs, layout_of, write_factors
+from hubmerge.lora.in_basis import BasisMerge
 from hubmerge.lora.low_rank import Reduced
 from hubmerge.lora.plan_types import AdapterPlan
 from hubmerge.lora.reading import numbers_of
 from hubmerge.lora.stacks import stacks_of
-from hubmerge.lora.wholes import ByMethod, BySum, Wholes, merged_wholes
+from hubmerge.lora.weighing import Weighed, coefficients_by, weighed, weighed_again
+from hubmerge.lora.wholes import BySum, Wholes, merged_wholes
 from hubmerge.lora.writing import write_into
 from hubmerge.manifest import Manifest
 from hubmerge.parents import open_parent
+from hubmerge.prepare_stage import PREPARED_FOLDER, coefficients_digest
+from hubmerge.prepared_record import PreparedRecord
 from hubmerge.recipe import Recipe
 from hubmerge.record import adapters_manifest, file_digests, folder_digests
 from hubmerge.weights import Written, identity_of, write_weights
+from hubmerge.wrapper import Prepared
 from zoo_index.reference import ModelRef
 
 if TYPE_CHECKING:
     from hubmerge.carry_out import Work
 
-__all__ = ["MERGED_FOLDER", "merged_factors", "write_adapters", "write_merged"]
+__all__ = ["MERGED_FOLDER", "found_again", "merged_factors", "write_adapters", "write_merged"]
 
 MERGED_FOLDER = "merged-adapter"
 """In OUT.partial: the merged factors that the base's tensors wait for."""
@@ -49,44 +54,78 @@ Merged = Mapping[str, Reduced]
 
 def write_adapters(plan: AdapterPlan, work: Work) -> tuple[Written | None, Callable[[], Manifest]]:
     """Carry out the plan in `work`'s folder; returns what makes the manifest once all files are there."""
-    if plan.dense is None:
+    own = _weighed(plan, work) if plan.running is not None else None
+    if plan.dense is not None:
+        return _add_to_base(plan, work, own)
+    partial = work.folder.partial
+    if own is None:
         work.folder.start_over()
-        record = write_merged(plan, work.folder.partial)
-        partial = work.folder.partial
-        return None, lambda: adapters_manifest(plan, work.samples, record, folder_digests(partial, weights=work.digest))
-    return _add_to_base(plan, work)
+    else:
+        work.note("merging the adapters")
+    record = write_merged(plan, partial, None if own is None else own.found)
+
+    def recorded() -> Manifest:
+        if own is not None:
+            shutil.rmtree(partial / PREPARED_FOLDER)
+        digests = folder_digests(partial, weights=work.digest)
+        return adapters_manifest(plan, work.samples, record, digests, None if own is None else own.record)
+
+    return None, recorded
 
 
-def write_merged(plan: AdapterPlan, folder: Path) -> AdapterRecord:
-    """Merge the adapters of `plan` into `folder`, as PEFT has one.  Raises `NumbersError` for numbers that are not finite."""
-    adapters, merged, wholes = merged_factors(plan)
+def _weighed(plan: AdapterPlan, work: Work) -> Weighed:
+    """The coefficients of a method that runs models, which stay in OUT.partial until the merge is complete."""
+    assert plan.running is not None
+    kept = work.folder.partial / PREPARED_FOLDER
+    identity = {**identity_of(plan.running, work.samples, work.states, "cpu"), "plan": plan.hash}
+    found = weighed(plan, lambda: _opened(plan), kept, identity, work.note)
+    work.folder.keep(0, plan.bytes_written)
+    return found
+
+
+def found_again(plan: AdapterPlan, record: PreparedRecord | None, where: str) -> tuple[Prepared | None, float]:
+    """The coefficients that a manifest records, and how far those found now are from them; None and 0 for a method without any."""
+    if plan.running is None:
+        return None, 0.0
+    return weighed_again(plan, lambda: _opened(plan), record, where)
+
+
+def write_merged(plan: AdapterPlan, folder: Path, found: Prepared | None = None) -> AdapterRecord:
+    """Merge the adapters of `plan` into `folder`, as PEFT has one.  Raises `NumbersError` for numbers that are not finite.
+
+    found: the coefficients of a method that finds some first.
+    """
+    adapters, merged, wholes = merged_factors(plan, found)
     own = {"base_model_name_or_path": plan.base_model, "revision": plan.base_revision}
     write_into(folder, adapters, {module: found.factors for module, found in merged.items()}, own, wholes)
     return _record(plan, merged)
 
 
-def merged_factors(plan: AdapterPlan) -> tuple[list[Adapter], Merged, Wholes]:
-    """The adapters, read, what comes of every module, and of what they have beside factors."""
+def merged_factors(plan: AdapterPlan, found: Prepared | None = None) -> tuple[Sequence[Adapter], Merged, Wholes]:
+    """The adapters, read, what comes of every module, and of what they have beside factors.  found: see `write_merged`."""
     recipe, rank = plan.recipe, plan.recipe.output.rank
-    adapters = [numbers_of(header) for header in plan.adapters]
-    stacks = stacks_of(adapters, plan.missing)
-    rule: BySum | ByMethod
-    if isinstance(plan.method, Combination):
+    with warnings.catch_warnings():  # what a plan warns of was told before
+        warnings.simplefilter("ignore", UserWarning)
+        if not isinstance(plan.method, Combination):
+            merge, own = _opened(plan), None if found is None else coefficients_by(found)
+            return merge.adapters, merge.modules(rank, own), merge.wholes(own)
+        adapters = [numbers_of(header) for header in plan.adapters]
+        stacks = stacks_of(adapters, plan.missing)
         (section,) = recipe.sections
         rows = [section.scopes.resolve(plan.method, model, "", 0.0) for model in section.models]
-        own = [CombinationParameters.model_validate(row) for row in rows]
-        weights = [row.weight for row in own]
-        merged, rule = combined_modules(plan.method.name, stacks, own[0], weights, rank, recipe.seed), BySum(weights)
-    else:
-        assert plan.basis != "none"
-        inner, places = _in_coordinates(plan)
-        with warnings.catch_warnings():  # what a plan warns of was told before
-            warnings.simplefilter("ignore", UserWarning)
-            merged = modules_in_basis(inner, places, stacks, plan.basis, rank, plan.jobs)
-        rule = ByMethod(inner, places, plan.jobs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return adapters, merged, merged_wholes(adapters, _base(plan), plan.missing, rule)
+        given = [CombinationParameters.model_validate(row) for row in rows]
+        weights = [row.weight for row in given]
+        merged = combined_modules(plan.method.name, stacks, given[0], weights, rank, recipe.seed)
+        return adapters, merged, merged_wholes(adapters, _base(plan), plan.missing, BySum(weights))
+
+
+def _opened(plan: AdapterPlan) -> BasisMerge:
+    """The adapters of a plan by a method, read."""
+    assert plan.basis != "none"
+    adapters = [numbers_of(header) for header in plan.adapters]
+    inner, places = _in_coordinates(plan)
+    stacks = stacks_of(adapters, plan.missing)
+    return BasisMerge(adapters, stacks, inner, places, plan.basis, plan.missing, _base(plan), plan.jobs)
 
 
 def _base(plan: AdapterPlan) -> AdapterBase | None:
@@ -130,18 +169,19 @@ def _record(plan: AdapterPlan, merged: Merged) -> AdapterRecord:
     )
 
 
-def _add_to_base(plan: AdapterPlan, work: Work) -> tuple[Written, Callable[[], Manifest]]:
+def _add_to_base(plan: AdapterPlan, work: Work, own: Weighed | None) -> tuple[Written, Callable[[], Manifest]]:
     """The merged adapter beside the model that is written, then every tensor of the base with its change."""
     assert plan.dense is not None
     dense, partial = plan.dense, work.folder.partial
     place = partial / MERGED_FOLDER
     known = {**identity_of(dense, work.samples, work.states, "cpu"), "plan": plan.hash}
+    known |= {} if own is None else {"prepared": coefficients_digest(own.found)}
     found = _found(place, known)
     if found is None:
         work.note("merging the adapters")
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
-        found = write_waiting(plan, place)
+        found = write_waiting(plan, place, None if own is None else own.found)
         _finish(place, {"identity": known, "record": found.record.model_dump(mode="json"), "sha256": found.sha256})
     else:
         work.note("the adapters were merged before: what came of them is used again")
@@ -160,7 +200,9 @@ def _add_to_base(plan: AdapterPlan, work: Work) -> tuple[Written, Callable[[], M
 
     def recorded() -> Manifest:
         shutil.rmtree(place)
-        return adapters_manifest(plan, work.samples, record, file_digests(dense, partial, written.digests))
+        shutil.rmtree(partial / PREPARED_FOLDER, ignore_errors=True)
+        digests = file_digests(dense, partial, written.digests)
+        return adapters_manifest(plan, work.samples, record, digests, None if own is None else own.record)
 
     return written, recorded
 
@@ -173,9 +215,9 @@ class Waiting:
     sha256: str
 
 
-def write_waiting(plan: AdapterPlan, folder: Path) -> Waiting:
-    """Merge the adapters of `plan` into the file in `folder` that its dense plan reads."""
-    adapters, merged, wholes = merged_factors(plan)
+def write_waiting(plan: AdapterPlan, folder: Path, found: Prepared | None = None) -> Waiting:
+    """Merge the adapters of `plan` into the file in `folder` that its dense plan reads.  found: see `write_merged`."""
+    adapters, merged, wholes = merged_factors(plan, found)
     embeddings = frozenset[str]().union(*(adapter.embeddings for adapter in adapters))
     factors = {module: found.factors for module, found in merged.items()}
     path = write_factors(folder, layout_of(plan.modules, embeddings, plan.wholes), factors, embeddings, wholes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from hubmerge.explain import preparation_dict
 from hubmerge.explain_values import values_text
 from hubmerge.lora.plan_types import AdapterPlan
 from hubmerge.sizes import size_text
@@ -23,6 +24,8 @@ def adapter_text(plan: AdapterPlan) -> str:
     lines = [f"{plan.method.name}: {plan.method.summary}", "", "parents"]
     lines += [_parent_line(plan, i) for i in range(len(plan.parents))]
     lines += [f"  all adapters: {values_text(plan.recipe.parameters)}"] if plan.recipe.parameters else []
+    if plan.running is not None and plan.running.preparation is not None:
+        lines += ["", "run before", *plan.running.preparation.lines]
     lines += ["", *(f"{what:<13}{text}" for what, text in _facts(plan))]
     lines += [f"{'differs':<13}{text}" for text in plan.differs]
     lines += [f"{'note' if text in plan.notes else 'warning':<13}{text}" for text in plan.warnings]
@@ -107,6 +110,7 @@ def adapter_dict(plan: AdapterPlan) -> dict[str, Any]:
         ],
         "differs": list(plan.differs),
         "dense": plan.dense.to_dict() if plan.dense is not None else None,
+        "preparation": preparation_dict(plan.running) if plan.running is not None else None,
         "downloads": [{"name": file.name, "parent": file.parent, "size": file.size} for file in plan.downloads],
         "warnings": list(plan.warnings),
         "notes": list(plan.notes),

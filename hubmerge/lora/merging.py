@@ -10,20 +10,26 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hubmerge.adapter_checks import method_fault
+from hubmerge.adapter_checks import method_fault, needs_no_basis
 from hubmerge.adapter_words import BASES, COMBINATIONS, Basis, CombinationParameters, Missing, is_thinned
 from hubmerge.errors import PlanError, RecipeError, shown
+from hubmerge.in_memory_data import state_dict_of
 from hubmerge.in_memory_recipe import known_method, recipe_of_call
 from hubmerge.lora.adapter import Adapter, Kind, adapter_of, given_back, of_kind
 from hubmerge.lora.base_tensors import AdapterBase, tensors_of_base
-from hubmerge.lora.computing import check_ranks, combined_modules, cross_terms, modules_in_basis
+from hubmerge.lora.computing import check_ranks, combined_modules, cross_terms
 from hubmerge.lora.headers import check_one_base, different_bases
+from hubmerge.lora.in_basis import BasisMerge
 from hubmerge.lora.low_rank import Reduced
 from hubmerge.lora.plain import read_plain
+from hubmerge.lora.running_in_memory import check_data, found_in_memory
 from hubmerge.lora.stacks import Stack, stacks_of
-from hubmerge.lora.wholes import ByMethod, BySum, merged_wholes
+from hubmerge.lora.weighing import coefficients_by
+from hubmerge.lora.wholes import BySum, merged_wholes
 from hubmerge.lora.writing import write_adapter
-from hubmerge.method import around, get_method
+from hubmerge.method import MergeMethod, around, get_method
+from hubmerge.recipe import Recipe
+from hubmerge.wrapper import Prepared
 from zoo_index.errors import HubmergeError
 
 __all__ = ["MergedAdapter", "merge_adapters"]
@@ -36,7 +42,8 @@ class MergedAdapter(dict[str, tuple[Any, Any]]):
 
     energy: module -> the share of the merged change's sum of squares that its factors have; 1 where the rank was not cut.
     tensors: what was merged beside factors, by the base's names: whole tensors (modules_to_save, biases).  biases: module -> what is
-    added to its output (``lora_bias``).
+    added to its output (``lora_bias``).  coefficients, state: of a method that runs models, by the base's tensors one number for each
+    adapter, and what else was found, as in `MergedState`.
     """
 
     def __init__(
@@ -45,9 +52,12 @@ class MergedAdapter(dict[str, tuple[Any, Any]]):
         energy: Mapping[str, float],
         tensors: Mapping[str, Any] | None = None,
         biases: Mapping[str, Any] | None = None,
+        found: Prepared | None = None,
     ) -> None:
         super().__init__(modules)
         self.energy, self.tensors, self.biases = dict(energy), dict(tensors or {}), dict(biases or {})
+        self.coefficients = {} if found is None else found.coefficients
+        self.state = {} if found is None else dict(found.state)
 
 
 def merge_adapters(
@@ -62,6 +72,7 @@ def merge_adapters(
     base: Any = None,
     initial: Mapping[str, str | Path] | None = None,
     other_bases: bool = False,
+    calibration: Any = None,
     seed: int = 0,
     jobs: int | None = None,
 ) -> MergedAdapter:
@@ -76,12 +87,13 @@ def merge_adapters(
     (`hubmerge.lora.wholes`), and for starts that moved it (`hubmerge.lora.plain`).  initial: for starts that are not found again, by the
     name of an adapter the same before training.  other_bases: whether adapters of other bases or revisions are merged all the same; the result
     says that it is of the first's.  out: a new folder, for the merged adapter as PEFT has them; of adapters from memory alone its config
-    names `base`.  jobs: threads, default the cores at hand.
+    names `base`.  calibration: for methods that run models, as for `merge_state_dicts`; `base` is then the model, or its folder, and every
+    adapter is run on it.  jobs: threads, default the cores at hand.
 
     Returns float32 factors of the adapters' kind (numpy for folders); no dense change is built, but by PEFT's ``_svd`` forms.
     Raises `PlanError` and `RecipeError` before anything is computed, `MergeError` for numbers that are not finite.
     """
-    origin = None if base is None else tensors_of_base(base)
+    origin = None if base is None else tensors_of_base(state_dict_of(base))
     opened, kind = _opened(adapters, origin, {str(own): start for own, start in (initial or {}).items()})
     check_one_base(opened, other_bases=other_bases)
     if other_bases and (told := different_bases(opened)) is not None:
@@ -89,21 +101,29 @@ def merge_adapters(
     stacks = stacks_of(opened, missing)
     if rank is not None and rank < 1:
         raise PlanError(f"rank must be 1 or more, got {rank}", where="rank", hint="leave it out to keep all")
-    space = basis or ("core" if name == "task_arithmetic" else None)
-    rule: ByMethod | BySum
+    space = basis or ("core" if needs_no_basis(name, parameters) else None)
+    found: Prepared | None = None
     if space is not None:
-        cut, rule = _in_basis(name, opened, stacks, space, parameters or {}, rank, seed, jobs)
+        method, recipe = _method(name, space, len(opened), parameters or {}, seed)
+        data = check_data(method, calibration, base, len(opened))
+        merge = BasisMerge(opened, stacks, recipe, _places(len(opened)), space, missing, origin, jobs)
+        found = None if data is None else found_in_memory(merge, base, data)
+        coefficients = None if found is None else coefficients_by(found)
+        cut, wholes = merge.modules(rank, coefficients), merge.wholes(coefficients)
     else:
+        if calibration is not None and name in COMBINATIONS:
+            raise RecipeError(f"{name} has no use for calibration=", where="calibration", hint="leave it out")
         cut, rule = _combined(name, opened, stacks, parameters or {}, rank, seed)
-    merged = {module: found.factors for module, found in cut.items()}
-    wholes = merged_wholes(opened, origin, missing, rule)
+        wholes = merged_wholes(opened, origin, missing, rule)
+    merged = {module: own.factors for module, own in cut.items()}
     if out is not None:
         write_adapter(Path(out), opened, merged, wholes, str(base) if isinstance(base, str | Path) else None)
     return MergedAdapter(
         {module: given_back(factors, kind) for module, factors in merged.items()},
-        {module: found.energy for module, found in cut.items()},
+        {module: own.energy for module, own in cut.items()},
         {name: of_kind(values, kind) for name, values in wholes.copies.items()},
         {module: of_kind(values, kind) for module, values in wholes.biases.items()},
+        found,
     )
 
 
@@ -137,25 +157,21 @@ def _opened(
     return opened, "torch" if "torch" in kinds else "numpy"
 
 
-def _in_basis(
-    name: str,
-    adapters: Sequence[Adapter],
-    stacks: Mapping[str, Stack],
-    basis: Basis,
-    parameters: Mapping[str, Any],
-    rank: int | None,
-    seed: int,
-    jobs: int | None,
-) -> tuple[dict[str, Reduced], ByMethod]:
+def _places(adapters: int) -> tuple[str, ...]:
+    return tuple(f"parents[{i}]" for i in range(adapters))
+
+
+def _method(
+    name: str, basis: Basis, adapters: int, parameters: Mapping[str, Any], seed: int
+) -> tuple[MergeMethod, Recipe]:
+    """The method that merges in `basis`, and the recipe of the coordinates."""
     if basis not in BASES:
         raise RecipeError(f"there is no basis {shown(basis)}", where="basis", hint=f"one of: {', '.join(BASES)}")
     method = around(get_method(name), parameters)
     fault = method_fault(method, "name")
     if fault is not None:
         raise fault
-    places = tuple(f"parents[{i}]" for i in range(len(adapters)))
-    recipe = recipe_of_call(name, places, method.base == "required", parameters, seed, None)
-    return modules_in_basis(recipe, places, stacks, basis, rank, jobs), ByMethod(recipe, places, jobs)
+    return method, recipe_of_call(name, _places(adapters), method.base == "required", parameters, seed, None)
 
 
 def _combined(

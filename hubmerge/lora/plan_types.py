@@ -38,7 +38,8 @@ class AdapterPlan:
     what is merged beside factors.  adapters: their headers.  basis: knots, core
     or none.  base_model, base_revision: what the merged adapter belongs to, None where nobody says.  differs: in what the adapters do, in
     sentences.  dense: for a model, how the merged adapter is added to the base, tensor by tensor; its one parent is the base, and its
-    adapter the merged one.  peak_memory: an estimate of bytes above the interpreter and its libraries.  warnings have the notes in them.
+    adapter the merged one.  running: of a method that runs models, the plan of base+adapter models, whose preparation says on what; nothing
+    is merged by it.  peak_memory: an estimate of bytes above the interpreter and its libraries.  warnings have the notes in them.
     """
 
     recipe: Recipe
@@ -53,6 +54,7 @@ class AdapterPlan:
     base_revision: str | None
     differs: tuple[str, ...]
     dense: Plan | None
+    running: Plan | None
     downloads: tuple[Download, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -81,6 +83,9 @@ class AdapterPlan:
         """Every tensor that is read: the parent's place, where it is, and that it is the parent's own."""
         if self.dense is not None:
             yield from (row for row in self.dense.stored if not row[2])
+        elif self.running is not None:
+            base = next(i for i, parent in enumerate(self.running.parents) if parent.role == "base")
+            yield from ((0, meta, False) for place, meta, inside in self.running.stored if place == base and not inside)
         yield from ((0, meta, False) for meta in self.wholes.origin.values())
         for place, adapter in enumerate(self.adapters, self.first):
             yield from ((place, meta, False) for meta in adapter.given.values())

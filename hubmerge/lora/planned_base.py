@@ -38,10 +38,10 @@ def without_starts(
 
 
 def base_of_wholes(
-    recipe: Recipe, base: Base, adapters: Sequence[AdapterHeader], pins: Mapping[str, str]
+    recipe: Recipe, base: Base, adapters: Sequence[AdapterHeader], pins: Mapping[str, str], *, run: bool
 ) -> ParentModel | None:
-    """The base, where whole tensors are changes of its own: for a model always, for an adapter where the recipe names it."""
-    asked = recipe.output.kind == "dense" or recipe.base_model is not None
+    """The base, where whole tensors are changes of its own: for a model always, for an adapter where the recipe names it or it is `run`."""
+    asked = recipe.output.kind == "dense" or recipe.base_model is not None or run
     if not asked or base.reference is None or not any(adapter.copies for adapter in adapters):
         return None
     return open_parent(base.reference, pins)

@@ -22,6 +22,7 @@ from hubmerge.lora.plan_types import AdapterPlan, PlannedModule
 from hubmerge.lora.planned_base import base_of_wholes, without_starts
 from hubmerge.lora.planned_wholes import PlannedWholes, planned_wholes
 from hubmerge.lora.ranks import check_rank, planned_module
+from hubmerge.lora.running import plan_running
 from hubmerge.lora.stacks import modules_of
 from hubmerge.method import MergeMethod
 from hubmerge.parents import ParentModel
@@ -65,7 +66,10 @@ def plan_adapters(
     )
     check_rank(recipe.output.rank, modules)
     dense = None
-    model = base_of_wholes(recipe, base, adapters, pins)
+    running = None
+    if isinstance(method, MergeMethod) and method.wrapper is not None and method.wrapper.needs_data:
+        running = plan_running(recipe, base, adapters, pins, jobs=jobs)
+    model = base_of_wholes(recipe, base, adapters, pins, run=running is not None)
     wholes = planned_wholes(adapters, None if model is None else tensors_of(model), missing, where="models")
     if recipe.output.kind == "dense":
         dense = plan_dense(recipe, _base_to_read(base), pins, modules, wholes, adapters, jobs=jobs, memory=memory)
@@ -73,6 +77,8 @@ def plan_adapters(
     differs = differences(adapters, ranks, missing, left_out=_left_out(adapters, modules))
     differs = (*differs, *found_again, *wholes.told(method.name))
     warnings, notes = _warnings(recipe, method, base, modules, dense)
+    if running is not None and running.preparation is not None:
+        notes = (*notes, *running.preparation.notes)
     others = different_bases(adapters)
     warnings = (*warnings, f"{others}; the merge says that it is of the first's") if others else warnings
     if strict and warnings:
@@ -81,6 +87,8 @@ def plan_adapters(
     parents = tuple(_planned(recipe, adapter) for adapter in adapters)
     if dense is not None:
         parents = (replace(dense.parents[0], role="base"), *parents)
+    elif running is not None:
+        parents = (next(parent for parent in running.parents if parent.role == "base"), *parents)
     elif model is not None and wholes.origin:
         parents = (PlannedParent(model.reference, "base", model.commit, None, model.headers, {}), *parents)
     workers = jobs or _cores()
@@ -97,7 +105,8 @@ def plan_adapters(
         base_revision=base.revision,
         differs=differs,
         dense=dense,
-        downloads=_downloads(adapters, dense, model, wholes, len(parents) - len(adapters)),
+        running=running,
+        downloads=_downloads(adapters, dense or running, model, wholes, len(parents) - len(adapters)),
         warnings=(*warnings, *notes),
         notes=notes,
         bytes_written=0,
@@ -184,10 +193,14 @@ def _planned(recipe: Recipe, adapter: AdapterHeader) -> PlannedParent:
 
 
 def _downloads(
-    adapters: Sequence[AdapterHeader], dense: Plan | None, model: ParentModel | None, wholes: PlannedWholes, first: int
+    adapters: Sequence[AdapterHeader], whole: Plan | None, model: ParentModel | None, wholes: PlannedWholes, first: int
 ) -> tuple[Download, ...]:
-    """Every file that is read and not on this disk yet.  first: the place of the first adapter."""
-    found = list(dense.downloads) if dense is not None else []
+    """Every file that is read and not on this disk yet.  whole: a plan that reads all of the base; first: the place of the first adapter."""
+    found = []
+    if whole is not None:
+        base = whole.config_donor
+        own = [file for file in whole.downloads if file.parent == base and not file.in_adapter]
+        found += [replace(file, parent=0) for file in own]
     if model is not None:
         names = sorted({meta.file for meta in wholes.origin.values()} - {file.name for file in found})
         found += [Download(0, name, size) for name, size in model.source.missing(names).items()]
@@ -230,4 +243,5 @@ def _hash(plan: AdapterPlan) -> str:
         "base": [plan.base_model, plan.base_revision],
         "dense": plan.dense.hash if plan.dense is not None else None,
     }
+    content |= {"running": plan.running.hash} if plan.running is not None else {}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -21,6 +21,7 @@ from hubmerge.in_memory_recipe import BASE
 from hubmerge.in_memory_tensors import StateDict
 from hubmerge.lora.adapter import Adapter
 from hubmerge.lora.base_tensors import AdapterBase
+from hubmerge.lora.computing import Coefficients, given_coefficients
 from hubmerge.lora.planned_wholes import planned_wholes
 from hubmerge.method_parameters import weight_shares
 from hubmerge.recipe import Recipe
@@ -42,8 +43,8 @@ class Wholes(NamedTuple):
 class Rule(Protocol):
     """How the factors are merged, for whole tensors."""
 
-    def merged(self, base: Tensors, models: Sequence[Tensors]) -> dict[str, Array]:
-        """Tensors of every adapter's model, merged as changes of those of the base."""
+    def merged(self, base: Tensors, models: Sequence[Tensors], *, suffix: str = "") -> dict[str, Array]:
+        """Tensors of every adapter's model, merged as changes of those of the base.  suffix: what their names lack of the base's."""
         ...
 
     def weights(self, name: str) -> Sequence[float]:
@@ -53,16 +54,18 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class ByMethod:
-    """A method on models or their changes, by a recipe that names the adapters `places`."""
+    """A method on models or their changes, by a recipe that names the adapters `places`; coefficients: of one that finds some first."""
 
     recipe: Recipe
     places: Sequence[str]
     jobs: int | None = None
+    coefficients: Coefficients | None = None
 
-    def merged(self, base: Tensors, models: Sequence[Tensors]) -> dict[str, Array]:
+    def merged(self, base: Tensors, models: Sequence[Tensors], *, suffix: str = "") -> dict[str, Array]:
+        given = given_coefficients(self.coefficients, {name: f"{name}{suffix}" for name in base})
         named = {place: StateDict(place, dict(own)) for place, own in zip(self.places, models, strict=True)}
         origin = {BASE: StateDict(BASE, dict(base))} if self.recipe.base_model is not None else {}
-        return dict(merge_opened(self.recipe, {**origin, **named}, "numpy", {}, self.jobs))
+        return dict(merge_opened(self.recipe, {**origin, **named}, "numpy", {}, self.jobs, given))
 
     def weights(self, name: str) -> Sequence[float]:
         section = self.recipe.sections[0]
@@ -78,7 +81,7 @@ class BySum:
 
     shares: Sequence[float]
 
-    def merged(self, base: Tensors, models: Sequence[Tensors]) -> dict[str, Array]:
+    def merged(self, base: Tensors, models: Sequence[Tensors], *, suffix: str = "") -> dict[str, Array]:  # noqa: ARG002 - one for all tensors
         return {
             name: sum((w * (own[name] - origin) for w, own in zip(self.shares, models, strict=True)), origin)
             for name, origin in base.items()
@@ -103,7 +106,7 @@ def merged_wholes(adapters: Sequence[Adapter], base: AdapterBase | None, missing
     copies |= {name: _mean(adapters, name, rule.weights(name)) for name in planned.copies if name not in copies}
     zero = {module: np.zeros(shape, np.float32) for module, shape in planned.biases.items()}
     changes = [{module: own.biases.get(module, none) for module, none in zero.items()} for own in adapters]
-    biases = rule.merged(zero, changes) if zero else {}
+    biases = rule.merged(zero, changes, suffix=".bias") if zero else {}
     return Wholes({name: copies[name] for name in planned.copies}, biases, carried)
 
 

@@ -78,8 +78,12 @@ def _work(work: DataWork) -> ToldWork:
     lines = (
         f"{steps} steps of the merge forwards and backwards, each on up to {batch} samples of every parent: {steps * parents:,} batches",
         f"{2 * passes} batches forwards, to tell the entropy before and after",
-        "the base, a delta of every parent, and the model that is run, in float32",
+        "the base, a delta of every parent, and the model that is run, in float32"
+        if work.thin is None
+        else "the base and the model that is run, in float32, and of every parent its factors",
     )
+    if work.thin is not None:
+        return ToldWork(lines, 2 * work.weights + 3 * work.largest + 4 * batch * work.answer + work.thin)
     return ToldWork(lines, work.weights + 3 * work.largest + 4 * batch * work.answer, (parents + 1) * work.weights)
 
 

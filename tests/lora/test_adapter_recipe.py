@@ -82,7 +82,7 @@ def test_a_model_is_its_base_and_the_merged_change(here: Path) -> None:
     ]
     assert not list(here.glob("out/merged-adapter*"))
     checks = verify_merge(here / "out", reload=False).checks
-    assert checks[1].detail == "4 tensors derived again from the adapters: the same numbers"
+    assert checks[1].detail == "4 tensors derived again from the adapters: the same bytes"
 
 
 def test_a_combination_of_peft_is_a_method_of_a_recipe(here: Path) -> None:

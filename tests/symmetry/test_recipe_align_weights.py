@@ -200,7 +200,7 @@ def test_verify_aligns_again_and_notices_a_number_that_was_changed(tmp_path: Pat
     hubmerge.merge(LINEAR, out, digest=False)
     found = verify_merge(out, reload=False)
     assert found.level == "exact"
-    assert found.checks[1].detail == "35 tensors derived again from the parents, aligned again: the same numbers"
+    assert found.checks[1].detail == "35 tensors derived again from the parents, aligned again: the same bytes"
     path = out / "model.safetensors"
     raw = bytearray(path.read_bytes())
     raw[-4] ^= 1
