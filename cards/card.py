@@ -10,7 +10,7 @@ import yaml
 from cards import card_words, markdown
 from cards.adapter_words import adapter_words
 from cards.alignment_words import alignment_words
-from cards.assembly_words import assembly_words
+from cards.assembly_words import AssemblyWords, assembly_words
 from cards.card_tables import comparison_lines, data_lines, results_table, scores_sentence
 from cards.disentangled_words import disentangled_words
 from cards.layers_words import layers_words
@@ -53,10 +53,7 @@ def render_card(
             verdict=verdict,
             results=results,
             warnings=public.warnings,
-            assembly=assembly_words(public.assembly)
-            or layers_words(public.layers)
-            or adapter_words(public.adapters, [each.name for each in parents if each.role == "parent"])
-            or disentangled_words(public.disentangled, prepared_words(public.prepared)),
+            assemblies=_assemblies(public, [each.name for each in parents if each.role == "parent"]),
             alignment=alignment_words(public.alignment),
             **_sentences(public, name, model, parents, verdict),
             **_evaluation(public, parents, results),
@@ -64,6 +61,13 @@ def render_card(
     )
     front = _metadata(public, name, model=model, parents=parents, verdict=verdict, results=results).to_yaml()
     return str(ModelCard(f"---\n{front}\n---\n\n{body.strip()}\n"))
+
+
+def _assemblies(public: Manifest, merged: Sequence[str]) -> list[AssemblyWords]:
+    """What was done beside merging tensor by tensor, each with a table.  merged: the parents' names."""
+    whole = assembly_words(public.assembly) or layers_words(public.layers) or adapter_words(public.adapters, merged)
+    found = disentangled_words(public.disentangled, prepared_words(public.prepared))
+    return [words for words in (whole, found) if words is not None]
 
 
 def _environment() -> Any:

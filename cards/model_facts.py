@@ -54,6 +54,8 @@ _ADAPTER_TASKS = {
     "QUESTION_ANS": "ForQuestionAnswering",
 }
 """PEFT's task_type -> the ending of the class it is for."""
+_ADAPTERS = {"LORA": "a LoRA adapter"}
+"""What the field calls an adapter of PEFT's peft_type."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _adapter_facts(folder: Path) -> ModelFacts:
         architecture="",
         pipeline_tag=head.pipeline_tag,
         auto_class=head.auto_class,
-        what=f"an adapter ({kind}) for {head.what}",
+        what=f"{_ADAPTERS.get(kind.upper(), f'an adapter ({kind})')} for {head.what}",
         processor=_processor(folder),
         labels=(),
         base=base,

@@ -33,7 +33,8 @@ _NOT_MODELS = "remove it: adapters are merged module by module, and the base sta
 _REFUSED = {
     "slices": "list adapters under models",
     "modules": "list adapters under models",
-    **dict.fromkeys(("align", "fit", "calibration", "labels", "zoo", "probe"), _NOT_MODELS),
+    **dict.fromkeys(("align", "fit", "labels", "zoo", "probe"), _NOT_MODELS),
+    "calibration": "remove it; sens_merging and adamerging take it under each of models",
     "tokenizer_source": "remove it: the tokenizer is the base model's",
     "tokenizer": "remove it: the tokenizer is the base model's",
 }

@@ -64,6 +64,7 @@ def _with_base(recipe: Recipe, base: ModelRef) -> Recipe:
 def _opened(recipe: Recipe, pins: Mapping[str, str]) -> list[ParentModel]:
     models: list[ParentModel] = []
     faults: list[HubmergeError] = []
+    open_parent(recipe.references[-1], pins)  # a base that is not there is told once
     for reference in recipe.references:
         try:
             models.append(open_parent(reference, pins))

@@ -59,7 +59,7 @@ def test_its_card_keeps_the_lineage(ada, adapter):
     assert front["tags"] == ["merge", "hubmerge", "task_arithmetic", "lora", "base_model:adapter:acme/base"]
     assert front["pipeline_tag"] == "text-generation"
     card = ada.content("ada/lora", "README.md").decode()
-    assert "\nlora is an adapter (LORA) for a language model (512 parameters, float32)." in card
+    assert "\nlora is a LoRA adapter for a language model (512 parameters, float32)." in card
     assert "lora-a" in card
     assert "lora-b" in card
 

@@ -242,9 +242,7 @@ def test_what_cannot_be_is_refused_by_name() -> None:
     with pytest.raises(PlanError, match=r"calibration= runs the parents, and parents\[0\], parents\[1\] cannot be run"):
         merge_state_dicts("adamerging", own, base=start, calibration=data(3))
     adapters = [{"m": (np.ones((1, 3), np.float32), np.ones((2, 1), np.float32))}] * 2
-    with pytest.raises(
-        RecipeError, match="awd looks at what models answer, and adapters are merged without their base"
-    ):
+    with pytest.raises(RecipeError, match="awd needs calibration, and none is given"):
         merge_adapters("awd", adapters, basis="knots", parameters={"inner": "adamerging"})
     with pytest.raises(RecipeError, match="and normalize does something else with them"):
         merge_state_dicts("adamerging", parents, base=base, parameters={"normalize": True}, calibration=data(3))

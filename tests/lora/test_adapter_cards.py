@@ -46,7 +46,7 @@ def test_a_card_says_how_an_adapter_is_loaded_and_what_was_kept_of_it(here: Path
         "adapter",
         "peft",
     )
-    assert "out is an adapter (LORA) for a language model (192 parameters, float32)." in text
+    assert "out is a LoRA adapter for a language model (192 parameters, float32)." in text
     assert "combining the weights of two LoRA adapters, a and b, with the method" in text
     code = text.split("```python\n")[1].split("```")[0]
     assert code == (

@@ -83,19 +83,32 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ),
         ),
         (
-            {"merge_method": "sens_merging", "basis": "core"},
+            {"merge_method": "sens_merging", "parameters": {"inner": "dare_ties"}},
             (
-                "sens_merging looks at what models answer, and adapters are merged without their base · "
-                "recipe: merge_method · "
-                "name base+adapter under models, and merge them as models"
+                "sens_merging merges adapters in a basis that they share, and none is named · "
+                "recipe: basis · "
+                "write basis: knots or basis: core"
             ),
         ),
         (
-            {"merge_method": "sens_merging"},
+            {"merge_method": "sens_merging", "calibration": "./a.txt"},
+            "a recipe for adapters takes no calibration · recipe: calibration · remove it; sens_merging and adamerging take it under each of models",
+        ),
+        (
+            {"merge_method": "sens_merging", "parameters": {"temperature": [{"filter": "q", "value": 1}]}},
             (
-                "sens_merging looks at what models answer, and adapters are merged without their base · "
-                "recipe: merge_method · "
-                "name base+adapter under models, and merge them as models"
+                "temperature is one value for the whole merge under sens_merging, neither gradient nor filters · "
+                "recipe: parameters.temperature · "
+                "write one value"
+            ),
+        ),
+        (
+            {"models": [{"model": "./a", "calibration": "./a.txt"}]},
+            (
+                "calibration beside a model is for methods that run each model on its own data, "
+                "which a merge of adapters by task_arithmetic does not · "
+                "recipe: models[0].calibration · "
+                "remove it, or write merge_method: sens_merging or adamerging"
             ),
         ),
         (
