@@ -54,7 +54,7 @@ def measured(models: ParentModels, note: Callable[[str], None], scratch: Path | 
     distances = np.zeros((parents, parents))
     for place, name in enumerate(models.names):
         check_labels(models.batches(place), f"calibration of {name}")
-    with _files(parents, scratch) as files:
+    with _files(parents, scratch) as files, _quickly_collected():
         own: list[_Own] = []
         for place, name in enumerate(models.names):
             note(f"{name}: sensitivities on its own data, forwards and backwards")
@@ -83,6 +83,16 @@ class _Own:
     sums: Mapping[str, float]
     loss: float
     shapes: tuple[tuple[int, ...], ...]
+
+
+@contextmanager
+def _quickly_collected() -> Iterator[None]:
+    """While it lasts, `gc.collect` looks at what was made since: going through all of torch and transformers takes longer than small models."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

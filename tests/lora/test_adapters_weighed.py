@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adapter_folders import read_lora
 from torch import nn
 
 import hubmerge
@@ -126,14 +125,6 @@ def test_the_coefficients_are_weights_of_the_method_inside() -> None:
         np.testing.assert_allclose(b @ a, plain[1] @ plain[0], atol=1e-5)
     assert set(merged.state) == {"distances", "losses", "samples", "sensitivities", "cross_task"}
     assert set(merged.state["sensitivities"]) == {"body", "head"}
-
-
-def test_a_folder_is_written_at_the_rank_that_is_asked_for(tmp_path: Any) -> None:
-    merged = merge_adapters(
-        "sens_merging", adapters(), tmp_path / "out", rank=1, base=Small(), calibration=[rows(3), rows(4)]
-    )
-    assert {module: a.shape[0] for module, (a, _) in read_lora(tmp_path / "out").items()} == {"body": 1, "head": 1}
-    assert 0 < merged.energy["body"] < 1
 
 
 def without_labels() -> list[dict[str, torch.Tensor]]:

@@ -20,6 +20,7 @@ import hubmerge
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import HubmergeError, MergeInterrupted
 from hubmerge.lora import execute
+from hubmerge.manifest import read_manifest
 from hubmerge.verify import verify_merge
 
 WORDS = ("<s>", "</s>", "<unk>", "one", "two", "three", "and", "is")
@@ -42,7 +43,7 @@ def factors(seed: int, rank: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A language model, adapters a and b of ranks 2 and 3, a with a norm that was trained whole, and a text file for each."""
+    """A language model, adapters a and b of ranks 2 and 3, a with a norm that was trained whole, a text file for each, and their merge."""
     place = tmp_path_factory.mktemp("weighed")
     config = LlamaConfig(
         vocab_size=len(WORDS), hidden_size=8, intermediate_size=12, num_hidden_layers=2, num_attention_heads=2,
@@ -62,6 +63,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = load_file(place / "a" / "adapter_model.safetensors")
     tensors[f"{PREFIX}{NORM}"] = np.linspace(0.5, 1.5, 8, dtype=np.float32)
     save_file(tensors, place / "a" / "adapter_model.safetensors")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(place)
+        hubmerge.merge(asked(), place / "sens_merging")
     return place
 
 
@@ -88,15 +92,16 @@ def asked(on: str = "", method: str = "sens_merging", **keys: Any) -> dict[str, 
 
 @pytest.mark.parametrize("method", ["sens_merging", "adamerging"])
 def test_the_adapter_on_its_base_is_the_merge_of_base_and_adapter(here: Path, method: str) -> None:
-    manifest = hubmerge.merge(asked(method=method), here / "out")
+    out = here / method
+    manifest = read_manifest(out) if out.exists() else hubmerge.merge(asked(method=method), out)
     expected = hubmerge.merge(asked("./base+", method), here / "dense").prepared
     assert manifest.prepared is not None
     assert expected is not None
     for layer, row in manifest.prepared.layers.items():
         np.testing.assert_allclose(row, expected.layers[layer], atol=1e-5)
     base, merged = (load_file(here / name / "model.safetensors") for name in ("base", "dense"))
-    changed = {f"{name}.weight": b @ a for name, (a, b) in read_lora(here / "out").items()}
-    whole = load_file(here / "out" / "adapter_model.safetensors")[f"{PREFIX}{NORM}"]
+    changed = {f"{name}.weight": b @ a for name, (a, b) in read_lora(out).items()}
+    whole = load_file(out / "adapter_model.safetensors")[f"{PREFIX}{NORM}"]
     changed[NORM] = whole - base[NORM]
     assert len(changed) == 5
     for name, values in merged.items():
@@ -104,8 +109,8 @@ def test_the_adapter_on_its_base_is_the_merge_of_base_and_adapter(here: Path, me
     assert manifest.format_version == 6
     assert manifest.prepared.parents == ("./a", "./b")
     assert [parent.reference for parent in manifest.parents] == ["./base", "./a", "./b"]
-    assert "prepared" not in [path.name for path in (here / "out").iterdir()]
-    derived = verify_merge(here / "out", reload=False)
+    assert "prepared" not in [path.name for path in out.iterdir()]
+    derived = verify_merge(out, reload=False)
     assert (derived.passed, derived.level) == (True, "exact")
     assert derived.checks[1].detail == "4 modules derived again from the adapters: the same bytes"
 
@@ -129,22 +134,24 @@ def test_the_plan_says_what_is_run_before_anything_is() -> None:
 def test_a_model_of_adapters_has_the_same_coefficients_and_its_card_shows_them(here: Path) -> None:
     dense = {key: value for key, value in asked(basis="knots").items() if key != "output"}
     manifest = hubmerge.merge(dense, here / "out")
-    other = hubmerge.merge(asked(), here / "adapter")
+    other = read_manifest(here / "sens_merging")
     assert manifest.prepared is not None
     assert other.prepared is not None
     assert manifest.prepared.layers == other.prepared.layers
-    cards.write_card(here / "adapter")
-    text = (here / "adapter" / "README.md").read_text()
+    cards.write_card(here / "sens_merging")
+    text = (here / "sens_merging" / "README.md").read_text()
     assert "| modules | number | rank in a | rank in b | rank of the merge | energy kept |" in text
     assert "| layer | a | b |" in text
-    assert f"| `model.layers.0` | {'▒' if other.prepared.layers['model.layers.0'][0] < 1 else '█'} " in text
-    assert "adapter is a LoRA adapter for a language model" in text
+    left, right = other.prepared.layers["model.layers.0"]
+    (row,) = (line for line in text.splitlines() if line.startswith("| `model.layers.0` |"))
+    assert [cell.split()[1] for cell in row.strip("|").split("|")[1:]] == [f"{left:.3f}", f"{right:.3f}"]
+    assert "sens_merging is a LoRA adapter for a language model" in text
 
 
 def test_coefficients_that_were_found_are_used_again_after_an_interruption(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = hubmerge.merge(asked(), here / "whole")
+    whole = read_manifest(here / "sens_merging")
 
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -176,7 +183,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_read(here: Path) -> No
     without = asked()
     del without["models"][1]["calibration"]
     assert told(without) == (
-        "sens_merging needs calibration, and ./b has none · models[1].calibration · "
+        "sens_merging needs calibration, and ./base+./b has none · models[1].calibration · "
         "name data of its own task: calibration: {data: file.parquet, labels: column}; texts need no labels"
     )
     labelled = asked(method="adamerging")
@@ -189,4 +196,4 @@ def test_what_cannot_be_run_is_refused_before_anything_is_read(here: Path) -> No
         "sens_merging runs every adapter on its base, and neither the recipe nor an adapter says which that is · base_model · "
         "add base_model: the model that the adapters were trained on"
     )
-    assert told(asked(base_model="./nowhere")).startswith("./nowhere")
+    assert told(asked(base_model="./nowhere")).startswith("nowhere does not exist · ./nowhere · ")
