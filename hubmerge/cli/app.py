@@ -47,9 +47,12 @@ def _root(
 def main() -> None:
     """Run the command line: exit 0 done, 1 it failed, 2 wrong usage."""
     _open_streams()
-    from hubmerge.cli import commands
+    from hubmerge.cli.quick_start import without_collecting
 
-    commands.register(app)
+    with without_collecting():
+        from hubmerge.cli import commands
+
+        commands.register(app)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 cannot show every word
