@@ -51,40 +51,67 @@ def _add_lanes(sums: Any, gram: Any) -> None:
             pair += 1
 
 
+@jitable
+def _operands(base: Any, parents: Any, i: Any, entry: Any, minus_base: Any) -> Any:
+    """Entry `i` of every operand, a float32 as float64."""
+    origin = load(base[i]) if minus_base else float32(0)
+    for k in range(len(parents)):
+        entry = replaced(entry, k, np.float64(float32(load(parents[k][i]) - origin)))
+    return entry
+
+
 def _products_of_few(operand: str) -> Callable[..., Any]:
     """`gram_kernel` for the first `size` entries and up to `_FEW` operands, whose products stay in registers: half the time.
 
-    With its scratch: entry, one float64(0) per parent; sums, float64 (pairs * 256); and the size of a block.
+    With its scratch: entry, one float64(0) per parent; sums, float64 (pairs * 256); and the size of a block.  Two lines of lanes
+    are gone through at once, so that sums are loaded and stored half as often: three quarters of the time.
     """
     minus_base = operand == "delta"
 
     def run(base: Any, parents: Any, size: Any, entry: Any, sums: Any, gram: Any, block: Any) -> None:
-        stop, lanes = np.uint64(size), np.uint64(_LANES)
+        stop, lanes, both = np.uint64(size), np.uint64(_LANES), np.uint64(2 * _LANES)
         for start in range(np.uint64(0), stop, np.uint64(block)):
             sums[:] = 0.0
             end = min(np.uint64(start + np.uint64(block)), stop)
-            for low in range(start, end, lanes):
-                ask_for_all(base, parents, low + np.uint64(_AHEAD), lanes)
-                for i in range(min(lanes, np.uint64(end - low))):
-                    origin = load(base[low + i]) if minus_base else float32(0)
-                    for k in range(len(parents)):
-                        entry = replaced(entry, k, np.float64(float32(load(parents[k][low + i]) - origin)))
+            paired = np.uint64(start + np.uint64(end - start) // both * both)
+            for low in range(start, paired, both):
+                ask_for_all(base, parents, low + np.uint64(_AHEAD), both)
+                for i in range(lanes):
+                    first = _operands(base, parents, low + i, entry, minus_base)
+                    second = _operands(base, parents, low + lanes + i, entry, minus_base)
                     for k in range(len(parents)):
                         for m in range(k + 1):
-                            sums[np.uint64((k * (k + 1) // 2 + m) * _LANES) + i] += entry[k] * entry[m]
+                            lane = np.uint64((k * (k + 1) // 2 + m) * _LANES) + i
+                            sums[lane] = (sums[lane] + first[k] * first[m]) + second[k] * second[m]
+            for low in range(paired, end, lanes):
+                for i in range(min(lanes, np.uint64(end - low))):
+                    last = _operands(base, parents, low + i, entry, minus_base)
+                    for k in range(len(parents)):
+                        for m in range(k + 1):
+                            sums[np.uint64((k * (k + 1) // 2 + m) * _LANES) + i] += last[k] * last[m]
             _add_lanes(sums, gram)
 
     return run
 
 
+def _fused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`called_inside` that may multiply and add at once: the product of two float32 is exact in float64, so no bit depends on it."""
+    return called_inside(function, fastmath={"contract"})
+
+
 @compiled_pass
 def _gram_of_few_pass(operand: str) -> Callable[..., Any]:
-    return _products_of_few(operand)
+    add = _fused(_products_of_few(operand))
+
+    def run(base: Any, parents: Any, size: Any, entry: Any, sums: Any, gram: Any, block: Any) -> None:
+        add(base, parents, size, entry, sums, gram, block)
+
+    return run
 
 
 @compiled_pass
 def _gram_of_files_pass(operand: str) -> Callable[..., Any]:
-    add = called_inside(_products_of_few(operand))
+    add = _fused(_products_of_few(operand))
     ahead = 0 if operand == "weight" else 1
 
     def run(

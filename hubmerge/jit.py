@@ -79,12 +79,15 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     return njit(**options)(function)  # type: ignore[no-any-return]
 
 
-def called_inside(function: Callable[..., Any], *, forceinline: bool = False) -> Callable[..., Any]:
+def called_inside(
+    function: Callable[..., Any], *, forceinline: bool = False, fastmath: bool | set[str] = False
+) -> Callable[..., Any]:
     """`function` for calls from compiled passes alone: without what Python and C would call, a tenth of the time to compile.
 
     forceinline: written out in every pass that calls it, so that what it is called with can be known when it is compiled.
+    fastmath: what LLVM may do to its arithmetic.
     """
     from numba import njit
 
     _prepare()
-    return njit(function, error_model="numpy", forceinline=forceinline, **INSIDE)  # type: ignore[no-any-return]
+    return njit(function, error_model="numpy", forceinline=forceinline, fastmath=fastmath, **INSIDE)  # type: ignore[no-any-return]
