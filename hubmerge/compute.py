@@ -93,19 +93,33 @@ def compute(
 def _stream(
     reader: StepReader, method: MergeMethod, emit: Emit, start: int, stop: int, known: Known, output: Output | None
 ) -> None:
-    """Run an entrywise method's compiled pass over the entries."""
-    staged, arguments = _prepare(reader, method, known)
+    """Run an entrywise method's compiled pass over the entries; after a measure from the last to the first, as they are at hand."""
+    with reader.kept_between_passes():
+        staged, arguments = _prepare(reader, method, known)
     merge = merge_pass(reader, method, staged, arguments)
     if output is None or merge.write is None:
+        reader.let_go()
         _emit_merged(reader, merge, emit, start, stop)
         return
     dtype = reader.step.output.dtype
-    for low, high in spans(start, stop, AT_ONCE):
+    measured = method.before is not None or method.measure is not None
+    ranges = list(spans(start, stop, AT_ONCE))
+    for low, high in reversed(ranges) if measured else ranges:
         worst = merge.write(output.target, low, high)
         if worst < _CAN_OVERFLOW.get(dtype, kernels.NOT_FINITE):
             output.written((high - low) * dtype.bits // 8)
         else:
-            _emit_merged(reader, merge, emit, low, high)  # which says what is wrong, if anything is
+            _emit_again(reader, merge, emit, start, low, high)
+    reader.let_go()
+
+
+def _emit_again(reader: StepReader, merge: MergePass, emit: Emit, start: int, low: int, high: int) -> None:
+    """Emit entries `low` to `high`, or say what is wrong: of what is wrong between `start` and `high` the first."""
+    try:
+        _emit_merged(reader, merge, emit, low, high)
+    except NumbersError:
+        _emit_merged(reader, merge, lambda _first, _entries: None, start, low)
+        raise
 
 
 def _emit_merged(reader: StepReader, merge: MergePass, emit: Emit, start: int, stop: int) -> None:

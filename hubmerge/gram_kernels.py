@@ -60,6 +60,16 @@ def _operands(base: Any, parents: Any, i: Any, entry: Any, minus_base: Any) -> A
     return entry
 
 
+@jitable
+def _add_line(base: Any, parents: Any, low: Any, count: Any, entry: Any, minus_base: Any, sums: Any) -> None:
+    """Add the products of `count` entries from `low` on, at most a line of lanes, to the sums of every pair."""
+    for i in range(count):
+        operands = _operands(base, parents, low + i, entry, minus_base)
+        for k in range(len(parents)):
+            for m in range(k + 1):
+                sums[np.uint64((k * (k + 1) // 2 + m) * _LANES) + i] += operands[k] * operands[m]
+
+
 def _products_of_few(operand: str) -> Callable[..., Any]:
     """`gram_kernel` for the first `size` entries and up to `_FEW` operands, whose products stay in registers: half the time.
 
@@ -84,11 +94,7 @@ def _products_of_few(operand: str) -> Callable[..., Any]:
                             lane = np.uint64((k * (k + 1) // 2 + m) * _LANES) + i
                             sums[lane] = (sums[lane] + first[k] * first[m]) + second[k] * second[m]
             for low in range(paired, end, lanes):
-                for i in range(min(lanes, np.uint64(end - low))):
-                    last = _operands(base, parents, low + i, entry, minus_base)
-                    for k in range(len(parents)):
-                        for m in range(k + 1):
-                            sums[np.uint64((k * (k + 1) // 2 + m) * _LANES) + i] += last[k] * last[m]
+                _add_line(base, parents, low, min(lanes, np.uint64(end - low)), entry, minus_base, sums)
             _add_lanes(sums, gram)
 
     return run

@@ -49,23 +49,23 @@ def mapped(descriptor: int) -> Bytes | None:
         return None
 
 
-def bring(part: Bytes, descriptor: int, end: int) -> bool:
+def bring(begin: int, size: int, descriptor: int, end: int) -> bool:
     """Have a part of a map in memory; False where that cannot be, and it is to be read.
 
-    end: the byte of the file behind it.  The last one is read, because behind the end of a file that became shorter the rest of
-    a page is zeros.
+    begin: its address.  end: the byte of the file behind it.  The last one is read, because behind the end of a file that became
+    shorter the rest of a page is zeros.
     """
-    return _advise(part, _POPULATE_READ) and len(os.pread(descriptor, 1, end - 1)) == 1
+    return _advise(begin, size, _POPULATE_READ) and len(os.pread(descriptor, 1, end - 1)) == 1
 
 
-def let_go(part: Bytes) -> None:
+def let_go(begin: int, size: int) -> None:
     """Hold on no longer to what `bring` brought."""
-    _advise(part, _DONT_NEED)
+    _advise(begin, size, _DONT_NEED)
 
 
-def _advise(part: Bytes, advice: int) -> bool:
-    begin = part.ctypes.data // _PAGE * _PAGE
-    done: bool = _madvise()(begin, part.ctypes.data + part.size - begin, advice) == 0
+def _advise(begin: int, size: int, advice: int) -> bool:
+    page = begin // _PAGE * _PAGE
+    done: bool = _madvise()(page, begin + size - page, advice) == 0
     return done
 
 

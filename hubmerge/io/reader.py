@@ -18,7 +18,8 @@ import numpy.typing as npt
 from hubmerge.errors import MergeError, NumbersError
 from hubmerge.fetching import open_planned
 from hubmerge.io.float8 import float8_table, multiply_by_scales, scale_grid
-from hubmerge.io.maps import bring, let_go, mapped
+from hubmerge.io.maps import mapped
+from hubmerge.io.windows import Room, Seen, Windows
 from hubmerge.plan_types import Operand, PlannedParent, RowMap, Step
 from zoo_index.tensors import DType, Scale, TensorMeta
 
@@ -91,6 +92,7 @@ class InputFiles:
         self._lock = threading.Lock()
         self._kept: dict[Hashable, Array] = {}
         self._making: dict[Hashable, threading.Lock] = {}
+        self.room = Room()
 
     def __enter__(self) -> Self:
         return self
@@ -287,29 +289,48 @@ class StepReader:
             yield None
             return
         descriptors, starts = self._places
-        width = np.dtype(self.bits).itemsize
-        here, there = starts + first * width, starts + last * width
-        parts = self._seen(descriptors.tolist(), here.tolist(), there.tolist()) if last > first else ()
-        if parts:
-            yield Sources(descriptors, here, True, tuple(part.view(self.bits) for part in parts))
-            for part in parts:
-                let_go(part)
+        here = starts + first * np.dtype(self.bits).itemsize
+        windows = self._windows
+        parts = windows.bring(first, last) if windows is not None and last > first else ()
+        if windows is not None and parts:
+            yield Sources(descriptors, here, True, parts)
+            windows.leave(first, last)
             return
         size = min(block, last - first)
         buffers = (self.workspace.take(f"raw{i}", self.bits, size, place) for i, place in enumerate(here.tolist()))
         yield Sources(descriptors, here, False, tuple(buffers))
 
-    def _seen(self, descriptors: Sequence[int], here: Sequence[int], there: Sequence[int]) -> tuple[Array, ...]:
-        """The bytes of every input in place; none where one of them is to be read."""
-        parts: list[Array] = []
-        for descriptor, begin, end in zip(descriptors, here, there, strict=True):
+    @contextmanager
+    def kept_between_passes(self) -> Iterator[None]:
+        """Inside, `sources` at the tensor's end stay in memory when they were gone through, as many as may: they are asked for again.
+
+        Outside they do until they are asked for, or `let_go`.
+        """
+        if self._windows is None:
+            yield
+            return
+        self._windows.keep_the_end()
+        yield
+        self._windows.keep_no_more()
+
+    def let_go(self) -> None:
+        """Hold on no longer to what stayed in memory."""
+        if self._windows is not None:
+            self._windows.leave_all()
+
+    @cached_property
+    def _windows(self) -> Windows | None:
+        """The inputs in place; None where one of them is to be read."""
+        if self._places is None:
+            return None
+        width, entries = np.dtype(self.bits).itemsize, self.step.output.numel
+        inputs: list[Seen] = []
+        for descriptor, start in zip(*(numbers.tolist() for numbers in self._places), strict=True):
             whole = self.files.mapped(descriptor)
-            if whole is None or end > whole.size or begin % np.dtype(self.bits).itemsize:
-                return ()
-            parts.append(whole[begin:end])
-            if not bring(parts[-1], descriptor, end):
-                return ()
-        return tuple(parts)
+            if whole is None or start + entries * width > whole.size or start % width:
+                return None
+            inputs.append(Seen(descriptor, start, whole.ctypes.data + start))
+        return Windows(inputs, self.bits, entries, self.files.mapped, self.files.room)
 
     @cached_property
     def _places(self) -> tuple[Array, Array] | None:
