@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from zoo import bfloat16, packed, random_values, read_model, recipe, write_model
 
-from hubmerge import build_plan, merge
+from hubmerge import build_plan, compute, merge
 from hubmerge.compiled_passes import called_by_address
+from hubmerge.errors import NumbersError
+from hubmerge.io import maps, windows
 from hubmerge.io.reader import InputFiles, StepReader, Workspace
 from hubmerge.measure import TensorMeasure
+from hubmerge.ranges import spans
 
 pytestmark = pytest.mark.skipif(
     not (called_by_address() and sys.platform == "linux"), reason="no pass goes from file to file here"
@@ -61,6 +64,48 @@ def test_a_pass_holds_on_to_nothing_that_it_went_through(tmp_path: Path) -> None
         held = _resident(folders[1] / "model.safetensors")
     assert held == [0]
     assert _resident(folders[1] / "model.safetensors") == []  # nor on to the file
+
+
+def test_the_end_of_a_tensor_stays_in_memory_for_the_next_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    brought, gone = [], []
+    monkeypatch.setattr(windows, "bring", lambda *asked: [brought.append(asked[:2]), maps.bring(*asked)][1])
+    monkeypatch.setattr(windows, "let_go", lambda *asked: gone.append(asked))
+    monkeypatch.setattr(windows, "MOST_KEPT", 2 * 2 * 45)  # 45 entries of both inputs
+    plan = build_plan(recipe("linear", models(tmp_path, 100)[1:]))
+    ranges = list(spans(0, 100, 20))
+    with InputFiles(plan.parents) as files:
+        reader = StepReader(plan.steps[0], files, Workspace())
+
+        def go_through(ranges: list[tuple[int, int]]) -> list[int]:
+            before = len(brought)
+            for first, last in ranges:
+                with reader.sources(first, last, 20) as sources:
+                    assert sources is not None
+                    assert [array.size for array in sources.inputs] == [20, 20]
+            return [size for _, size in brought[before:]]
+
+        with reader.kept_between_passes():
+            assert go_through(ranges) == [40] * 10
+        assert len(gone) == 6
+        assert files.room.take(10**9) == windows._ALL_KEPT - 2 * 2 * 45
+        assert go_through(ranges[::-1]) == [40] * 6
+        assert sorted(gone) == sorted(brought)
+        with reader.kept_between_passes():
+            go_through(ranges)
+        reader.let_go()
+        assert sorted(gone) == sorted(brought)
+        assert files.room.take(10**9) == 2 * 2 * 45
+
+
+def test_of_numbers_that_are_not_finite_the_first_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = models(tmp_path)
+    name = next(iter(read_model(folders[1])))
+    values = random_values((200_000,), 1)
+    values[[7, 199_000]] = np.nan
+    write_model(tmp_path / "damaged", {name: bfloat16(values)})
+    monkeypatch.setattr(compute, "AT_ONCE", 1 << 16)
+    with pytest.raises(NumbersError, match="is not finite: entry 7 is nan"):
+        merged([folders[0], tmp_path / "damaged", folders[2]], tmp_path / "out", "model_stock")
 
 
 def _resident(path: Path) -> list[int]:
