@@ -79,8 +79,11 @@ def _lines(job: _Job) -> Iterator[Measured]:
     held_out = {name: division.held_out for name, division in divisions.items()}
     batches = calibration(job.setting, divisions, CALIBRATION)
 
+    base = saved_model(job.cache, job.setting.parents[0], job.seed)
+
     def scored(key: str, label: str, model: Any, seconds: float | None = None) -> Measured:
-        return Measured(key, label, scores(outputs_of(model), job.setting, held_out), 1.0, seconds)
+        size = model.num_parameters() / base.num_parameters()
+        return Measured(key, label, scores(outputs_of(model), job.setting, held_out), size, seconds)
 
     with TemporaryDirectory() as name:
         place = Path(name)
@@ -90,7 +93,7 @@ def _lines(job: _Job) -> Iterator[Measured]:
             model.save_pretrained(folder)
             yield scored(f"parent {parent.name}", f"parent {parent.name}", model)
         if "none" not in _SETTINGS[job.setting.name]:
-            alone = renormalised(saved_model(job.cache, job.setting.parents[0], job.seed), batches)
+            alone = renormalised(base, batches)
             yield scored("base_renormalised", "the base alone, statistics estimated anew", alone)
         np.savez(place / "data.npz", pixel_values=np.concatenate([batch["pixel_values"].numpy() for batch in batches]))
         for method in METHODS:

@@ -15,6 +15,7 @@ import hubmerge
 from hubmerge import build_plan, verify_merge
 from hubmerge.alignment.carried import carried_by_weights
 from hubmerge.alignment.words import how_aligned
+from hubmerge.plan_types import Plan
 from hubmerge.symmetry import random_element, spec_of, transform
 from hubmerge.symmetry.elements import Monomial
 from hubmerge.symmetry.verify import drawn_anew
@@ -158,6 +159,7 @@ def test_the_plan_says_what_is_left_out_and_what_is_filled_in() -> None:
         "  ./narrow: kv{l} 1 for 2 (2 groups), 1 filled in with ./base's own numbers (a delta of 0)",
         "  ./narrow: ff{l} 16 for 24 (2 groups), 8 filled in with ./base's own numbers (a delta of 0)",
     ]
+    assert isinstance(plan, Plan)
     assert plan.alignment is not None
     sizes = [(g.parent, g.name, g.size, g.units) for g in plan.alignment.resized if g.name.endswith("0")]
     assert sizes == [(1, "kv0", 2, 4), (1, "ff0", 24, 32), (2, "kv0", 2, 1), (2, "ff0", 24, 16)]
