@@ -41,7 +41,7 @@ def prepare_adamerging(given: Preparing) -> Prepared:
         else:
             working, names = _adapted(given.models, given.changes())
             tensors = names
-        tasks = _tasks(given.models, values)
+        tasks = _tasks(given.models, values, one_config=given.changes is not None)
         layer_wise = values["granularity"] == "layer"
         group_of = range(len(names)) if layer_wise else [0] * len(names)
         given.note(f"{values['steps']} steps of descent on {(max(group_of) + 1) * given.parents} coefficients")
@@ -133,9 +133,10 @@ def _renamed(own: str, known: Mapping[str, str]) -> str:
     return own.removeprefix(parameter.removesuffix(merged)) if parameter.endswith(merged) else own
 
 
-def _tasks(models: ParentModels, values: Mapping[str, Any]) -> list[Task]:
+def _tasks(models: ParentModels, values: Mapping[str, Any], *, one_config: bool) -> list[Task]:
+    """one_config: whether the parents have the base's labels, as adapters have."""
     found = []
-    own = values["heads"] == "own" or (values["heads"] == "auto" and _other_labels(models))
+    own = values["heads"] == "own" or (values["heads"] == "auto" and not one_config and _other_labels(models))
     for place, name in enumerate(models.names):
         parts = tuple(parts_of(models.batches(place), values["batch"]))
         head: dict[str, Tensor] = {}

@@ -80,6 +80,7 @@ def own(name: str, basis: Any = None, **parameters: Any) -> Any:
         ("sens_merging", {"temperature": 0.05}),
         ("adamerging", QUICK),
         ("adamerging", {**QUICK, "granularity": "task"}),
+        ("adamerging", {**QUICK, "heads": "own"}),
     ],
 )
 def test_an_adapter_is_the_merge_of_base_and_adapter_less_the_base(name: str, parameters: dict[str, Any]) -> None:
@@ -90,7 +91,10 @@ def test_an_adapter_is_the_merge_of_base_and_adapter_less_the_base(name: str, pa
         np.testing.assert_allclose(merged.coefficients[tensor], expected.coefficients[tensor], atol=1e-5)
         np.testing.assert_allclose(b @ a, (expected[tensor] - base[tensor]).numpy(), atol=1e-5)
     assert merged.coefficients.keys() == {"body.weight", "head.weight"}  # the bias is none of the adapters'
-    assert not {0.3, 1.0} & set(merged.coefficients["head.weight"])  # they are not where they began
+    assert not {0.3, 1.0} & set(merged.coefficients["body.weight"])  # they are not where they began
+    if parameters.get("heads") == "own":  # no loss depends on the merged one
+        assert merged.coefficients["head.weight"] == (0.3, 0.3)
+        assert merged.state["own_heads"] == ["head.weight"]
 
 
 def test_awd_with_adamerging_inside_is_that_of_the_dense_changes() -> None:
