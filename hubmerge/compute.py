@@ -49,9 +49,10 @@ _CAN_OVERFLOW = {DType.F16: 0x47000000, DType.BF16: 0x7F000000}
 
 def passes(step: Step, method: MergeMethod) -> int:
     """How often each input of `step` is read."""
-    if step.action != "merge" or method.kind == "matrix":
+    if step.action != "merge":
         return 1
-    return method.reads(step.values)
+    own = method.of_tensor(step.values)
+    return 1 if own.kind == "matrix" else own.reads(step.values)
 
 
 def compute(
@@ -83,11 +84,11 @@ def compute(
         _copy(reader, emit, start, end)
     elif step.action == "average":
         _stream(reader, get_method("linear"), emit, start, end, known, output)
-    elif method.kind == "matrix":
+    elif (own := method.of_tensor(step.values)).kind == "matrix":
         with one_torch_thread():
-            _whole(reader, method, emit, device)
+            _whole(reader, own, emit, device)
     else:
-        _stream(reader, method, emit, start, end, known, output)
+        _stream(reader, own, emit, start, end, known, output)
 
 
 def _stream(

@@ -43,7 +43,7 @@ def _stored_bytes(step: Step, operand: Operand) -> int:
 
 def step_memory(step: Step, method: MergeMethod) -> int:
     """Bytes of buffers one worker needs for one step: an upper bound."""
-    inputs = len(step.inputs)
+    inputs, method = len(step.inputs), _own(step, method)
     if step.action == "merge" and method.kind == "matrix":
         return step.output.numel * 4 * (4 * inputs + 6) + _SOLVER
     by_row = method.before is not None and method.before.per == "row"
@@ -62,6 +62,11 @@ def step_memory(step: Step, method: MergeMethod) -> int:
     tables = _tables(step, group) if group else 0
     states = inputs * method.before.memory(step.output.numel) if method.before else 0
     return entries * 12 * (inputs + 1) + factors + measures + tables + states
+
+
+def _own(step: Step, method: MergeMethod) -> MergeMethod:
+    """The method that merges this step's tensor, if any does."""
+    return method.of_tensor(step.values) if step.action == "merge" else method
 
 
 def _row_entries(step: Step, group: str | None) -> int:
@@ -92,7 +97,7 @@ def peak_memory(steps: Sequence[Step], method: MergeMethod, jobs: int, memory: i
     largest = max(steps, key=lambda step: step_memory(step, method))
     need = max(1, step_memory(largest, method))  # tensors can be without entries
     if need > memory:
-        whole = "a matrix method holds whole tensors; " if method.kind == "matrix" else ""
+        whole = "a matrix method holds whole tensors; " if _own(largest, method).kind == "matrix" else ""
         raise PlanError(
             f"tensor {largest.output.name!r} needs {size_text(need)} of buffers, --memory allows {size_text(memory)}",
             where="--memory",

@@ -50,7 +50,9 @@ def pieces(plan: Plan) -> Iterator[Piece]:
 
 
 def _can_be_cut(plan: Plan, step: Step) -> bool:
-    return step.action in {"average", "copy"} or (step.action == "merge" and plan.method.scope == "entry")
+    return step.action in {"average", "copy"} or (
+        step.action == "merge" and plan.method.of_tensor(step.values).scope == "entry"
+    )
 
 
 def _largest_first(plan: Plan, window: list[int]) -> Iterator[Piece]:

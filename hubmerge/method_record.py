@@ -73,7 +73,8 @@ class MergeMethod:
     the rule's arguments`` that are not parameters, by name; what it is told is told of the deltas after `before`.  One of
     them may be a `PerGroup`: a tuple of numbers for every row or column; it is then the rule's first argument.  groups:
     what it asks about each of, "row" or "column", if anything. named: ``(values, name, shape) -> values``, what the values mean for
-    the tensor of that name: settled when it is planned. passes: how often `measure` reads the tensor. about:
+    the tensor of that name: settled when it is planned. elsewhere: of a matrix method, the entrywise one that merges a tensor with
+    these values; None where the tensor is taken whole. passes: how often `measure` reads the tensor. about:
     what there is to say beside the docstrings of stage and rule. revision: raised whenever the method's numbers change.
     wrapper: what finds coefficients for the parents before, which multiply their `weight` (`hubmerge.wrapper`); inside: the name of
     the method that merges then.
@@ -101,6 +102,7 @@ class MergeMethod:
     check: Callable[[Values], None] | None = None
     caution: Callable[[Values], str] = lambda _: ""
     named: Callable[[Values, str, tuple[int, ...]], Values] = lambda values, _name, _shape: values
+    elsewhere: Callable[[Values], MergeMethod | None] = lambda _: None
     paper: str = ""
     about: str = ""
     revision: int = 1
@@ -138,6 +140,10 @@ class MergeMethod:
         """Names of the rule's arguments after its operands, in order."""
         skip = 1 if self.kind == "entrywise" else 2
         return tuple(inspect.signature(self.rule).parameters)[skip:]
+
+    def of_tensor(self, values: Values) -> MergeMethod:
+        """The method that merges a tensor with these values: this one, or the one it has for tensors that it does not take whole."""
+        return self.elsewhere(values) or self
 
     def reads(self, values: Values) -> int:
         """How often each entry is read to merge a tensor: once, and as often as stage and rule measure it."""

@@ -27,7 +27,7 @@ def needs_of(method: MergeMethod) -> str:
 def cost_of(method: MergeMethod) -> str:
     """How often tensors are read, and how much of them is in memory at once."""
     if method.kind == "matrix":
-        told = "every tensor read once; one whole tensor of all parents in memory for each worker"
+        told = "every tensor read once; one whole matrix of all parents in memory for each worker"
     else:
         reads = _reads(method)
         often = "as often as its parameters ask" if reads is None else "once" if reads == 1 else f"{reads} times"

@@ -9,6 +9,7 @@ from hubmerge.methods.task_matrices import (
     TaskMatrixParameters,
     as_matrices,
     by_singular_vectors,
+    mean_elsewhere,
     noise_of,
     significant,
 )
@@ -30,10 +31,12 @@ class IsoCParameters(TaskMatrixParameters):
     parameters=IsoCParameters,
     operand="delta",
     named=by_singular_vectors,
+    elsewhere=mean_elsewhere,
+    revision=2,
     paper="Marczak et al. 2025, No task left behind: isotropic model merging, arXiv:2502.04959",
 )
 @matrix
-def iso_c(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float, svd: bool) -> torch.Tensor:
+def iso_c(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float) -> torch.Tensor:
     """Flatten the singular values of the summed deltas to their mean (Iso-C, algorithm 1).
 
     deltas: one float32 (out, in) tensor per parent.  Returns lambda * s * U V^T, where U S V^T is the SVD of their sum and
@@ -46,8 +49,6 @@ def iso_c(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float, sv
     import torch
 
     total = torch.stack(tuple(deltas)).sum(dim=0)
-    if not svd:
-        return lambda_ * total / len(deltas)
     (summed,) = as_matrices((total,))
     left, values, right = torch.linalg.svd(summed, full_matrices=False)
     rank = significant(values, summed.shape, noise_of(base, len(deltas)))

@@ -11,6 +11,7 @@ from hubmerge.methods.task_matrices import (
     TaskMatrixParameters,
     as_matrices,
     by_singular_vectors,
+    mean_elsewhere,
     noise_of,
     significant,
 )
@@ -32,10 +33,12 @@ class TSVMParameters(TaskMatrixParameters):
     parameters=TSVMParameters,
     operand="delta",
     named=by_singular_vectors,
+    elsewhere=mean_elsewhere,
+    revision=2,
     paper="Gargiulo et al. 2024, Task singular vectors: reducing task interference in model merging, arXiv:2412.00081",
 )
 @matrix
-def tsv_m(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float, svd: bool) -> torch.Tensor:
+def tsv_m(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float) -> torch.Tensor:
     """Keep each delta's leading singular vectors and make those of all parents orthogonal (TSV-M, algorithm 1).
 
     deltas: one float32 (out, in) tensor per parent.  Of every delta the first floor(r / T) singular triplets are kept, r the smaller
@@ -48,8 +51,6 @@ def tsv_m(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float, sv
     """
     import torch
 
-    if not svd:
-        return lambda_ * torch.stack(tuple(deltas)).mean(dim=0)
     matrices, noise = as_matrices(deltas), noise_of(base)
     kept = max(1, min(matrices[0].shape) // len(deltas))
     parts = [_leading(delta, kept, noise) for delta in matrices]
@@ -67,12 +68,12 @@ class IsoCTSParameters(TaskMatrixParameters):
     parameters=IsoCTSParameters,
     operand="delta",
     named=by_singular_vectors,
+    elsewhere=mean_elsewhere,
+    revision=2,
     paper="Marczak et al. 2025, No task left behind: isotropic model merging, arXiv:2502.04959",
 )
 @matrix
-def iso_cts(
-    deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float, svd: bool, common: float
-) -> torch.Tensor:
+def iso_cts(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float, common: float) -> torch.Tensor:
     """Directions of the summed deltas and of each delta beside them, all with the mean singular value (Iso-CTS, algorithm 2).
 
     deltas: one float32 (out, in) tensor per parent.  Of the r directions each of the T parents has s = round((1 - common) r / T), and
@@ -85,8 +86,6 @@ def iso_cts(
     """
     import torch
 
-    if not svd:
-        return lambda_ * torch.stack(tuple(deltas)).mean(dim=0)
     matrices, stored = as_matrices(deltas), noise_of(base, len(deltas))
     total = torch.stack(matrices).sum(dim=0)
     side_by_side = [torch.cat(matrices, dim=axis) for axis in (0, 1)]

@@ -6,9 +6,10 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
+from numpy import float32
 from pydantic import Field
 
-from hubmerge.method import Parameters
+from hubmerge.method import MergeMethod, Parameters, entrywise, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
 
     from hubmerge.method_parameters import Values
 
-__all__ = ["TaskMatrixParameters", "as_matrices", "by_singular_vectors", "is_table", "noise_of", "significant"]
+__all__ = [
+    "TaskMatrixParameters",
+    "as_matrices",
+    "by_singular_vectors",
+    "is_table",
+    "mean_elsewhere",
+    "noise_of",
+    "significant",
+]
 
 _TABLES = re.compile(
     r"(?:^|[._])(?:embd?|embeddings?|embeds?)(?=[._]|$)"
@@ -51,6 +60,23 @@ def by_singular_vectors(values: Values, name: str, shape: tuple[int, ...]) -> di
     asked = values["svd"]
     matrices = len(shape) == 2 and not is_table(name)
     return {**values, "svd": matrices if asked == "auto" else bool(asked) and len(shape) >= 2}
+
+
+@entrywise
+def _mean_of_deltas(deltas: Sequence[float32], lambda_: float32) -> float32:
+    """Lambda times the mean of the deltas."""
+    total = float32(0)
+    for delta in deltas:
+        total += delta
+    return lambda_ * (total / float32(len(deltas)))
+
+
+_MEAN = recorded("mean_of_deltas", _mean_of_deltas, parameters=TaskMatrixParameters, operand="delta")
+
+
+def mean_elsewhere(values: Values) -> MergeMethod | None:
+    """The mean of the deltas, entry by entry and so in chunks, for a tensor that is not merged by its singular vectors."""
+    return None if values["svd"] else _MEAN
 
 
 def as_matrices(deltas: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -87,7 +87,7 @@ def test_a_method_says_what_it_needs_and_costs(capsys: pytest.CaptureFixture[str
         "cost: every tensor read 2 times, by default; a chunk of it in memory",
     ]
     assert told["iso_c"][1] == (
-        "cost: every tensor read once; one whole tensor of all parents in memory for each worker"
+        "cost: every tensor read once; one whole matrix of all parents in memory for each worker"
     )
     needs, cost = told["sens_merging"]
     assert (
