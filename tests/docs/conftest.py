@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import doc_models
 import pytest
+from huggingface_hub import constants
+from shared_passes import shared_passes
+
+from hubmerge import pass_store
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The test's own folder as the current one, with caches inside it, and `hubmerge` found before any other."""
     monkeypatch.chdir(tmp_path)
     settings = {
@@ -57,9 +62,13 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "COLUMNS": "80",
         "OMP_NUM_THREADS": "1",
     }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    return tmp_path
+    with shared_passes(tmp_path / "cache"):
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", settings["HF_HUB_CACHE"])  # read once, at its import
+        for name in ("_folder", "_identity"):  # a merge by command opens the store of its own cache
+            monkeypatch.setattr(pass_store, name, getattr(pass_store, name))
+        yield tmp_path
 
 
 @pytest.fixture

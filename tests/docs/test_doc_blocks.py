@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import doc_pages
 import pytest
+from doc_commands import run_script
 from doc_pages import Block
 
 import hubmerge
@@ -35,16 +35,10 @@ def _named(page: Path) -> str:
 def _run(block: Block, names: dict[str, Any]) -> str:
     """Run one block in the current folder; what it printed, both streams in one."""
     if block.language == "bash":
-        ended = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block.text],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        code, printed = run_script(block.text)
         wanted = 1 if block.mark == "exit 1" else 0
-        assert ended.returncode == wanted, f"{block.place} ended with {ended.returncode}\n{ended.stdout}"
-        return ended.stdout
+        assert code == wanted, f"{block.place} ended with {code}\n{printed}"
+        return printed
     if block.language == "python":
         exec(compile("\n" * (block.line - 1) + block.text, str(block.page), "exec"), names)
         return ""
