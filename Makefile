@@ -39,14 +39,18 @@ static: $(TEST_STAMP) ## ruff, mypy --strict and the import contracts
 	$(call step,Types,$(BIN)/mypy)
 	$(call step,Import contracts,$(BIN)/lint-imports)
 
-# Two processes of one thread each: on two cores a quarter to a half faster than one process of two threads.
-quick-tests: $(TEST_STAMP)
-	$(call step,Quick tests,OMP_NUM_THREADS=1 $(PYTEST) -m "not real" -n 2)
+# Two processes of one thread each: on two cores a quarter to a half faster than one process of two threads.  Bytecode is
+# written whatever the environment says: the tests start hundreds of processes, and two times two import all test files.
+TWO := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PYTEST) -n 2
 
-# Last, and nothing is printed after it: the output ends with pytest's own summary, which has the seconds.
+quick-tests: $(TEST_STAMP)
+	$(call step,Quick tests,$(TWO) -m "not real")
+
+# Last, and nothing is printed after it: the output ends with pytest's own summary, which has the seconds.  What a file trains
+# is trained once: the tests of a file stay together.
 real-tests: $(TEST_STAMP)
 	@echo "==> Tests with real models"
-	@$(PYTEST) -m real
+	@$(TWO) -m real --dist loadfile
 
 # torch first and by its exact pin: where a CPU build is offered, pip finds it for this pin only.
 $(RUN_STAMP): pyproject.toml constraints.txt
