@@ -87,16 +87,21 @@ def test_an_entrywise_merge_loads_neither_torch_nor_transformers(tmp_path: Path)
 
 
 @pytest.mark.skipif(not called_by_address(), reason="passes are stored only where they are called by address")
-@pytest.mark.parametrize("method", ["linear", "slerp", "ties", "dare_ties"])
-def test_a_merge_whose_passes_were_compiled_before_loads_not_even_numba(tmp_path: Path, method: str) -> None:
+def test_merges_whose_passes_were_compiled_before_load_not_even_numba(tmp_path: Path) -> None:
     models(tmp_path)
-    with_base = None if method == "linear" else "./a" if method == "slerp" else "./base"
-    parameters = {"slerp": {"t": 0.5}, "linear": {}}.get(method, {"density": 0.5})
-    write_recipe(tmp_path, recipe(method, ["./a", "./b"], base=with_base, **parameters))
-    assert loaded_by_command("merge", "recipe.yaml", "out1", cwd=tmp_path) == {"numba"}
-    assert loaded_by_command("merge", "recipe.yaml", "out2", cwd=tmp_path) == set()
-    merged = [(tmp_path / out / "model.safetensors").read_bytes() for out in ("out1", "out2")]
-    assert merged[0] == merged[1]
+    bases = {"linear": None, "slerp": "./a", "ties": "./base", "dare_ties": "./base"}
+    parameters = {"linear": {}, "slerp": {"t": 0.5}, "ties": {"density": 0.5}, "dare_ties": {"density": 0.5}}
+    for method, base in bases.items():
+        content = recipe(method, ["./a", "./b"], base=base, **parameters[method])
+        (tmp_path / f"{method}.yaml").write_text(json.dumps(content))
+    for place, packages in (("first", {"numba"}), ("then", set())):
+        commands = [
+            COMMAND.format(arguments=["merge", f"{method}.yaml", f"{place}-{method}"]) for method in bases
+        ]  # in one process: numba is imported once
+        assert loaded("".join(commands), tmp_path) == packages
+    for method in bases:
+        merged = [(tmp_path / f"{place}-{method}" / "model.safetensors").read_bytes() for place in ("first", "then")]
+        assert merged[0] == merged[1], method
 
 
 def test_verifying_without_reloading_loads_neither_torch_nor_transformers(tmp_path: Path) -> None:

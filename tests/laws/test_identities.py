@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registry import METHODS, NEEDED, a_model, fewest_of, has_base, is_delta, parents_of, run
+from registry import METHODS, NEEDED, TELLING, a_model, has_base, is_delta, parents_of, run
 from zoo import merge_entries, numbers
 
 KNOWN = {
@@ -92,11 +92,14 @@ def test_identical_float32_parents_give_the_parent_back_but_for_the_last_bits(ow
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("method", [name for name in METHODS if has_base(name)])
-def test_a_parent_that_equals_the_base_gives_the_base(method: str, dtype: str) -> None:
+def test_parents_that_equal_the_base_give_the_base(method: str, dtype: str) -> None:
     base = a_model(1, dtype)
-    merged = run(method, base, [base] * fewest_of(method), **NEEDED.get(method, {}))
+    # number and parameters are those of other laws, so that nothing is compiled for this one
+    parameters = NEEDED if dtype == "float32" else TELLING
+    merged = run(method, base, [base] * parents_of(method), **parameters.get(method, {}))
     for name, values in base.items():
-        if is_delta(method) or dtype != "float32":
+        # a delta of 0 leaves the base bit for bit; running statistics are averaged by every method
+        if dtype != "float32" or (is_delta(method) and name != "bn.running_var"):
             assert np.array_equal(numbers(merged[name]), numbers(values)), name
         else:
             np.testing.assert_allclose(merged[name], values, rtol=2 * 2**-23, err_msg=name)

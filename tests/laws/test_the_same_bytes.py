@@ -52,7 +52,8 @@ def test_chunks_that_divide_nothing_change_no_byte_either(method: str, monkeypat
         assert raw(run(method, base, parents, **TELLING.get(method, {}))) == expected
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+# float32 without such a pass is what models in memory are merged by (`test_state_dicts`)
+@pytest.mark.parametrize("dtype", ["float16", "mixed"])
 @pytest.mark.parametrize("method", METHODS)
 def test_where_no_pass_goes_from_file_to_file_the_bytes_are_the_same(
     method: str, dtype: str, monkeypatch: pytest.MonkeyPatch
