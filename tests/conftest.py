@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hubmerge.pass_store import open_store
+from hubmerge import pass_store
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # huggingface_hub reads it once, when it is imported
 
@@ -28,4 +28,5 @@ def common_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     place = tmp_path_factory.getbasetemp()
     cache = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "hubmerge-cache"
     os.environ["HUBMERGE_CACHE"] = str(cache)
-    open_store(cache / "passes")
+    pass_store._KEPT = 4096  # of all tests together
+    pass_store.open_store(cache / "passes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -55,9 +56,14 @@ class Block:
 
 def blocks(page: Path) -> tuple[Block, ...]:
     """Every fenced block of a page, in order."""
+    return _blocks(page, page.read_text(encoding="utf-8"))
+
+
+@cache
+def _blocks(page: Path, text: str) -> tuple[Block, ...]:
     found: list[Block] = []
     mark = ""
-    for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
+    for token in MarkdownIt().parse(text):
         if token.type == "html_block":
             comment = _MARK.search(token.content)
             mark = comment[1] if comment else ""

@@ -48,11 +48,6 @@ def parents_of(method: str) -> int:
     return min(most or 3, 3) - (get_method(method).base == "start")
 
 
-def fewest_of(method: str) -> int:
-    """The fewest models that `method` does something with, the base model not counted; sce needs two that differ."""
-    return get_method(method).parents[0] - (get_method(method).base == "start") + (method == "sce")
-
-
 def has_base(method: str) -> bool:
     return get_method(method).base != "none"
 
