@@ -186,7 +186,7 @@ def test_the_manifest_says_it_too_and_verify_derives_it_again(tmp_path: Path) ->
     assert " units moved, 18 without a partner, cosine 0.94 on average, before " in second
     checked = verify_merge(tmp_path / "out", reload=False)
     assert checked.level == "exact"
-    assert checked.checks[1].detail == "35 tensors derived again from the parents, aligned again: the same numbers"
+    assert checked.checks[1].detail == "35 tensors derived again from the parents, aligned again: the same bytes"
 
 
 def test_what_is_left_out_of_a_model_shows_in_the_norm_that_was_carried(tmp_path: Path) -> None:
