@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -65,7 +65,7 @@ def merge_adapters(
     adapters: Sequence[Any],
     out: str | Path | None = None,
     *,
-    basis: Basis | None = None,
+    basis: Basis | Literal["none"] | None = None,
     parameters: Mapping[str, Any] | None = None,
     missing: Missing = "zero",
     rank: int | None = None,
@@ -79,7 +79,7 @@ def merge_adapters(
     """Merge LoRA adapters that were trained on one base.
 
     adapters: folders, or mappings of modules to (A, B), A (rank, in), B (out, rank), with the scale alpha / r in B.  name: with `basis`
-    any method that merges deltas (`hubmerge methods`), in the coordinates of `Knots` or of `Core`.  Without it a combination of PEFT
+    any method that merges deltas (`hubmerge methods`), in the coordinates of `Knots` or of `Core`.  Without it, or with none, a combination of PEFT
     (`COMBINATIONS`), or task_arithmetic, which is the same in every basis.  parameters: as for `merge_state_dicts`; a list has one value
     for each adapter.  missing: see `stacks_of`.  rank: of the result, at most; the nearest of that rank in the Frobenius norm, and
     `MergedAdapter.energy` says how near.  None keeps all of it, but for PEFT's combinations by ``svd``, which keep the largest rank of the
@@ -101,7 +101,8 @@ def merge_adapters(
     stacks = stacks_of(opened, missing)
     if rank is not None and rank < 1:
         raise PlanError(f"rank must be 1 or more, got {rank}", where="rank", hint="leave it out to keep all")
-    space = basis or ("core" if needs_no_basis(name, parameters) else None)
+    chosen = None if basis == "none" else basis
+    space = chosen or ("core" if needs_no_basis(name, parameters) else None)
     found: Prepared | None = None
     if space is not None:
         method, recipe = _method(name, space, len(opened), parameters or {}, seed)
@@ -166,7 +167,7 @@ def _method(
 ) -> tuple[MergeMethod, Recipe]:
     """The method that merges in `basis`, and the recipe of the coordinates."""
     if basis not in BASES:
-        raise RecipeError(f"there is no basis {shown(basis)}", where="basis", hint=f"one of: {', '.join(BASES)}")
+        raise RecipeError(f"there is no basis {shown(basis)}", where="basis", hint=f"one of: {', '.join(BASES)}, none")
     method = around(get_method(name), parameters)
     fault = method_fault(method, "name")
     if fault is not None:

@@ -100,6 +100,12 @@ def test_torch_in_is_torch_out() -> None:
     assert all(torch.equal(merged[name][0], again[name][0]) for name in merged)
 
 
+def test_the_word_of_a_recipe_for_no_basis_is_understood() -> None:
+    pair = [factors(0, 2), factors(1, 2)]
+    plain, word = (merge_adapters("cat", pair, basis=basis) for basis in (None, "none"))
+    assert all(np.array_equal(plain[module][0], word[module][0]) for module in plain)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -111,7 +117,7 @@ def test_torch_in_is_torch_out() -> None:
         ({"name": "cat", "calibration": []}, "cat has no use for calibration= · calibration · leave it out"),
         ({"name": "svd", "parameters": {"lambda": 2}}, "unknown parameter 'lambda' · parameters.lambda · known: weight, density, "),
         ({"name": "tys"}, "there is no method 'tys' · name · the nearest name is ties"),
-        ({"basis": "dense"}, "there is no basis 'dense' · basis · one of: knots, core"),
+        ({"basis": "dense"}, "there is no basis 'dense' · basis · one of: knots, core, none"),
         ({"missing": "skip"}, "there is no choice 'skip' · missing · one of: zero, intersect, error"),
         ({"rank": 0}, "rank must be 1 or more, got 0 · rank · leave it out to keep all"),
         ({"adapters": [{"m": (np.ones((2, 3)), np.ones((3, 3)))}]}, "A [2, 3] and B [3, 3] of 'm' are no factors of one change"),
