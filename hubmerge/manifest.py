@@ -168,6 +168,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if not folder.exists():
+            hint = f"looked from {Path.cwd()}; name the OUT of `hubmerge merge`"
+            raise ManifestError(f"{folder} does not exist", where=str(folder), hint=hint) from None
         raise ManifestError(
             f"no {MANIFEST_NAME}, so this is not a hubmerge merge",
             where=str(folder),

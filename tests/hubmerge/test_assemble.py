@@ -284,3 +284,8 @@ def test_a_folder_that_is_no_merge_has_no_manifest(tmp_path: Path) -> None:
     assert str(refused.value) == (
         f"no hubmerge.json, so this is not a hubmerge merge · {tmp_path} · name the OUT of `hubmerge merge`"
     )
+    with pytest.raises(ManifestError) as absent:
+        read_manifest(tmp_path / "out")
+    assert str(absent.value) == (
+        f"{tmp_path / 'out'} does not exist · {tmp_path / 'out'} · looked from {Path.cwd()}; name the OUT of `hubmerge merge`"
+    )
