@@ -162,7 +162,7 @@ def _parameter_table(method: MergeMethod | Assembly) -> str:
         )
         for field, info in method.parameters.model_fields.items()
     ]
-    return _table(("parameter", "given for", "default", "range", "meaning"), rows)
+    return _table(("parameter", "given for", "default", "range", "meaning"), rows) if rows else "It has no parameters."
 
 
 def _yaml(value: object) -> str:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["ASSEMBLIES", "Assembly", "AssemblyParameters", "AssemblyStages", "assembly_of", "stages_of"]
 
 
+_TABLE = "of an architecture that has a symmetry table"
+_PASSES = "the models are run on the calibration data; `hubmerge plan` says how much memory that takes"
+
 NON_DIAGONAL = 0.9
 """What RegMean multiplies products of two different inputs with, where a recipe is silent."""
 
@@ -88,8 +91,8 @@ class Assembly:
     parents: fewest and most models, the base model among them.  keys: those of a recipe that it reads and others do not.  takes: whole
     models, of which all stages are, or single layers of them for a base that stays what it is.  page: of the documentation.  carries:
     whether what each model learned on top of a base of its own is carried to the base model, which then is none of the models.  revision:
-    raised whenever its numbers change.  about: what there is to say beside the summary.  other_fits: the summary where a recipe asks for
-    another fit.
+    raised whenever its numbers change.  about: what there is to say beside the summary.  needs, cost: as `hubmerge methods` tells them.
+    other_fits: the summary where a recipe asks for another fit.
     """
 
     name: str
@@ -108,6 +111,8 @@ class Assembly:
     page: str = "pleas.md"
     revision: int = 1
     about: str = ""
+    needs: str = ""
+    cost: str = ""
     carries: bool = False
     other_fits: tuple[tuple[FitMethod, str], ...] = ()
 
@@ -135,6 +140,8 @@ class Assembly:
 
 _PLEAS = Assembly(
     name="pleas",
+    needs=f"2 or more models {_TABLE}; data without labels, but for align: weights with fit: none",
+    cost=f"every layer is solved once, and {_PASSES}",
     summary="Match the units of models trained apart, merge the pairs, and fit every layer to the parents' by least squares.",
     paper="Nasery et al. 2024, PLeaS, arXiv:2407.02447",
     align="activations",
@@ -168,6 +175,8 @@ the models' own features, and takes all models alike; a budget counts the dense 
 
 _TRANSPORT = Assembly(
     name="transport",
+    needs=f"a base model, and of every model the base that it was trained from, all {_TABLE}; data without labels, but for align: weights",
+    cost=_PASSES,
     summary="Carry what models learned on top of their own bases to another base, of other initialisation or width.",
     paper="Theseus 2026, arXiv:2602.12952",
     align="activations",
@@ -195,6 +204,8 @@ every module's input and output.""",
 
 _MAL = Assembly(
     name="mal",
+    needs=f"a base model and 1 or more donors {_TABLE}; data without labels, else noise is taken; a probe has labels",
+    cost=f"{_PASSES}, and how often a layer is run",
     summary="Merge single layers of any number of donors into a base model, each as far as its output bears it.",
     paper="Zhang et al. 2025, MAL, ICLR 2025 workshop Neural Network Weights as a New Data Modality",
     align="activations",

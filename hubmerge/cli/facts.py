@@ -87,6 +87,8 @@ def _assembly_facts(assembly: Assembly) -> dict[str, Any]:
         "preset": assembly.preset,
         "parameters": _parameters(assembly.parameters),
         "explanation": assembly.explanation,
+        "needs": assembly.needs,
+        "cost": assembly.cost,
         "paper": assembly.paper,
         "revision": assembly.revision,
     }
@@ -139,13 +141,16 @@ def _print_method(facts: dict[str, Any]) -> None:
     output.say(f"{facts['name']} ({facts['kind']})")
     output.say(facts["explanation"])
     output.say()
-    output.print_table(
-        ("parameter", "of each", "default", "meaning"),
-        [
-            (p["name"], p["scope"], "required" if p["required"] else p["default"], p["description"])
-            for p in facts["parameters"]
-        ],
-    )
+    if facts["parameters"]:
+        output.print_table(
+            ("parameter", "of each", "default", "meaning"),
+            [
+                (p["name"], p["scope"], "required" if p["required"] else p["default"], p["description"])
+                for p in facts["parameters"]
+            ],
+        )
+    else:
+        output.say("it has no parameters")
     for line in facts.get("inner", ()):
         output.say(line)
     output.say()

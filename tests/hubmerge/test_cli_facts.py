@@ -45,11 +45,26 @@ def test_what_puts_unlike_models_together_is_explained_with_its_stages(capsys: p
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "pleas (assembly)"
     assert lines[1] == ASSEMBLIES["pleas"].summary
-    assert lines[-2] == (
+    assert lines[-4] == (
         "a preset of stages: align: {method: activations, widths: base}, fit: {method: least_squares, inputs: auto, ridge: auto, follow: confident}; "
         "a recipe may choose others, and names its calibration data"
     )
-    assert lines[-1] == "paper: Nasery et al. 2024, PLeaS, arXiv:2407.02447"
+    assert lines[-3:] == [
+        "needs: 2 or more models of an architecture that has a symmetry table; data without labels, but for align: weights with fit: none",
+        "cost: every layer is solved once, and the models are run on the calibration data; `hubmerge plan` says how much memory that takes",
+        "paper: Nasery et al. 2024, PLeaS, arXiv:2407.02447",
+    ]
+
+
+def test_a_method_without_parameters_says_so_and_every_method_what_it_needs_and_costs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert hubmerge("methods", "arcee_fusion") == 0
+    assert "it has no parameters" in capsys.readouterr().out.splitlines()
+    for name in (*method_names(), *ASSEMBLIES):
+        assert hubmerge("methods", name) == 0
+        starts = {line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()}
+        assert {"needs", "cost", "paper"} <= starts, name
 
 
 def test_parameters_of_other_inner_methods_stand_below_with_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
