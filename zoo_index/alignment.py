@@ -23,9 +23,10 @@ _ROPE = frozenset({"rope_theta", "rope_type", "rope_scaling"})
 def why_not_aligned(a: ModelRecord, b: ModelRecord) -> str:
     """Why no table of units fits both models; empty where one does."""
     kinds = [a.model_type, b.model_type]
-    if None in kinds or kinds[0] != kinds[1]:
+    tables = [next((family.name for family in FAMILIES if kind in family.model_types), None) for kind in kinds]
+    if None in kinds or (kinds[0] != kinds[1] and (tables[0] is None or tables[0] != tables[1])):
         return "they are of different architectures, whose units are not matched with one another"
-    if not any(kinds[0] in family.model_types for family in FAMILIES):
+    if tables[0] is None:
         return f"there is no symmetry table for {kinds[0]}, so their units cannot be matched either"
     stages = [
         len(found["depths"]) for found in (_counts(each.architecture, DEPTHS) for each in (a, b)) if "depths" in found

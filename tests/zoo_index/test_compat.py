@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from zoo_builders import llama_config, llama_tensors, record_of, write_model
 
 from zoo_index import AdapterFacts, Architecture, Compatibility, Edge, Level, ModelRecord, compare, differing_fields
+from zoo_index.alignment import why_not_aligned
 
 
 def pair(tmp_path: Path, left: dict[str, Any], right: dict[str, Any]) -> Compatibility:
@@ -65,6 +66,22 @@ def test_other_numbers_of_heads_can_be_aligned_where_the_heads_are_of_one_size(t
         for name, config, rows in (("a", llama_config(num_key_value_heads=2, head_dim=4), 8), ("b", wide, 16))
     )
     assert compare(left, right).level is Level.alignment
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (("llama", "mistral"), ""),  # one table has both
+        (("llama", "gpt2"), "they are of different architectures, whose units are not matched with one another"),
+        (("convnext", "swin"), "they are of different architectures, whose units are not matched with one another"),
+        (("convnext", "convnext"), "there is no symmetry table for convnext, so their units cannot be matched either"),
+    ],
+)
+def test_models_of_one_table_can_be_aligned(kinds: tuple[str, str], expected: str, tmp_path: Path) -> None:
+    left, right = (
+        record_of(write_model(tmp_path / str(i), config=llama_config(model_type=kind))) for i, kind in enumerate(kinds)
+    )
+    assert why_not_aligned(left, right) == expected
 
 
 def test_classes_of_their_own_are_kept_apart_by_a_word_in_the_recipe(tmp_path: Path) -> None:
