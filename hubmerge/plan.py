@@ -71,7 +71,7 @@ def build_plan(
         if recipe.assembly.takes == "layers":
             from hubmerge.heterogeneous.mal_plan import plan_mal
 
-            return plan_mal(recipe, models, pins, strict=strict)
+            return plan_mal(recipe, models, pins, strict=strict, memory=memory)
         from hubmerge.heterogeneous.plan import plan_assembly
 
         return plan_assembly(recipe, models, pins, strict=strict, memory=memory)

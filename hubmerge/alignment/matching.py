@@ -111,16 +111,13 @@ def order_by_activations(
 
     Pairs less alike than `min_similarity` have no partner.
     """
-    from hubmerge.heterogeneous.activations import correlations_by_group
     from hubmerge.heterogeneous.evaluating import evaluating
-    from hubmerge.heterogeneous.matching import match_units
+    from hubmerge.heterogeneous.matching import match_by_activations
     from hubmerge.symmetry.verify import spec_of
 
     with evaluating(models):
         specs = [spec_of(model) for model in models]
-        matches: dict[str, GroupMatches] = {}
-        for (found,) in correlations_by_group(models, specs, batches, without=without):
-            matches |= match_units(specs[0], found, min_similarity=min_similarity, without=without)
+        matches = match_by_activations(models, specs, batches, min_similarity=min_similarity, without=without)
     element: dict[str, Monomial] = {}
     apart: dict[str, Flags] = {}
     for name, match in matches.items():

@@ -53,7 +53,7 @@ MemoryOption = Annotated[
         "--memory",
         parser=_bytes,
         metavar="SIZE",
-        help="What the workers' buffers may take, like 500MB; default: 2GB. For pleas: what the whole merge may take beside torch.",
+        help="What the workers' buffers may take, like 500MB; default: 2GB. For pleas, transport and mal: what all of the merge takes beside torch.",
         show_default=False,
     ),
 ]

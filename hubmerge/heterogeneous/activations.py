@@ -25,7 +25,7 @@ from hubmerge.symmetry.groups import Kind, Segment, SymmetrySpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Correlation", "Seen", "correlations", "correlations_by_group", "seen_by_batch"]
+__all__ = ["Correlation", "Seen", "bytes_of_groups", "correlations", "correlations_by_group", "seen_by_batch"]
 
 Floats = NDArray[np.float64]
 
@@ -111,6 +111,15 @@ def _added(models: Sequence[nn.Module], views: Sequence[Sequence[_View]], batche
     return sums
 
 
+def bytes_of_groups(models: Sequence[nn.Module], specs: Sequence[SymmetrySpec]) -> dict[str, int]:
+    """The groups that `seen_by_batch` shows, in its order, each with what the products of its views take."""
+    found: dict[str, int] = {}
+    ours, theirs = (list(_views(model, spec, (), signs=True)) for model, spec in zip(models, specs, strict=True))
+    for left, right in zip(ours, theirs, strict=True):
+        found[_named(left)] = found.get(_named(left), 0) + _bytes(left, right)
+    return found
+
+
 @dataclass(frozen=True)
 class Seen:
     """One view of two models on one batch.
@@ -131,10 +140,16 @@ def seen_by_batch(
     specs: tuple[SymmetrySpec, SymmetrySpec],
     batches: Iterable[Batch],
     *,
-    without: Collection[str] = (),
+    groups: Collection[str] | None = None,
 ) -> Iterator[tuple[Seen, ...]]:
-    """For every batch the views that `correlations` takes, in the same order, and those of features that only change their sign."""
-    views = [list(_views(model, spec, without, signs=True)) for model, spec in zip(models, specs, strict=True)]
+    """For every batch the views that `correlations` takes, in the same order, and those of features that only change their sign.
+
+    groups: those of these groups alone, and of what is inside them.
+    """
+    views = [list(_views(model, spec, (), signs=True)) for model, spec in zip(models, specs, strict=True)]
+    if groups is not None:
+        there = [i for i, view in enumerate(views[0]) if _named(view) in groups]
+        views = [[each[i] for i in there] for each in views]
     for batch in batches:
         ours, theirs = (_seen(model, own, batch) for model, own in zip(models, views, strict=True))
         yield tuple(

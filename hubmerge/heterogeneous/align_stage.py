@@ -143,10 +143,12 @@ def _matched(
     without: Collection[str],
 ) -> tuple[dict[str, GroupMatches], ...]:
     """The matches of every other model with the first, group by group: no more is held of the correlations than is matched next."""
+    reads_tables = choice.method == "optimal_transport" or choice.widths == "fold"
     found: dict[int, dict[str, GroupMatches]] = {k: {} for k in range(1, len(models))}
     for others, part in _correlated_parts(models, specs, ours, batches, without):
         for k, each in zip(others, part, strict=True):
-            found[k] |= match_units(ours[k], each, min_similarity=choice.min_similarity, without=without)
+            matches = match_units(ours[k], each, min_similarity=choice.min_similarity, without=without)
+            found[k] |= matches if reads_tables else {name: match.assigned for name, match in matches.items()}
     return tuple(found[k] for k in sorted(found))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,10 +35,11 @@ class CKA:
 
         both = [[each.to(torch.float64) for each in values] for values in (ours, theirs)]
         for side, values in enumerate(both):
-            self._sums[side] = _added(self._sums[side], [each.sum(0) for each in values])
-            self._own[side] = _added(self._own[side], [each.T @ each for each in values])
-        cross = [[x.T @ y for y in both[1]] for x in both[0]]
-        self._cross = [_added(old, new) for old, new in zip(self._cross, cross, strict=True)] if self._cross else cross
+            _add(self._sums[side], (each.sum(0) for each in values))
+            _add(self._own[side], (each.T @ each for each in values))
+        self._cross = self._cross or [[] for _ in both[0]]
+        for x, total in zip(both[0], self._cross, strict=True):
+            _add(total, (x.T @ y for y in both[1]))
         self._rows += len(both[0][0])
 
     def values(self) -> Floats:
@@ -62,8 +63,14 @@ class CKA:
 _LEAST = 1e-12
 
 
-def _added(old: list[Tensor], new: list[Tensor]) -> list[Tensor]:
-    return [one + other for one, other in zip(old, new, strict=True)] if old else new
+def _add(totals: list[Tensor], new: Iterable[Tensor]) -> None:
+    """Add to the totals where they are; one of the new ones is held at a time."""
+    begun = bool(totals)
+    for i, each in enumerate(new):
+        if begun:
+            totals[i].add_(each)
+        else:
+            totals.append(each)
 
 
 def monotone_map(worth: Floats, least: float = 0.0) -> tuple[int, ...]:

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmerge.heterogeneous.batches import Batch
-from hubmerge.heterogeneous.block_maps import CKA, monotone_map
-from hubmerge.heterogeneous.block_runs import block_rows
+from hubmerge.heterogeneous.block_alike import Stages, stage_alike
+from hubmerge.heterogeneous.block_maps import monotone_map
 from hubmerge.heterogeneous.blocks import Block, blocks_of, structure_of
 from hubmerge.symmetry.groups import Axis, SymmetrySpec, TensorSymmetry
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = [
     "Pair",
     "PairedDepth",
-    "Stages",
     "in_names_of_base",
     "in_stages",
     "of_blocks",
     "pair_blocks",
     "same_structure",
-    "stage_alike",
     "without_conflicts",
 ]
-
-Floats = NDArray[np.float64]
-Stages = dict[str, tuple[tuple[Block, ...], tuple[Block, ...]]]
 
 
 @dataclass(frozen=True)
@@ -69,42 +61,6 @@ def in_stages(specs: Sequence[SymmetrySpec]) -> Stages:
     names = dict.fromkeys(block.stage for block in blocks[0])
     ours, theirs = ({name: tuple(block for block in each if block.stage == name) for name in names} for each in blocks)
     return {name: (ours[name], theirs[name]) for name in names}
-
-
-def stage_alike(models: Sequence[Any], stages: Stages, batches: Sequence[Batch]) -> dict[str, Floats | None]:
-    """Of every stage the CKA of the base's blocks with the donor's, (blocks, blocks).
-
-    None where the donor has no such stage, and where its blocks see another number of places than the base's.  Of features wider than
-    `_WIDEST` random projections are compared, so that what is held does not grow with the square of a large model's width.
-    """
-    alike = {stage: CKA() for stage, (_, theirs) in stages.items() if theirs}
-    for batch in batches:
-        rows = [
-            block_rows(model, [block.name for pair in stages.values() for block in pair[side]], batch)
-            for side, model in enumerate(models)
-        ]
-        for stage in list(alike):
-            values = [[own[block.name] for block in each] for own, each in zip(rows, stages[stage], strict=True)]
-            if len({len(each) for side in values for each in side}) > 1:
-                del alike[stage]
-            else:
-                alike[stage].add(*([_narrowed(each) for each in side] for side in values))
-    return {stage: alike[stage].values() if stage in alike else None for stage in stages}
-
-
-_WIDEST = 512
-"""Channels of features whose products are held: those of 24 blocks with 24 others take 1.2 GB."""
-
-
-def _narrowed(features: Tensor) -> Tensor:
-    """Features, (rows, channels), on `_WIDEST` random directions where there are more of them; always the same for a width."""
-    import torch
-
-    width = features.shape[1]
-    if width <= _WIDEST:
-        return features
-    directions = torch.randn(width, _WIDEST, generator=torch.Generator().manual_seed(width), dtype=features.dtype)
-    return features @ directions
 
 
 def same_structure(specs: Sequence[SymmetrySpec], blocks: tuple[Sequence[Block], Sequence[Block]]) -> NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from hubmerge.heterogeneous.depths import config_at_depth
 from hubmerge.heterogeneous.groups import matched_groups, sharing_of
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels
-from hubmerge.heterogeneous.memory import Needs, memory_of_sums, needs_of
+from hubmerge.heterogeneous.memory import Needs, memory_of_sums, memory_of_turning, needs_of
 from hubmerge.heterogeneous.positions import picture_size, planned_positions
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
 from hubmerge.heterogeneous.stream_plan import turned_groups, untied_sizes
@@ -30,6 +30,9 @@ from hubmerge.symmetry.errors import SymmetryError
 from hubmerge.symmetry.groups import SymmetrySpec
 
 __all__ = ["PlannedSizes", "planned_sizes", "sides_of"]
+
+
+_SINGLE = 4
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,17 @@ def planned_sizes(
     usual = dict.fromkeys(specs[0].tensors, stages.calibration.max_length if stages.calibration else 1)
     merged = dense_cost(specs[0], sizes, positions.of_tensors)
     merged = replace(merged, parameters=merged.parameters + sum(untied_sizes(specs[0], stages)))
+    needs = needs_of(
+        specs,
+        sizes,
+        positions.of_tensors or usual,
+        (samples, stages.calibration.batch if stages.calibration is not None else 0),
+        fits=stages.fit != "none",
+        matching=_memory_of_matching(_matched_together(models, specs, stages), stages, kept),
+    )
+    if turned and stages.residual is None:  # then a head may get rows of its own
+        rows = sum(untied_sizes(specs[0], replace(stages, residual="orthogonal")))
+        needs = replace(needs, least=needs.least + _SINGLE * rows)
     return PlannedSizes(
         sizes,
         chosen.changed,
@@ -102,22 +116,34 @@ def planned_sizes(
         merged,
         block_cost(specs[0], sharing, positions.of_tensors),
         positions.known,
-        needs_of(
-            specs,
-            sizes,
-            positions.of_tensors or usual,
-            (samples, stages.calibration.batch if stages.calibration is not None else 0),
-            fits=stages.fit != "none",
-            matching=_memory_of_matching(specs, stages, kept),
-        ),
+        needs,
     )
 
 
-def _memory_of_matching(specs: Sequence[SymmetrySpec], stages: AssemblyStages, kept: Collection[str]) -> int:
-    """By what units compute, by their weights, or, where it is both, the one that takes more."""
-    by_data = memory_of_sums(specs) if is_matched_on_data(stages.align) else 0
-    by_weights = stages.align in {"weights", "balanced"}
-    return max(by_data, memory_of_weights(specs[0], matched_groups(specs[0], kept)) if by_weights else 0)
+def _matched_together(
+    models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], stages: AssemblyStages
+) -> list[Sequence[SymmetrySpec]]:
+    """Which symmetries are matched at once: those of all models, or of the target with the base of each."""
+    if not stages.bases:
+        return [specs]
+    others = zip(models[1:], specs[1:], strict=True)
+    return [(specs[0], spec) for model, spec in others if model.reference in stages.bases]
+
+
+def _memory_of_matching(
+    together: Sequence[Sequence[SymmetrySpec]], stages: AssemblyStages, kept: Collection[str]
+) -> int:
+    """The most that any of them takes: by what units compute, by their weights, and to turn streams; one after the other."""
+    found = [0]
+    for specs in together:
+        if is_matched_on_data(stages.align):
+            found.append(memory_of_sums(specs))
+        turned = bool(stages.bases) and bool(turned_groups(specs[0], stages))
+        if turned:
+            found.append(memory_of_turning(specs))
+        elif stages.align in {"weights", "balanced"}:
+            found.append(memory_of_weights(specs[0], matched_groups(specs[0], kept)))
+    return max(found)
 
 
 def _check_kept(spec: SymmetrySpec, sizes: Mapping[str, int], kept: Collection[str]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,14 +41,13 @@ __all__ = [
     "Assembled",
     "Note",
     "calibration_of",
-    "loaded_parent",
+    "loaded_parents",
     "saved",
+    "scratch_folder",
     "write_assembly",
 ]
 
 Note = Callable[[str], None]
-SCRATCH_FOLDER = "scratch"
-"""In the folder that is written, until it is done: what does not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +73,28 @@ def write_assembly(plan: AssemblyPlan, folder: Path, *, note: Note = lambda _: N
     for numbers that are not finite.
     """
     note("an interrupted merge of this kind is not gone on with: the same command begins anew")
-    scratch = folder / SCRATCH_FOLDER
-    try:
+    with scratch_folder(folder) as scratch:
         return _written(plan, folder, scratch, note)
+
+
+@contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A folder in `folder` for what does not fit into memory, made where it is needed; it is gone afterwards."""
+    scratch = folder / _SCRATCH
+    try:
+        yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+_SCRATCH = "scratch"
 
 
 def _written(plan: AssemblyPlan, folder: Path, scratch: Path, note: Note) -> Assembled:
     use = plan.memory_use
     with one_torch_thread():
         batches = calibration_of(plan)
-        models = []
-        for place in plan.order:
-            note(f"loading {plan.parents[place].reference}")
-            models.append(loaded_parent(plan, place, scratch / str(place) if place in use.copied else None))
+        models = loaded_parents(plan, scratch, note)
         calibration = calibration_record(plan.stages.calibration, plan.calibration, batches)
         if batches is not None:
             names = [str(plan.parents[place].reference) for place in plan.order]
@@ -113,11 +119,21 @@ def calibration_of(plan: AssemblyPlan | MalPlan) -> Batches | None:
     return open_calibration(plan.stages.calibration, source, read_config(source), commit)
 
 
-def loaded_parent(plan: AssemblyPlan | MalPlan, place: int, copy: Path | None = None) -> nn.Module:
-    """The parent at this place, in float32; raises as `load_in_float32` does, and `NumbersError` for numbers that are not finite.
+def loaded_parents(plan: AssemblyPlan | MalPlan, scratch: Path, note: Note) -> list[nn.Module]:
+    """All parents in float32, the base first; those that the plan has no room for are copied into `scratch` and mapped from there.
 
-    copy: a folder that is made; its weights are written there in float32, and mapped.
+    Raises as `load_in_float32` does, and `NumbersError` for numbers that are not finite.
     """
+    models = []
+    for place in plan.order:
+        note(f"loading {plan.parents[place].reference}")
+        copied = place in plan.memory_use.copied
+        models.append(_loaded_parent(plan, place, scratch / str(place) if copied else None))
+    return models
+
+
+def _loaded_parent(plan: AssemblyPlan | MalPlan, place: int, copy: Path | None = None) -> nn.Module:
+    """copy: a folder that is made; its weights are written there in float32, and mapped."""
     source, name = open_planned(plan.parents[place]), str(plan.parents[place].reference)
     folder = source.path("config.json").parent
     if copy is not None:

@@ -164,8 +164,6 @@ def _facts(plan: AssemblyPlan) -> Iterator[tuple[str, str]]:
         assert plan.stages.calibration is not None
         yield "calibration", data_text(plan.stages.calibration, plan.calibration)
     yield from work_rows(plan, plan.tensor_count)
-    if plan.memory_use.disk:
-        yield "scratch", f"up to {size_text(plan.memory_use.disk)} beside OUT until it is done; none with more --memory"
     yield "interrupted", "it is not gone on with: the same command begins anew"
 
 
@@ -181,6 +179,8 @@ def work_rows(plan: WholePlan, tensors: int) -> Iterator[tuple[str, str]]:
     yield "carried over", ", ".join(file.name for file in plan.carried) or "nothing"
     if plan.left:
         yield "left behind", ", ".join(plan.left)
+    if plan.memory_use.disk:
+        yield "scratch", f"up to {size_text(plan.memory_use.disk)} beside OUT until it is done; none with more --memory"
 
 
 def _labels_text(plan: AssemblyPlan) -> str:

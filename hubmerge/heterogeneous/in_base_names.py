@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hubmerge.heterogeneous.batches import Batch
+from hubmerge.heterogeneous.block_alike import stage_alike
 from hubmerge.heterogeneous.block_maps import even_pairs, most_pairs
 from hubmerge.heterogeneous.block_pairs import (
     Pair,
@@ -14,7 +15,6 @@ from hubmerge.heterogeneous.block_pairs import (
     in_names_of_base,
     in_stages,
     same_structure,
-    stage_alike,
     without_conflicts,
 )
 from hubmerge.heterogeneous.blocks import blocks_of

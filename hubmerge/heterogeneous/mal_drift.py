@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.block_runs import block_output
+from hubmerge.heterogeneous.held_values import bytes_held, held_on_disk
+from hubmerge.heterogeneous.model_copies import sharing_copy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from hubmerge.heterogeneous.scratch import Scratch
 
 __all__ = ["LayerCall", "drift", "layer_calls", "mean_loss", "reference_of"]
 
@@ -29,13 +32,13 @@ class LayerCall:
 
 
 def reference_of(base: Any, *, fresh_statistics: bool) -> Any:
-    """A copy of the base to measure with, in evaluation mode and without a cache of keys.
+    """A copy of the base to measure with, in evaluation mode and without a cache of keys; it shares its weights.
 
     fresh_statistics: BatchNorm normalises by the batch that it sees, as it does while its statistics are estimated anew.
     """
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    model = copy.deepcopy(base).eval()
+    model = sharing_copy(base).eval()
     for module in model.modules():
         if getattr(getattr(module, "config", None), "use_cache", None):  # a decoder has a config of its own
             module.config.use_cache = False  # a layer that is called twice would find its own keys there
@@ -44,16 +47,22 @@ def reference_of(base: Any, *, fresh_statistics: bool) -> Any:
     return model
 
 
-def layer_calls(reference: Any, layer: str, batches: Iterable[Batch], noise: int | None = None) -> list[LayerCall]:
+def layer_calls(
+    reference: Any,
+    layer: str,
+    batches: Iterable[Batch],
+    noise: int | None = None,
+    scratch: Scratch | None = None,
+) -> list[LayerCall]:
     """The calls of the module `layer` in the reference, one for every batch; no further than to this layer is run.
 
-    noise: a seed; then the layer is given normal noise of its input's shape instead.
+    noise: a seed; then the layer is given normal noise of its input's shape instead.  scratch: takes what the calls hold beyond its room.
     """
     import torch
 
     module = reference.get_submodule(layer)
     random = None if noise is None else torch.Generator().manual_seed(noise)
-    calls = []
+    calls, held = [], 0
     for batch in batches:
         args, kwargs = _given(reference, module, batch)
         if random is not None:
@@ -61,7 +70,11 @@ def layer_calls(reference: Any, layer: str, batches: Iterable[Batch], noise: int
         with torch.no_grad():
             output = module(*args, **kwargs)
         mask = batch.get("attention_mask")
-        calls.append(LayerCall(args, kwargs, mask, block_output(output, mask)))
+        own = (args, kwargs, mask, block_output(output, mask))
+        held += bytes_held(own)
+        if scratch is not None and held > scratch.room:
+            own = held_on_disk(own, scratch)
+        calls.append(LayerCall(*own))
     return calls
 
 

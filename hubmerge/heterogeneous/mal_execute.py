@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hubmerge.heterogeneous.execute import Assembled, Note, loaded_parent, saved
+from hubmerge.heterogeneous.execute import Assembled, Note, loaded_parents, saved, scratch_folder
 from hubmerge.heterogeneous.loading import check_they_run
 from hubmerge.heterogeneous.mal_data import MalData, data_of
 from hubmerge.heterogeneous.mal_decisions import Decision
 from hubmerge.heterogeneous.mal_plan_types import MalPlan
 from hubmerge.heterogeneous.mal_record import layers_record
 from hubmerge.heterogeneous.mal_rounds import assemble_from_zoo
+from hubmerge.heterogeneous.scratch import scratch_in
 from hubmerge.heterogeneous.telling import now_and_then
 from hubmerge.torch_threads import one_torch_thread
 
@@ -40,12 +42,14 @@ def write_mal(
     Raises `PlanError` for data or a config that cannot be used, `MergeError` for a model that transformers cannot load, and `NumbersError`
     for numbers that are not finite.
     """
-    with one_torch_thread():
+    room = plan.memory_use.room
+    with (
+        scratch_folder(folder) as scratch,
+        one_torch_thread(),
+        nullcontext() if room is None else scratch_in(scratch, room) as spilled,
+    ):
         found = data_of(plan) if data is None else data
-        models = []
-        for place in plan.order:
-            note(f"loading {plan.parents[place].reference}")
-            models.append(loaded_parent(plan, place))
+        models = loaded_parents(plan, scratch, note)
         if found.batches is not None:
             check_they_run(models, [str(plan.parents[place].reference) for place in plan.order], found.batches)
         what = f"{plan.samples} samples of noise" if found.batches is None else f"{len(found.batches)} samples"
@@ -69,6 +73,8 @@ def write_mal(
             on_decision=_Followed(plan.turns, len(decisions), on_decision, note),
             choose=own.choose,
             seed=plan.recipe.seed,
+            shared=True,
+            scratch=spilled,
         )
         accepted = sum(decision.accepted for decision in done.decisions)
         note(f"{accepted} of {plan.turns} turns accepted; writing")

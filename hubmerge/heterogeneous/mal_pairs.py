@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hubmerge.errors import PlanError
-from hubmerge.heterogeneous.activations import correlations
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.block_pairs import Pair, in_names_of_base, of_blocks, pair_blocks, without_conflicts
 from hubmerge.heterogeneous.functions import check_functions
 from hubmerge.heterogeneous.maps import GroupMap
-from hubmerge.heterogeneous.matching import GroupMatches, match_units
+from hubmerge.heterogeneous.matching import GroupMatches, match_by_activations
 from hubmerge.heterogeneous.merged_tensors import merge_tensors
 from hubmerge.heterogeneous.slots import group_maps
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
@@ -78,8 +77,9 @@ def align_layers(
     if not ours.tensors:
         return Alignment(pairs, (ours, ours), {})
     theirs = in_names_of_base(specs, pairs, renamed)
-    (found,) = correlations((base, donor), (ours, theirs), batches)
-    matches = match_units(ours, found, min_similarity=min_similarity, without=without)
+    matches = match_by_activations(
+        (base, donor), (ours, theirs), batches, min_similarity=min_similarity, without=without
+    )
     named = {pair.ours.tensors[e]: name for pair in pairs if pair.theirs for e, name in pair.theirs.tensors.items()}
     both = ours, replace(theirs, tensors={name: theirs.tensors[own] for name, own in named.items()})
     maps = group_maps(both, [matches], {})

@@ -15,10 +15,12 @@ from hubmerge.heterogeneous.blocks import blocks_of
 from hubmerge.heterogeneous.costs import sides_of
 from hubmerge.heterogeneous.mal_catalog import found_donors
 from hubmerge.heterogeneous.mal_donors import Donor, checked_donor, spec_of_base
-from hubmerge.heterogeneous.mal_memory import mal_memory
+from hubmerge.heterogeneous.mal_memory import mal_needs
 from hubmerge.heterogeneous.mal_models import check_labels
 from hubmerge.heterogeneous.mal_plan_types import AskedCatalog, MalPlan
 from hubmerge.heterogeneous.mal_zoo import NOISE_SAMPLES
+from hubmerge.heterogeneous.memory import Needs
+from hubmerge.heterogeneous.memory_use import float32_size, use_of
 from hubmerge.heterogeneous.parents import widths_of
 from hubmerge.heterogeneous.plan import calibration_facts, planned_downloads, written_dtype
 from hubmerge.heterogeneous.positions import planned_positions
@@ -28,6 +30,7 @@ from hubmerge.plan_types import CarriedFile, PlannedParent
 from hubmerge.recipe import Recipe
 from hubmerge.symmetry.groups import SymmetrySpec
 from zoo_index.errors import HubmergeError
+from zoo_index.tensors import DType
 
 __all__ = ["plan_mal"]
 
@@ -36,14 +39,20 @@ _NOISE_SIDE, _NOISE_TOKENS = 32, 7
 
 
 def plan_mal(
-    recipe: Recipe, models: Sequence[ParentModel], pins: Mapping[str, str] | None = None, *, strict: bool = False
+    recipe: Recipe,
+    models: Sequence[ParentModel],
+    pins: Mapping[str, str] | None = None,
+    *,
+    strict: bool = False,
+    memory: int | None = None,
 ) -> MalPlan:
     """Decide what can be decided about a merge of single layers; models: one for each of the recipe's references, in their order.
 
     pins: commits of the models that a catalog gives and of data on the Hub, by name.  strict: warnings are errors.
+    memory: bytes that may be taken, see `hubmerge.heterogeneous.memory_use.use_of`.
 
     Raises `PlanError`, `SymmetryError` or `CheckpointError` for models that cannot be donors, all of those that are listed together,
-    `CatalogError` for a catalog that cannot be opened, `PlanError` and `HubError` for the data.
+    `CatalogError` for a catalog that cannot be opened, `PlanError` for too little memory, `PlanError` and `HubError` for the data.
     """
     assembly = recipe.assembly
     assert assembly is not None
@@ -70,6 +79,7 @@ def plan_mal(
     dtype = written_dtype(recipe, [base])
     samples = NOISE_SAMPLES if stages.calibration is None else most_samples(stages.calibration, calibration)
     specs = [spec, *(donor.spec for donor in donors)]
+    use = use_of(_needs(specs, base, stages, samples, dtype), [float32_size(model) for model in ordered], memory)
     plan = MalPlan(
         recipe=recipe,
         assembly=assembly,
@@ -93,7 +103,8 @@ def plan_mal(
         warnings=(*warnings, *notes),
         notes=notes,
         bytes_written=base.table.parameters * dtype.bits // 8 + sum(file.size for file in carried),
-        peak_memory=_memory(specs, base, stages, samples),
+        peak_memory=use.peak,
+        memory_use=use,
         hash="",
     )
     return replace(plan, hash=_hash(plan))
@@ -175,14 +186,16 @@ def _notes(
     return notes
 
 
-def _memory(specs: Sequence[SymmetrySpec], base: ParentModel, stages: MalStages, samples: int) -> int:
+def _needs(specs: Sequence[SymmetrySpec], base: ParentModel, stages: MalStages, samples: int, dtype: DType) -> Needs:
+    size = dtype.bits // 8
     if stages.calibration is None:
         side = base.config.get("image_size")
         own = side if isinstance(side, int) else _NOISE_SIDE
         positions = planned_positions(specs[0], base.config, (own, own))
-        return mal_memory(specs, positions.of_tensors, _NOISE_TOKENS, samples)
+        return mal_needs(specs, positions.of_tensors, _NOISE_TOKENS, (samples, samples), size)
     positions = planned_positions(specs[0], base.config, sides_of(base, stages.calibration))
-    return mal_memory(specs, positions.of_tensors, stages.calibration.max_length, samples)
+    given = stages.calibration
+    return mal_needs(specs, positions.of_tensors, given.max_length, (samples, given.batch), size)
 
 
 def _planned(model: ParentModel, *, is_base: bool) -> PlannedParent:

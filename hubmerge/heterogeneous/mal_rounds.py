@@ -18,6 +18,8 @@ from hubmerge.heterogeneous.mal_drift import mean_loss
 from hubmerge.heterogeneous.mal_pairs import Alignment
 from hubmerge.heterogeneous.mal_search import Search, Turn
 from hubmerge.heterogeneous.mal_zoo import zoo_of
+from hubmerge.heterogeneous.model_copies import own_copy
+from hubmerge.heterogeneous.scratch import Scratch
 from hubmerge.mal_stages import FACTORS, Choose
 
 __all__ = ["FACTORS", "Assembled", "Losses", "assemble_from_zoo"]
@@ -64,6 +66,8 @@ def assemble_from_zoo(
     on_decision: Callable[[Decision], None] = lambda _: None,
     choose: Choose = "largest",
     seed: int = 0,
+    shared: bool = False,
+    scratch: Scratch | None = None,
 ) -> Assembled:
     """Merge layers of the donors into the base, which keeps its architecture, widths, depth and config; no model given is changed.
 
@@ -80,6 +84,8 @@ def assemble_from_zoo(
     anything was merged, and layers are compared by the batch's statistics; where nothing was, the model is the base, bit for bit.
     decisions: of an earlier call with the same arguments, all of them or the first ones; they are applied and not searched again.
     on_decision: is told every one as it is made, so that a search that is interrupted can be gone on with.  seed: of noise.
+    shared: what comes out shares the tensors that stay with the base, and takes no memory for them.  scratch: takes what the calls of a layer
+    hold beyond its room; None for nowhere, all of it is in memory.
 
     Raises `PlanError` for arguments out of their range, donors of another family, and decisions that are of other models.
     """
@@ -96,6 +102,7 @@ def assemble_from_zoo(
             without=without,
             renormalise=renormalise,
             seed=seed,
+            scratch=scratch,
         )
         control = zoo.with_tensors(base.state_dict())
         labelled = None if probe is None else list(probe)
@@ -123,6 +130,8 @@ def assemble_from_zoo(
         losses = None
         if labelled is not None:
             losses = Losses(mean_loss(base, labelled), mean_loss(control, labelled), mean_loss(model, labelled))
+        if not shared:
+            model, control = own_copy(model), own_copy(control)
         return Assembled(model, control, tuple(made), losses)
 
 

@@ -84,7 +84,7 @@ class Search:
     ) -> Iterator[Tried]:
         """Every factor, in its order."""
         name, zoo = pair.ours.name, self.zoo
-        calls = layer_calls(zoo.reference, name, zoo.batches, zoo.noise)
+        calls = layer_calls(zoo.reference, name, zoo.batches, zoo.noise, zoo.scratch)
         for factor in self.factors:
             tensors = alignment.merged(pair, state, theirs, factor)
             own = {ending: tensors[whole] for ending, whole in pair.ours.tensors.items()}

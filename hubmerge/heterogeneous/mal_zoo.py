@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,13 @@ from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.block_runs import noise_batches
 from hubmerge.heterogeneous.mal_drift import reference_of
 from hubmerge.heterogeneous.mal_pairs import Alignment, align_layers
+from hubmerge.heterogeneous.model_copies import with_tensors
 from hubmerge.heterogeneous.norms import renormalise as renormalised
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hubmerge.heterogeneous.scratch import Scratch
 
 __all__ = ["NOISE_SAMPLES", "Zoo", "zoo_of"]
 
@@ -27,7 +29,8 @@ NOISE_SAMPLES = 64
 @dataclass(frozen=True)
 class Zoo:
     """alignments: of every donor with the base.  reference: the base as it is measured with (`reference_of`).  noise: the seed of noise in
-    front of layers, None where there is data.  renormalise: whether BatchNorm's statistics are estimated anew on the batches.
+    front of layers, None where there is data.  renormalise: whether BatchNorm's statistics are estimated anew on the batches.  scratch: takes
+    what layers are given and give beyond its room; None for nowhere, all of it is in memory.
     """
 
     base: Any
@@ -37,11 +40,11 @@ class Zoo:
     reference: Any
     noise: int | None
     renormalise: bool
+    scratch: Scratch | None = None
 
     def with_tensors(self, tensors: Mapping[str, Tensor], *, as_they_are: bool = False) -> Any:
-        """A copy of the base with these tensors, in evaluation mode; as_they_are: also BatchNorm's statistics."""
-        model = copy.deepcopy(self.base).eval()
-        model.load_state_dict(tensors)
+        """A copy of the base with these tensors, which it shares with them, in evaluation mode; as_they_are: also BatchNorm's statistics."""
+        model = with_tensors(self.base, tensors).eval()
         if self.renormalise and not as_they_are:
             renormalised(model, self.batches)
         return model
@@ -57,6 +60,7 @@ def zoo_of(
     without: Collection[str] = (),
     renormalise: bool = True,
     seed: int = 0,
+    scratch: Scratch | None = None,
 ) -> Zoo:
     """Pair the layers of every donor with the base's, all in evaluation mode; arguments as for `assemble_from_zoo`.
 
@@ -69,4 +73,4 @@ def zoo_of(
     alignments = [align_layers(base, donor, data, **chosen, where=f"donors[{i}]") for i, donor in enumerate(donors)]
     fresh = renormalise and batches is not None
     reference = reference_of(base, fresh_statistics=fresh)
-    return Zoo(base, donors, alignments, data, reference, seed if batches is None else None, fresh)
+    return Zoo(base, donors, alignments, data, reference, seed if batches is None else None, fresh, scratch)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmerge.heterogeneous.activations import Correlation
+from hubmerge.heterogeneous.activations import Correlation, correlations_by_group
+from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.checks import check_shapes
+from hubmerge.heterogeneous.passes import AT_ONCE
 from hubmerge.symmetry.elements import Monomial
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-__all__ = ["GroupMatches", "match_units", "matches_of_weights"]
+__all__ = ["GroupMatches", "match_by_activations", "match_units", "matches_of_weights"]
 
 Floats = NDArray[np.float64]
 
@@ -42,6 +44,11 @@ class GroupMatches:
     @property
     def matched(self) -> int:
         return int((self.partner >= 0).sum())
+
+    @property
+    def assigned(self) -> GroupMatches:
+        """The same without its tables, which take as much as the square of the units."""
+        return replace(self, worth=None, signs=None)
 
 
 def match_units(
@@ -97,6 +104,26 @@ def match_units(
             signs,
         )
     return matches
+
+
+def match_by_activations(
+    models: Sequence[nn.Module],
+    specs: Sequence[SymmetrySpec],
+    batches: Iterable[Batch],
+    *,
+    min_similarity: float = 0.0,
+    without: Collection[str] = (),
+    most: int = AT_ONCE,
+) -> dict[str, GroupMatches]:
+    """`match_units` on the correlations of the second model's units with the first's, group by group: no table of them is kept.
+
+    most: see `correlations_by_group`.
+    """
+    found: dict[str, GroupMatches] = {}
+    for (part,) in correlations_by_group(models, specs, batches, without=without, most=most):
+        matches = match_units(specs[0], part, min_similarity=min_similarity, without=without)
+        found |= {name: each.assigned for name, each in matches.items()}
+    return found
 
 
 def _between(correlation: Correlation, inner: Mapping[str, Floats]) -> dict[str, Floats]:

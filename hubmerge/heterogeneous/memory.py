@@ -10,9 +10,9 @@ from hubmerge.heterogeneous.batches import FOLDS
 from hubmerge.heterogeneous.merged_tensors import strip_entries
 from hubmerge.heterogeneous.passes import AT_ONCE, bytes_of_sums, largest_table
 from hubmerge.symmetry.costs import dense_cost, shape_at
-from hubmerge.symmetry.groups import Role, SymmetrySpec
+from hubmerge.symmetry.groups import Kind, Role, SymmetrySpec
 
-__all__ = ["Needs", "memory_of_matching", "memory_of_sums", "needs_of"]
+__all__ = ["Needs", "living", "memory_of_matching", "memory_of_sums", "memory_of_turning", "needs_of"]
 
 _SINGLE, _DOUBLE = 4, 8
 _LIVING = 4
@@ -27,6 +27,8 @@ _SQUARES, _SIDES = 6, 5
 """Matrices in float64 that live at once where a layer is fitted, beside the sums of its folds: of all inputs with all inputs (what is
 added, what is decomposed, its vectors and the work of finding them), and of all inputs with all outputs.
 """
+_TURNED, _SOLVED = 6, 7
+"""Of both models a matrix, its gains absorbed, and its other axis in the first's units; and tables of products, their vectors and a map."""
 
 
 @dataclass(frozen=True)
@@ -67,29 +69,39 @@ def needs_of(
     least = max(_strips(specs[0], sizes), matching - merge)
     count, batch = samples
     if not fits:
-        return Needs(merge, least, _living([_shapes(spec, {}) for spec in specs], positions) * min(count, batch))
-    living = _living([*(_shapes(spec, {}) for spec in specs), merged], positions)
+        return Needs(merge, least, living(specs, positions) * min(count, batch))
+    alive = _living([*(_shapes(spec, {}) for spec in specs), merged], positions)
     layers = [(math.prod(shape[1:]) + 1, shape[0]) for shape in merged.values()]
     equations = max((inputs * (_SQUARES * inputs + _SIDES * outputs) for inputs, outputs in layers), default=0)
     sums = max((inputs * (inputs + outputs) for inputs, outputs in layers), default=0)
     return Needs(
-        merge, max(least, _DOUBLE * equations), living * min(count, batch), living * count, _DOUBLE * FOLDS * sums
+        merge, max(least, _DOUBLE * equations), alive * min(count, batch), alive * count, _DOUBLE * FOLDS * sums
     )
 
 
 def memory_of_matching(specs: Sequence[SymmetrySpec], positions: Mapping[str, int], samples: int) -> int:
     """Bytes of models that are loaded and whose units are matched by what they compute.  positions: of every layer, for one sample."""
     models = _SINGLE * sum(dense_cost(spec, {}).parameters for spec in specs)
-    return (
-        models
-        + _living([_shapes(spec, {}) for spec in specs], positions) * min(samples, _AT_ONCE)
-        + memory_of_sums(specs)
-    )
+    return models + living(specs, positions) * min(samples, _AT_ONCE) + memory_of_sums(specs)
 
 
 def memory_of_sums(specs: Sequence[SymmetrySpec]) -> int:
     """Bytes of the correlations that are added up at once, and the tables that come of the largest group's."""
     return min(bytes_of_sums(specs), AT_ONCE) + 2 * largest_table(specs)
+
+
+def memory_of_turning(specs: Sequence[SymmetrySpec]) -> int:
+    """Bytes that it takes to turn one model's residual stream to another's: matrices in float64, of tables with a row for every token a strip,
+    and what is solved for the largest group.
+    """
+    free = {Kind.TOKENS, Kind.POSITIONS, Kind.LABELS}
+    largest = max(
+        strip_entries(spec, name, tensor.shape, [each for each, group in spec.groups.items() if group.kind not in free])
+        for spec in specs
+        for name, tensor in spec.tensors.items()
+    )
+    units = max(group.size for spec in specs for group in spec.groups.values() if group.kind.permutes)
+    return _DOUBLE * (_TURNED * largest + _SOLVED * units**2)
 
 
 def _strips(spec: SymmetrySpec, sizes: Mapping[str, int]) -> int:
@@ -103,6 +115,13 @@ def _strips(spec: SymmetrySpec, sizes: Mapping[str, int]) -> int:
         ),
         default=0,
     )
+
+
+def living(specs: Sequence[SymmetrySpec], positions: Mapping[str, int]) -> int:
+    """Bytes of one sample in models that run to their end, with what heads give that are tied to embeddings.  positions: of every layer."""
+    rows = sum(spec.tensors[stored].shape[0] for spec in specs for _, stored in spec.tied if stored in spec.tensors)
+    heads = _SINGLE * rows * max(positions.values(), default=1)
+    return _living([_shapes(spec, {}) for spec in specs], positions) + heads
 
 
 def _living(models: Sequence[Mapping[str, tuple[int, ...]]], positions: Mapping[str, int]) -> int:

@@ -11,7 +11,7 @@ from hubmerge.parents import ParentModel
 from hubmerge.sizes import size_text
 from zoo_index.tensors import DType
 
-__all__ = ["MemoryUse", "planned_use", "use_of"]
+__all__ = ["MemoryUse", "float32_size", "planned_use", "use_of"]
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,17 @@ class MemoryUse:
 
 
 def planned_use(
-    needs: Needs, parameters: int, models: Sequence[ParentModel], memory: int | None, *, copies: bool, carries: bool
+    needs: Needs, parameters: int, models: Sequence[ParentModel], memory: int | None, *, copies: bool
 ) -> MemoryUse:
     """`use_of` for these parents.
 
-    parameters: of the merge.  copies: whether the parents are first changed, which takes a copy of each in memory.  carries: whether what
-    models learned is carried over; then all of it is in memory, whatever is allowed.
+    parameters: of the merge.  copies: whether the parents are first changed, which takes a copy of each in memory.
     """
-    sizes = [_SINGLE * model.table.parameters for model in models]
+    whole = [_SINGLE * model.table.parameters for model in models]
     needs = replace(needs, merge=_SINGLE * parameters)
-    if carries:
-        return MemoryUse(needs.whole + needs.merge + sum(sizes))
     if copies:
-        needs = replace(needs, least=needs.least + sum(sizes))
-    return use_of(needs, [0 if _is_mapped(model) else size for size, model in zip(sizes, models, strict=True)], memory)
+        needs = replace(needs, least=needs.least + sum(whole))
+    return use_of(needs, [float32_size(model) for model in models], memory)
 
 
 _SINGLE = 4
@@ -48,8 +45,10 @@ _USUAL, _ROOM = 2 * 10**9, 5 * 10**8
 """Bytes that are taken where nothing is said: in all, and at least for what can be on the disk."""
 
 
-def _is_mapped(model: ParentModel) -> bool:
-    return all(meta.dtype is DType.F32 for meta in model.table.values() if meta.dtype.is_float)
+def float32_size(model: ParentModel) -> int:
+    """Bytes that the model takes in float32; 0 for one that is stored so, which is mapped from its own file."""
+    mapped = all(meta.dtype is DType.F32 for meta in model.table.values() if meta.dtype.is_float)
+    return 0 if mapped else _SINGLE * model.table.parameters
 
 
 def use_of(needs: Needs, parents: Sequence[int], memory: int | None) -> MemoryUse:

@@ -78,8 +78,7 @@ def plan_assembly(
         sized.cost.parameters,
         models,
         memory,
-        copies=stages.residual == "orthogonal" or bool(aligned),
-        carries=assembly.carries,
+        copies=bool(aligned) or (stages.residual == "orthogonal" and not assembly.carries),
     )
     if strict and warnings:
         hint = "mend it, or leave out --strict"

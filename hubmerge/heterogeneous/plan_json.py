@@ -25,7 +25,6 @@ def assembly_dict(plan: AssemblyPlan) -> dict[str, Any]:
                 for parent, widths in zip(plan.parents, plan.widths, strict=True)
             ),
         ),
-        "memory": {**asdict(plan.memory_use), "copied": list(plan.memory_use.copied)},
         "stages": {
             **asdict(plan.stages),
             "base": str(plan.stages.base),

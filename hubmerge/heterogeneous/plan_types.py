@@ -9,7 +9,6 @@ from typing import Any
 from hubmerge.assemblies import AssemblyStages
 from hubmerge.heterogeneous.depths import StageDepths
 from hubmerge.heterogeneous.labels import MergedLabels
-from hubmerge.heterogeneous.memory_use import MemoryUse
 from hubmerge.heterogeneous.position_rows import PositionRows
 from hubmerge.heterogeneous.token_rows import TokenRows
 from hubmerge.heterogeneous.whole_plan import WholePlan
@@ -51,7 +50,7 @@ class AssemblyPlan(WholePlan):
     many.  groups: those whose units are matched; kept: the others that could be, with the reason.  changed: fields of the base's config
     that become another number.  labels: None without a head.  cost, base_cost: of the merge and of the base, dense; blocks: of the
     merge without what is zero.  exact: whether sizes and costs are those of the merge, not estimates from a size of inputs that is not
-    known yet.  memory_use: what is in memory and what on the disk meanwhile.  tokens: for each of `order` but the first its rows in the
+    known yet.  tokens: for each of `order` but the first its rows in the
     base's vocabulary, None where it has the same.  positions: the same of tables of positions.
     """
 
@@ -68,7 +67,6 @@ class AssemblyPlan(WholePlan):
     blocks: Cost
     exact: bool
     tensor_count: int
-    memory_use: MemoryUse
 
     @property
     def positions_told(self) -> dict[str, str]:

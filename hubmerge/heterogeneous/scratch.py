@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["Scratch", "scratch_in"]
 
 
+_ALIGNED = 64
+"""Bytes that torch aligns to, and pages more than that."""
+
+
 class Scratch:
     """A folder whose disk takes what is beyond `room` bytes; its files have no names and are gone with the process, however that ends.
 
@@ -69,12 +73,21 @@ class Scratch:
         """A tensor in float64 whose pages the system may write to the disk."""
         import torch
 
-        size = 8 * math.prod(shape)
-        with self._opened() as file:
-            reserve(file.fileno(), size)  # else a full disk kills the process when a page is written
-            pages = mmap.mmap(file.fileno(), size)
-        self.written += size
-        return torch.frombuffer(pages, dtype=torch.float64).view(*shape)
+        return torch.frombuffer(self._pages(8 * math.prod(shape)), dtype=torch.float64).view(*shape)
+
+    def copied(self, tensor: Tensor) -> Tensor:
+        """A copy of the tensor whose pages the system may write to the disk, in the same order and as aligned, so that what is computed
+        of it has the same bits; the tensor itself where some of its entries are one.
+        """
+        import torch
+
+        sizes = zip(tensor.shape, tensor.stride(), strict=True)
+        if not tensor.numel() or sum((size - 1) * step for size, step in sizes) + 1 != tensor.numel():
+            return tensor
+        ahead = tensor.data_ptr() % _ALIGNED
+        pages = self._pages(ahead + tensor.numel() * tensor.element_size())
+        flat = torch.frombuffer(pages, dtype=tensor.dtype, offset=ahead)
+        return flat.as_strided(tensor.shape, tensor.stride()).copy_(tensor.detach())
 
     def kept(self, tensors: Sequence[Tensor], times: int) -> tuple[Tensor, ...]:
         """The tensors, float64; where so many times as much takes more than half of the room, copies of them as `zeros` makes them."""
@@ -86,6 +99,13 @@ class Scratch:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _pages(self, size: int) -> mmap.mmap:
+        with self._opened() as file:
+            reserve(file.fileno(), size)  # else a full disk kills the process when a page is written
+            pages = mmap.mmap(file.fileno(), size)
+        self.written += size
+        return pages
 
     def _place(self, size: int) -> int:
         free = self._free.get(size)

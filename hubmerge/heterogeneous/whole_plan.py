@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hubmerge.assemblies import Assembly
 from hubmerge.calibration.check import CalibrationFacts
+from hubmerge.heterogeneous.memory_use import MemoryUse
 from hubmerge.plan_types import CarriedFile, Download, PlannedParent
 from hubmerge.recipe import Recipe
 from zoo_index.tensors import DType, TensorMeta
@@ -20,7 +21,8 @@ class WholePlan:
     """Everything that can be told of such a merge before its models and its data are read, but for what is its own.
 
     parents: in the recipe's order.  base: the place of the one that the others are brought to.  tensors, widths: of each parent, its
-    headers, and what its config says of its sizes.  bytes_written, peak_memory: estimates.  warnings have the notes in them.
+    headers, and what its config says of its sizes.  bytes_written, peak_memory: estimates.  memory_use: what is in memory and what on the
+    disk meanwhile.  warnings have the notes in them.
     """
 
     recipe: Recipe
@@ -40,6 +42,7 @@ class WholePlan:
     notes: tuple[str, ...]
     bytes_written: int
     peak_memory: int
+    memory_use: MemoryUse
     hash: str
 
     @property
@@ -120,4 +123,5 @@ def files_dict(plan: WholePlan) -> dict[str, Any]:
         "bytes_written": plan.bytes_written,
         "bytes_to_download": plan.bytes_to_download,
         "peak_memory": plan.peak_memory,
+        "memory": {**asdict(plan.memory_use), "copied": list(plan.memory_use.copied)},
     }

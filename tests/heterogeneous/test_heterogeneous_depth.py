@@ -12,8 +12,8 @@ from apart_models import TEXT, batches, logits, model
 
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous import merge_models
+from hubmerge.heterogeneous.block_alike import stage_alike
 from hubmerge.heterogeneous.block_maps import CKA, even_pairs, most_pairs
-from hubmerge.heterogeneous.block_pairs import stage_alike
 from hubmerge.heterogeneous.blocks import Block
 from hubmerge.heterogeneous.depths import StageDepths, check_depths, config_at_depth, depths_of
 from hubmerge.symmetry import spec_of
