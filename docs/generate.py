@@ -329,6 +329,7 @@ _SETTINGS = (
     "language_mal",
     "sizes",
     "sizes_smollm2",
+    "sizes_carried",
     "sizes_units",
 )
 

@@ -1,12 +1,14 @@
 """Time and memory of an alignment, stage by stage, and how they grow: `python -m benchmarks.heterogeneous.sizes`.
 
 Two random llamas of SmolLM2-135M's sizes, and of four of its layers with few words; each stage runs in a process of its own, on one
-thread.  The models are made before anything is measured.  With `--part smollm2` it is SmolLM2-135M and a copy of it in another order.
+thread.  The models are made before anything is measured.  With `--part smollm2` it is SmolLM2-135M and a copy of it in another order; with
+`--part carried` a transport and single layers of a donor.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from benchmarks.engine.report import Report
 from benchmarks.heterogeneous.saving import save_report
 from benchmarks.heterogeneous.sizes_stages import Stage, run_stage
 
-__all__ = ["FEW", "SMOLLM2", "cases", "main", "write_pair"]
+__all__ = ["FEW", "SMOLLM2", "cases", "main", "write_learned", "write_pair"]
 
 SMOLLM2: Mapping[str, int] = {
     "hidden_size": 576,
@@ -34,6 +36,7 @@ FEW: Mapping[str, int] = {**SMOLLM2, "num_hidden_layers": 4, "vocab_size": 1000}
 _SAMPLES = 32
 _ROOM = 10**8
 _NOISE = 0.1
+_LEARNED = 0.01
 _MEASURED = (
     "Memory is the peak of anonymous memory above the models, whose files transformers maps; what is beyond the room of a fit is on the "
     "disk. Seconds are of processor time, on one thread; measured once."
@@ -58,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     commands.add_argument(
         "--part",
-        choices=["models", "smollm2", "units"],
+        choices=["models", "smollm2", "carried", "units"],
         default="models",
-        help="stages of merges of random models, those of SmolLM2-135M, or assignments alone",
+        help="stages of merges of random models, those of SmolLM2-135M, deltas and single layers, or assignments alone",
     )
     given = commands.parse_args(arguments)
     if given.part == "units":
@@ -68,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if given.part == "smollm2":
         _of_smollm2(given.results)
+        return
+    if given.part == "carried":
+        _carried(given.results)
         return
     report = Report(
         "sizes",
@@ -133,6 +139,45 @@ def _of_smollm2(results: Path) -> None:
         ):
             _add(report, "SmolLM2-135M", stage)
             save_report("sizes --part smollm2", report, results)
+
+
+def _carried(results: Path) -> None:
+    report = Report(
+        "sizes_carried",
+        "Time and memory of a transport and of single layers",
+        f"What was learned on top of a base, carried to another model, and two shares of every layer of a donor tried in a base. SmolLM2-135M is "
+        f"SmolLM2-135M-Instruct beside a copy in another order, as above; the models of {FEW['num_hidden_layers']} layers are random. What was "
+        f"learned is noise of {_LEARNED}. {_MEASURED}",
+        _COLUMNS,
+        {"samples": _SAMPLES, "noise": _NOISE, "learned": _LEARNED},
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        few, whole = write_pair(Path(scratch) / "few", FEW), _write_smollm2(Path(scratch) / "whole")
+        for name, pair, whats in (
+            (f"{FEW['num_hidden_layers']} layers", few, ("carrying a delta", "carrying a delta, stream turned")),
+            ("SmolLM2-135M", whole, ("carrying a delta",)),
+        ):
+            three = (*pair, write_learned(pair[1]))
+            for what in whats:
+                _add(report, name, Stage(what, three, _SAMPLES))
+            _add(report, name, Stage("single layers", pair, _SAMPLES))
+            save_report("sizes --part carried", report, results)
+
+
+def write_learned(base: str) -> str:
+    """A copy of a model with noise in its matrices; the folder that it lies in."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder, drawn = Path(f"{base}-learned"), torch.Generator().manual_seed(0)
+    shutil.copytree(base, folder)
+    tensors = load_file(Path(base) / "model.safetensors")
+    changed = {
+        name: values + _LEARNED * torch.randn(values.shape, generator=drawn) if values.dim() > 1 else values
+        for name, values in tensors.items()
+    }
+    save_file(changed, folder / "model.safetensors", {"format": "pt"})
+    return str(folder)
 
 
 def _write_smollm2(folder: Path) -> tuple[str, str]:

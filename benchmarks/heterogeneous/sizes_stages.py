@@ -10,8 +10,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,8 +27,9 @@ _TOKENS = 16
 class Stage:
     """What is done.
 
-    what: of `STAGES`.  folders: of the two models, none for an assignment alone.  samples: texts of 16 tokens, or rows.  width: of an
-    assignment alone.  room: bytes that a fit may have in memory, the rest on the disk; None for all of it.
+    what: of `STAGES`.  folders: of the two models, and where a delta is carried of one trained from the second; none for an assignment
+    alone.  samples: texts of 16 tokens, or rows.  width: of an assignment alone.  room: bytes that a fit may have in memory, the rest on the
+    disk; None for all of it.
     """
 
     what: str
@@ -145,6 +147,22 @@ def _fitting(stage: Stage, models: Sequence[Any]) -> int | None:
         return scratch.size
 
 
+def _carrying(residual: Literal["keep", "orthogonal"], stage: Stage, models: Sequence[Any]) -> None:
+    """What the third model learned on top of the second, carried to the first."""
+    from hubmerge.heterogeneous.transport import Donor, transport_deltas
+
+    target, base, learned = models
+    transport_deltas(target, [Donor(learned, base)], _texts(stage, models), residual=residual)
+
+
+def _single_layers(stage: Stage, models: Sequence[Any]) -> None:
+    """Two shares of every layer of the second model tried in the first; as a recipe does it, that has no more use for the models."""
+    from hubmerge.heterogeneous.mal_rounds import assemble_from_zoo
+
+    base, *donors = models
+    assemble_from_zoo(base, donors, _texts(stage, models), tau=0.1, factors=(0.1, 0.05), shared=True)
+
+
 def _assignment(stage: Stage, _models: Sequence[Any]) -> None:
     """Units that are found again in another order and with as much noise as signal."""
     import torch
@@ -170,6 +188,9 @@ STAGES: dict[str, Callable[[Stage, Sequence[Any]], int | None]] = {
     "matching by weights": _weights,
     "averaging": _merging,
     "averaging and least squares": _fitting,
+    "carrying a delta": partial(_carrying, "keep"),
+    "carrying a delta, stream turned": partial(_carrying, "orthogonal"),
+    "single layers": _single_layers,
     "assignment": _assignment,
 }
 """What can be measured, by the name that tables call it."""

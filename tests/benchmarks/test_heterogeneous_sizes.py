@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks.heterogeneous.sizes import SMOLLM2, write_pair
+from benchmarks.heterogeneous.sizes import SMOLLM2, write_learned, write_pair
 from benchmarks.heterogeneous.sizes_stages import STAGES, Stage, main
 from hubmerge.heterogeneous import paging
 
@@ -33,9 +33,17 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return write_pair(tmp_path_factory.mktemp("pair"), TINY)
 
 
+@pytest.fixture(scope="module")
+def three(pair: tuple[str, str]) -> tuple[str, str, str]:
+    return (*pair, write_learned(pair[1]))
+
+
 @pytest.mark.parametrize("what", [name for name in STAGES if name != "assignment"])
-def test_every_stage_is_done_and_told(what: str, pair: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    main([json.dumps({"what": what, "folders": pair, "samples": 9, "width": 0})])
+def test_every_stage_is_done_and_told(
+    what: str, three: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = three if what.startswith("carrying") else three[:2]
+    main([json.dumps({"what": what, "folders": folders, "samples": 9, "width": 0})])
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told.keys() == {"loading", "seconds", "clock", "before", "loaded", "mapped", "peak", "anonymous", "disk"}
     assert told["loading"] > 0
