@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmerge.heterogeneous.activations import correlations
+from hubmerge.free_memory import return_free_memory
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.maps import GroupMap, Maps, Selection, Soft, encoded_axes
-from hubmerge.heterogeneous.matching import match_units, matches_of_weights
+from hubmerge.heterogeneous.matching import match_by_activations, matches_of_weights
 from hubmerge.heterogeneous.stream_maps import StreamMap
 from hubmerge.heterogeneous.unit_maps import MatchedUnits, match_heads
 from hubmerge.heterogeneous.unit_views import groups_with_features, views_of_activations, views_of_weights
@@ -79,8 +79,7 @@ def align_pair(
     if stream is not None and align == "weights":
         return _finished(specs, states, known, {}, match_by_weights(specs, states, known, left), stream)
     if align == "activations":
-        found = correlations(models, specs, batches, without=(*left, *heads))[0]
-        matches = match_units(specs[0], found, min_similarity=min_similarity, without=(*left, *heads))
+        matches = match_by_activations(models, specs, batches, min_similarity=min_similarity, without=(*left, *heads))
         views = views_of_activations(models, specs, batches, heads)
     else:
         matches = matches_of_weights(specs[0], *states, seed=seed, without=(*left, *heads))
@@ -93,7 +92,8 @@ def align_pair(
         groups[name] = _group(specs, name, each.partner, each.similarity)
         for inner, turns in each.inner.items():
             maps[inner] = _nested(turns, each.partner, specs[1].groups[name].size, name)
-    units = {name: match_heads(specs, name, own, least=min_similarity) for name, own in views.items()}
+    units = {name: match_heads(specs, name, own, least=min_similarity) for name, own in views}
+    return_free_memory()
     return _finished(specs, states, maps, groups, units, stream)
 
 

@@ -1,4 +1,4 @@
-"""What one model learned on top of its base, in another base's units: the alignment, and the deltas carried by it."""
+"""What one model learned on top of its base, in another base's units: the alignment, and the delta carried by it strip by strip."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmerge.heterogeneous.alignment import AlignedGroup, Alignment, align_pair
+from hubmerge.heterogeneous.alignment import AlignedGroup, align_pair
 from hubmerge.heterogeneous.base_positions import in_base_positions
 from hubmerge.heterogeneous.base_vocabulary import in_base_vocabulary
 from hubmerge.heterogeneous.batches import Batch
@@ -17,7 +17,8 @@ from hubmerge.heterogeneous.checks import check_alike, check_shapes, check_sizes
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import Labels, merged_labels
 from hubmerge.heterogeneous.maps import GroupMap, Maps, encoded_axes
-from hubmerge.heterogeneous.stream_form import absorbed, restored, stream_of
+from hubmerge.heterogeneous.merged_tensors import Cut
+from hubmerge.heterogeneous.stream_form import Absorbed, Stream, restored, stream_of, strip_of
 from hubmerge.heterogeneous.stream_maps import find_stream_map
 from hubmerge.recipe_stages import Residual
 from hubmerge.symmetry.groups import SymmetrySpec
@@ -26,7 +27,7 @@ from hubmerge.symmetry.verify import spec_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Asked", "Donor", "MovedDelta", "carried_deltas"]
+__all__ = ["Asked", "Carrier", "Donor", "carrier_of"]
 
 
 @dataclass(frozen=True)
@@ -63,66 +64,68 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class MovedDelta:
-    """values: to be added to the target's tensor, float64.  norm: of the donor's delta; carried: of what of it was carried."""
+class Carrier:
+    """What a donor learned, in the target's units, strip by strip.
 
-    values: Tensor
-    norm: float
-    carried: float
+    groups: how its base was aligned with the target.  spec: of the donor.  states: the tensors of the donor and of its base, by the target's
+    names.  maps: from its units to the target's.  turned: of the target, where the donor's stream is turned to the target's: its
+    symmetries, its stream, what shifts are multiplied with, and its tensors.
+    """
+
+    groups: Mapping[str, AlignedGroup]
+    spec: SymmetrySpec
+    states: tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
+    maps: Maps
+    turned: tuple[SymmetrySpec, Stream, float, Mapping[str, Tensor]] | None = None
+
+    def delta(self, name: str, cut: Cut) -> tuple[float, float, Tensor]:
+        """The norm of the delta, the norm of what of it is carried, and what is to be added to the target's tensor, float64.
+
+        cut: a part of the tensor along an axis without maps (`hubmerge.heterogeneous.merged_tensors.strips`).
+        """
+        import torch
+
+        model, base = (strip_of(state, name, cut).to(torch.float64) for state in self.states)
+        delta = model - base
+        values = encoded_axes(delta, self.spec.tensors[name].axes, self.maps, 0) if name in self.spec.tensors else delta
+        norms = float(delta.norm()), float(values.norm())
+        if self.turned is not None:
+            spec, stream, shift, target = self.turned
+            if any(name == norm.shift for norm in stream.norms):
+                values = values * shift
+            values = restored(spec, stream, name, values, target)
+        return *norms, values
 
 
-def carried_deltas(
+def carrier_of(
     target: Any, spec: SymmetrySpec, donor: Donor, place: int, batches: Sequence[Batch], asked: Asked
-) -> tuple[dict[str, MovedDelta], Mapping[str, AlignedGroup]]:
-    """What a donor learned, tensor by tensor, in the target's units, and how its base was aligned with the target.
+) -> Carrier:
+    """Align a donor's base with the target.
 
     spec: of the target.  place: the donor's, as errors count.  Raises `PlanError` for models that do not go together.
     """
     specs = (spec, spec_of(donor.base))
     _check(specs, donor, place)
-    if _are_equal(target, donor.base):
-        return _moved(specs[1], _differences(donor.model.state_dict(), donor.base.state_dict()), {}), {}
+    learned, base = donor.model.state_dict(), donor.base.state_dict()
+    if _are_equal(target.state_dict(), base):
+        return Carrier({}, specs[1], (learned, base), {})
     fixed = _fixed(target, donor, spec, asked)
+    turn, states, turned = None, None, None
     if asked.residual == "orthogonal":
-        return _turned(target, specs, donor, batches, asked, fixed)
+        stream = stream_of(specs[0])
+        states = Absorbed(specs[0], stream, target.state_dict()), Absorbed(specs[1], stream, base)
+        turn = find_stream_map(specs, stream, states, fixed)
+        turned = (specs[0], stream, turn.shift, target.state_dict())
     found = align_pair(
-        (target, donor.base), specs, batches, asked.align,
-        min_similarity=asked.min_similarity, without=asked.without, seed=asked.seed,
-    )  # fmt: skip
-    maps = {**found.maps, **fixed}
-    check_sizes(specs, maps)
-    return _moved(specs[1], _differences(donor.model.state_dict(), donor.base.state_dict()), maps), found.groups
-
-
-def _turned(
-    target: Any,
-    specs: tuple[SymmetrySpec, SymmetrySpec],
-    donor: Donor,
-    batches: Sequence[Batch],
-    asked: Asked,
-    fixed: Mapping[str, GroupMap],
-) -> tuple[dict[str, MovedDelta], Mapping[str, AlignedGroup]]:
-    """The same with the donor's residual stream turned to the target's, all gains absorbed on the way."""
-    stream = stream_of(specs[0])
-    states = (
-        absorbed(specs[0], stream, target.state_dict()),
-        absorbed(specs[1], stream, donor.base.state_dict()),
-    )
-    turn = find_stream_map(specs, stream, states, fixed)
-    found: Alignment = align_pair(
         (target, donor.base), specs, batches, asked.align,
         min_similarity=asked.min_similarity, without=asked.without, seed=asked.seed, stream=turn, states=states,
     )  # fmt: skip
     maps = {**found.maps, **fixed}
     check_sizes(specs, maps)
-    learned = absorbed(specs[1], stream, donor.model.state_dict())
-    moved = _moved(specs[1], _differences(learned, states[1]), maps)
-    values = {name: each.values for name, each in moved.items()}
-    for norm in stream.norms:
-        if norm.shift is not None:
-            values[norm.shift] = values[norm.shift] * turn.shift
-    values = restored(specs[0], stream, values, target.state_dict())
-    return {name: MovedDelta(values[name], each.norm, each.carried) for name, each in moved.items()}, found.groups
+    own: Maps = {name: (part,) for name, part in maps.items()}
+    if states is None:
+        return Carrier(found.groups, specs[1], (learned, base), own)
+    return Carrier(found.groups, specs[1], (Absorbed(specs[1], stream, learned), states[1]), own, turned)
 
 
 def _check(specs: tuple[SymmetrySpec, SymmetrySpec], donor: Donor, place: int) -> None:
@@ -133,10 +136,9 @@ def _check(specs: tuple[SymmetrySpec, SymmetrySpec], donor: Donor, place: int) -
     check_shapes(ours, theirs, names[1], f"donor {place}", where="donors", hint=hint)
 
 
-def _are_equal(one: Any, other: Any) -> bool:
+def _are_equal(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
     import torch
 
-    ours, theirs = one.state_dict(), other.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(values, theirs[name]) for name, values in ours.items())
 
 
@@ -146,22 +148,3 @@ def _fixed(target: Any, donor: Donor, spec: SymmetrySpec, asked: Asked) -> dict[
         return {}
     configs = [{**model.config.to_dict(), "num_labels": model.config.num_labels} for model in (target, donor.base)]
     return {name: parts[1] for name, parts in merged_labels(configs, asked.labels or "shared").maps.items()}
-
-
-def _differences(model: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    import torch
-
-    return {
-        name: values.to(torch.float64) - base[name].to(torch.float64)
-        for name, values in model.items()
-        if values.is_floating_point()
-    }
-
-
-def _moved(spec: SymmetrySpec, deltas: Mapping[str, Tensor], parts: Mapping[str, GroupMap]) -> dict[str, MovedDelta]:
-    maps: Maps = {name: (part,) for name, part in parts.items()}
-    found = {}
-    for name, delta in deltas.items():
-        values = encoded_axes(delta, spec.tensors[name].axes, maps, 0) if name in spec.tensors else delta
-        found[name] = MovedDelta(values, float(delta.norm()), float(values.norm()))
-    return found

@@ -7,7 +7,7 @@ feature is ``sum_s E_s z_s``, and a parent's reader reads ``D_s z``, so that a m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ __all__ = [
     "Soft",
     "encoded",
     "encoded_axes",
+    "is_mapped",
     "merge_features",
     "parents_of_units",
     "presence",
@@ -112,11 +113,19 @@ def parents_of_units(axes: Sequence[Axis | None], maps: Maps) -> Tensor:
 
 
 def encoded_axes(values: Tensor, axes: Sequence[Axis], maps: Maps, parent: int, *, but: int | None = None) -> Tensor:
-    """All axes of a parent's `values` in merged units (`encoded`), or all but the one at the place `but`."""
+    """All axes of a parent's `values` in merged units (`encoded`), or all but the one at the place `but`.
+
+    Along an axis without maps `values` may be a part of the tensor.
+    """
     for place, axis in enumerate(axes):
-        if place != but:
+        if place != but and is_mapped(axis, maps):
             values = encoded(values.movedim(place, 0), axis, maps, parent).movedim(0, place)
     return values
+
+
+def is_mapped(axis: Axis, maps: Collection[str]) -> bool:
+    """Whether a group of the axis has maps.  maps: the groups that have some."""
+    return any(factor.group in maps for segment in axis for factor in segment)
 
 
 def encoded(values: Tensor, axis: Axis, maps: Maps, parent: int) -> Tensor:

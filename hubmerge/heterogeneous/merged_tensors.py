@@ -6,13 +6,16 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hubmerge.heterogeneous.maps import Maps, encoded, presence
+from hubmerge.heterogeneous.maps import Maps, encoded, is_mapped, presence
 from hubmerge.symmetry.groups import Axis, SymmetrySpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["fill_merged", "merge_tensors", "strip_entries"]
+__all__ = ["Cut", "fill_merged", "merge_tensors", "strip_entries", "strips"]
+
+Cut = tuple[int, int, int] | None
+"""A part of a tensor: its axis, where it begins there, and how long it is; None for all of it."""
 
 _STRIP = 2**21
 """Entries that are merged at once, where an axis has no maps and can be cut: 16 MB in float64."""
@@ -60,9 +63,24 @@ def fill_merged(
 def strip_entries(spec: SymmetrySpec, name: str, shape: Sequence[int], mapped: Collection[str]) -> int:
     """How many entries of a tensor stand in float64 at once.  mapped: the groups with maps."""
     axes = spec.tensors[name].axes if name in spec.tensors else ()
-    free = [size for size, axis in zip(shape, axes, strict=True) if not _is_mapped(axis, mapped)] if axes else []
+    free = [size for size, axis in zip(shape, axes, strict=True) if not is_mapped(axis, mapped)] if axes else []
     total = math.prod(shape)
     return min(total, max(_STRIP, total // max(free, default=1)))
+
+
+def strips(shape: Sequence[int], axes: Sequence[Sequence[Axis]], maps: Collection[str]) -> tuple[Cut, ...]:
+    """What of a tensor is done at once; all of it where it is small, or where every axis has maps.
+
+    axes: of the models' tensors, which are alike along those without.
+    """
+    total = math.prod(shape)
+    free = [i for i in range(len(shape)) if not any(is_mapped(each[i], maps) for each in axes)]
+    if total <= _STRIP or not free:
+        return (None,)
+    axis = max(free, key=lambda i: shape[i])
+    size = shape[axis]
+    step = max(1, _STRIP * size // total)
+    return tuple((axis, low, min(step, size - low)) for low in range(0, size, step))
 
 
 def _merged(
@@ -77,17 +95,16 @@ def _merged(
         return first.clone()
     there = [s for s, parent in enumerate(tensors) if name in parent]
     own = [tensors[s][name] for s in there]
-    cut = _cut(specs, name, there, first, maps)
-    if cut is None:
-        return _mean(specs, name, there, own, maps, weights)
-    size = first.shape[cut]
-    step = max(1, _STRIP * size // first.numel())
+    cuts = strips(first.shape, [specs[s].tensors[name].axes for s in there], maps)
     merged: Tensor | None = None
-    for low in range(0, size, step):
-        strip = _mean(specs, name, there, [each.narrow(cut, low, min(step, size - low)) for each in own], maps, weights)
+    for cut in cuts:
+        if cut is None:
+            return _mean(specs, name, there, own, maps, weights)
+        strip = _mean(specs, name, there, [each.narrow(*cut) for each in own], maps, weights)
+        axis = cut[0]
         if merged is None:
-            merged = strip.new_empty([*strip.shape[:cut], size, *strip.shape[cut + 1 :]])
-        merged.narrow(cut, low, strip.shape[cut]).copy_(strip)
+            merged = strip.new_empty([*strip.shape[:axis], first.shape[axis], *strip.shape[axis + 1 :]])
+        merged.narrow(*cut).copy_(strip)
     assert merged is not None
     return merged
 
@@ -127,20 +144,7 @@ def _carried(spec: SymmetrySpec, name: str, tensor: Tensor, maps: Maps, parent: 
     values, mass = tensor.to(torch.float64), torch.ones((), dtype=torch.float64)
     axes = spec.tensors[name].axes
     for position, axis in enumerate(axes):
-        if _is_mapped(axis, maps):
+        if is_mapped(axis, maps):
             values = encoded(values.movedim(position, 0), axis, maps, parent).movedim(0, position)
             mass = mass * presence(axis, maps, parent).reshape(-1, *(1 for _ in axes[position + 1 :]))
     return values, mass
-
-
-def _cut(specs: Sequence[SymmetrySpec], name: str, parents: Sequence[int], first: Tensor, maps: Maps) -> int | None:
-    """The longest axis without maps, along which a tensor that is larger than a strip is cut."""
-    if first.numel() <= _STRIP:
-        return None
-    axes = [specs[s].tensors[name].axes for s in parents]
-    free = [i for i in range(first.dim()) if not any(_is_mapped(each[i], maps) for each in axes)]
-    return max(free, key=lambda i: first.shape[i], default=None)
-
-
-def _is_mapped(axis: Axis, maps: Collection[str]) -> bool:
-    return any(factor.group in maps for segment in axis for factor in segment)

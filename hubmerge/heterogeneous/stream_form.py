@@ -8,17 +8,29 @@ b / g, so that readers need no bias to take it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.merged_tensors import Cut
 from hubmerge.symmetry.groups import Role, SymmetrySpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["TURNING_FAMILIES", "Norm", "Stream", "absorbed", "is_turnable", "restored", "stream_axis", "stream_of"]
+__all__ = [
+    "TURNING_FAMILIES",
+    "Absorbed",
+    "Norm",
+    "Stream",
+    "absorbed",
+    "is_turnable",
+    "restored",
+    "stream_axis",
+    "stream_of",
+    "strip_of",
+]
 
 TURNING_FAMILIES = ("llama", "gpt2", "vit")
 """Symmetry tables with one stream whose every reader is behind a norm of its own; a test proves it of each."""
@@ -92,49 +104,83 @@ def _layer_of(name: str) -> str | None:
     return found[1] if found else None
 
 
-def absorbed(spec: SymmetrySpec, stream: Stream, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+class Absorbed(Mapping[str, "Tensor"]):
     """The tensors of the same function with gains of 1 and without means in the stream; float64, but for what is no float.
 
-    Raises `PlanError` for a gain of nothing behind which something is shifted.
+    Each is made when it is asked for.  Raises `PlanError` for a gain of nothing behind which something is shifted.
     """
-    import torch
 
-    found = {
-        name: values.to(torch.float64) if values.is_floating_point() else values for name, values in tensors.items()
-    }
-    for norm in stream.norms:
-        gain = found[norm.gain]
-        if norm.shift is not None:
-            if float(gain.abs().min()) < _LEAST_GAIN:
+    def __init__(self, spec: SymmetrySpec, stream: Stream, tensors: Mapping[str, Tensor]) -> None:
+        self._spec, self._stream, self._tensors = spec, stream, tensors
+        self._gains = {norm.gain for norm in stream.norms}
+        self._before = {name: norm.gain for norm in stream.norms for name in norm.readers}
+        self._shifts = {norm.shift: norm.gain for norm in stream.norms if norm.shift is not None}
+        for gain in self._shifts.values():
+            if float(tensors[gain].abs().min()) < _LEAST_GAIN:
                 raise PlanError(
-                    f"tensor {norm.gain!r} has a gain of 0, behind which a rotation of the residual stream is none",
+                    f"tensor {gain!r} has a gain of 0, behind which a rotation of the residual stream is none",
                     where="align.residual",
                     hint="write residual: keep",
                 )
-            found[norm.shift] = found[norm.shift] / gain
-        for name in norm.readers:
-            found[name] = _along(spec, stream, name, found[name], gain)
-        found[norm.gain] = torch.ones_like(gain)
-    if stream.kind == "layer":
-        for name in stream.writers:
-            position = stream_axis(spec, stream, name)
-            found[name] = found[name] - found[name].mean(position, keepdim=True)
-    return found
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._made(name, self._tensors[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def strip(self, name: str, cut: Cut) -> Tensor:
+        """A part of a tensor along an axis that is not the stream's."""
+        return self._made(name, strip_of(self._tensors, name, cut))
+
+    def _made(self, name: str, values: Tensor) -> Tensor:
+        import torch
+
+        if not values.is_floating_point():
+            return values
+        values = values.to(torch.float64)
+        if name in self._gains:
+            return torch.ones_like(values)
+        if name in self._shifts:
+            return values / self._gain(self._shifts[name])
+        if name in self._before:
+            values = _along(self._spec, self._stream, name, values, self._gain(self._before[name]))
+        if self._stream.kind == "layer" and name in self._stream.writers:
+            values = values - values.mean(stream_axis(self._spec, self._stream, name), keepdim=True)
+        return values
+
+    def _gain(self, name: str) -> Tensor:
+        import torch
+
+        return self._tensors[name].to(torch.float64)
 
 
-def restored(
-    spec: SymmetrySpec, stream: Stream, deltas: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Differences of absorbed tensors as differences of a model with the gains of `tensors`, which stay as they are."""
-    found = dict(deltas)
+def strip_of(tensors: Mapping[str, Tensor], name: str, cut: Cut) -> Tensor:
+    """A part of a tensor."""
+    if isinstance(tensors, Absorbed):
+        return tensors.strip(name, cut)
+    return tensors[name] if cut is None else tensors[name].narrow(*cut)
+
+
+def absorbed(spec: SymmetrySpec, stream: Stream, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All of them at once."""
+    return dict(Absorbed(spec, stream, tensors))
+
+
+def restored(spec: SymmetrySpec, stream: Stream, name: str, delta: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+    """A difference of absorbed tensors as one of a model with the gains of `tensors`, which stay as they are."""
     for norm in stream.norms:
-        gain = tensors[norm.gain].to(found[norm.gain].dtype)
+        if name != norm.shift and name not in norm.readers:
+            continue
+        gain = tensors[norm.gain].to(delta.dtype)
+        if name == norm.shift:
+            return delta * gain
         safe = gain.where(gain.abs() >= _LEAST_GAIN, gain.new_ones(()))
-        if norm.shift is not None:
-            found[norm.shift] = found[norm.shift] * gain
-        for name in norm.readers:
-            found[name] = _along(spec, stream, name, found[name], 1 / safe)
-    return found
+        return _along(spec, stream, name, delta, 1 / safe)
+    return delta
 
 
 def stream_axis(spec: SymmetrySpec, stream: Stream, name: str) -> int:

@@ -8,15 +8,16 @@ tokens, positions, pixels and labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmerge.heterogeneous.maps import GroupMap, Maps, Soft, encoded_axes
-from hubmerge.heterogeneous.stream_form import Stream, stream_axis
+from hubmerge.heterogeneous.maps import GroupMap, Maps, Soft, encoded_axes, is_mapped
+from hubmerge.heterogeneous.merged_tensors import Cut, strips
+from hubmerge.heterogeneous.stream_form import Stream, stream_axis, strip_of
 from hubmerge.heterogeneous.weight_units import match_by_weights
 from hubmerge.symmetry.groups import SymmetrySpec
 
@@ -128,16 +129,36 @@ def _moments(
     """The sum over tensors of the products of their entries in both streams, every tensor of norm 1: (size, other's size)."""
     total = np.zeros([spec.groups[stream.group].size for spec in specs])
     for name in names:
-        ours, theirs = (
-            _rows(spec, stream, name, values[name], own)
-            for spec, values, own in zip(specs, tensors, ({}, maps), strict=True)
-        )
-        if ours.shape[0] != theirs.shape[0]:
-            continue  # other rows of tokens, positions or labels: nothing says which is which
-        scale = float(ours.norm() * theirs.norm())
+        product, norms = np.zeros_like(total), (list[float](), list[float]())
+        for cut in _cuts(specs, stream, name, maps):
+            ours, theirs = (
+                _rows(spec, stream, name, strip_of(values, name, cut), own)
+                for spec, values, own in zip(specs, tensors, ({}, maps), strict=True)
+            )
+            if ours.shape[0] != theirs.shape[0]:
+                break
+            product += (ours.T @ theirs).numpy()
+            for each, rows in zip(norms, (ours, theirs), strict=True):
+                each.append(float(rows.norm()))
+        scale = math.hypot(*norms[0]) * math.hypot(*norms[1])
         if scale > 0:
-            total += (ours.T @ theirs).numpy() / scale
+            total += product / scale
     return total
+
+
+def _cuts(
+    specs: tuple[SymmetrySpec, SymmetrySpec],
+    stream: Stream,
+    name: str,
+    maps: Maps,
+) -> Sequence[Cut]:
+    """The strips of a tensor (`strips`); none where its rows are others in the two models: nothing says which is which."""
+    sides = [spec.tensors[name] for spec in specs]
+    mapped = {*maps, stream.group}
+    free = [i for i, axis in enumerate(sides[0].axes) if not is_mapped(axis, mapped)]
+    if any(sides[0].shape[i] != sides[1].shape[i] for i in free):
+        return ()
+    return strips(sides[0].shape, [side.axes for side in sides], mapped)
 
 
 def _rows(spec: SymmetrySpec, stream: Stream, name: str, values: Tensor, maps: Maps) -> Tensor:

@@ -9,24 +9,27 @@ says that they only change places, and turned where it allows it.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from hubmerge.errors import PlanError
+from hubmerge.free_memory import return_free_memory
 from hubmerge.heterogeneous.alignment import AlignedGroup
 from hubmerge.heterogeneous.batches import Batch
-from hubmerge.heterogeneous.carrying import Asked, Donor, carried_deltas
+from hubmerge.heterogeneous.carrying import Asked, Carrier, Donor, carrier_of
 from hubmerge.heterogeneous.checks import check_alike, known_groups
 from hubmerge.heterogeneous.evaluating import evaluating
 from hubmerge.heterogeneous.labels import Labels
+from hubmerge.heterogeneous.merged_tensors import strips
 from hubmerge.heterogeneous.merging import default_without
+from hubmerge.heterogeneous.model_copies import own_copy
 from hubmerge.heterogeneous.stream_form import is_turnable, stream_of
 from hubmerge.heterogeneous.stream_maps import ALIKE, stream_cosine
-from hubmerge.heterogeneous.untied import untied
+from hubmerge.heterogeneous.untied import seen_untied, untied
 from hubmerge.recipe_stages import Residual
+from hubmerge.symmetry.groups import SymmetrySpec
 from hubmerge.symmetry.verify import spec_of
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class Carried:
 
 @dataclass(frozen=True)
 class TransportReport:
-    """Of one donor.  groups: what was aligned; tensors: by name, of every floating-point one."""
+    """Of one donor.  groups: what was aligned; tensors: by name, of every floating-point one; of tied ones of that which is stored."""
 
     groups: Mapping[str, AlignedGroup]
     tensors: Mapping[str, Carried]
@@ -110,29 +113,65 @@ def transport_deltas(
     if align == "activations" and not data:
         raise PlanError("aligning by activations needs data", where="batches", hint="give batches, or align='weights'")
     with evaluating([target, *(each for donor in donors for each in (donor.model, donor.base))]):
-        spec = spec_of(target)
         donors = [donor.in_rows_of(target) for donor in donors]
         residual = residual or _best_residual(target, donors, align)
+        seen = target
         if residual == "orthogonal":
-            stream_of(spec)
-            target, spec = untied(target), spec_of(untied(target))
-            donors = [replace(donor, model=untied(donor.model), base=untied(donor.base)) for donor in donors]
+            stream_of(spec_of(target))
+            seen = seen_untied(target)
+            donors = [replace(donor, model=seen_untied(donor.model), base=seen_untied(donor.base)) for donor in donors]
+        spec = spec_of(seen)
         kept = () if residual == "activations" else default_without(spec)
         asked = Asked(align, residual, min_similarity, (*kept, *known_groups(spec, without)), labels, seed)
-        sums: dict[str, Tensor] = {}
-        reports = []
-        for place, donor in enumerate(donors, 1):
-            deltas, groups = carried_deltas(target, spec, donor, place, data, asked)
-            reports.append(
-                TransportReport(groups, {name: Carried(each.norm, each.carried) for name, each in deltas.items()})
-            )
-            for name, each in deltas.items() if donor.weight else ():
-                added = donor.weight * each.values
-                sums[name] = sums[name] + added if name in sums else added
-        merged = {name: _added(values, sums.get(name)) for name, values in target.state_dict().items()}
-        model = copy.deepcopy(target)
-        model.load_state_dict({**merged, **{name: merged[stored] for name, stored in spec.tied if name in merged}})
-        return Transported(model.eval(), tuple(reports), residual)
+        carriers = [carrier_of(seen, spec, donor, place, data, asked) for place, donor in enumerate(donors, 1)]
+        return_free_memory()
+        model = untied(target) if seen is not target else own_copy(target)
+        tensors = _filled(model, spec, carriers, [donor.weight for donor in donors])
+        reports = tuple(
+            TransportReport(carrier.groups, found) for carrier, found in zip(carriers, tensors, strict=True)
+        )
+        return Transported(model.eval(), reports, residual)
+
+
+def _filled(
+    model: Any, spec: SymmetrySpec, carriers: Sequence[Carrier], weights: Sequence[float]
+) -> list[dict[str, Carried]]:
+    """Add to the target's tensors, which `model` has, what is carried; and of every donor its norms.
+
+    Done strip by strip, along an axis that no donor has maps for, so that no large tensor stands in float64.  Names of one
+    tensor are told once.
+    """
+    import torch
+
+    found: list[dict[str, Carried]] = [{} for _ in carriers]
+    tied, mapped = dict(spec.tied), {name for carrier in carriers for name in carrier.maps}
+    state = model.state_dict()
+    done: set[int] = set()
+    for name, values in sorted(state.items(), key=lambda each: each[0] not in spec.tensors):
+        if not values.is_floating_point() or name in tied or values.data_ptr() in done:
+            continue
+        done.add(values.data_ptr())
+        axes = [
+            each.tensors[name].axes for each in (spec, *(carrier.spec for carrier in carriers)) if name in each.tensors
+        ]
+        norms: list[list[tuple[float, float]]] = [[] for _ in carriers]
+        for cut in strips(values.shape, axes, mapped):
+            total: Tensor | None = None
+            for carrier, weight, own in zip(carriers, weights, norms, strict=True):
+                before, after, delta = carrier.delta(name, cut)
+                own.append((before, after))
+                if weight:
+                    total = weight * delta if total is None else total.add_(weight * delta)
+            if total is not None:
+                place = values if cut is None else values.narrow(*cut)
+                with torch.no_grad():
+                    place.copy_((place.to(total.dtype) + total).to(values.dtype))
+        for own, each in zip(norms, found, strict=True):
+            each[name] = Carried(*(math.hypot(*side) for side in zip(*own, strict=True)))
+    for name, stored in tied.items():
+        if name in state and state[name].data_ptr() != state[stored].data_ptr():
+            state[name].copy_(state[stored])
+    return found
 
 
 def _best_residual(target: Any, donors: Sequence[Donor], align: str) -> Residual:
@@ -147,7 +186,3 @@ def _best_residual(target: Any, donors: Sequence[Donor], align: str) -> Residual
         if stream_cosine(specs, stream, (target.state_dict(), donor.base.state_dict()), {}) < ALIKE:
             return "orthogonal"
     return "keep"
-
-
-def _added(values: Tensor, delta: Tensor | None) -> Tensor:
-    return values.clone() if delta is None else (values.to(delta.dtype) + delta).to(values.dtype)

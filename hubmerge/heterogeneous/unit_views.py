@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmerge.heterogeneous.activations import Seen, seen_by_batch
+from hubmerge.free_memory import return_free_memory
+from hubmerge.heterogeneous.activations import Seen, bytes_of_groups, seen_by_batch
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.maps import Maps, encoded
+from hubmerge.heterogeneous.passes import AT_ONCE, passes
 from hubmerge.symmetry.groups import Role, Segment, SymmetrySpec
 
 if TYPE_CHECKING:
@@ -57,6 +59,10 @@ class _Sums:
         self._rows = 0
         self._sums: list[Tensor] = []
 
+    @property
+    def group(self) -> str:
+        return self._segments[0][0].group or ""
+
     def add(self, ours: Tensor, theirs: Tensor) -> None:
         """ours, theirs: (rows, channels)."""
         import torch
@@ -72,7 +78,11 @@ class _Sums:
             x.sum(0),
             y.sum(0),
         ]
-        self._sums = [a + b for a, b in zip(self._sums, new, strict=True)] if self._sums else new
+        if self._sums:
+            for total, each in zip(self._sums, new, strict=True):
+                total.add_(each)
+        else:
+            self._sums = new
         self._rows += len(x)
 
     def view(self, *, centred: bool) -> UnitView:
@@ -90,17 +100,30 @@ class _Sums:
 def views_of_activations(
     models: tuple[nn.Module, nn.Module],
     specs: tuple[SymmetrySpec, SymmetrySpec],
-    batches: Iterable[Batch],
-    groups: Iterable[str],
-) -> dict[str, list[UnitView]]:
-    """By group; one pass over the batches, which has both models see the same tokens or pictures."""
-    wanted, sums = set(groups), list[_Sums | None]()
-    for views in seen_by_batch(models, specs, batches):
-        sums = sums or [_sums_of(view, wanted) for view in views]
-        for view, own in zip(views, sums, strict=True):
-            if own is not None:
-                own.add(view.ours, view.theirs)
-    return _by_group(own.view(centred=True) for own in sums if own is not None)
+    batches: Sequence[Batch],
+    groups: Collection[str],
+    *,
+    most: int = AT_ONCE,
+) -> Iterator[tuple[str, list[UnitView]]]:
+    """Group by group; both models see the same tokens or pictures.
+
+    most: bytes of the products that are held at once: the models are run on the batches as often as it takes, which changes no number.
+    """
+    sizes = {name: size for name, size in bytes_of_groups(models, specs).items() if name in groups}
+    names = list(sizes)
+    for part in passes(names, list(sizes.values()), most):
+        wanted, sums = {names[i] for i in part}, list[_Sums | None]()
+        for views in seen_by_batch(models, specs, batches, groups=wanted):
+            sums = sums or [_sums_of(view, wanted) for view in views]
+            for view, own in zip(views, sums, strict=True):
+                if own is not None:
+                    own.add(view.ours, view.theirs)
+        held = [own for own in sums if own is not None]
+        sums.clear()
+        for name in dict.fromkeys(own.group for own in held):
+            yield name, [own.view(centred=True) for own in held if own.group == name]
+            held = [own for own in held if own.group != name]
+            return_free_memory()  # what heads are matched with is in many pieces, which the C library would keep
 
 
 def _sums_of(view: Seen, wanted: set[str]) -> _Sums | None:
@@ -114,11 +137,13 @@ def views_of_weights(
     specs: tuple[SymmetrySpec, SymmetrySpec],
     tensors: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
     maps: Maps,
-    groups: Iterable[str],
-) -> dict[str, list[UnitView]]:
+    groups: Collection[str],
+) -> Iterator[tuple[str, list[UnitView]]]:
     """The same of the rows of every matrix.  maps: of the other model alone, for the groups on the matrices' other axes."""
-    wanted = set(groups)
-    return _by_group(_weight_views(specs, tensors, maps, wanted))
+    parts = (part for each in specs[0].tensors.values() if len(each.axes) == 2 for axis in each.axes for part in axis)
+    for name in dict.fromkeys(part[0].group for part in parts if len(part) > 1):
+        if name is not None and name in groups:
+            yield name, list(_weight_views(specs, tensors, maps, {name}))
 
 
 def _weight_views(
@@ -149,10 +174,3 @@ def _split(values: Tensor, axis: Sequence[Segment]) -> Sequence[Tensor]:
     import torch
 
     return torch.split(values, [math.prod(factor.size for factor in segment) for segment in axis])
-
-
-def _by_group(views: Iterable[UnitView]) -> dict[str, list[UnitView]]:
-    found: dict[str, list[UnitView]] = {}
-    for view in views:
-        found.setdefault(view.segments[0][0].group or "", []).append(view)
-    return found

@@ -43,7 +43,7 @@ def match_by_weights(
         found[name] = _plain(specs, tensors, maps, name)
         maps |= found[name].maps(name)
     views = views_of_weights(specs, tensors, {name: (part,) for name, part in maps.items()}, heads - left)
-    return found | {name: match_heads(specs, name, own, least=-math.inf) for name, own in views.items()}
+    return found | {name: match_heads(specs, name, own, least=-math.inf) for name, own in views}
 
 
 def _plain(
