@@ -15,6 +15,7 @@ import hubmerge
 from hubmerge import build_plan, verify_merge
 from hubmerge.alignment.carried import carried_by_weights
 from hubmerge.alignment.words import how_aligned
+from hubmerge.alignment_record import AlignedParentRecord
 from hubmerge.plan_types import Plan
 from hubmerge.symmetry import random_element, spec_of, transform
 from hubmerge.symmetry.elements import Monomial
@@ -167,9 +168,13 @@ def test_the_plan_says_what_is_left_out_and_what_is_filled_in() -> None:
 
 
 def test_the_manifest_says_it_too_and_verify_derives_it_again(tmp_path: Path) -> None:
-    manifest = hubmerge.merge(linear("base", "wide", "narrow"), tmp_path / "out")
-    assert manifest.alignment is not None
-    wide, narrow = manifest.alignment.parents
+    def merged(name: str) -> tuple[AlignedParentRecord, str]:
+        manifest = hubmerge.merge(linear("base", name), tmp_path / name)
+        assert manifest.alignment is not None
+        (parent,), (told,) = manifest.alignment.parents, how_aligned(manifest.alignment)
+        return parent, told
+
+    (wide, first), (narrow, second) = merged("wide"), merged("narrow")
     found = [
         {name: (group.units, group.apart, group.left_out) for name, group in parent.groups.items() if name[-1] != "1"}
         for parent in (wide, narrow)
@@ -179,12 +184,11 @@ def test_the_manifest_says_it_too_and_verify_derives_it_again(tmp_path: Path) ->
         {"res": (16, 0, 0), "kv0": (1, 1, 0), "ff0": (16, 8, 0)},
     ]
     assert (wide.share, wide.carried, narrow.share, narrow.carried) == (1, {}, 1, {})
-    first, second = how_aligned(manifest.alignment)
     assert first.startswith(
         "./wide in the order of ./base: 68 of 68 units moved, 20 left out, cosine 1.00 on average, before "
     )
     assert " units moved, 18 without a partner, cosine 0.94 on average, before " in second
-    checked = verify_merge(tmp_path / "out", reload=False)
+    checked = verify_merge(tmp_path / "wide", reload=False)
     assert checked.level == "exact"
     assert checked.checks[1].detail == "35 tensors derived again from the parents, aligned again: the same bytes"
 
