@@ -320,6 +320,8 @@ _SETTINGS = (
     "vit_*",
     "aligned_same",
     "aligned_domain",
+    "aligned_wider",
+    "aligned_narrower",
     "bert_same",
     "bert_domain",
     "bert_split",
