@@ -215,7 +215,11 @@ def _value_faults(recipe: Recipe) -> Iterator[HubmergeError]:
                 hint="filters work in a basis: basis: knots or basis: core",
             )
         elif is_thinned(method.name) and not section.scopes.speaks_for_all("density"):
-            yield RecipeError(f"{method.name} needs density, the share of entries it keeps", where="parameters.density")
+            yield RecipeError(
+                f"{method.name} needs density, the share of entries it keeps",
+                where="parameters.density",
+                hint="write parameters: {density: 0.2}",
+            )
         return
     if method.check is not None and section.scopes.is_constant:
         rows = [section.scopes.resolve(method, model, "", 0.0) for model in section.models]

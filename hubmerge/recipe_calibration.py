@@ -45,9 +45,9 @@ class Calibration(Part):
     )
     split: str = Field("train", min_length=1, description="which split of a dataset, or of a folder that has splits")
     subset: str | None = Field(None, description="which configuration of a dataset on the Hub that has several")
-    samples: int = Field(256, ge=1, strict=True, description="how many rows are drawn, none twice")
-    max_length: int = Field(512, ge=1, strict=True, description="tokens of a text; longer ones are cut")
-    batch: int = Field(32, ge=1, strict=True, description="rows that a model is run on at once")
+    samples: int = Field(256, ge=1, lt=2**31, strict=True, description="how many rows are drawn, none twice")
+    max_length: int = Field(512, ge=1, lt=2**31, strict=True, description="tokens of a text; longer ones are cut")
+    batch: int = Field(32, ge=1, lt=2**31, strict=True, description="rows that a model is run on at once")
     seed: int = Field(0, ge=0, lt=2**64, strict=True, description="which rows are drawn")
 
 
@@ -59,7 +59,7 @@ class TaskData(Calibration):
         min_length=1,
         description="the column of class numbers, from 0, for classifiers; a language model predicts the next token and needs none",
     )
-    samples: int = Field(100, ge=1, strict=True, description="how many rows are drawn, none twice")
+    samples: int = Field(100, ge=1, lt=2**31, strict=True, description="how many rows are drawn, none twice")
 
 
 def _calibration(value: Any) -> Any:

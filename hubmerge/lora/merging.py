@@ -233,5 +233,6 @@ def _parameters(
                 ) from None
             raise RecipeError(f"{first['msg'].lower()}, got {shown(first['input'])}", where=place) from None
     if is_thinned(name) and "density" not in parameters:
-        raise RecipeError(f"{name} needs density, the share of entries it keeps", where="parameters.density")
+        hint = 'write parameters={"density": 0.2}'
+        raise RecipeError(f"{name} needs density, the share of entries it keeps", where="parameters.density", hint=hint)
     return rows[0], tuple(row.weight for row in rows)

@@ -125,6 +125,10 @@ def test_data_that_ends_as_a_data_file_does_is_a_file(data: str, read: str) -> N
             "data is missing · calibration.data · write data: org/name, data: ./file.jsonl or data: ./folder",
             f"samples must be greater than or equal to 1, got 0 · calibration.samples · {DOCS}",
         ]),
+        ({"calibration": {"data": "./x.npz", "samples": 10**30, "batch": 2**31}}, [
+            f"samples must be less than 2147483648, got 1000000000000000000000000000000 · calibration.samples · {DOCS}",
+            f"batch must be less than 2147483648, got 2147483648 · calibration.batch · {DOCS}",
+        ]),
         ({"calibration": None}, [("pleas matches units by their activations and fits layers to what the parents compute, "
           "which needs data · calibration · add calibration: with a dataset, a file or a folder; align: weights with "
           "fit: none needs none")]),

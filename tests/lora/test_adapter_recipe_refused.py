@@ -169,7 +169,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 'choose by module: [{filter: "layers.0.", value: 0.5}, {value: 1}]'
             ),
         ),
-        ({"merge_method": "ties"}, "ties needs density, the share of entries it keeps · recipe: parameters.density"),
+        (
+            {"merge_method": "ties"},
+            "ties needs density, the share of entries it keeps · recipe: parameters.density · write parameters: {density: 0.2}",
+        ),
     ],
 )
 def test_what_cannot_be_merged_is_refused_before_it_is_read(recipe: dict[str, Any], text: str) -> None:
