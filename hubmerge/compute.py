@@ -15,12 +15,13 @@ from hubmerge.device import brought, on_device, taken_back
 from hubmerge.errors import NumbersError
 from hubmerge.io.reader import CHUNK, NUMPY, InputFiles, StepReader, Workspace, singles
 from hubmerge.io.rows import own_entries
-from hubmerge.measure import Known, Staged, TensorMeasure
+from hubmerge.measure import TensorMeasure
 from hubmerge.merge_pass import MergePass, merge_pass
 from hubmerge.method import MergeMethod, get_method
 from hubmerge.plan_types import Operand, Step
 from hubmerge.pools import pool_name
 from hubmerge.ranges import spans
+from hubmerge.staged import NOTHING_KNOWN, Known, Staged
 from hubmerge.torch_threads import one_torch_thread
 from zoo_index.tensors import DType
 
@@ -30,7 +31,6 @@ Array = npt.NDArray[Any]
 Emit = Callable[[int, Array], None]
 """Takes the index of the first entry and the entries as stored (`hubmerge.io.reader.NUMPY`); must use them at once."""
 
-_NOTHING_KNOWN = Known()
 AT_ONCE = 8 * CHUNK
 """Entries that are written by one call: between two calls the work can be stopped."""
 
@@ -63,7 +63,7 @@ def compute(
     emit: Emit,
     start: int = 0,
     stop: int | None = None,
-    known: Known = _NOTHING_KNOWN,
+    known: Known = NOTHING_KNOWN,
     device: str = "cpu",
     output: Output | None = None,
 ) -> None:

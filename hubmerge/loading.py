@@ -13,13 +13,13 @@ from hubmerge.errors import PlanError
 from hubmerge.fetching import fetch_parents
 from hubmerge.io.reader import NUMPY, InputFiles, Workspace
 from hubmerge.loaded import faults_of_transformers, load_whole
-from hubmerge.measure import Known
 from hubmerge.model_config import check_labels, model_class, read_folder_config, read_json_object
 from hubmerge.plan import build_plan
 from hubmerge.plan_types import Plan, Step
 from hubmerge.prologue import known_of, pooled_states
 from hubmerge.published import check_weights, fetch_files, open_published, published_kind, published_plan
 from hubmerge.recipe import Recipe
+from hubmerge.staged import Known
 from hubmerge.token import as_token
 from zoo_index.hub import ModelSource
 from zoo_index.tensors import DType

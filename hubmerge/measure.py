@@ -2,77 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from hubmerge import brackets, gram_kernels, kept_kernels, measure_kernels, row_kernels
-from hubmerge.compiled_passes import called_by_address
+from hubmerge import brackets, gram_kernels, measure_kernels, row_kernels
+from hubmerge.file_passes import read_inside
 from hubmerge.io.reader import InputFiles, StepReader, Workspace
-from hubmerge.marks import FLAGS, MARKED, mark_words
+from hubmerge.kept_norms import kept_of_entries, kept_of_rows
+from hubmerge.marks import FLAGS, MARKED
 from hubmerge.measures import Array, PerGroup, Ranks
-from hubmerge.method import Stage
 from hubmerge.plan_types import Step
 from hubmerge.ranges import block_reads, row_length, row_units, spans
+from hubmerge.staged import NOTHING_KNOWN, Known, Staged, put_through, random_key
 
-__all__ = ["Known", "Staged", "TensorMeasure", "put_through", "random_key"]
-
-_READ_INSIDE = 32
-"""Blocks that a compiled pass reads and goes through before it is seen whether the work was stopped."""
+__all__ = ["TensorMeasure"]
 
 Block = tuple[int, Array, tuple[Array, ...]]
 """The index of the first entry, the base's bits (the first parent's without a base), every operand as float32."""
-
-
-def random_key(seed: int, parent: int, tensor: str) -> np.uint64:
-    """What makes the random numbers of one parent's tensor its own: 64 bits of a hash of seed, place in the order and name.
-
-    The place, not the name: a folder that was moved, or tensors in memory, get the same numbers.
-    """
-    text = f"{seed}\n{parent}\n{tensor}".encode()
-    return np.uint64(int.from_bytes(hashlib.sha256(text).digest()[:8], "little"))
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is known of a merge before its tensors: the recipe's seed, and what stages found for pools of tensors, by name."""
-
-    seed: int = 0
-    pools: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Staged:
-    """A stage and what it knows of each parent: what deltas go through before anything is asked about them.
-
-    marks: for each parent which entries the stage keeps (`hubmerge.marks`), where the measure of it left them.
-    """
-
-    stage: Stage
-    states: tuple[tuple[Any, ...], ...]
-    marks: tuple[Array, ...] = ()
-
-
-def put_through(
-    rule: Callable[..., Any],
-    per: Literal["entry", "row"],
-    deltas: tuple[Array, ...],
-    states: tuple[tuple[Any, ...], ...],
-    offset: int,
-    columns: int,
-) -> None:
-    """Put every parent's float32 deltas through a stage's rule, in place; they are whole rows where it works on rows."""
-    for values, state in zip(deltas, states, strict=True):
-        if per == "row":
-            row_kernels.staged_rows_kernel(rule)(values, columns, state, offset)
-        else:
-            measure_kernels.staged_kernel(rule)(values, state, offset)
 
 
 class TensorMeasure:
@@ -86,7 +37,7 @@ class TensorMeasure:
         reader: StepReader,
         *,
         staged: Staged | None = None,
-        known: Known = Known(),
+        known: Known = NOTHING_KNOWN,
         pooled: Any = None,
         choice: Callable[..., Any] | None = None,
         steps: Sequence[Step] = (),
@@ -142,8 +93,8 @@ class TensorMeasure:
     def _add_gram_of_files(self, gram: Array) -> bool:
         """Fill `gram` by a pass that reads for itself; False where there is none, or where a file could not be read."""
         run = gram_kernels.gram_of_files_kernel("delta" if self._reader.step.base else "weight", self.parents)
-        return run is not None and self._read_inside(
-            lambda _, entries, block, *sources: run(*sources, entries, gram, block)
+        return run is not None and read_inside(
+            self._reader, self.entries, lambda _, entries, block, *sources: run(*sources, entries, gram, block)
         )
 
     def gram_rows(self) -> Array:
@@ -250,71 +201,11 @@ class TensorMeasure:
     def kept(
         self, rule: Callable[..., Any], states: Sequence[tuple[Any, ...]], per: Literal["entry", "row"] = "entry"
     ) -> tuple[tuple[float, float], ...]:
-        sums = np.zeros((self.parents, 2))
         if per == "entry":
-            self._add_kept(rule, tuple(states), sums)
+            sums, self.marks = kept_of_entries(self._reader, rule, tuple(states), self._choice)
         else:
-            self._add_kept_of_rows(rule, tuple(states), sums)
+            sums = kept_of_rows(self._reader, rule, tuple(states))
         return tuple((float(before), float(after)) for before, after in sums)
-
-    def _add_kept(self, rule: Callable[..., Any], states: tuple[tuple[Any, ...], ...], sums: Array) -> None:
-        reader, based, block = self._reader, self._reader.step.base is not None, gram_kernels.GRAM_BLOCK
-        lanes = np.empty((2, measure_kernels.LANES), np.float32), np.empty((2, measure_kernels.LANES))
-        if self._add_kept_of_files(rule, states, lanes, sums):
-            return
-        sums[:] = 0
-        run = kept_kernels.kept_kernel(rule, based)
-        for first, last in block_reads(self.entries):
-            chunks = reader.read(first, last)
-            for low, high in spans(0, last - first, block):
-                base, *parents = (chunk[low:high] for chunk in chunks)
-                run(base, tuple(parents if based else (base, *parents)), states, first + low, high - low, *lanes, sums)
-
-    def _add_kept_of_files(
-        self, rule: Callable[..., Any], states: tuple[tuple[Any, ...], ...], lanes: tuple[Array, Array], sums: Array
-    ) -> bool:
-        """`_add_kept` by a pass that reads for itself; False where there is none, or where a file could not be read."""
-        if not called_by_address():
-            return False
-        reader = self._reader
-        run = kept_kernels.kept_of_files_kernel(rule, reader.step.base is not None, self._choice)
-        marks: tuple[Array, ...] = ()
-        flags: Any = ()
-        if self._choice is not None:
-            marks = tuple(
-                reader.workspace.take(f"marks{k}", "<u8", mark_words(self.entries)) for k in range(self.parents)
-            )
-            flags = np.zeros(FLAGS, np.uint8)
-        complete = self._read_inside(
-            lambda first, entries, block, *sources: run(
-                *sources, states, first, entries, block, *lanes, sums, marks, flags
-            )
-        )
-        self.marks = marks if complete else ()
-        return complete
-
-    def _read_inside(self, run: Callable[..., Any]) -> bool:
-        """Have a pass read all entries and go through them; False where inputs are no files, or could not be read.
-
-        run: ``(first entry, entries, block, descriptors, places, in_place, base, parents) -> whether it could``.
-        """
-        reader, block = self._reader, gram_kernels.GRAM_BLOCK
-        for first, last in spans(0, self.entries, _READ_INSIDE * block):
-            with reader.sources(first, last, block) as sources:
-                if sources is None:
-                    return False
-                parents = sources.inputs[1:] if reader.step.base else sources.inputs
-                told = (sources.descriptors, sources.places, sources.in_place, sources.inputs[0], parents)
-                if not run(first, last - first, block, *told):
-                    return False
-        return True
-
-    def _add_kept_of_rows(self, rule: Callable[..., Any], states: tuple[tuple[Any, ...], ...], sums: Array) -> None:
-        columns, lanes = row_length(self.shape), np.empty(measure_kernels.LANES)
-        row, run = np.empty(columns, np.float32), row_kernels.kept_rows_kernel(rule)
-        for first, last in row_units(self.shape):
-            base, *parents = self._reader.read(first, last)
-            run(base, tuple(parents), columns, states, first, row, lanes, sums)
 
     def _summed(self, count: Callable[[StepReader], list[Array]]) -> list[Array]:
         """The sums over all tensors of the arrays that `count` finds in each, added in the order of the steps."""

@@ -13,11 +13,11 @@ from hubmerge import file_kernels, kernels, row_kernels
 from hubmerge.compiled_files import Target
 from hubmerge.io.reader import StepReader
 from hubmerge.marks import FLAGS
-from hubmerge.measure import Staged
 from hubmerge.measures import Array, PerGroup
 from hubmerge.method import MergeMethod
 from hubmerge.plan_types import Step
 from hubmerge.ranges import row_length, row_units, spans
+from hubmerge.staged import Staged
 from hubmerge.switches import switches_of
 from zoo_index.tensors import DType
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from hubmerge.io.reader import InputFiles
-from hubmerge.measure import Known, TensorMeasure
+from hubmerge.measure import TensorMeasure
 from hubmerge.plan_types import Plan, Step
 from hubmerge.pools import pool_name
+from hubmerge.staged import Known
 
 __all__ = ["known_of", "pooled_states"]
 

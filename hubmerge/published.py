@@ -18,11 +18,11 @@ from hubmerge.errors import PlanError, VerifyError
 from hubmerge.fetching import fetch_parents
 from hubmerge.io.reader import InputFiles, Workspace
 from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
-from hubmerge.measure import Known
 from hubmerge.plan import build_plan, pins_of
 from hubmerge.plan_types import Plan
 from hubmerge.prologue import known_of, pooled_states
 from hubmerge.recipe import Recipe
+from hubmerge.staged import Known
 from zoo_index.hub import ModelSource, fetch, open_source
 from zoo_index.reference import ModelRef
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from hubmerge.compute import compute
 from hubmerge.io.reader import InputFiles, Workspace
-from hubmerge.measure import Known
 from hubmerge.plan_types import Plan, Step
+from hubmerge.staged import Known
 from zoo_index.tensors import DType
 
 __all__ = ["merged_with"]

@@ -25,8 +25,8 @@ from hubmerge.deltas.truncation import Solver, Truncated, truncated
 from hubmerge.errors import MergeError, NumbersError, PlanError
 from hubmerge.io.reader import InputFiles
 from hubmerge.lora.low_rank import reduced
-from hubmerge.measure import random_key
 from hubmerge.plan_types import Step
+from hubmerge.staged import random_key
 from hubmerge.torch_threads import one_torch_thread
 
 __all__ = ["extract_adapter"]

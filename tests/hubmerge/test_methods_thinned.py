@@ -10,7 +10,7 @@ import pytest
 from zoo import bfloat16, merge_entries, merge_tensors, numbers, random_values
 
 from hubmerge import RecipeError, build_plan
-from hubmerge.measure import random_key
+from hubmerge.staged import random_key
 
 MASK = 0xFFFFFFFF
 
