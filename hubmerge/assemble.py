@@ -14,8 +14,8 @@ from hubmerge.destination import keep_parents_safe
 from hubmerge.device import check_device
 from hubmerge.errors import ManifestError, PlanError, shown
 from hubmerge.fetching import check_disks, fetch_parents
+from hubmerge.io.input_files import InputFiles
 from hubmerge.io.partial import MAX_NAME_BYTES, put_back, sweep
-from hubmerge.io.reader import InputFiles
 from hubmerge.io.sample import sample_digests
 from hubmerge.io.unchanged import check_planned, check_unchanged, file_states, written_since
 from hubmerge.io.writer import OutputFolder

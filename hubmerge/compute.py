@@ -13,8 +13,11 @@ from hubmerge import kernels
 from hubmerge.compiled_files import Target
 from hubmerge.device import brought, on_device, taken_back
 from hubmerge.errors import NumbersError
-from hubmerge.io.reader import CHUNK, NUMPY, InputFiles, StepReader, Workspace, singles
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.reader import StepReader
 from hubmerge.io.rows import own_entries
+from hubmerge.io.stored import NUMPY, singles
+from hubmerge.io.workspace import CHUNK, Workspace
 from hubmerge.measure import TensorMeasure
 from hubmerge.merge_pass import MergePass, merge_pass
 from hubmerge.method import MergeMethod, get_method
@@ -29,7 +32,7 @@ __all__ = ["AT_ONCE", "Emit", "Output", "compute", "passes"]
 
 Array = npt.NDArray[Any]
 Emit = Callable[[int, Array], None]
-"""Takes the index of the first entry and the entries as stored (`hubmerge.io.reader.NUMPY`); must use them at once."""
+"""Takes the index of the first entry and the entries as stored (`hubmerge.io.stored.NUMPY`); must use them at once."""
 
 AT_ONCE = 8 * CHUNK
 """Entries that are written by one call: between two calls the work can be stopped."""

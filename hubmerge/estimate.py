@@ -9,7 +9,7 @@ from hubmerge import brackets
 from hubmerge.compute import passes
 from hubmerge.errors import PlanError
 from hubmerge.gram_kernels import GRAM_BLOCK
-from hubmerge.io.reader import CHUNK
+from hubmerge.io.workspace import CHUNK
 from hubmerge.method import MergeMethod
 from hubmerge.plan_types import Operand, Step
 from hubmerge.ranges import row_length

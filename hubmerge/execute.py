@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from hubmerge.compiled_files import Target
 from hubmerge.compute import Output, compute
+from hubmerge.io.input_files import InputFiles
 from hubmerge.io.journal import Piece
-from hubmerge.io.reader import CHUNK, InputFiles, StoppedError, Workspace
+from hubmerge.io.workspace import CHUNK, StoppedError, Workspace
 from hubmerge.plan_types import Plan, Step
 from hubmerge.prologue import known_of, pooled_states
 from zoo_index.tensors import TensorMeta

@@ -131,7 +131,7 @@ def _numbers(parts: list[Any], name: str, processor: Any, places: dict[str, str]
 
 
 def _write(folder: Path, meta: TensorMeta, weights: npt.NDArray[Any]) -> None:
-    from hubmerge.io.reader import NUMPY
+    from hubmerge.io.stored import NUMPY
 
     single = np.ascontiguousarray(weights, np.float32).reshape(-1)
     exact = (

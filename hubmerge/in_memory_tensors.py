@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hubmerge.errors import PlanError, shown
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.plan_types import PlannedParent
 from zoo_index.errors import CheckpointError, HubmergeError
 from zoo_index.reference import ModelRef, PinnedRef

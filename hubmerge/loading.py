@@ -11,7 +11,9 @@ import numpy as np
 from hubmerge.compute import compute
 from hubmerge.errors import PlanError
 from hubmerge.fetching import fetch_parents
-from hubmerge.io.reader import NUMPY, InputFiles, Workspace
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.stored import NUMPY
+from hubmerge.io.workspace import Workspace
 from hubmerge.loaded import faults_of_transformers, load_whole
 from hubmerge.model_config import check_labels, model_class, read_folder_config, read_json_object
 from hubmerge.plan import build_plan

@@ -12,7 +12,9 @@ import numpy as np
 
 from hubmerge import brackets, gram_kernels, measure_kernels, row_kernels
 from hubmerge.file_passes import read_inside
-from hubmerge.io.reader import InputFiles, StepReader, Workspace
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.reader import StepReader
+from hubmerge.io.workspace import Workspace
 from hubmerge.kept_norms import kept_of_entries, kept_of_rows
 from hubmerge.marks import FLAGS, MARKED
 from hubmerge.measures import Array, PerGroup, Ranks

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hubmerge.errors import NumbersError
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.plan_types import Plan
 from hubmerge.wrapper import Changes, ParentModels, Prepared, Preparing, Statistics, own_values
 

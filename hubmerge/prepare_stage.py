@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hubmerge.errors import VerifyError
+from hubmerge.io.input_files import InputFiles
 from hubmerge.io.journal import to_disk
-from hubmerge.io.reader import InputFiles
 from hubmerge.manifest import Manifest
 from hubmerge.parent_models import recipe_models
 from hubmerge.plan_types import Plan

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.measure import TensorMeasure
 from hubmerge.plan_types import Plan, Step
 from hubmerge.pools import pool_name

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from hubmerge.compute import compute
 from hubmerge.errors import PlanError, VerifyError
 from hubmerge.fetching import fetch_parents
-from hubmerge.io.reader import InputFiles, Workspace
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.workspace import Workspace
 from hubmerge.manifest import MANIFEST_NAME, Manifest, read_manifest
 from hubmerge.plan import build_plan, pins_of
 from hubmerge.plan_types import Plan

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from hubmerge import gram_kernels
-from hubmerge.io.reader import CHUNK
+from hubmerge.io.workspace import CHUNK
 
 __all__ = ["block_reads", "row_length", "row_units", "spans"]
 

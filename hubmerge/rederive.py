@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from hubmerge.errors import VerifyError
 from hubmerge.execute import execute
-from hubmerge.io.reader import NUMPY, InputFiles, read_at, singles
+from hubmerge.io.input_files import InputFiles, read_at
+from hubmerge.io.stored import NUMPY, singles
 from hubmerge.plan_types import Plan, Step
 from zoo_index.tensors import DType
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hubmerge.errors import NumbersError, VerifyError
 from hubmerge.fetching import fetch_parents
 from hubmerge.io.digests import file_sha256
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.io.sample import sample_digests
 from hubmerge.manifest import Manifest, read_manifest
 from hubmerge.plan import build_plan, pins_of

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from hubmerge.execute import execute, piece_bytes, pieces
 from hubmerge.io.digests import FileDigests
+from hubmerge.io.input_files import InputFiles
 from hubmerge.io.journal import JOURNAL_NAME, Found, Journal, Piece, read_journal
 from hubmerge.io.partial import percent
-from hubmerge.io.reader import InputFiles
 from hubmerge.io.unchanged import FileState
 from hubmerge.io.writer import OutputFolder
 from hubmerge.plan_types import Plan, Step

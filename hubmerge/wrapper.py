@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hubmerge.adamerging.changes import Change
-    from hubmerge.io.reader import InputFiles
+    from hubmerge.io.input_files import InputFiles
     from hubmerge.method_record import MergeMethod
     from hubmerge.plan_types import Plan
     from hubmerge.recipe import Recipe

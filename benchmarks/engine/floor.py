@@ -20,7 +20,7 @@ from benchmarks.engine.models import SIZES, make_models
 from benchmarks.engine.options import Options, parser
 from benchmarks.engine.recipes import inputs, recipe
 from benchmarks.engine.report import Report
-from hubmerge.io.reader import Workspace
+from hubmerge.io.workspace import Workspace
 from hubmerge.plan import build_plan
 
 __all__ = ["CHUNK", "cores", "floor", "floor_of", "main"]

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hubmerge.compute import compute
-from hubmerge.io.reader import InputFiles, Workspace
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.workspace import Workspace
 from hubmerge.plan_types import Plan, Step
 from hubmerge.staged import Known
 from zoo_index.tensors import DType

@@ -25,8 +25,8 @@ from hubmerge.alignment.stored import StoredWeights, check_weights, write_copy, 
 from hubmerge.alignment_record import AlignedParentRecord, AlignmentRecord
 from hubmerge.fetching import open_planned
 from hubmerge.heterogeneous.record import calibration_record
+from hubmerge.io.input_files import InputFiles
 from hubmerge.io.journal import to_disk
-from hubmerge.io.reader import InputFiles
 from hubmerge.parents import ParentModel, parent_of
 from hubmerge.plan_types import Plan
 from hubmerge.symmetry.groups import SymmetrySpec

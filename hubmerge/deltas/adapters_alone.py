@@ -11,7 +11,9 @@ import numpy as np
 from hubmerge.deltas.beside import Beside
 from hubmerge.errors import PlanError
 from hubmerge.gguf import open_model
-from hubmerge.io.reader import StepReader, Workspace, singles
+from hubmerge.io.reader import StepReader
+from hubmerge.io.stored import singles
+from hubmerge.io.workspace import Workspace
 from hubmerge.lora.adapter import Adapter, adapter_of
 from hubmerge.lora.headers import open_adapter
 from hubmerge.lora.reading import read_adapter

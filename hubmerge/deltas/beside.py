@@ -10,7 +10,7 @@ from typing import Any
 
 from hubmerge.errors import PlanError
 from hubmerge.in_memory_tensors import MemoryInputs, StateDict
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.parents import ParentModel, open_parent, parent_of
 from hubmerge.plan_types import PlannedParent, Step
 from hubmerge.step_inputs import operand_of

@@ -23,7 +23,7 @@ from hubmerge.deltas.linear_weights import LinearWeight
 from hubmerge.deltas.reading import sum_of_squares, sums_of_squares, whole_tensors
 from hubmerge.deltas.truncation import Solver, Truncated, truncated
 from hubmerge.errors import MergeError, NumbersError, PlanError
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.lora.low_rank import reduced
 from hubmerge.plan_types import Step
 from hubmerge.staged import random_key

@@ -22,7 +22,7 @@ from hubmerge.deltas.intruders_record import Directions, Intruders
 from hubmerge.deltas.linear_weights import LinearWeight, chosen, linear_layers
 from hubmerge.deltas.reading import whole_tensors
 from hubmerge.errors import NumbersError, PlanError
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.plan_types import Operand, Step
 from hubmerge.torch_threads import one_torch_thread
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hubmerge.io.reader import InputFiles, StepReader, Workspace, singles
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.reader import StepReader
+from hubmerge.io.stored import singles
+from hubmerge.io.workspace import Workspace
 from hubmerge.plan_types import Step
 from hubmerge.ranges import spans
 

@@ -11,7 +11,10 @@ import numpy.typing as npt
 from hubmerge.deltas.beside import Beside
 from hubmerge.errors import NumbersError
 from hubmerge.gram_kernels import GRAM_BLOCK, gram_kernel
-from hubmerge.io.reader import InputFiles, StepReader, Workspace, singles
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.reader import StepReader
+from hubmerge.io.stored import singles
+from hubmerge.io.workspace import Workspace
 from hubmerge.plan_types import Step
 from hubmerge.ranges import block_reads, spans
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hubmerge.io.reader import Workspace, read_at
+from hubmerge.io.input_files import read_at
+from hubmerge.io.workspace import Workspace
 
 __all__ = ["FileDigests", "file_sha256"]
 

@@ -2,219 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hubmerge.errors import MergeError, NumbersError
-from hubmerge.fetching import open_planned
-from hubmerge.io.float8 import float8_table, multiply_by_scales, scale_grid
-from hubmerge.io.maps import mapped
-from hubmerge.io.windows import Room, Seen, Windows
-from hubmerge.plan_types import Operand, PlannedParent, RowMap, Step
+from hubmerge.io.float8 import multiply_by_scales, scale_grid
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.stored import NUMPY, singles, to_singles
+from hubmerge.io.windows import Seen, Windows
+from hubmerge.io.workspace import CHUNK, Workspace
+from hubmerge.plan_types import Operand, RowMap, Step
 from zoo_index.tensors import DType, Scale, TensorMeta
 
 if TYPE_CHECKING:
     from hubmerge.io.rows import RowReader
 
-__all__ = [
-    "CHUNK",
-    "NUMPY",
-    "InputFiles",
-    "Sources",
-    "StepReader",
-    "StoppedError",
-    "Workspace",
-    "read_at",
-    "singles",
-    "to_singles",
-]
-
-CHUNK = 1 << 18
-"""Entries read, computed and written at a time: the buffers of a few parents stay in the processor's cache."""
-
-NUMPY = {
-    DType.F64: "<f8", DType.F32: "<f4", DType.F16: "<f2", DType.BF16: "<u2", DType.I64: "<i8", DType.I32: "<i4",
-    DType.I16: "<i2", DType.I8: "i1", DType.U64: "<u8", DType.U32: "<u4", DType.U16: "<u2", DType.U8: "u1", DType.BOOL: "u1",
-    DType.C64: "<c8", DType.F8_E4M3: "u1", DType.F8_E5M2: "u1", DType.F8_E8M0: "u1",
-}  # fmt: skip
-"""How numpy sees a stored element; bfloat16 and float8 as their bits."""
-_LINE = 64
-"""Bytes of a line of the processor's cache.  Where a buffer begins at the same byte of a line as its place in the file, the
-kernel copies 1 GB in 0.06 s of processor time when it reads and in 0.09 s when it writes; where the copy begins 8 bytes later
-in a line than the original, in 0.33 and 0.36 s (Xeon with fast short `rep movsb`)."""
-_WIDEST = 8
-"""Bytes of the widest element: arrays begin at a multiple of it, whatever the file."""
-_EIGHT_BITS = frozenset({DType.F8_E4M3, DType.F8_E5M2, DType.F8_E8M0})
+__all__ = ["Sources", "StepReader"]
 
 Array = npt.NDArray[Any]
-
-
-def singles(bits: Array) -> Array:
-    """Bit patterns (uint16: bfloat16, uint32: float32) as float32."""
-    if bits.dtype == np.uint16:
-        return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return bits.view(np.float32)
-
-
-def to_singles(stored: Array, dtype: DType, out: Array) -> None:
-    """Write stored entries into `out`, float32 of the same shape; a float64 beyond float32 becomes infinite, and is reported so."""
-    if dtype is DType.BF16:
-        np.left_shift(stored, 16, out=out.view("<u4"), dtype=np.uint32, casting="unsafe")
-    elif dtype in _EIGHT_BITS:
-        np.take(float8_table(dtype), stored, out=out, mode="clip")  # any mode but "raise" writes without a buffer
-    else:
-        with np.errstate(over="ignore"):
-            np.copyto(out, stored, casting="same_kind")
-
-
-class InputFiles:
-    """The parents' files, opened once each and read from any thread.
-
-    instead: by a parent's place the folder that its files are read from, where that is not its own.
-    """
-
-    def __init__(self, parents: Sequence[PlannedParent], instead: Mapping[int, Path] | None = None) -> None:
-        self._parents = parents
-        self._instead = instead or {}
-        self._descriptors: dict[Path, int] = {}
-        self._maps: dict[int, Array | None] = {}
-        self._paths: dict[tuple[int, bool, str], Path] = {}
-        self._lock = threading.Lock()
-        self._kept: dict[Hashable, Array] = {}
-        self._making: dict[Hashable, threading.Lock] = {}
-        self.room = Room()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._maps.clear()
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
-
-    def name(self, operand: Operand) -> str:
-        """How the parent of `operand` is called."""
-        return str(self._parents[operand.parent].reference)
-
-    def path(self, parent: int, file: str, in_adapter: bool = False) -> Path:
-        """Where a parent's file is on disk."""
-        key = (parent, in_adapter, file)
-        if parent in self._instead:
-            return self._instead[parent] / file
-        if key not in self._paths:
-            self._paths[key] = open_planned(self._parents[parent], in_adapter).path(file)
-        return self._paths[key]
-
-    def read_into(
-        self, buffer: memoryview, parent: int, meta: TensorMeta, start: int, in_adapter: bool = False
-    ) -> None:
-        """Fill `buffer` from byte `start` of a tensor; `MergeError` when the file does not have these bytes any more."""
-        path = self.path(parent, meta.file, in_adapter)
-        try:
-            descriptor = self._opened(path)
-            done = 0
-            while done < len(buffer):
-                count = read_at(descriptor, buffer[done:], meta.start + start + done)
-                if count == 0:
-                    raise MergeError(
-                        f"{path.name} ended inside tensor {meta.name!r}",
-                        where=str(path),
-                        hint="the file changed during the merge; merge again",
-                    )
-                done += count
-        except OSError as error:
-            raise _unreadable(path, error) from error
-
-    def descriptor(self, parent: int, file: str, in_adapter: bool = False) -> int | None:
-        """A parent's weight file, open for reading at any place, or None where there is none; `MergeError` when it cannot be."""
-        path = self.path(parent, file, in_adapter)
-        try:
-            return self._opened(path)
-        except OSError as error:
-            raise _unreadable(path, error) from error
-
-    def kept(self, key: Hashable, make: Callable[[], Array]) -> Array:
-        """What `make` gives, made by whoever asks for it first and kept: small things that take a pass over a tensor."""
-        with self._lock:
-            lock = self._making.setdefault(key, threading.Lock())
-        with lock:
-            if key not in self._kept:
-                self._kept[key] = make()
-            return self._kept[key]
-
-    def mapped(self, descriptor: int) -> Array | None:
-        """The whole of a file that `descriptor` gave, to be seen in place (`hubmerge.io.maps`); None where it cannot be."""
-        with self._lock:
-            if descriptor not in self._maps:
-                self._maps[descriptor] = mapped(descriptor)
-            return self._maps[descriptor]
-
-    def _opened(self, path: Path) -> int:
-        with self._lock:
-            if path not in self._descriptors:
-                self._descriptors[path] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            return self._descriptors[path]
-
-
-def _unreadable(path: Path, error: OSError) -> MergeError:
-    return MergeError(f"{path.name} cannot be read ({error.strerror})", where=str(path))
-
-
-_SEEK_LOCK = threading.Lock()
-
-
-def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
-    """Read up to ``len(buffer)`` bytes of a file from `offset`; returns how many.  Safe from any thread."""
-    if hasattr(os, "preadv"):
-        return os.preadv(descriptor, [buffer], offset)
-    with _SEEK_LOCK:
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        data = os.read(descriptor, len(buffer))
-    buffer[: len(data)] = data
-    return len(data)
-
-
-class StoppedError(Exception):
-    """The work was stopped from outside: the reason is not here."""
-
-
-class Workspace:
-    """Named buffers of one worker; a buffer grows when more is asked for and is never given back.
-
-    stop: once it is set, no buffer is handed out any more: the work ends at its next chunk.
-    """
-
-    def __init__(self, stop: threading.Event | None = None) -> None:
-        self._buffers: dict[str, Array] = {}
-        self._stop = stop
-
-    def take(self, name: str, dtype: str, size: int, place: int = 0) -> Array:
-        """An uninitialised array of `size` elements; the next call with this name overwrites it.
-
-        place: the byte of a file that the array's first byte comes from or goes to.
-        """
-        if self._stop is not None and self._stop.is_set():
-            raise StoppedError
-        needed = size * np.dtype(dtype).itemsize
-        held = self._buffers.get(name)
-        if held is None or held.nbytes < needed + _LINE:
-            held = np.empty(needed + 2 * _LINE, np.uint8)
-            held = self._buffers[name] = held[-held.ctypes.data % _LINE :]
-        first = place % _LINE // _WIDEST * _WIDEST
-        return held[first : first + needed].view(dtype)
 
 
 def _is_plain(operand: Operand) -> bool:

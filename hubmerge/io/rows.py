@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hubmerge.io.float8 import multiply_by_scales
-from hubmerge.io.reader import CHUNK, NUMPY, InputFiles, Workspace, to_singles
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.stored import NUMPY, to_singles
+from hubmerge.io.workspace import CHUNK, Workspace
 from hubmerge.plan_types import Operand, RowMap
 from zoo_index.tensors import DType, Scale
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hubmerge.errors import MergeError
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.planned import Planned
 
 __all__ = ["FileState", "check_planned", "check_unchanged", "file_states", "written_since"]

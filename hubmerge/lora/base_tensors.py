@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from hubmerge.adapters import place_of
 from hubmerge.errors import PlanError
-from hubmerge.io.reader import InputFiles, StepReader, Workspace, singles
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.reader import StepReader
+from hubmerge.io.stored import singles
+from hubmerge.io.workspace import Workspace
 from hubmerge.parents import ParentModel, open_parent, parent_of, refuse_adapter
 from hubmerge.plan_types import Operand, PlannedParent, Step
 from zoo_index.hub import fetch

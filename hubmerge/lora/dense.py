@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hubmerge.adapters import read_adapter_effect
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.io.shards import Layout, lay_out
 from hubmerge.lora.adapter import Factors
 from hubmerge.lora.headers import AdapterHeader

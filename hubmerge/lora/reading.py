@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmerge.errors import PlanError
-from hubmerge.io.reader import NUMPY, to_singles
+from hubmerge.io.stored import NUMPY, to_singles
 from hubmerge.lora.adapter import Adapter, Factors, checked
 from hubmerge.lora.headers import AdapterHeader, open_adapter
 from zoo_index.hub import fetch

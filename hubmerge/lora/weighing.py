@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hubmerge.adapters import place_of
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.lora.computing import Coefficients
 from hubmerge.lora.in_basis import BasisMerge
 from hubmerge.lora.plan_types import AdapterPlan

@@ -12,7 +12,9 @@ import pytest
 from zoo import bfloat16, numbers, random_values, read_model, recipe, write_adapter, write_model
 
 from hubmerge import MergeError, PlanError, build_plan, merge
-from hubmerge.io.reader import InputFiles, StepReader, Workspace
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.reader import StepReader
+from hubmerge.io.workspace import Workspace
 from hubmerge.parents import open_parent
 from hubmerge.plan_types import Operand, PlannedParent, RowMap, Step
 from zoo_index.reference import ModelRef

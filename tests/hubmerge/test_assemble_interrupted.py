@@ -32,7 +32,7 @@ from hubmerge.assemble import merge_plan
 from hubmerge.compiled_files import Target
 from hubmerge.errors import MergeInterrupted
 from hubmerge.io.partial import PARTIAL_MARK
-from hubmerge.io.reader import CHUNK
+from hubmerge.io.workspace import CHUNK
 from hubmerge.plan_types import Step
 
 

@@ -11,7 +11,9 @@ import pytest
 from zoo import random_values, recipe, stored_as, write_model
 
 from hubmerge import brackets
-from hubmerge.io.reader import InputFiles, StepReader, Workspace
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.reader import StepReader
+from hubmerge.io.workspace import Workspace
 from hubmerge.measure import TensorMeasure
 from hubmerge.plan import build_plan
 

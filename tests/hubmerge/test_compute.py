@@ -14,7 +14,9 @@ from zoo import bfloat16, merge_tensors, random_values, read_model, recipe, stor
 
 from hubmerge import MergeError, PlanError, build_plan, measure, merge
 from hubmerge.compute import compute, passes
-from hubmerge.io.reader import InputFiles, StepReader, Workspace
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.reader import StepReader
+from hubmerge.io.workspace import Workspace
 from hubmerge.measure import TensorMeasure
 
 METHODS = ("linear", "slerp", "task_arithmetic", "ties", "iso_c")

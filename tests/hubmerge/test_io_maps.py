@@ -14,7 +14,9 @@ from hubmerge import build_plan, compute, merge
 from hubmerge.compiled_passes import called_by_address
 from hubmerge.errors import NumbersError
 from hubmerge.io import maps, windows
-from hubmerge.io.reader import InputFiles, StepReader, Workspace
+from hubmerge.io.input_files import InputFiles
+from hubmerge.io.reader import StepReader
+from hubmerge.io.workspace import Workspace
 from hubmerge.measure import TensorMeasure
 from hubmerge.ranges import spans
 

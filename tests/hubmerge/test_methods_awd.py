@@ -14,7 +14,7 @@ from hubmerge import MergedState, build_plan, merge, merge_state_dicts, read_man
 from hubmerge.disentangled_record import DisentangledRecord
 from hubmerge.disentangled_words import disentangled_lines, mean_cosine
 from hubmerge.errors import RecipeError
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.methods.weight_disentanglement import equivalent_weights
 from hubmerge.prologue import pooled_states
 

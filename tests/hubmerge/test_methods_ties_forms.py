@@ -9,7 +9,7 @@ import pytest
 from zoo import bfloat16, merge_entries, merge_tensors, numbers, random_values, recipe, write_model
 
 from hubmerge import RecipeError, VerifyError, build_plan, merge, verify_merge
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.prologue import pooled_states
 from hubmerge.published import check_weights
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubmerge.io.reader import Workspace
+from hubmerge.io.workspace import Workspace
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**40).map(lambda n: 8 * n), st.integers(0, 300)), min_size=1))

@@ -10,7 +10,7 @@ from registry import METHODS, TELLING, a_model, has_base, parents_of, run
 from zoo import bfloat16, numbers, random_values, read_model, recipe, write_adapter, write_model
 
 from hubmerge import compute, execute, file_kernels, gram_kernels, merge, merge_pass, ranges
-from hubmerge.io.reader import CHUNK
+from hubmerge.io.workspace import CHUNK
 
 DTYPES = ("float32", "float16", "bfloat16", "mixed")
 

@@ -15,7 +15,7 @@ from zoo import write_adapter, write_model
 from hubmerge import merge
 from hubmerge.cli.app import main
 from hubmerge.errors import RecipeError
-from hubmerge.io.reader import InputFiles
+from hubmerge.io.input_files import InputFiles
 from hubmerge.recipe import Recipe
 from zoo_index.errors import HubmergeError
 
