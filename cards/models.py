@@ -222,6 +222,7 @@ def _with_adapter(candidate: Candidate, kind: TaskKind, model: Any) -> tuple[Any
     """The model with its adapter on top, and which of the base's tensors the adapter brings itself."""
     assert candidate.adapter is not None
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for what is going away
         # PEFT only warns when the adapter's tensors do not cover its own modules; the score would be the base's
         warnings.filterwarnings("error", message="Found missing adapter keys")
         try:

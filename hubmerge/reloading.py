@@ -70,6 +70,7 @@ def _adapter_reloaded(folder: Path) -> tuple[bool | None, str]:
         from peft import PeftModel
 
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for what is going away
             # PEFT only warns of modules that the file has no factors of; they would be as they start
             warnings.filterwarnings("error", message="Found missing adapter keys")
             adapted = PeftModel.from_pretrained(model, folder)

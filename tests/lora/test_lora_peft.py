@@ -56,6 +56,21 @@ def test_a_combination_has_pefts_numbers(place: Path, name: str) -> None:
     assert furthest(dense(merged), peft_combines(place, name, **thinned)) < 1e-5
 
 
+def test_a_merged_adapter_is_loaded_by_peft_when_it_is_verified_and_warns_of_nothing(
+    place: Path, tmp_path: Path
+) -> None:
+    models = [{"model": str(place / one)} for one in "ab"]
+    recipe = {"merge_method": "cat", "basis": "none", "models": models, "output": {"kind": "adapter"}}
+    hubmerge.merge(recipe, tmp_path / "out")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)  # of what PEFT asks transformers for, a user can change nothing
+        found = hubmerge.verify_merge(tmp_path / "out")
+    assert (found.level, found.checks[2].detail) == (
+        "exact",
+        "a PeftModel of LlamaForCausalLM loads, its outputs are finite",
+    )
+
+
 @pytest.mark.filterwarnings("ignore:.*works on A and on B apart")
 def test_the_majority_of_signs_has_pefts_numbers(place: Path) -> None:
     own = {"density": 0.7, "majority_sign_method": "frequency"}
