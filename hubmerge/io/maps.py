@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["bring", "let_go", "mapped"]
+__all__ = ["AROUND", "bring", "let_go", "mapped"]
 
 _PAGE = 4096
+AROUND = 1 << 21
+"""Bytes on either side that may come with what is brought: Linux maps what it holds in one piece at once, 2 MB at most."""
 _POPULATE_READ, _DONT_NEED = 22, 4
 """Advice of Linux 5.14, and of every Linux."""
 
@@ -59,7 +61,7 @@ def bring(begin: int, size: int, descriptor: int, end: int) -> bool:
 
 
 def let_go(begin: int, size: int) -> None:
-    """Hold on no longer to what `bring` brought."""
+    """Hold on no longer to what `bring` brought; a page that is in use comes back when it is touched."""
     _advise(begin, size, _DONT_NEED)
 
 

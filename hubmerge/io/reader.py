@@ -140,7 +140,8 @@ class StepReader:
             whole = self.files.mapped(descriptor)
             if whole is None or start + entries * width > whole.size or start % width:
                 return None
-            inputs.append(Seen(descriptor, start, whole.ctypes.data + start))
+            begin = whole.ctypes.data
+            inputs.append(Seen(descriptor, start, begin + start, (begin, begin + whole.size)))
         return Windows(inputs, self.bits, entries, self.files.mapped, self.files.room)
 
     @cached_property

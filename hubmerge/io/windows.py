@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hubmerge.io.maps import bring, let_go
+from hubmerge.io.maps import AROUND, bring, let_go
 
 __all__ = ["MOST_KEPT", "Room", "Seen", "Windows"]
 
@@ -48,11 +48,15 @@ class Room:
 
 @dataclass(frozen=True)
 class Seen:
-    """One input's tensor in place: the open file, the byte of it where the tensor begins, and that byte's address."""
+    """One input's tensor in place: the open file, the byte of it where the tensor begins, and that byte's address.
+
+    whole: the addresses where the file's map begins and ends.
+    """
 
     descriptor: int
     start: int
     address: int
+    whole: tuple[int, int]
 
 
 class Windows:
@@ -102,9 +106,12 @@ class Windows:
             self._kept.add((first, last))
             return
         self._kept.discard((first, last))
-        low, size = first * self._width, (last - first) * self._width
+        around = AROUND // self._width  # what came with it goes, too, but for what stays
+        low = max([first - around, *(end for _, end in self._kept if end <= first)])
+        high = min([last + around, *(begin for begin, _ in self._kept if begin >= last)])
         for one in self._inputs:
-            let_go(one.address + low, size)
+            begin = max(one.address + low * self._width, one.whole[0])
+            let_go(begin, min(one.address + high * self._width, one.whole[1]) - begin)
 
     def leave_all(self) -> None:
         """Let go what stayed."""

@@ -72,6 +72,7 @@ def test_the_end_of_a_tensor_stays_in_memory_for_the_next_pass(tmp_path: Path, m
     brought, gone = [], []
     monkeypatch.setattr(windows, "bring", lambda *asked: [brought.append(asked[:2]), maps.bring(*asked)][1])
     monkeypatch.setattr(windows, "let_go", lambda *asked: gone.append(asked))
+    monkeypatch.setattr(windows, "AROUND", 0)
     monkeypatch.setattr(windows, "MOST_KEPT", 2 * 2 * 45)  # 45 entries of both inputs
     plan = build_plan(recipe("linear", models(tmp_path, 100)[1:]))
     ranges = list(spans(0, 100, 20))
@@ -97,6 +98,18 @@ def test_the_end_of_a_tensor_stays_in_memory_for_the_next_pass(tmp_path: Path, m
         reader.let_go()
         assert sorted(gone) == sorted(brought)
         assert files.room.take(10**9) == 2 * 2 * 45
+
+
+def test_what_came_with_a_range_goes_with_it(tmp_path: Path) -> None:
+    folders = models(tmp_path)
+    plan = build_plan(recipe("linear", folders[1:]))
+    ranges = list(spans(0, 200_000, 30_000))  # more than that comes at once
+    with InputFiles(plan.parents) as files:
+        reader = StepReader(plan.steps[0], files, Workspace())
+        for first, last in ranges + ranges[::-1]:
+            with reader.sources(first, last, 20):
+                assert _resident(folders[1] / "model.safetensors")[0] > 0
+        assert _resident(folders[1] / "model.safetensors") == [0]
 
 
 def test_of_numbers_that_are_not_finite_the_first_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
