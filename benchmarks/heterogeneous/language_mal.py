@@ -26,7 +26,7 @@ from benchmarks.heterogeneous.language_data import (
 )
 from benchmarks.heterogeneous.language_lines import in_words, numbers
 from benchmarks.heterogeneous.language_parents import reordered, smollm2, trained
-from benchmarks.heterogeneous.language_settings import FINE_TUNE, LM_SEEDS, SMALL
+from benchmarks.heterogeneous.language_settings import FINE_TUNE, MAL_SEEDS, SMALL
 from benchmarks.heterogeneous.language_shares import SHARES, STAND_INS, Shares
 from benchmarks.heterogeneous.options import in_processes, parser
 from benchmarks.heterogeneous.saving import save_report
@@ -76,7 +76,7 @@ class _Job:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what MAL makes of both donors, then their shares; the JSON is written anew after each."""
     commands = parser(__doc__)
-    commands.set_defaults(seeds=list(LM_SEEDS), processes=1)
+    commands.set_defaults(seeds=list(MAL_SEEDS), processes=1)
     commands.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
     given = commands.parse_args(arguments)
     found: dict[int, dict[str, Row]] = {seed: {} for seed in given.seeds}

@@ -18,6 +18,7 @@ __all__ = [
     "FINE_TUNE",
     "HELD_OUT_BLOCKS",
     "LM_SEEDS",
+    "MAL_SEEDS",
     "PROBE_BLOCKS",
     "SMALL",
     "Training",
@@ -25,6 +26,9 @@ __all__ = [
 
 LM_SEEDS = (0, 1)
 """Each decides the order of training, the small llama's initialisation, the order of units and the calibration texts."""
+
+MAL_SEEDS = (0,)
+"""Of these, those with which MAL was measured."""
 
 CODE = ("asyncio", "email")
 """Packages of Python's library."""
