@@ -26,6 +26,7 @@ _OTHERS = (
     ("*.mlmodel", "a Core ML export"),
     ("*.npz", "NumPy or MLX weights"),
 )
+_OF_ADAPTERS = "name its base too: base+adapter; a recipe of adapters alone has a basis: knots, core or none"
 _DIFFUSERS = "diffusion_pytorch_model*.safetensors"
 _MISTRAL = "consolidated*.safetensors"
 
@@ -35,7 +36,7 @@ def no_config_fault(source: ModelSource) -> CheckpointError:
     files = source.files()
     where = str(source.pinned)
     if "adapter_config.json" in files:
-        return CheckpointError("an adapter, not a model", where=where, hint="name its base too: base+adapter")
+        return CheckpointError("an adapter, not a model", where=where, hint=_OF_ADAPTERS)
     if "model_index.json" in files:
         return CheckpointError(
             "a diffusers pipeline, not a model of transformers",
@@ -53,7 +54,7 @@ def no_weights_fault(source: ModelSource, config: Mapping[str, Any] | None) -> C
     """Why a folder without model.safetensors has no weights that are read, and what to do."""
     where, files = str(source.pinned), source.files()
     if "adapter_model.safetensors" in files:
-        return CheckpointError("an adapter, not a model", where=where, hint="name its base too: base+adapter")
+        return CheckpointError("an adapter, not a model", where=where, hint=_OF_ADAPTERS)
     gguf = [name for name in files if name.endswith(".gguf")]
     if gguf:
         return CheckpointError(

@@ -61,7 +61,8 @@ NOT_A_MODEL: dict[str, tuple[Callable[[], None], str]] = {
                     "convert it: python -c 'from transformers import LlamaForCausalLM as M; "
                     'M.from_pretrained("./b", dtype="auto", weights_only=True).save_pretrained("./b")\'')),
     "no GGUF": (renamed("b.Q4_K.gguf"), "b.Q4_K.gguf is not a GGUF file · ./b · fetch it again"),
-    "an adapter": (adapter_instead, "an adapter, not a model · ./b · name its base too: base+adapter"),
+    "an adapter": (adapter_instead, ("an adapter, not a model · ./b · name its base too: base+adapter; "
+                   "a recipe of adapters alone has a basis: knots, core or none")),
     "quantised": (config(quantization_config={"quant_method": "gptq"}), ("the model is quantised (gptq); its packed numbers cannot be averaged · "
                   "./b · use the unquantised model it was made from")),
     "a config of no JSON": (text("config.json", "{"), ("config.json is not JSON (Expecting property name enclosed in double quotes: "

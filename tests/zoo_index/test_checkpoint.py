@@ -133,7 +133,10 @@ def test_weights_that_are_not_safetensors_are_refused(tmp_path: Path, files: dic
 
 def test_an_adapter_asked_for_as_a_model_is_told_how_to_be_named(tmp_path: Path) -> None:
     fault = refusal(write_adapter(tmp_path))
-    assert (fault.message, fault.hint) == ("an adapter, not a model", "name its base too: base+adapter")
+    assert (fault.message, fault.hint) == (
+        "an adapter, not a model",
+        "name its base too: base+adapter; a recipe of adapters alone has a basis: knots, core or none",
+    )
     with pytest.raises(CheckpointError, match="an adapter, not a model"):
         read_config(source_of(tmp_path))
 
