@@ -16,7 +16,7 @@ from zoo import contents, names, random_values, read_model, recipe, write_model
 from hubmerge import PlanError, build_plan, carry_out, compute, execute, file_kernels, merge, merge_pass, weights
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import MergeInterrupted
-from hubmerge.io import journal, reader, writer
+from hubmerge.io import input_files, journal, writer
 from hubmerge.io.journal import JOURNAL_NAME, Piece, read_journal
 from hubmerge.plan_types import Plan, Step
 
@@ -331,4 +331,4 @@ def test_without_positioned_reads_and_writes_it_goes_on_all_the_same(
     assert merged.written.found > 0
     assert contents(tmp_path / "out") == contents(tmp_path / "clean")
     assert read_model(tmp_path / "out").keys() == TENSORS.keys()
-    assert not hasattr(reader.os, "preadv")
+    assert not hasattr(input_files.os, "preadv")
