@@ -10,10 +10,15 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from hubmerge import pass_store
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # huggingface_hub reads it once, when it is imported
+
+# what is measured here is truth, not time: a busy machine must not fail a law
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "no deadline"))
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so it is where a shell started the tests in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)

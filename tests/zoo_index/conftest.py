@@ -7,15 +7,10 @@ from pathlib import Path
 
 import pytest
 from hub.fixtures import api, hub, hub_home, start_hub
-from hypothesis import settings
 from zoo_builders import llama_config, llama_tensors, write_adapter, write_model
 from zoo_running import Ended, Run
 
 __all__ = ["api", "hub", "hub_home", "run", "start_hub", "zoo"]
-
-# what is measured here is truth, not time: a busy machine must not fail a law
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 
 
 @pytest.fixture
