@@ -52,10 +52,7 @@ _CAN_OVERFLOW = {DType.F16: 0x47000000, DType.BF16: 0x7F000000}
 
 def passes(step: Step, method: MergeMethod) -> int:
     """How often each input of `step` is read."""
-    if step.action != "merge":
-        return 1
-    own = method.of_tensor(step.values)
-    return 1 if own.kind == "matrix" else own.reads(step.values)
+    return method.of_tensor(step.values).reads(step.values) if step.action == "merge" else 1
 
 
 def compute(
