@@ -8,7 +8,7 @@ from hubmerge.symmetry import Group, SymmetrySpec, load_spec
 from zoo_index.families import Family
 from zoo_index.tensors import DType
 
-__all__ = ["common_spec", "first_difference", "specs_of_two"]
+__all__ = ["common_spec", "refuse_other_groups", "specs_of_two"]
 
 _TYPES = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
 
@@ -34,14 +34,7 @@ def common_spec(
         shapes = [parent.table[name].shape for parent in (ours, theirs)]
         if shapes[0] != shapes[1]:
             raise PlanError(_shapes_text(name, shapes[0], shapes[1], base, model), where=model, hint=unlike)
-    difference = first_difference(spec, other)
-    if difference is not None:
-        what, left, right = difference
-        raise PlanError(
-            f"{what} is {left} in {base} and {right} in {model}",
-            where=model,
-            hint="only models with the same groups are aligned; compare their config.json",
-        )
+    refuse_other_groups(spec, other, base, model)
     return other
 
 
@@ -75,7 +68,22 @@ def _shapes_text(name: str, left: tuple[int, ...] | None, right: tuple[int, ...]
     return f"tensor {name!r} is {_shown(left)} in {base} and {_shown(right)} in {model}"
 
 
-def first_difference(ours: SymmetrySpec, theirs: SymmetrySpec) -> tuple[str, str, str] | None:
+def refuse_other_groups(ours: SymmetrySpec, theirs: SymmetrySpec, base: str, model: str) -> None:
+    """Raise `PlanError` for the first thing in which the groups of two models, or the axes that they are on, differ.
+
+    base, model: what errors call the two.
+    """
+    difference = _first_difference(ours, theirs)
+    if difference is not None:
+        what, left, right = difference
+        raise PlanError(
+            f"{what} is {left} in {base} and {right} in {model}",
+            where=model,
+            hint="only models with the same groups are aligned; compare their config.json",
+        )
+
+
+def _first_difference(ours: SymmetrySpec, theirs: SymmetrySpec) -> tuple[str, str, str] | None:
     """The first group, or else the first tensor by its axes, that is not the same in both, and what it is in each."""
     for name in dict.fromkeys([*ours.groups, *theirs.groups]):
         groups = [_group_text(spec.groups.get(name)) for spec in (ours, theirs)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from hubmerge.alignment.common import first_difference
+from hubmerge.alignment.common import refuse_other_groups
 from hubmerge.alignment.plan_types import ResizedGroup
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.align_stage import mixable
@@ -48,17 +48,9 @@ def check_units(specs: Specs, names: tuple[str, str], without: Collection[str]) 
     names: what errors call the two.  without: groups, by name or row, whose units stay where they are.  Units that change places may be
     more or fewer; what is inside them, and what a norm over all units stands on, may not.
     """
-    base, model = names
     sizes = {name: group.size for name, group in specs[0].groups.items()}
     known = specs[0].groups.keys() == specs[1].groups.keys()
-    difference = first_difference(specs[0], with_sizes(specs[1], sizes) if known else specs[1])
-    if difference is not None:
-        what, left, right = difference
-        raise PlanError(
-            f"{what} is {left} in {base} and {right} in {model}",
-            where=model,
-            hint="only models with the same groups are aligned; compare their config.json",
-        )
+    refuse_other_groups(specs[0], with_sizes(specs[1], sizes) if known else specs[1], *names)
     faults: dict[object, PlanError] = {}
     kept = specs[0].named(without)
     for group in specs[0].groups.values():
@@ -67,7 +59,7 @@ def check_units(specs: Specs, names: tuple[str, str], without: Collection[str]) 
         if obstacle is not None:
             message, hint = obstacle
             inside = group.outer is not None and not group.kind.permutes
-            faults.setdefault((group.size, units) if inside else group.row, PlanError(message, where=model, hint=hint))
+            faults.setdefault((group.size, units) if inside else group.row, PlanError(message, where=names[1], hint=hint))
     if faults:
         first, *rest = faults.values()
         raise PlanError.of([first, *rest]) if rest else first
