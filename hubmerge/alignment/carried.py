@@ -112,16 +112,15 @@ def carried_by_activations(
     Pairs less alike than `min_similarity` have no partner.  widths: fold, units without one join the most similar unit of the base, or the
     base's take a copy, where these are alike at least `min_similarity` (`hubmerge.heterogeneous.fold`).
     """
-    from hubmerge.heterogeneous.activations import correlations_by_group
     from hubmerge.heterogeneous.evaluating import evaluating
-    from hubmerge.heterogeneous.matching import match_units
+    from hubmerge.heterogeneous.matching import match_by_activations
     from hubmerge.symmetry.verify import spec_of
 
     with evaluating(models):
         loaded = [spec_of(model) for model in models]
-        matches: dict[str, GroupMatches] = {}
-        for (found,) in correlations_by_group(models, loaded, batches, without=without):
-            matches |= match_units(loaded[0], found, min_similarity=min_similarity, without=without)
+        matches = match_by_activations(
+            models, loaded, batches, min_similarity=min_similarity, without=without, tables=widths == "fold"
+        )
     return carried_units(specs, matches, widths=widths, min_similarity=min_similarity)
 
 

@@ -114,15 +114,16 @@ def match_by_activations(
     min_similarity: float = 0.0,
     without: Collection[str] = (),
     most: int = AT_ONCE,
+    tables: bool = False,
 ) -> dict[str, GroupMatches]:
-    """`match_units` on the correlations of the second model's units with the first's, group by group: no table of them is kept.
+    """`match_units` on the correlations of the second model's units with the first's, group by group.
 
-    most: see `correlations_by_group`.
+    most: see `correlations_by_group`.  tables: whether the matches keep theirs, which folding and optimal transport read.
     """
     found: dict[str, GroupMatches] = {}
     for (part,) in correlations_by_group(models, specs, batches, without=without, most=most):
         matches = match_units(specs[0], part, min_similarity=min_similarity, without=without)
-        found |= {name: each.assigned for name, each in matches.items()}
+        found |= matches if tables else {name: each.assigned for name, each in matches.items()}
     return found
 
 
