@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hubmerge.heterogeneous.plan_types import AssemblyPlan
     from hubmerge.lora.plan_types import AdapterPlan
 
-__all__ = ["DEFAULT_MEMORY", "build_plan", "pins_of", "plan_models"]
+__all__ = ["DEFAULT_MEMORY", "build_plan", "open_all", "pins_of", "plan_models"]
 
 DEFAULT_MEMORY = 2_000_000_000
 GENERATION_CONFIG = "generation_config.json"
@@ -66,7 +66,7 @@ def build_plan(
         from hubmerge.lora.planning import plan_adapters
 
         return plan_adapters(recipe, pins or {}, jobs=jobs, memory=buffers, strict=strict)
-    models = _open_all(recipe.references, pins or {})
+    models = open_all(recipe.references, pins or {})
     if recipe.assembly is not None:
         if recipe.assembly.takes == "layers":
             from hubmerge.heterogeneous.mal_plan import plan_mal
@@ -186,7 +186,8 @@ def pins_of(manifest: Manifest) -> dict[str, str]:
     return {name: commit for name, commit in rows if name and commit}
 
 
-def _open_all(references: Sequence[ModelRef], pins: Mapping[str, str]) -> list[ParentModel]:
+def open_all(references: Sequence[ModelRef], pins: Mapping[str, str]) -> list[ParentModel]:
+    """The models of a recipe, opened.  pins: see `build_plan`.  Raises what opening them raises, and `PlanError` for one named twice, together."""
     models: list[ParentModel] = []
     faults: list[HubmergeError] = []
     for reference in references:

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from hubmerge.errors import PlanError
 from hubmerge.lora.base import Base
 from hubmerge.lora.headers import AdapterHeader
-from hubmerge.parents import ParentModel, open_parent
-from hubmerge.plan import plan_models
+from hubmerge.plan import open_all, plan_models
 from hubmerge.plan_types import Plan
 from hubmerge.preparation import plan_preparation, prepared_for
 from hubmerge.recipe import Recipe
-from zoo_index.errors import HubmergeError
 from zoo_index.reference import ModelRef
 
 __all__ = ["plan_running"]
@@ -36,7 +34,9 @@ def plan_running(
         )
     asked = _with_base(recipe, base.reference)
     commits = {adapter.name: adapter.source.pinned.commit for adapter in adapters}
-    models = _opened(asked, {**pins, **{name: commit for name, commit in commits.items() if commit}})
+    known = {**pins, **{name: commit for name, commit in commits.items() if commit}}
+    open_all([base.reference], known)  # a base that is not there is told once
+    models = open_all(asked.references, known)
     plan = plan_models(asked, models, jobs=jobs, memory=1 << 62)
     return prepared_for(plan, plan_preparation(asked, models, pins, thin=_numbers(adapters)))
 
@@ -59,20 +59,6 @@ def _with_base(recipe: Recipe, base: ModelRef) -> Recipe:
             "seed": recipe.seed,
         }
     )
-
-
-def _opened(recipe: Recipe, pins: Mapping[str, str]) -> list[ParentModel]:
-    models: list[ParentModel] = []
-    faults: list[HubmergeError] = []
-    open_parent(recipe.references[-1], pins)  # a base that is not there is told once
-    for reference in recipe.references:
-        try:
-            models.append(open_parent(reference, pins))
-        except HubmergeError as fault:
-            faults += fault.faults
-    if faults:
-        raise faults[0] if len(faults) == 1 else PlanError.of(faults)
-    return models
 
 
 def _numbers(adapters: Sequence[AdapterHeader]) -> int:
