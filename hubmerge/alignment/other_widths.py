@@ -59,7 +59,9 @@ def check_units(specs: Specs, names: tuple[str, str], without: Collection[str]) 
         if obstacle is not None:
             message, hint = obstacle
             inside = group.outer is not None and not group.kind.permutes
-            faults.setdefault((group.size, units) if inside else group.row, PlanError(message, where=names[1], hint=hint))
+            faults.setdefault(
+                (group.size, units) if inside else group.row, PlanError(message, where=names[1], hint=hint)
+            )
     if faults:
         first, *rest = faults.values()
         raise PlanError.of([first, *rest]) if rest else first

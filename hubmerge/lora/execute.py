@@ -97,7 +97,7 @@ def write_merged(plan: AdapterPlan, folder: Path, found: Prepared | None = None)
     """
     adapters, merged, wholes = merged_factors(plan, found)
     own = {"base_model_name_or_path": plan.base_model, "revision": plan.base_revision}
-    write_into(folder, adapters, {module: found.factors for module, found in merged.items()}, own, wholes)
+    write_into(folder, adapters, {module: reduced.factors for module, reduced in merged.items()}, own, wholes)
     return _record(plan, merged)
 
 
@@ -219,7 +219,7 @@ def write_waiting(plan: AdapterPlan, folder: Path, found: Prepared | None = None
     """Merge the adapters of `plan` into the file in `folder` that its dense plan reads.  found: see `write_merged`."""
     adapters, merged, wholes = merged_factors(plan, found)
     embeddings = frozenset[str]().union(*(adapter.embeddings for adapter in adapters))
-    factors = {module: found.factors for module, found in merged.items()}
+    factors = {module: reduced.factors for module, reduced in merged.items()}
     path = write_factors(folder, layout_of(plan.modules, embeddings, plan.wholes), factors, embeddings, wholes)
     return Waiting(_record(plan, merged), file_sha256(path))
 
