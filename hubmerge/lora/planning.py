@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from hubmerge.adapter_checks import adapter_method
 from hubmerge.adapter_words import Combination
+from hubmerge.cores import cores
 from hubmerge.errors import PlanError, shown
 from hubmerge.lora.base import Base, base_of
 from hubmerge.lora.base_tensors import tensors_of
@@ -91,7 +91,7 @@ def plan_adapters(
         parents = (next(parent for parent in running.parents if parent.role == "base"), *parents)
     elif model is not None and wholes.origin:
         parents = (PlannedParent(model.reference, "base", model.commit, None, model.headers, {}), *parents)
-    workers = jobs or _cores()
+    workers = jobs or cores()
     plan = AdapterPlan(
         recipe=recipe,
         method=method,
@@ -225,10 +225,6 @@ def _peak_memory(modules: Sequence[PlannedModule], workers: int, basis: str, met
             own += 8 * rows * columns * (2 * len(module.ranks) + 4)
         largest = max(largest, own)
     return held + largest
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _hash(plan: AdapterPlan) -> str:
