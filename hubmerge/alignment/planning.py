@@ -143,13 +143,20 @@ def _checked(base: ParentModel, others: Sequence[ParentModel], without: Sequence
             for each in (base, model):
                 refuse_adapter(each.reference, "a model with an adapter is not aligned")
             specs.append(_specs(base, model, names, without))
-            warnings += check_functions([base.config, model.config], names)
+            warnings += check_functions([base.config, model.config], names, told=_told(base, model))
             warnings += vocabulary_findings(base, model, specs[-1][0])
         except HubmergeError as fault:
             faults += [each for each in fault.faults if str(each) not in map(str, faults)]
     if faults:
         raise faults[0] if len(faults) == 1 else PlanError.of(faults)
     return specs, warnings
+
+
+def _told(base: ParentModel, model: ParentModel) -> set[str]:
+    """Fields of two configs that every plan warns of (`hubmerge.plan_notes`)."""
+    from zoo_index.compat import compare
+
+    return {reason.field for reason in compare(base.record, model.record).reasons if reason.severity == "warn"}
 
 
 def _specs(base: ParentModel, model: ParentModel, names: tuple[str, str], without: Sequence[str]) -> Specs:

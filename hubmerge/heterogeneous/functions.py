@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hubmerge.errors import PlanError
@@ -20,10 +20,13 @@ _WARNINGS = {
 """Fields that change what a layer computes and not what its units are, and what becomes of them."""
 
 
-def check_functions(configs: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> list[str]:
+def check_functions(
+    configs: Sequence[Mapping[str, Any]], names: Sequence[str] = (), *, told: Collection[str] = ()
+) -> list[str]:
     """Raise `PlanError` for models whose rotary positions turn at other speeds; returns warnings of what else they compute differently.
 
     configs: as config.json or `to_dict` has them, the base's first.  names: what the models are called, by default by their places.
+    told: fields that are warned of elsewhere.
 
     Queries and keys are turned by the position, plane by plane.  A plane of one speed does not fit in the place of another, whatever the
     order of heads is.
@@ -38,7 +41,7 @@ def check_functions(configs: Sequence[Mapping[str, Any]], names: Sequence[str] =
         warnings += [
             f"{called[0]} and {name} differ: {found[field]}; {consequence}"
             for field, consequence in _WARNINGS.items()
-            if field in found
+            if field in found and field not in told
         ]
     return warnings
 

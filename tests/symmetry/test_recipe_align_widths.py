@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,16 @@ def test_the_plan_says_what_is_left_out_and_what_is_filled_in() -> None:
     sizes = [(g.parent, g.name, g.size, g.units) for g in plan.alignment.resized if g.name.endswith("0")]
     assert sizes == [(1, "kv0", 2, 4), (1, "ff0", 24, 32), (2, "kv0", 2, 1), (2, "ff0", 24, 16)]
     assert plan.to_dict()["alignment"]["resized"][0]["units"] == 4
+
+
+@pytest.mark.parametrize("name", ["narrow", "whole"])
+def test_another_activation_is_warned_of_once_whatever_the_widths(name: str, tmp_path: Path) -> None:
+    other = shutil.copytree(name, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "hidden_act": "gelu"}))
+    told = f"./base and {other}: activation silu vs gelu: the layers compute another function, and a merge fits neither"
+    plan = build_plan(linear("base", str(other)))
+    assert [text for text in plan.warnings if "activation" in text] == [told]
 
 
 def test_the_manifest_says_it_too_and_verify_derives_it_again(tmp_path: Path) -> None:
