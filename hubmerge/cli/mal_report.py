@@ -63,7 +63,7 @@ def mal_report(
     batches, probe = labelled(calibration, parents[0], labels)
     first, *others = (loaded(parent) for parent in parents)
     with one_torch_thread():
-        found = laws(first, others, batches, probe=probe)
+        found = laws(first, others, batches, probe=probe, names=[str(parent.reference) for parent in parents[1:]])
     for note in batches.notes:
         output.note(note)
     output.emit(

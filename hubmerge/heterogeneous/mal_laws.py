@@ -70,8 +70,12 @@ def laws(
     without: Collection[str] = (),
     renormalise: bool = True,
     seed: int = 0,
+    names: Sequence[str] = (),
 ) -> Laws:
-    """Measure the curves; arguments and errors as for `assemble_from_zoo`.  Nothing is merged for good."""
+    """Measure the curves; arguments and errors as for `assemble_from_zoo`.  Nothing is merged for good.
+
+    names: what errors call the donors, by default by their places.
+    """
     with evaluating([base, *donors]):
         zoo = zoo_of(
             base,
@@ -82,6 +86,7 @@ def laws(
             without=without,
             renormalise=renormalise,
             seed=seed,
+            names=names,
         )
         labelled = None if probe is None else list(probe)
         search = Search(zoo, sorted(set(factors)), float("inf"), labelled)

@@ -61,8 +61,11 @@ def zoo_of(
     renormalise: bool = True,
     seed: int = 0,
     scratch: Scratch | None = None,
+    names: Sequence[str] = (),
 ) -> Zoo:
     """Pair the layers of every donor with the base's, all in evaluation mode; arguments as for `assemble_from_zoo`.
+
+    names: what errors call the donors, by default by their places.
 
     Raises `PlanError` where there is nothing to run the models on, and as `align_layers` does.
     """
@@ -70,7 +73,9 @@ def zoo_of(
     if not data:
         raise PlanError("there are no batches", where="batches", hint="leave batches out to use noise")
     chosen: dict[str, Any] = {"min_similarity": min_similarity, "min_cka": min_cka, "without": without}
-    alignments = [align_layers(base, donor, data, **chosen, where=f"donors[{i}]") for i, donor in enumerate(donors)]
+    called = names or [f"donors[{i}]" for i in range(len(donors))]
+    rows = zip(donors, called, strict=True)
+    alignments = [align_layers(base, donor, data, **chosen, where=name) for donor, name in rows]
     fresh = renormalise and batches is not None
     reference = reference_of(base, fresh_statistics=fresh)
     return Zoo(base, donors, alignments, data, reference, seed if batches is None else None, fresh, scratch)

@@ -170,6 +170,12 @@ def test_what_cannot_be_measured_is_refused(zoo: Path, arguments: tuple[str, ...
     assert text in str(done.exception)
 
 
+def test_a_donor_of_another_family_is_named_as_it_was_given(zoo: Path) -> None:
+    saved(zoo / "vit", "vit", 0)
+    done = run("base", "wide", "./vit", "--data", "data.npz")
+    assert str(done.exception) == "the base is resnet, this model is vit · ./vit · merge models of one family"
+
+
 def test_labels_that_are_no_classes_of_the_base_are_refused(zoo: Path) -> None:
     content = dict(np.load(zoo / "data.npz"))
     np.savez(zoo / "data.npz", **{**content, "digit": np.arange(8)})
