@@ -117,13 +117,10 @@ def _base_faults(section: Section, method: MergeMethod) -> list[RecipeError]:
     base = section.base
     if base is None and method.base in {"required", "start"}:
         what = "starts from a base model" if method.base == "start" else "merges what parents learned on top of a base"
-        return [
-            RecipeError(
-                f"{method.name} {what}, and none is named",
-                where="base_model",
-                hint="add base_model: the model they were all trained from",
-            )
-        ]
+        hint = "add base_model: the model they were all trained from"
+        if method.base == "required" and section.whole:
+            hint += "; a recipe of LoRA adapters alone needs none, but basis: knots or core"
+        return [RecipeError(f"{method.name} {what}, and none is named", where="base_model", hint=hint)]
     if base is None or base in section.models:
         return []
     if not section.whole and method.base != "none":

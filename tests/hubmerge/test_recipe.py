@@ -136,7 +136,7 @@ def test_a_mistake_in_the_list_of_models_is_one_fault(models: Any, faults: list[
     [
         ({"merge_method": "ties", "models": TWO}, [
             ("ties merges what parents learned on top of a base, and none is named · base_model · "
-            "add base_model: the model they were all trained from")
+            "add base_model: the model they were all trained from; a recipe of LoRA adapters alone needs none, but basis: knots or core")
         ]),
         ({"merge_method": "slerp", "models": TWO}, [
             ("parameter t is missing · parameters · slerp needs it: 0 is the base model, 1 the other parent; "
