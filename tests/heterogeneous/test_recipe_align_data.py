@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from apart_models import reordered
 from pleas_models import bert, images, resnet
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification
@@ -21,7 +22,6 @@ from hubmerge import PlanError, build_plan, verify_merge
 from hubmerge.alignment.matching import Order
 from hubmerge.alignment.words import how_aligned
 from hubmerge.assemble import merge_plan
-from hubmerge.symmetry import random_element, spec_of, transform
 from hubmerge.symmetry.elements import Monomial
 from hubmerge.symmetry.groups import Factor, Group, Kind, Role, SymmetrySpec, TensorSymmetry
 
@@ -36,15 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models")
     resnet(place / "a", 0, LABELS)
     resnet(place / "b", 1, LABELS)
-    model = AutoModelForImageClassification.from_pretrained(place / "b")
-    spec = spec_of(model)
-    element = {
-        name: Monomial(part.order, np.ones(part.order.shape))
-        for name, part in random_element(spec, 0).items()
-        if isinstance(part, Monomial)
-    }
-    model.load_state_dict(transform(spec, model.state_dict(), element))
-    model.save_pretrained(place / "moved")
+    reordered(AutoModelForImageClassification.from_pretrained(place / "b"), 0)[0].save_pretrained(place / "moved")
     images(place)
     return place
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from apart_models import reordered
 from pleas_models import images, resnet
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification
@@ -14,8 +15,6 @@ from transformers import AutoModelForImageClassification
 import hubmerge
 from hubmerge import build_plan, verify_merge
 from hubmerge.alignment.words import how_aligned
-from hubmerge.symmetry import random_element, spec_of, transform
-from hubmerge.symmetry.elements import Monomial
 
 LABELS = ("a", "b", "c")
 
@@ -30,14 +29,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = {name: torch.zeros_like(values) for name, values in wide.state_dict().items()}
     for name, values in load_file(place / "base" / "model.safetensors").items():
         tensors[name][tuple(map(slice, values.shape))] = values
-    spec = spec_of(wide)
-    element = {
-        name: Monomial(part.order, abs(part.factor) ** 0)
-        for name, part in random_element(spec, 0).items()
-        if isinstance(part, Monomial)
-    }
-    wide.load_state_dict(transform(spec, tensors, element))
-    wide.save_pretrained(place / "padded")
+    wide.load_state_dict(tensors)
+    reordered(wide, 0)[0].save_pretrained(place / "padded")
     images(place)
     return place
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from hubmerge.symmetry import Monomial, SymmetrySpec, random_element, spec_of, transform
+
 SIZES = {
     "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 20,
     "max_position_embeddings": 32,
@@ -128,6 +130,25 @@ def model(name: str) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return getattr(transformers, class_name)(getattr(transformers, config_name)(**fields)).eval()
+
+
+def reordered_tensors(spec: SymmetrySpec, tensors: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The tensors of a model with every group that permutes in a random order, with random signs where the group has them."""
+    import numpy as np
+
+    element = {
+        name: Monomial(part.order, np.sign(part.factor))
+        for name, part in random_element(spec, seed).items()
+        if isinstance(part, Monomial) and spec.groups[name].kind.permutes
+    }
+    return transform(spec, tensors, element)
+
+
+def reordered(model: Any, seed: int) -> Any:
+    """A copy that computes the same with its units in another order, where a group allows it with other signs."""
+    other = model.__class__(model.config)
+    other.to(model.dtype).load_state_dict(reordered_tensors(spec_of(model), model.state_dict(), seed))
+    return other
 
 
 def inputs(name: str) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ import symmetry_models
 import torch
 from bad.models import hubmerge as command
 from safetensors.torch import load_file, save_file
+from symmetry_models import reordered
 from zoo import contents, names, run_python
 
 import hubmerge
@@ -22,25 +23,10 @@ from hubmerge.alignment import stage
 from hubmerge.alignment.words import how_aligned
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import NumbersError
-from hubmerge.symmetry import random_element, spec_of, transform
-from hubmerge.symmetry.elements import Monomial
 from hubmerge.symmetry.verify import drawn_anew
 from zoo_index.errors import HubmergeError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def reordered(model: Any, seed: int) -> Any:
-    """The same function with its units in another order, where a group allows it with other signs."""
-    spec = spec_of(model)
-    element = {
-        name: Monomial(part.order, part.factor / abs(part.factor))
-        for name, part in random_element(spec, seed).items()
-        if spec.groups[name].kind.permutes and isinstance(part, Monomial)
-    }
-    other = model.__class__(model.config)
-    other.to(model.dtype).load_state_dict(transform(spec, model.state_dict(), element))
-    return other
 
 
 def tuned(model: Any, seed: int) -> Any:

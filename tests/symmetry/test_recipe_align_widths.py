@@ -11,6 +11,7 @@ import pytest
 import symmetry_models
 import torch
 from safetensors.torch import load_file
+from symmetry_models import reordered
 
 import hubmerge
 from hubmerge import build_plan, verify_merge
@@ -18,8 +19,7 @@ from hubmerge.alignment.carried import carried_by_weights
 from hubmerge.alignment.words import how_aligned
 from hubmerge.alignment_record import AlignedParentRecord
 from hubmerge.plan_types import Plan
-from hubmerge.symmetry import random_element, spec_of, transform
-from hubmerge.symmetry.elements import Monomial
+from hubmerge.symmetry import spec_of
 from hubmerge.symmetry.verify import drawn_anew
 from zoo_index.errors import HubmergeError
 
@@ -51,18 +51,6 @@ def of_widths(base: Any, **changes: Any) -> Any:
     write_first(base.state_dict(), tensors)
     other.load_state_dict(tensors)
     return other
-
-
-def reordered(model: Any, seed: int) -> Any:
-    """The same function, its units in another order, with other signs where a group allows them."""
-    spec = spec_of(model)
-    element = {
-        name: Monomial(part.order, part.factor / abs(part.factor))
-        for name, part in random_element(spec, seed).items()
-        if spec.groups[name].kind.permutes and isinstance(part, Monomial)
-    }
-    model.load_state_dict(transform(spec, model.state_dict(), element))
-    return model
 
 
 def noisy(model: Any, seed: int) -> Any:

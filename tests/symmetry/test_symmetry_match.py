@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 import pytest
 import symmetry_models
 import torch
-from symmetry_models import ONE_OF_EACH_KIND
+from symmetry_models import ONE_OF_EACH_KIND, reordered_tensors
 
-from hubmerge.symmetry import Monomial, SymmetrySpec, match_weights, random_element, spec_of, transform
+from hubmerge.symmetry import match_weights, spec_of, transform
 from hubmerge.symmetry.verify import drawn_anew
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def reordered(spec: SymmetrySpec, tensors: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """The model with every group that permutes in a random order, with random signs where the group has them."""
-    element = {
-        name: Monomial(part.order, np.sign(part.factor))
-        for name, part in random_element(spec, seed).items()
-        if isinstance(part, Monomial) and spec.groups[name].kind.permutes
-    }
-    return transform(spec, tensors, element)
-
-
 @pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
 def test_a_reordered_model_is_brought_back_number_by_number(name: str) -> None:
     spec, base = spec_of(symmetry_models.model(name)), drawn_anew(symmetry_models.model(name), 0).state_dict()
-    other = reordered(spec, base, 1)
+    other = reordered_tensors(spec, base, 1)
     assert not all(torch.equal(base[key], other[key]) for key in base)
     found = match_weights(spec, base, other)
     back = transform(spec, other, found.element)
@@ -53,7 +39,7 @@ def test_noise_does_not_hide_what_a_unit_is(name: str) -> None:
         else value
         for key, value in base.items()
     }
-    other = reordered(spec, noisy, 1)
+    other = reordered_tensors(spec, noisy, 1)
     found = match_weights(spec, base, other)
     back = transform(spec, other, found.element)
     assert all(torch.equal(noisy[key], back[key]) for key in base)
