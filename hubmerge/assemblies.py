@@ -8,28 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from hubmerge.align_choices import BALANCE, REGULARISATION, is_matched_on_data
 from hubmerge.mal_stages import MalParameters
 from hubmerge.method_parameters import Parameters, PerParent
-from hubmerge.recipe_calibration import Calibration
-from hubmerge.recipe_stages import AlignMethod, FitFollow, FitInputs, FitMethod, Labels, Residual, Widths
+from hubmerge.recipe_stages import AlignMethod, FitFollow, FitInputs, FitMethod, Widths
 
-if TYPE_CHECKING:
-    from hubmerge.recipe import Recipe
-    from zoo_index.reference import ModelRef
-
-__all__ = ["ASSEMBLIES", "Assembly", "AssemblyParameters", "AssemblyStages", "assembly_of", "stages_of"]
-
+__all__ = ["ASSEMBLIES", "Assembly", "AssemblyParameters", "assembly_of"]
 
 _TABLE = "of an architecture that has a symmetry table"
 _PASSES = "the models are run on the calibration data; `hubmerge plan` says how much memory that takes"
-
-NON_DIAGONAL = 0.9
-"""What RegMean multiplies products of two different inputs with, where a recipe is silent."""
 
 
 class AssemblyParameters(Parameters):
@@ -46,42 +36,6 @@ class TransportParameters(Parameters):
     weight: PerParent[float] = Field(
         1.0, description="how much of what the model learned is added; above 1 it is more, below 0 it is taken away"
     )
-
-
-@dataclass(frozen=True)
-class AssemblyStages:
-    """The stages of one assembly with every choice made.
-
-    budget, ratio: at most one is given, both None for the base model's widths or where `min_similarity` alone decides.
-    labels: None leaves it to the models' label names.  weights: one for each of the recipe's models, in their order; 0
-    or more, not all 0, unless deltas are carried.  bases: then of each of them what it was trained from.
-    residual: None for the assembly's own way.  balance, regularisation: of the methods of matching that have one, None for the others.
-    """
-
-    align: AlignMethod
-    widths: Widths
-    budget: float | None
-    ratio: float | None
-    min_similarity: float
-    without: tuple[str, ...]
-    fit: FitMethod
-    inputs: FitInputs
-    ridge: float | Literal["auto"]
-    follow: FitFollow
-    calibration: Calibration | None
-    labels: Labels | None
-    base: ModelRef
-    weights: tuple[float, ...]
-    bases: tuple[ModelRef, ...] = ()
-    residual: Residual | None = None
-    balance: float | None = None
-    regularisation: float | None = None
-    non_diagonal: float = NON_DIAGONAL
-
-    @property
-    def needs_data(self) -> bool:
-        """Whether it cannot be done without calibration data."""
-        return is_matched_on_data(self.align) or self.fit != "none"
 
 
 @dataclass(frozen=True)
@@ -239,38 +193,3 @@ ASSEMBLIES: Mapping[str, Assembly] = MappingProxyType(
 def assembly_of(merge_method: str | None) -> Assembly | None:
     """The assembly that a recipe's `merge_method` names; None for a method on tensors, and for a name nobody knows."""
     return ASSEMBLIES.get(merge_method) if merge_method is not None else None
-
-
-def stages_of(assembly: Assembly, recipe: Recipe) -> AssemblyStages:
-    """The stages of a recipe for `assembly`: what it says, and the assembly's own where it is silent."""
-    align, fit = recipe.align, recipe.fit
-    method: AlignMethod = (align and align.method) or assembly.align
-    (section,) = recipe.sections
-    values = [section.scopes.resolve(assembly, model, "", 0.0) for model in section.models]
-    return AssemblyStages(
-        align=method,
-        widths=(align and align.widths) or assembly.widths,
-        budget=align.budget if align else None,
-        ratio=align.ratio if align else None,
-        min_similarity=align.min_similarity if align else 0.0,
-        without=align.without if align else (),
-        fit=(fit and fit.method) or assembly.fit,
-        inputs=(fit and fit.inputs) or assembly.inputs,
-        ridge=(fit and fit.ridge) or assembly.ridge,
-        follow=(fit and fit.follow) or assembly.follow,
-        calibration=recipe.calibration,
-        labels=recipe.labels,
-        base=recipe.base_model or section.models[0],
-        weights=tuple(float(row.get("weight", 1.0)) for row in values),
-        bases=tuple(entry.base for entry in recipe.models if entry.base is not None) if assembly.carries else (),
-        residual=align.residual if align else None,
-        balance=_said(recipe, "balance", BALANCE if method == "balanced" else None),
-        regularisation=_said(recipe, "regularisation", REGULARISATION if method == "optimal_transport" else None),
-        non_diagonal=fit.non_diagonal if fit and fit.non_diagonal is not None else NON_DIAGONAL,
-    )
-
-
-def _said(recipe: Recipe, key: str, default: float | None) -> float | None:
-    """A number under align, or `default` where there is none."""
-    value: float | None = getattr(recipe.align, key, None)
-    return default if value is None else value

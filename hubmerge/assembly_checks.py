@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_origin
 
 from hubmerge.align_choices import is_matched_on_data, misfits
-from hubmerge.assemblies import ASSEMBLIES, Assembly, AssemblyStages, stages_of
+from hubmerge.assemblies import ASSEMBLIES, Assembly
+from hubmerge.assembly_stages import AssemblyStages, stages_of
 from hubmerge.errors import RecipeError
 from hubmerge.mal_checks import mal_faults, mal_value_faults
 from hubmerge.sections import read_sections

@@ -8,7 +8,7 @@ from itertools import islice
 
 from hubmerge.align_choices import is_matched_on_data
 from hubmerge.alignment.costs import memory_of_weights
-from hubmerge.assemblies import AssemblyStages
+from hubmerge.assembly_stages import AssemblyStages
 from hubmerge.calibration.check import kind_of_first, locate
 from hubmerge.calibration.local_rows import rows_of
 from hubmerge.calibration.model_side import kinds_taken

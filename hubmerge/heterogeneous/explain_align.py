@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hubmerge.align_choices import is_matched_on_data
-from hubmerge.assemblies import AssemblyStages
+from hubmerge.assembly_stages import AssemblyStages
 
 __all__ = ["matched_text", "surplus_word", "units_text"]
 

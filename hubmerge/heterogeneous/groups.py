@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from hubmerge.assemblies import AssemblyStages
+from hubmerge.assembly_stages import AssemblyStages
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.plan_types import PlannedGroup
 from hubmerge.heterogeneous.stream_plan import stream_reason

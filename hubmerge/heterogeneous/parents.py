@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hubmerge.assemblies import AssemblyStages
+from hubmerge.assembly_stages import AssemblyStages
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.checks import check_alike, check_shapes
 from hubmerge.heterogeneous.functions import check_functions

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
-from hubmerge.assemblies import Assembly, AssemblyStages, stages_of
+from hubmerge.assemblies import Assembly
+from hubmerge.assembly_stages import AssemblyStages, stages_of
 from hubmerge.calibration.check import CalibrationFacts, check_calibration, most_samples
 from hubmerge.carry import files_to_carry, has_tokenizer
 from hubmerge.errors import PlanError

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hubmerge.assemblies import AssemblyStages
+from hubmerge.assembly_stages import AssemblyStages
 from hubmerge.heterogeneous.depths import StageDepths
 from hubmerge.heterogeneous.labels import MergedLabels
 from hubmerge.heterogeneous.position_rows import PositionRows

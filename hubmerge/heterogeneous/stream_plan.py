@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hubmerge.assemblies import AssemblyStages
+from hubmerge.assembly_stages import AssemblyStages
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.checks import check_alike
 from hubmerge.heterogeneous.stream_form import is_turnable, stream_of

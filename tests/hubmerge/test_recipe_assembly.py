@@ -8,7 +8,8 @@ import pytest
 from bad.models import recipe_faults
 
 from hubmerge import RecipeError
-from hubmerge.assemblies import ASSEMBLIES, AssemblyStages, stages_of
+from hubmerge.assemblies import ASSEMBLIES
+from hubmerge.assembly_stages import AssemblyStages, stages_of
 from hubmerge.recipe import Recipe
 from hubmerge.recipe_calibration import Calibration
 from zoo_index.reference import ModelRef
