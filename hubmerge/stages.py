@@ -92,10 +92,10 @@ def _named(merge_method: str) -> MergeMethod:
             where="merge_method",
             hint="`hubmerge methods` lists the methods that have one",
         )
-    close = get_close_matches(merge_method.lower(), ASSEMBLIES, n=1, cutoff=0.6)
     try:
         return get_method(merge_method)
     except RecipeError as fault:
+        close = get_close_matches(merge_method.lower(), ASSEMBLIES, n=1, cutoff=0.6)
         if not close or fault.hint.startswith("did you mean"):
             raise
         raise RecipeError(fault.message, where=fault.where, hint=f"did you mean {close[0]}?") from None

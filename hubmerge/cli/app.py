@@ -52,7 +52,7 @@ def main() -> None:
     with without_collecting():
         from hubmerge.cli import commands
 
-        commands.register(app)
+        commands.register(app, next((word for word in sys.argv[1:] if not word.startswith("-")), None))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 cannot show every word
