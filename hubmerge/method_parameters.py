@@ -33,9 +33,12 @@ class Parameters(BaseModel):
     """A method's parameters, one tensor's worth: a `PerParent` field holds one parent's value.
 
     Names are mergekit's; a field that would be a Python keyword carries its mergekit name as alias (``lambda``).
+    What checks them is built for a method that is used: building all takes a thirtieth of the start.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False, defer_build=True
+    )
 
     @classmethod
     def per_parent(cls) -> frozenset[str]:
