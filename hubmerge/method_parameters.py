@@ -36,9 +36,7 @@ class Parameters(BaseModel):
     What checks them is built for a method that is used: building all takes a thirtieth of the start.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False, defer_build=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False, defer_build=True)
 
     @classmethod
     def per_parent(cls) -> frozenset[str]:
