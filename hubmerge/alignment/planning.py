@@ -8,11 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hubmerge.alignment.common import common_spec, specs_of_two
-from hubmerge.alignment.costs import (
-    memory_of_weights,
-    seconds_of_activations,
-    seconds_of_weights,
-)
+from hubmerge.alignment.costs import memory_of_weights, seconds_of_activations, seconds_of_weights
 from hubmerge.alignment.in_base_shapes import copied_files, own_tensors
 from hubmerge.alignment.other_widths import check_units, resized_groups
 from hubmerge.alignment.padded import widened
