@@ -30,7 +30,11 @@ def recipe_of_call(
     one for each of them.  Raises `RecipeError` for all faults together, in the words of the call.
     """
     if not isinstance(parameters, Mapping):
-        raise RecipeError("parameters must be a mapping of names to values", where="parameters")
+        raise RecipeError(
+            "parameters must be a mapping of names to values",
+            where="parameters",
+            hint='write parameters={"weight": 0.5}',
+        )
     own: list[dict[str, Any]] = [{} for _ in places]
     shared: dict[str, Any] = dict(parameters)
     faults: list[HubmergeError] = []

@@ -103,6 +103,7 @@ class HubRepo:
                 raise CheckpointError(
                     f"{name} has {size:,} bytes, more than the {_LARGEST:,} that are read of such a file",
                     where=str(self.pinned),
+                    hint="name a model whose config and tokenizer are smaller",
                 )
             self._read[name] = self._range(name, 0, size) if size else b""
         return self._read[name]

@@ -103,11 +103,12 @@ def extract_adapter(
 def _check(out: Path, rank: int | None, energy: float | None, alpha: float | None) -> None:
     faults = []
     if rank is not None and rank < 1:
-        faults.append(PlanError(f"rank must be 1 or more, got {rank}", where="--rank"))
+        faults.append(PlanError(f"rank must be 1 or more, got {rank}", where="--rank", hint=f"{_RANK} is usual"))
     if energy is not None and not 0 < energy <= 1:
         faults.append(PlanError(f"energy must be in (0, 1], got {energy}", where="--energy", hint="95 % is 0.95"))
     if alpha is not None and not 0 < alpha < np.inf:
-        faults.append(PlanError(f"alpha must be above 0, got {alpha}", where="--alpha"))
+        hint = "leave it out for each module's rank; the change is the same"
+        faults.append(PlanError(f"alpha must be above 0, got {alpha}", where="--alpha", hint=hint))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         faults.append(PlanError(f"{out} holds something already", where=str(out), hint="name a new folder"))
     if faults:

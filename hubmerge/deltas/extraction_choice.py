@@ -43,7 +43,8 @@ def choose(base: ParentModel, tuned: ParentModel, modules: Sequence[str]) -> Cho
     grown = {name for name in shared if tuned.table[name].shape != base.table[name].shape}
     linear = {name: weight for name, weight in layers.weights.items() if name in shared}
     if not linear:
-        raise PlanError("it has no linear layer that a LoRA could change", where=str(base.reference))
+        hint = "a LoRA changes linear layers and convolutions; keep the fine-tune as it is"
+        raise PlanError("it has no linear layer that a LoRA could change", where=str(base.reference), hint=hint)
     wanted = chosen(linear, modules)
     turned = any(weight.transposed for weight in linear.values())  # PEFT's configs have one word for all layers
     factored = {

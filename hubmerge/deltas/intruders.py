@@ -54,7 +54,9 @@ def intruder_dimensions(
         raise PlanError("one model or more is compared with its base", where="models", hint="name at least one")
     if top < 1 or not 0 < threshold <= 1:
         what = f"top must be 1 or more, got {top}" if top < 1 else f"threshold must be in (0, 1], got {threshold}"
-        raise PlanError(what, where="--top" if top < 1 else "--threshold")
+        raise PlanError(
+            what, where="--top" if top < 1 else "--threshold", hint=f"{10 if top < 1 else 0.6} is the default"
+        )
     names = [str(model) for model in models]
     first, *others = opened([str(base), *(on_its_base(model, base) for model in models)], [str(base), *names])
     found = beside(first, others)
@@ -62,7 +64,9 @@ def intruder_dimensions(
     weights = chosen(layers.weights, modules)
     steps = [step for step in found.steps if step.output.name in weights]
     if not steps:
-        raise PlanError("it has no linear layer that all models have", where=str(base))
+        raise PlanError(
+            "it has no linear layer that all models have", where=str(base), hint="name fine-tunes of this base"
+        )
 
     with found.files() as files, one_torch_thread(), ThreadPoolExecutor(jobs or cores()) as pool:
 

@@ -116,7 +116,8 @@ class InputFiles:
 
 
 def _unreadable(path: Path, error: OSError) -> MergeError:
-    return MergeError(f"{path.name} cannot be read ({error.strerror})", where=str(path))
+    hint = "check the file and its permissions, and merge again"
+    return MergeError(f"{path.name} cannot be read ({error.strerror})", where=str(path), hint=hint)
 
 
 _SEEK_LOCK = threading.Lock()

@@ -60,7 +60,8 @@ def adapter_of(given: Any, name: str) -> tuple[Adapter, Kind]:
     name: what errors call it.  Raises `PlanError` for what is no such mapping, and for factors that do not fit each other or are not finite.
     """
     if not isinstance(given, Mapping) or not given:
-        raise PlanError("an adapter is a folder or a mapping of modules to (A, B)", where=name)
+        hint = "name a folder, or give {module: (A, B)}"
+        raise PlanError("an adapter is a folder or a mapping of modules to (A, B)", where=name, hint=hint)
     kinds: set[Kind] = set()
     modules = {}
     for module, pair in given.items():
@@ -98,7 +99,8 @@ def _matrix(value: Any, what: str, name: str) -> tuple[Matrix, Kind]:
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         return value.astype(np.float64 if value.dtype == np.float64 else np.float32, copy=False), "numpy"
     kind = type(value).__name__
-    raise PlanError(f"{what} is a {kind}, no floating-point matrix of torch or numpy", where=name)
+    hint = "convert it to float32"
+    raise PlanError(f"{what} is a {kind}, no floating-point matrix of torch or numpy", where=name, hint=hint)
 
 
 def given_back(factors: Factors, kind: Kind) -> tuple[Any, Any]:

@@ -73,7 +73,8 @@ def tensors_of_base(given: Any) -> AdapterBase:
         model = parent_of(ModelRef("base"), state)
         return _Opened(model, MemoryInputs([_planned(model)], [state], keep=1))
     if not isinstance(given, str | Path):
-        raise PlanError("the base is a folder, a repository or a state dict", where="base")
+        hint = "name the model that the adapters were trained on, or give its state dict"
+        raise PlanError("the base is a folder, a repository or a state dict", where="base", hint=hint)
     reference = ModelRef.parse(str(given))
     refuse_adapter(reference, "the base of adapters is a model without an adapter")
     return tensors_of(open_parent(reference))

@@ -195,9 +195,9 @@ def test_modules_are_chosen_by_name_end_or_pattern(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"rank": 0}, "rank must be 1 or more, got 0 · --rank"),
+        ({"rank": 0}, "rank must be 1 or more, got 0 · --rank · 16 is usual"),
         ({"energy": 95}, "energy must be in (0, 1], got 95 · --energy · 95 % is 0.95"),
-        ({"alpha": 0}, "alpha must be above 0, got 0 · --alpha"),
+        ({"alpha": 0}, "alpha must be above 0, got 0 · --alpha · leave it out for each module's rank; the change is the same"),
         (
             {"modules": ["q_proj"]},
             "no linear layer is called 'q_proj' · --modules · a module's name, its end, or a pattern: layers.0.up is one",

@@ -112,8 +112,8 @@ def test_an_adapter_alone_is_put_on_the_base(tmp_path: Path) -> None:
     ("arguments", "text"),
     [
         ({"models": []}, "one model or more is compared with its base · models · name at least one"),
-        ({"top": 0}, "top must be 1 or more, got 0 · --top"),
-        ({"threshold": 60}, "threshold must be in (0, 1], got 60 · --threshold"),
+        ({"top": 0}, "top must be 1 or more, got 0 · --top · 10 is the default"),
+        ({"threshold": 60}, "threshold must be in (0, 1], got 60 · --threshold · 0.6 is the default"),
         (
             {"modules": ["q"]},
             "no linear layer is called 'q' · --modules · a module's name, its end, or a pattern: layers.0.up is one",
