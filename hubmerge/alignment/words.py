@@ -144,5 +144,5 @@ def _moved(record: AlignmentRecord, parent: AlignedParentRecord) -> str:
     alike = sum((group.size - group.apart) * group.similarity for group in groups) / paired
     what = {"weights": "cosine", "activations": "correlation"}[record.method]
     before = [group.before for group in groups]
-    was = sum(group.size * (group.before or 0) for group in groups) / units
+    was = sum((group.size - group.apart) * (group.before or 0) for group in groups) / paired
     return f"{told}, {what} {alike:.2f} on average" + (f", before {was:.2f}" if None not in before else "")
