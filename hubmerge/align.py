@@ -62,13 +62,13 @@ def align_model(
             fetch(
                 [(parent.source, name) for parent, names in ((ours, ours.headers), (theirs, files)) for name in names]
             )
-            sides = StoredWeights(ours), StoredWeights(theirs)
+            sides = StoredWeights(ours, "align again"), StoredWeights(theirs, "align again")
             for weights, name in zip(sides, (base, model), strict=True):
                 check_weights(weights, spec, name)
             matching = match_weights(spec, *sides, seed=seed, restarts=restarts, without=without)
             write_copy(
                 partial,
-                theirs,
+                sides[1],
                 files,
                 lambda name, values: transform(spec, {name: values}, matching.element)[name],
             )

@@ -45,6 +45,9 @@ ALIGNED_FOLDER = "aligned"
 _MARK = "order.json"
 """Written last into such a folder: what the copy depends on, and the record of its order."""
 
+_AGAIN = "merge again"
+"""What to do where a parent's file changes meanwhile."""
+
 Note = Callable[[str], None]
 
 
@@ -103,7 +106,8 @@ def align_parents(
 def _copy(copy: Path, finder: _Finder, alignment: PlannedAlignment, place: int) -> AlignedParentRecord:
     """Write one parent's copy; returns the record of its order."""
     order, model, base = finder.order(place), finder.opened(place), finder.opened(alignment.base)
-    ours, norms = StoredWeights(base, "merge again"), CarriedNorms()
+    ours, theirs = (StoredWeights(each, _AGAIN) for each in (base, model))
+    norms = CarriedNorms()
 
     def moved(name: str, values: Tensor) -> Tensor:
         after = order.moved(name, values, ours)
@@ -112,9 +116,9 @@ def _copy(copy: Path, finder: _Finder, alignment: PlannedAlignment, place: int) 
 
     if place in alignment.other_shapes:
         shapes = {name: meta.shape for name, meta in base.table.items()}
-        write_resized(copy, model, copied_files(model, shapes), moved)
+        write_resized(copy, theirs, copied_files(model, shapes), moved)
     else:
-        write_copy(copy, model, model.table.files, moved)
+        write_copy(copy, theirs, model.table.files, moved)
     return AlignedParentRecord(
         reference=str(model.reference),
         order_sha256=order.digest,
@@ -157,7 +161,7 @@ class _Finder:
         both = (specs[0], specs[1])
         if self._alignment.method == "activations":
             return self._by_activations(place, both)
-        sides = [StoredWeights(model, "merge again") for model in models]
+        sides = [StoredWeights(model, _AGAIN) for model in models]
         for model, spec, weights in zip(models, both, sides, strict=True):
             check_weights(weights, spec, str(model.reference))
         kept, seed = tuple(self._alignment.kept), self._plan.recipe.seed

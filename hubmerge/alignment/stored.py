@@ -21,17 +21,17 @@ __all__ = ["StoredWeights", "check_weights", "write_copy", "write_resized"]
 
 
 class StoredWeights(Mapping[str, "Tensor"]):
-    """A model's tensors, each read from its file when it is asked for.  again: what to do where a file has changed meanwhile."""
+    """The tensors of `parent`, each read from its file when it is asked for.  again: what to do where a file has changed meanwhile."""
 
-    def __init__(self, parent: ParentModel, again: str = "align again") -> None:
-        self._parent = parent
+    def __init__(self, parent: ParentModel, again: str) -> None:
+        self.parent = parent
         self._again = again
 
     def __getitem__(self, name: str) -> Tensor:
         import torch
 
-        meta = self._parent.table[name]
-        path = self._parent.source.path(meta.file)
+        meta = self.parent.table[name]
+        path = self.parent.source.path(meta.file)
         stored = np.fromfile(path, np.uint8, meta.nbytes, offset=meta.start)
         if stored.size < meta.nbytes:
             raise MergeError(
@@ -40,10 +40,10 @@ class StoredWeights(Mapping[str, "Tensor"]):
         return torch.from_numpy(stored).view(getattr(torch, meta.dtype.torch_name)).reshape(meta.shape)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._parent.table)
+        return iter(self.parent.table)
 
     def __len__(self) -> int:
-        return len(self._parent.table)
+        return len(self.parent.table)
 
 
 def check_weights(weights: Mapping[str, Tensor], spec: SymmetrySpec, name: str) -> None:
@@ -62,17 +62,16 @@ def check_weights(weights: Mapping[str, Tensor], spec: SymmetrySpec, name: str) 
 
 
 def write_copy(
-    folder: Path, parent: ParentModel, files: Iterable[str], changed: Callable[[str, Tensor], Tensor]
+    folder: Path, weights: StoredWeights, files: Iterable[str], changed: Callable[[str, Tensor], Tensor]
 ) -> None:
-    """The parent's `files` in `folder`, and over their places in them the tensors that `changed` makes others of.
+    """The `files` of a model in `folder`, and over their places in them the tensors that `changed` makes others of.
 
     changed: is given a tensor's name and the tensor, and returns it itself where it stays as it is; else one of the same shape and type.
     """
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(parent.source.path(name), folder / name)
-    weights = StoredWeights(parent)
-    for name, meta in parent.table.items():
+        shutil.copyfile(weights.parent.source.path(name), folder / name)
+    for name, meta in weights.parent.table.items():
         before = weights[name]
         after = changed(name, before)
         if after is not before:
@@ -82,13 +81,12 @@ def write_copy(
 
 
 def write_resized(
-    folder: Path, parent: ParentModel, files: Mapping[str, Layout], changed: Callable[[str, Tensor], Tensor]
+    folder: Path, weights: StoredWeights, files: Mapping[str, Layout], changed: Callable[[str, Tensor], Tensor]
 ) -> None:
-    """A copy with other shapes in `folder`.
+    """A copy of a model with other shapes in `folder`.
 
     files: of the copy, by name.  changed: is given a tensor's name and the tensor, and returns one of the copy's shape and the same type.
     """
-    weights = StoredWeights(parent)
     for name, layout in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("wb") as file:
