@@ -80,10 +80,9 @@ class CarriedNorms:
         whole = float(before.to(torch.float64).square().sum())
         left = whole
         if after is not before:
-            own = after.to(torch.float64)
+            own = after.to(torch.float64, copy=True)
             for position, each in enumerate(flags):
                 if each is not None:
-                    own = own.clone()
                     own.movedim(position, 0)[torch.from_numpy(each)] = 0
             left = float(own.square().sum())
         share = round(math.sqrt(left / whole), DECIMALS) if whole else 1.0
