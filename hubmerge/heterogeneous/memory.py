@@ -19,7 +19,7 @@ _LIVING = 4
 """Tensors of a sample that live at once in a model that halts, each as wide as its widest layer: what goes into a layer, what comes out,
 and what is multiplied or added later.  Found for llamas of 1536 inner units: 61 kB for a token in three models, where 74 are told.
 """
-_AT_ONCE = 64
+_RUN_AT_ONCE = 64
 """Samples that a model is run on at once where nothing is fitted."""
 _STRIPS = 4
 """A strip of a tensor in float64: a parent's, the same in merged units, the sum, the mean."""
@@ -35,9 +35,10 @@ _TURNED, _SOLVED = 6, 7
 class Needs:
     """Bytes above the interpreter, its libraries and the parents.
 
-    merge: the merged model.  least: the largest of what is done with it, which has to be in memory: tensors put together, correlations,
-    a layer's equations.  batch: what one batch takes in all models at once.  halted: what all batches hold between two layers, and sums:
-    those of the largest layer, both of which can be on the disk; 0 where nothing is fitted.
+    merge: the merged model, or the layers of it that are merged.  least: the largest of what is done with it, which has to be in memory:
+    tensors put together, correlations, a layer's equations.  batch: what one batch takes in all models at once.  halted: what all batches
+    hold between two layers, or of a layer that is tried, and sums: those of the largest layer that is fitted, both of which can be on the
+    disk; 0 where there are none.
     """
 
     merge: int
@@ -82,7 +83,7 @@ def needs_of(
 def memory_of_matching(specs: Sequence[SymmetrySpec], positions: Mapping[str, int], samples: int) -> int:
     """Bytes of models that are loaded and whose units are matched by what they compute.  positions: of every layer, for one sample."""
     models = _SINGLE * sum(dense_cost(spec, {}).parameters for spec in specs)
-    return models + living(specs, positions) * min(samples, _AT_ONCE) + memory_of_sums(specs)
+    return models + living(specs, positions) * min(samples, _RUN_AT_ONCE) + memory_of_sums(specs)
 
 
 def memory_of_sums(specs: Sequence[SymmetrySpec]) -> int:

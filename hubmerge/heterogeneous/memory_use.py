@@ -66,7 +66,7 @@ def use_of(needs: Needs, parents: Sequence[int], memory: int | None) -> MemoryUs
         raise PlanError(
             f"the merge needs {size_text(once)} of memory at once, --memory allows {size_text(memory)}",
             where="--memory",
-            hint="give more --memory; the merged model takes 4 bytes for a parameter, whatever its type will be",
+            hint="give more --memory; what is merged takes 4 bytes for a parameter, whatever its type will be",
         )
     if needs.whole + sum(parents) <= memory:
         return MemoryUse(needs.whole + sum(parents))

@@ -72,7 +72,7 @@ def test_a_plan_tells_what_goes_to_the_disk_and_refuses_what_cannot_go_there() -
     told = f"{at_once() / 1e3:.2f} kB"
     assert str(refused.value) == (
         f"the merge needs {told} of memory at once, --memory allows {(at_once() - 1) / 1e3:.2f} kB · --memory · "
-        "give more --memory; the merged model takes 4 bytes for a parameter, whatever its type will be"
+        "give more --memory; what is merged takes 4 bytes for a parameter, whatever its type will be"
     )
 
 

@@ -60,7 +60,7 @@ def test_parents_leave_memory_first_and_then_what_a_fit_can_have_on_the_disk() -
         use_of(NEEDS, parents, 149)
     assert str(refused.value) == (
         "the merge needs 150 B of memory at once, --memory allows 149 B · --memory · "
-        "give more --memory; the merged model takes 4 bytes for a parameter, whatever its type will be"
+        "give more --memory; what is merged takes 4 bytes for a parameter, whatever its type will be"
     )
 
 

@@ -83,7 +83,7 @@ def test_what_has_to_be_there_at_once_is_refused_where_it_does_not_fit() -> None
         planned(1000)
     assert str(refused.value) == (
         f"the merge needs {at_once / 1e3:.2f} kB of memory at once, --memory allows 1.00 kB · --memory · "
-        "give more --memory; the merged model takes 4 bytes for a parameter, whatever its type will be"
+        "give more --memory; what is merged takes 4 bytes for a parameter, whatever its type will be"
     )
 
 
