@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hubmerge.errors import VerifyError
+from hubmerge.io.finished import finish, finished_before
 from hubmerge.io.input_files import InputFiles
-from hubmerge.io.journal import to_disk
 from hubmerge.manifest import Manifest
 from hubmerge.parent_models import recipe_models
 from hubmerge.plan_types import Plan
@@ -59,13 +59,13 @@ def kept_or_found(
     folder: Path, known: Mapping[str, Any], find: Callable[[], Prepared], note: Callable[[str], None]
 ) -> Prepared:
     """What is in `folder` from before by the same identity `known`, else what `find` finds, which is then kept there."""
-    found = _stored(folder / _FOUND, known)
+    found = finished_before(folder / _FOUND, known, _prepared)
     if found is not None:
         note("the coefficients were found before, and are used again")
         return found
     folder.mkdir(parents=True, exist_ok=True)
     found = find()
-    _store(folder / _FOUND, known, found)
+    finish(folder / _FOUND, known, _facts(found))
     return found
 
 
@@ -125,24 +125,11 @@ def _worst(ours: Mapping[str, tuple[float, ...]], theirs: Mapping[str, tuple[flo
     return max((abs(a - b) for name in ours for a, b in zip(ours[name], theirs[name], strict=True)), default=0.0)
 
 
-def _stored(path: Path, known: Mapping[str, Any]) -> Prepared | None:
-    """What was found before by the same identity; None where there is nothing."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["identity"] != known:
-            return None
-        layers = {name: tuple(row) for name, row in content["layers"].items()}
-        return Prepared(layers, dict(content["layer_of"]), dict(content["state"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # what a kill or a crash left half
-        return None
+def _prepared(found: Mapping[str, Any]) -> Prepared:
+    layers = {name: tuple(row) for name, row in found["layers"].items()}
+    return Prepared(layers, dict(found["layer_of"]), dict(found["state"]))
 
 
-def _store(path: Path, known: Mapping[str, Any], found: Prepared) -> None:
-    """Bring it to the disk under another name first, so that there is all of it or none."""
-    half = path.with_suffix(".half")
+def _facts(found: Prepared) -> dict[str, Any]:
     layers = {name: list(row) for name, row in found.layers.items()}
-    content = {"identity": known, "layers": layers, "layer_of": dict(found.layer_of), "state": dict(found.state)}
-    half.write_text(json.dumps(content), encoding="utf-8")
-    with half.open("r+b") as file:
-        to_disk(file.fileno())
-    half.rename(path)
+    return {"layers": layers, "layer_of": dict(found.layer_of), "state": dict(found.state)}

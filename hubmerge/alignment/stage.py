@@ -5,7 +5,6 @@ A copy that is finished is used again by the merge that goes on after an interru
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
 
 from hubmerge.alignment.carried import Carried, carried_by_activations, carried_by_weights
 from hubmerge.alignment.filling import CarriedNorms
@@ -25,8 +22,8 @@ from hubmerge.alignment.stored import StoredWeights, check_weights, write_copy, 
 from hubmerge.alignment_record import AlignedParentRecord, AlignmentRecord
 from hubmerge.fetching import open_planned
 from hubmerge.heterogeneous.record import calibration_record
+from hubmerge.io.finished import finish, finished_before
 from hubmerge.io.input_files import InputFiles
-from hubmerge.io.journal import to_disk
 from hubmerge.parents import ParentModel, parent_of
 from hubmerge.plan_types import Plan
 from hubmerge.symmetry.groups import SymmetrySpec
@@ -89,13 +86,15 @@ def align_parents(
         folders = {place: folder / str(place) for place in alignment.others}
         for place, copy in folders.items():
             name = str(plan.parents[place].reference)
-            record = _found(copy, known)
+            record = finished_before(
+                copy / _MARK, known, lambda found: AlignedParentRecord.model_validate(found["record"])
+            )
             if record is None:
                 note(f"bringing {name} into the order of {plan.parents[alignment.base].reference}")
                 shutil.rmtree(copy, ignore_errors=True)
                 copy.mkdir(parents=True)
                 record = _copy(copy, finder, alignment, place)
-                _finish(copy, known, record)
+                finish(copy / _MARK, known, {"record": record.model_dump(mode="json")})
             else:
                 note(f"{name} was aligned before: its copy is used again")
             finished()
@@ -206,31 +205,6 @@ def calibration_of(plan: Plan, alignment: PlannedAlignment) -> Batches | None:
 
     source = open_planned(plan.parents[alignment.base])
     return open_calibration(plan.recipe.calibration, source, read_config(source), alignment.calibration.commit)
-
-
-def _found(copy: Path, known: Mapping[str, Any]) -> AlignedParentRecord | None:
-    """The record of a finished copy that depends on what is `known` now; None where there is none."""
-    try:
-        content = json.loads((copy / _MARK).read_text(encoding="utf-8"))
-        return AlignedParentRecord.model_validate(content["record"]) if content["identity"] == known else None
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):  # what a kill or a crash left half
-        return None
-
-
-def _finish(copy: Path, known: Mapping[str, Any], record: AlignedParentRecord) -> None:
-    """Bring the copy to the disk, and only then say that it is finished."""
-    for path in copy.rglob("*"):
-        if path.is_file():
-            _to_disk(path)
-    half = copy / f"{_MARK}.half"
-    half.write_text(json.dumps({"identity": known, "record": record.model_dump(mode="json")}), encoding="utf-8")
-    _to_disk(half)
-    half.rename(copy / _MARK)
-
-
-def _to_disk(path: Path) -> None:
-    with path.open("r+b") as file:
-        to_disk(file.fileno())
 
 
 def _record(

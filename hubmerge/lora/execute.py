@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from hubmerge.adapter_record import AdapterRecord, ModuleRecord
 from hubmerge.adapter_words import Combination, CombinationParameters
 from hubmerge.in_memory_recipe import BASE
 from hubmerge.io.digests import file_sha256
-from hubmerge.io.journal import to_disk
+from hubmerge.io.finished import finish, finished_before
 from hubmerge.lora.adapter import Adapter
 from hubmerge.lora.base_tensors import AdapterBase, tensors_of
 from hubmerge.lora.computing import combined_modules
@@ -176,13 +173,13 @@ def _add_to_base(plan: AdapterPlan, work: Work, own: Weighed | None) -> tuple[Wr
     place = partial / MERGED_FOLDER
     known = {**identity_of(dense, work.samples, work.states, "cpu"), "plan": plan.hash}
     known |= {} if own is None else {"prepared": coefficients_digest(own.found)}
-    found = _found(place, known)
+    found = finished_before(place / _MARK, known, _waiting)
     if found is None:
         work.note("merging the adapters")
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         found = write_waiting(plan, place, None if own is None else own.found)
-        _finish(place, {"identity": known, "record": found.record.model_dump(mode="json"), "sha256": found.sha256})
+        finish(place / _MARK, known, {"record": found.record.model_dump(mode="json"), "sha256": found.sha256})
     else:
         work.note("the adapters were merged before: what came of them is used again")
     work.folder.keep(0, sum(step.output.nbytes for step in dense.steps))
@@ -215,6 +212,10 @@ class Waiting:
     sha256: str
 
 
+def _waiting(found: Mapping[str, Any]) -> Waiting:
+    return Waiting(AdapterRecord.model_validate(found["record"]), found["sha256"])
+
+
 def write_waiting(plan: AdapterPlan, folder: Path, found: Prepared | None = None) -> Waiting:
     """Merge the adapters of `plan` into the file in `folder` that its dense plan reads.  found: see `write_merged`."""
     adapters, merged, wholes = merged_factors(plan, found)
@@ -222,23 +223,3 @@ def write_waiting(plan: AdapterPlan, folder: Path, found: Prepared | None = None
     factors = {module: reduced.factors for module, reduced in merged.items()}
     path = write_factors(folder, layout_of(plan.modules, embeddings, plan.wholes), factors, embeddings, wholes)
     return Waiting(_record(plan, merged), file_sha256(path))
-
-
-def _found(place: Path, known: Mapping[str, Any]) -> Waiting | None:
-    """Merged factors that an interrupted merge left whole and that depend on what is `known` now; None where there are none."""
-    try:
-        content = json.loads((place / _MARK).read_text(encoding="utf-8"))
-        record = AdapterRecord.model_validate(content["record"])
-        return Waiting(record, content["sha256"]) if content["identity"] == known else None
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):  # what a kill or a crash left half
-        return None
-
-
-def _finish(place: Path, content: Mapping[str, Any]) -> None:
-    """Bring the factors to the disk, and only then say that they are whole."""
-    half = place / f"{_MARK}.half"
-    half.write_text(json.dumps(content), encoding="utf-8")
-    for path in place.iterdir():
-        with path.open("r+b") as file:
-            to_disk(file.fileno())
-    half.rename(place / _MARK)

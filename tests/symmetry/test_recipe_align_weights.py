@@ -23,6 +23,7 @@ from hubmerge.alignment import stage
 from hubmerge.alignment.words import how_aligned
 from hubmerge.assemble import merge_plan
 from hubmerge.errors import NumbersError
+from hubmerge.io.finished import finish
 from hubmerge.symmetry.verify import drawn_anew
 from zoo_index.errors import HubmergeError
 
@@ -231,11 +232,11 @@ def test_after_a_kill_the_copies_that_were_finished_are_used_again(
 ) -> None:
     hubmerge.merge(ties(), tmp_path / "clean")
     plan = build_plan(ties())
-    first = stage._finish
+    first = finish
 
     def merge_and_die_in_the_second_copy() -> None:
         calls: list[int] = []
-        monkeypatch.setattr(stage, "_finish", lambda *given: die() if calls else (calls.append(1), first(*given)))
+        monkeypatch.setattr(stage, "finish", lambda *given: die() if calls else (calls.append(1), first(*given)))
         merge_plan(plan, tmp_path / "out")
 
     killed(merge_and_die_in_the_second_copy)
