@@ -59,6 +59,7 @@ def _nearest(word: object, known: tuple[str, ...]) -> str:
 
 
 def near_file(path: Path) -> str:
+    """What to do where there is no suite file `path`: the YAML file beside it whose name is nearest, if one is near."""
     names = sorted(entry.name for entry in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
     close = get_close_matches(path.name, names, n=1)
     return f"did you mean {path.with_name(close[0])}?" if close else f"looked from {Path.cwd()}"

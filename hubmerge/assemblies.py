@@ -16,7 +16,7 @@ from hubmerge.mal_stages import MalParameters
 from hubmerge.method_parameters import Parameters, PerParent
 from hubmerge.recipe_stages import AlignMethod, FitFollow, FitInputs, FitMethod, Widths
 
-__all__ = ["ASSEMBLIES", "Assembly", "AssemblyParameters", "assembly_of"]
+__all__ = ["ASSEMBLIES", "Assembly", "AssemblyParameters", "TransportParameters", "assembly_of"]
 
 _TABLE = "of an architecture that has a symmetry table"
 _PASSES = "the models are run on the calibration data; `hubmerge plan` says how much memory that takes"

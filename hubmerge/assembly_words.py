@@ -28,7 +28,7 @@ class GroupRow:
     support: float | None = None
 
 
-def carried_lines(record: AssemblyRecord) -> tuple[str, ...]:
+def _carried_lines(record: AssemblyRecord) -> tuple[str, ...]:
     """What was carried to the base model, a sentence for each kind of unit and for each model, and what is wrong with it."""
     lines = []
     for row in group_rows(record):
@@ -73,7 +73,7 @@ def _row(name: str, groups: Sequence[GroupRecord]) -> GroupRow:
 def how_far(record: AssemblyRecord) -> tuple[str, ...]:
     """What was aligned and how far, and what the merge costs, a sentence each."""
     if record.transport is not None:
-        return carried_lines(record)
+        return _carried_lines(record)
     lines = [depth_line(depth) for depth in record.depths if depth is not None]
     for row in group_rows(record):
         alike = f", {_MEASURES[record.align]} {row.similarity:.2f} on average" if row.similarity is not None else ""

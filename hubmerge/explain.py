@@ -13,7 +13,7 @@ from hubmerge.explain_values import values_text
 from hubmerge.plan_types import Operand, Plan, Step
 from hubmerge.sizes import size_text
 
-__all__ = ["plan_dict", "plan_frame", "plan_html", "plan_text"]
+__all__ = ["plan_dict", "plan_frame", "plan_html", "plan_text", "preparation_dict"]
 
 _DOING = {
     "merge": "merged by {method}",

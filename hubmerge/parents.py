@@ -21,9 +21,9 @@ from zoo_index.tensors import DType, TensorTable
 
 __all__ = ["ParentModel", "open_parent", "parent_of", "refuse_adapter"]
 
-MERGEABLE = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16, *FLOAT8})
+_MERGEABLE = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16, *FLOAT8})
 """Floating-point types that the engine computes with."""
-COPYABLE = frozenset(
+_COPYABLE = frozenset(
     {DType.I64, DType.U64, DType.I32, DType.U32, DType.I16, DType.U16, DType.I8, DType.U8, DType.BOOL, DType.C64}
 )
 """Types of buffers, which are copied or counted."""
@@ -156,7 +156,7 @@ def _float8_notes(reference: ModelRef, table: TensorTable, left: tuple[str, ...]
 
 
 def _refuse_odd_types(table: TensorTable, reference: ModelRef) -> None:
-    odd = [meta for meta in table.values() if meta.dtype not in MERGEABLE and meta.dtype not in COPYABLE]
+    odd = [meta for meta in table.values() if meta.dtype not in _MERGEABLE and meta.dtype not in _COPYABLE]
     if odd:
         more = f", like {len(odd) - 1} more" if len(odd) > 1 else ""
         raise PlanError(

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MEMORY", "build_plan", "open_all", "pins_of", "plan_models"]
 
 DEFAULT_MEMORY = 2_000_000_000
-GENERATION_CONFIG = "generation_config.json"
-MAX_FILES = 500
+_GENERATION_CONFIG = "generation_config.json"
+_MAX_FILES = 500
 """Most weight files of one merge: all of them are open while it runs."""
 
 
@@ -146,9 +146,9 @@ def _carried(
     lead = donor if tokenizer.donor is None else tokenizer.donor
     own, tokens, left = files_to_carry(models[donor], None if tokenizer.donor is None else models[lead])
     if tokenizer.other_ids:  # it names special tokens by ids that are another model's
-        own.pop(GENERATION_CONFIG, None)
-        size = models[lead].source.files().get(GENERATION_CONFIG)
-        tokens |= {} if size is None else {GENERATION_CONFIG: size}
+        own.pop(_GENERATION_CONFIG, None)
+        size = models[lead].source.files().get(_GENERATION_CONFIG)
+        tokens |= {} if size is None else {_GENERATION_CONFIG: size}
     files = [CarriedFile(name, donor, size) for name, size in own.items()]
     files += [CarriedFile(name, lead, size) for name, size in tokens.items() if name not in tokenizer.stale]
     return tuple(sorted(files, key=lambda file: file.name)), left
@@ -170,9 +170,9 @@ def _downloads(
 
 
 def _check_files(count: int, shard_size: int) -> None:
-    if count > MAX_FILES:
+    if count > _MAX_FILES:
         raise PlanError(
-            f"shards of {size_text(shard_size)} would make {count:,} weight files, at most {MAX_FILES} are written",
+            f"shards of {size_text(shard_size)} would make {count:,} weight files, at most {_MAX_FILES} are written",
             where="output.shard_size",
             hint="choose a larger one; 5GB is the default",
         )

@@ -23,7 +23,7 @@ from zoo_index.sync_report import Progress, SyncLog, SyncReport
 
 __all__ = ["Freshness", "freshness", "model_folders", "read_entry", "sync"]
 
-RECORD_REVISION = 2
+_RECORD_REVISION = 2
 """Raised when records of the same files come out otherwise than before, so that the next sync writes them anew."""
 
 _MARKS = {"config.json", "adapter_config.json"}
@@ -155,7 +155,7 @@ def _state(source: ModelSource, reading: Reading, sketch: Sketch | None) -> str:
     headers = dict(reading.table.headers) if reading.table is not None else {}
     values = sketch.values if sketch else ()
     seen = [
-        RECORD_REVISION,
+        _RECORD_REVISION,
         dict(source.files()),
         headers,
         dict(reading.documents),

@@ -11,7 +11,7 @@ import numpy as np
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.maps import Selection
 
-__all__ = ["Labels", "MergedLabels", "merged_labels"]
+__all__ = ["GROUP", "Labels", "MergedLabels", "merged_labels"]
 
 Labels = Literal["shared", "disjoint", "none"]
 GROUP = "label"

@@ -39,7 +39,15 @@ from zoo_index.reference import ModelRef
 if TYPE_CHECKING:
     from hubmerge.carry_out import Work
 
-__all__ = ["MERGED_FOLDER", "found_again", "merged_factors", "write_adapters", "write_merged"]
+__all__ = [
+    "MERGED_FOLDER",
+    "Waiting",
+    "found_again",
+    "merged_factors",
+    "write_adapters",
+    "write_merged",
+    "write_waiting",
+]
 
 MERGED_FOLDER = "merged-adapter"
 """In OUT.partial: the merged factors that the base's tensors wait for."""

@@ -18,11 +18,11 @@ from hubmerge.adapter_words import Basis
 from hubmerge.lora.low_rank import Triplets, orthonormal, upper_factor
 from hubmerge.lora.stacks import Stack
 
-__all__ = ["SPACES", "Space"]
+__all__ = ["SPACES", "Core", "Knots", "Space"]
 
 Floats = NDArray[np.float64]
 
-LEAST = 1e-5
+_LEAST = 1e-5
 """Singular values up to this are left out of the shared basis, as KnOTS' own code does."""
 
 
@@ -57,7 +57,7 @@ class Knots:
 
     @classmethod
     def of(cls, stack: Stack) -> Knots:
-        """The basis of a module's changes, without directions whose singular value is at most `LEAST`; one is always kept."""
+        """The basis of a module's changes, without directions whose singular value is at most `_LEAST`; one is always kept."""
         upper = upper_factor(stack.b())
         blocks = [
             upper[:, columns] @ upper_factor(part.a.astype(np.float64).T).T
@@ -65,7 +65,7 @@ class Knots:
             if part is not None
         ]
         u, values, _ = np.linalg.svd(np.concatenate(blocks, axis=1), full_matrices=False)
-        kept = max(1, int((values > LEAST).sum()))
+        kept = max(1, int((values > _LEAST).sum()))
         return cls(stack, u[:, :kept], u[:, :kept].T @ upper)
 
     @property

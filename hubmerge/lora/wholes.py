@@ -26,7 +26,7 @@ from hubmerge.lora.planned_wholes import planned_wholes
 from hubmerge.method_parameters import weight_shares
 from hubmerge.recipe import Recipe
 
-__all__ = ["ByMethod", "BySum", "Wholes", "merged_wholes"]
+__all__ = ["ByMethod", "BySum", "Rule", "Wholes", "merged_wholes"]
 
 Array = NDArray[np.float32]
 Tensors = Mapping[str, Array]
