@@ -67,7 +67,7 @@ def extract_adapter(
     layers and convolutions.  alpha: lora_alpha of the config, for tools that want one; B is scaled so that the change is the same.
     save_rest: whole tensors of what changed beside them, where PEFT can have it.  jobs: threads, default the cores at hand.
 
-    Memory: for every thread three tensors and their singular vectors, and the adapter.  The bytes do not depend on `jobs`.
+    Memory: for every thread two tensors, then their difference and its singular vectors; and the adapter.  The bytes do not depend on `jobs`.
 
     Raises `PlanError` before a weight is read, for models that do not fit, choices that do not go together and an `out` that holds
     something; `NumbersError` for numbers that are not finite; `MergeError` where nothing changed that factors could have.
