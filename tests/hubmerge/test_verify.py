@@ -17,7 +17,7 @@ from zoo import random_values, recipe, run_hubmerge, write_model
 from hubmerge import ManifestError, merge, verify, verify_merge
 from hubmerge.io.digests import file_sha256
 from hubmerge.record import file_digest
-from hubmerge.verify import Verification
+from hubmerge.verification import Verification
 
 TENSORS = {"w": random_values((6, 5), 1), "b": random_values((6,), 2), "n": np.arange(3)}
 AS_THEY_WERE = "5 files have the size and sha256 of the manifest"
@@ -116,7 +116,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return file_sha256(path)
 
-    monkeypatch.setattr(verify, "file_sha256", refused)
+    for module in (verify, verify_derivation):
+        monkeypatch.setattr(module, "file_sha256", refused)
     result = told(check(out))
     if whose == "out":
         assert result["files"] == (False, "tokenizer.json cannot be read (Permission denied)")
