@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from zoo import random_values, recipe, run_hubmerge, write_model
 
-from hubmerge import ManifestError, merge, verify, verify_merge
+from hubmerge import ManifestError, merge, verify, verify_derivation, verify_merge
 from hubmerge.io.digests import file_sha256
 from hubmerge.record import file_digest
 from hubmerge.verification import Verification
