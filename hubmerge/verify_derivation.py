@@ -131,7 +131,8 @@ def _check_adapters(plan: AdapterPlan, manifest: Manifest, folder: Path) -> tupl
         _compare_files(plan.dense, folder)
     found, apart = found_again(plan, manifest.prepared, str(folder))
     count, worst = derive_again(plan, folder, found)
-    how = f"{count} {'modules' if plan.dense is None else 'tensors'} derived again from the adapters"
+    what = "module" if plan.dense is None else "tensor"
+    how = f"{count} {what}{'s' * (count != 1)} derived again from the adapters"
     if apart:
         how += _found_apart(apart)
     elif worst == 0:
