@@ -34,9 +34,11 @@ def _told(
         yield f"types: {_each(adapters, types)}; all are read as float32"
     partial = sum(None in own for own in ranks.values())
     if partial and missing == "zero":
-        yield f"{partial} of {len(ranks)} modules are left alone by some: that counts as no change there (missing: zero)"
+        are = "is" if partial == 1 else "are"
+        yield f"{partial} of {len(ranks)} modules {are} left alone by some: that counts as no change there (missing: zero)"
     if left_out:
-        yield f"{left_out} modules that not all of them change are left out (missing: intersect)"
+        many, are = ("s", "are") if left_out != 1 else ("", "is")
+        yield f"{left_out} module{many} that not all of them change {are} left out (missing: intersect)"
 
 
 def _spread(values: Iterator[float]) -> str:

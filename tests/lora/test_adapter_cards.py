@@ -63,7 +63,7 @@ def test_a_card_says_how_an_adapter_is_loaded_and_what_was_kept_of_it(here: Path
     assert f"| `up` | 1 | 2 | 3 | 4 | {kept['up']} |" in text
     assert "| `q` | 1 | 2 | – | 2 | 100.0% |" in text
     assert "- Ranks: 2 in ./a, 3 in ./b." in text
-    assert "- 1 of 3 modules are left alone by some: that counts as no change there (missing: zero)." in text
+    assert "- 1 of 3 modules is left alone by some: that counts as no change there (missing: zero)." in text
     assert "It changes 3 modules of its base model." in text
     assert "It belongs to org/base and means nothing on another model." in text
 

@@ -172,14 +172,14 @@ def test_a_plan_says_what_differs_and_what_is_kept(here: Path) -> None:
         "differs      ranks: 2 in ./a, 3 in ./b, 2 in ./c",
         "differs      scales of B @ A: 1 in ./a, 2 in ./b, 1.41421 in ./c; they are multiplied into B",
         "differs      rsLoRA: no in ./a, no in ./b, yes in ./c; the scales have it in them",
-        "differs      1 of 3 modules are left alone by some: that counts as no change there (missing: zero)",
+        "differs      1 of 3 modules is left alone by some: that counts as no change there (missing: zero)",
     ):
         assert line in text.splitlines()
     told = plan.to_dict()
     assert told["modules"][0] == {"name": "down", "shape": [8, 12], "ranks": [2, 3, None], "rank": 4, "possible": 5}
     assert hubmerge.merge(plan.recipe, here / "out").parameters == 4 * (20 + 20 + 16)
     left = hubmerge.build_plan({**SUM, "models": [*MODELS, {"model": "./c"}], "missing": "intersect"})
-    assert "1 modules that not all of them change are left out (missing: intersect)" in left.differs
+    assert "1 module that not all of them change is left out (missing: intersect)" in left.differs
 
 
 def test_a_parameter_that_a_combination_does_not_read_is_warned_of(here: Path) -> None:
