@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hubmerge.alignment.common import Specs
 from hubmerge.alignment.filling import Flags, entries_apart, filled
 from hubmerge.alignment_record import AlignedGroupRecord, InsideRecord
 from hubmerge.heterogeneous.align_stage import Alignment, Choice, maps_of
 from hubmerge.heterogeneous.maps import GroupMap, Maps, Selection, Soft, encoded_axes
 from hubmerge.heterogeneous.matching import GroupMatches
 from hubmerge.heterogeneous.record import DECIMALS
-from hubmerge.symmetry.groups import SymmetrySpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from hubmerge.heterogeneous.batches import Batch
 
 __all__ = ["Carried", "carried_by_activations", "carried_by_weights", "carried_units"]
-
-Specs = tuple[SymmetrySpec, SymmetrySpec]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ from hubmerge.symmetry import Group, SymmetrySpec, load_spec
 from zoo_index.families import Family
 from zoo_index.tensors import DType
 
-__all__ = ["common_spec", "refuse_other_groups", "specs_of_two"]
+__all__ = ["Specs", "common_spec", "refuse_other_groups", "specs_of_two"]
+
+Specs = tuple[SymmetrySpec, SymmetrySpec]
+"""The symmetries of the base, and of the model that is brought into its order."""
 
 _TYPES = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
 
@@ -40,7 +43,7 @@ def common_spec(
 
 def specs_of_two(
     ours: ParentModel, theirs: ParentModel, base: str, model: str, *, family: Family | None = None
-) -> tuple[SymmetrySpec, SymmetrySpec]:
+) -> Specs:
     """The symmetries of both models, whatever their sizes; the arguments are those of `common_spec`, and so are the errors."""
     spec, other = (
         load_spec(parent.config, {name: meta.shape for name, meta in parent.table.items()}, where=name, family=family)

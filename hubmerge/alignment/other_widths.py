@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from hubmerge.alignment.common import refuse_other_groups
+from hubmerge.alignment.common import Specs, refuse_other_groups
 from hubmerge.alignment.plan_types import ResizedGroup
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.align_stage import mixable
@@ -13,8 +13,6 @@ from hubmerge.heterogeneous.stream_form import is_turnable
 from hubmerge.symmetry.groups import Group, Kind, SymmetrySpec
 
 __all__ = ["check_units", "resized_groups"]
-
-Specs = tuple[SymmetrySpec, SymmetrySpec]
 
 _GIVEN: Mapping[Kind, str] = {
     Kind.TOKENS: "bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hubmerge.alignment.common import Specs
 from hubmerge.heterogeneous.depths import with_sizes
 from hubmerge.heterogeneous.matching import GroupMatches
 from hubmerge.symmetry.elements import Monomial
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["matches_by_weights", "widened"]
-
-Specs = tuple[SymmetrySpec, SymmetrySpec]
 
 
 def widened(specs: Specs) -> SymmetrySpec:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hubmerge.alignment.common import common_spec, specs_of_two
+from hubmerge.alignment.common import Specs, common_spec, specs_of_two
 from hubmerge.alignment.costs import memory_of_weights, seconds_of_activations, seconds_of_weights
 from hubmerge.alignment.in_base_shapes import copied_files, own_tensors
 from hubmerge.alignment.other_widths import check_units, resized_groups
@@ -33,7 +33,6 @@ from zoo_index.errors import HubmergeError
 __all__ = ["aligned_plan", "plan_alignment"]
 
 _GIVEN = frozenset({Kind.TOKENS, Kind.POSITIONS, Kind.LABELS, Kind.FIXED})
-Specs = tuple[SymmetrySpec, SymmetrySpec]
 _OTHER_WORDS = "bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source"
 
 
