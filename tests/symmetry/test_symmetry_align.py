@@ -19,8 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from hubmerge import MergeError, PlanError, align, merge
 from hubmerge.align import ALIGNMENT_NAME, align_model
+from hubmerge.alignment.stored import StoredWeights
+from hubmerge.parents import open_parent
 from hubmerge.symmetry import Matching, SymmetryError, match_weights, random_element, spec_of, transform
 from hubmerge.symmetry.verify import answers, drawn_anew, example_inputs, largest_difference
+from zoo_index.reference import ModelRef
 
 __all__ = ["hub", "hub_home", "start_hub"]
 
@@ -155,6 +158,17 @@ def test_a_float8_model_is_refused_on_either_side(models: Path) -> None:
         assert str(refused.value) == (
             f"tensor 'model.norm.weight' is stored as F8_E4M3 · {small} · save the model in bfloat16 first"
         )
+
+
+def test_a_file_that_became_shorter_is_told_with_what_to_do_again(models: Path) -> None:
+    parent, path = open_parent(ModelRef.parse(str(models / "base"))), models / "base" / "model.safetensors"
+    last = max(parent.table, key=lambda name: parent.table[name].start)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(MergeError) as ended:
+        StoredWeights(parent, "merge again")[last]
+    assert (
+        str(ended.value) == f"model.safetensors ended inside tensor {last!r} · {path} · the file changed; merge again"
+    )
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
