@@ -106,7 +106,8 @@ def local_data(manifest: Manifest) -> str | None:
 def tensor_sentence(manifest: Manifest) -> Markup:
     """What happened to how many tensors."""
     if manifest.adapters is not None and manifest.adapters.kind == "adapter":
-        return Markup(f"It changes {len(manifest.adapters.modules)} modules of its base model.")
+        count = len(manifest.adapters.modules)
+        return Markup(f"It changes {count} {'module' if count == 1 else 'modules'} of its base model.")
     counts = {kind: count for kind, count in manifest.tensors.items() if count}
     total = sum(counts.values())
     parts = [
@@ -213,10 +214,16 @@ def url(model: ParentModel) -> str:
 
 def state(parent: ParentFacts) -> Markup:
     """Which state of its files a parent had."""
-    states = [f"commit {code((m.commit or '')[:12])}" for m in parent.models if m.hub_id]
+    states = [_commit(model) for model in parent.models if model.hub_id]
     if any(model.hub_id is None for model in parent.models):
         states.append(f"weights sample {code(parent.sample)}" if parent.sample else f"header {code(parent.header)}")
     return Markup(", ".join(states))
+
+
+def _commit(model: ParentModel) -> str:
+    """The commit of a model of the Hub, linked: the link has all of it, which is what a download wants."""
+    short = f"commit {code((model.commit or '')[:12])}"
+    return f"[{short}]({url(model)}/tree/{quote(model.commit)})" if model.commit else short
 
 
 def coefficients(parameters: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from cards.card_check import read_front_matter
 from cards.card_file import CARD_NAME, card_name, recipe_card, rename_card
 from cards.card_text import read_card
 from cards.errors import CardError, PublishError
+from cards.legal_texts import legal_texts
 from cards.licence import Verdict, judge_licences
 from cards.model_facts import is_adapter
 from cards.names import as_folder
@@ -63,6 +64,7 @@ def gather(out: Path, kind: Kind | None, *, name: str, place: str) -> Content:
     kind = kind or _kind_of(out, present)
     _check_kind(kind, out, manifest)
     names = {name for name in manifest.files if name in present and not (kind == "recipe" and is_weights(name))}
+    names |= set(legal_texts(present))
     texts: dict[str, str] = {}
     if kind == "recipe":
         texts[RECIPE_NAME] = recipe_text(manifest)

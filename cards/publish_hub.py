@@ -107,8 +107,11 @@ def _plan(
         *content_checks(content, name=name, target=repo, place=f"{repo.partition('/')[0]}/{{name}}", secrets=secrets),
         *refusals,
     ]
-    if state != "already published":
-        checks += _visibility_checks(repo, there, options)
+    visibility = _visibility_checks(repo, there, options)
+    if state == "already published":
+        checks += [check for check in visibility if check.status == "warn"]
+    else:
+        checks += visibility
         checks += _consent_checks(content, options)
         checks += parent_checks(api, content, public=options.public, yes=options.yes)
     if find_leaks(message) or any(secret in message for secret in secrets):

@@ -184,6 +184,7 @@ def _stage_faults(assembly: Assembly, stages: AssemblyStages, recipe: Recipe) ->
         uses = {"matches units by their activations": is_matched_on_data(stages.align)}
         uses["fits layers to what the parents compute"] = stages.fit != "none"
         what = " and ".join(use for use, is_used in uses.items() if is_used)
-        hint = "add calibration: with a dataset, a file or a folder; align: weights with fit: none needs none"
+        without = "align: weights" if assembly.fit == "none" else "align: weights with fit: none"
+        hint = f"add calibration: with a dataset, a file or a folder; {without} needs none"
         faults.append(RecipeError(f"{assembly.name} {what}, which needs data", where="calibration", hint=hint))
     return faults

@@ -154,8 +154,19 @@ def _different_shapes(
         where=f"{len(pairs)} tensor{'s' * (len(pairs) > 1)}",
         hint="write tokenizer_source: union, base or one of the models, and rows are merged token by token"
         if all(is_vocabulary_tensor(meta.name) for meta, _ in pairs)
-        else "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some",
+        else _other_shapes(first, other),
     )
+
+
+def _other_shapes(first: ParentModel, other: ParentModel) -> str:
+    """What to do with models of other shapes: where an alignment brings one to the other's widths, that."""
+    from zoo_index.alignment import ALIGNED_SIZES, HEADS, why_not_aligned
+    from zoo_index.compat import differing_fields
+
+    fields = {row.field for row in differing_fields(first.record, other.record) if row.hard}
+    if fields and fields <= ALIGNED_SIZES | HEADS and not why_not_aligned(first.record, other.record):
+        return "align: weights in the recipe brings them to one width first; `hubmerge zoo why` says what is left out"
+    return "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some"
 
 
 def _different_names(first: ParentModel, other: ParentModel, extra: list[str], missing: list[str]) -> PlanError:

@@ -147,7 +147,7 @@ def _status_error(name: str, response: Any, login: str) -> HubError:
         return HubError(
             f"the Hub refuses ({status}{': ' + said if said else ''})",
             where=name,
-            hint=f"the token may lack the right to do this; {login}",
+            hint=f"the token {'may be wrong or revoked' if status == 401 else 'may lack the right to do this'}; {login}",
         )
     if status == 429:
         return HubUnavailableError(

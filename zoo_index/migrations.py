@@ -67,6 +67,7 @@ def connect(path: Path, *, read_only: bool) -> Any:
 def _open(path: Path, *, read_only: bool) -> Any:
     import duckdb
 
+    is_new = not path.exists()
     try:
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +82,11 @@ def _open(path: Path, *, read_only: bool) -> Any:
             raise CatalogError(
                 "the catalog is in use", where=str(path), hint="wait for the process that has it open, or close it here"
             ) from error
+        if "No space left" in text:
+            if is_new:
+                path.unlink(missing_ok=True)
+            hint = "free some space, or name another --catalog"
+            raise CatalogError("the disk is full", where=str(path), hint=hint) from error
         if "Cannot open file" in text:
             raise CatalogError(
                 "the catalog cannot be opened", where=str(path), hint="check the file's and folder's permissions"

@@ -22,7 +22,7 @@ def common_spec(
     base: str,
     model: str,
     *,
-    unlike: str = "only models of the same shapes are aligned",
+    unlike: str = "only models of the same shapes are aligned; in a recipe align: weights takes other widths, where it can",
     family: Family | None = None,
 ) -> SymmetrySpec:
     """The symmetries of `theirs`, which is brought into the order of `ours`.  base, model: what errors call the two.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -69,12 +69,28 @@ def _json_rows(file: Path) -> Iterator[Mapping[str, Any]]:
         while start.isspace():
             start = stream.read(1)
         stream.seek(0)
-        rows = iter(json.load(stream)) if start == "[" else (json.loads(line) for line in stream if line.strip())
+        rows = iter(json.load(stream)) if start == "[" else _json_lines(stream)
         for number, row in enumerate(rows):
             if not isinstance(row, Mapping):
                 message = f"row {number} of {file.name} is no mapping of columns to values: {shown(row)}"
                 raise PlanError(message, where="calibration.data", hint='write each row like {"text": "..."}')
             yield row
+
+
+def _json_lines(stream: TextIO) -> Iterator[Any]:
+    """What is on each line; `PlanError` for a file that is one mapping over several lines, as a config is."""
+    for number, line in enumerate(stream):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == 0 and error.pos >= len(line.rstrip()) and any(stream):
+                message = f"{Path(stream.name).name} is neither a list of rows nor a row on every line"
+                hint = 'write [{"text": "..."}, ...], or a line {"text": "..."} for every row'
+                raise PlanError(message, where="calibration.data", hint=hint) from None
+            raise
+        yield row
 
 
 def _json_columns(file: Path) -> tuple[str, ...]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["mal_report"]
 
+_OPTIONS = {"calibration.data": "--data", "calibration.column": "--column"}
+"""What errors about the data, which have a recipe's words, are about here."""
+
 
 def mal_report(
     base: Annotated[
@@ -47,7 +50,7 @@ def mal_report(
     The drift is how far the layer's output moves on the input that it has in the base, relative to its size, at every share of
     the donor from 0 to 1. Nothing is merged; the models are held in memory in float32.
     """
-    from hubmerge.errors import MergeError
+    from hubmerge.errors import HubmergeError, MergeError
     from hubmerge.heterogeneous.mal_laws import laws
     from hubmerge.heterogeneous.mal_models import labelled, loaded, opened
     from hubmerge.heterogeneous.mal_plot import svg_of
@@ -60,7 +63,12 @@ def mal_report(
     output.quiet_transformers()
     parents = [opened(name) for name in (base, *donors)]
     calibration = Calibration(data=data, column=column, samples=samples, seed=seed)
-    batches, probe = labelled(calibration, parents[0], labels)
+    try:
+        batches, probe = labelled(calibration, parents[0], labels)
+    except HubmergeError as error:
+        for fault in error.faults:
+            fault.where = _OPTIONS.get(fault.where or "", fault.where)
+        raise
     first, *others = (loaded(parent) for parent in parents)
     with one_torch_thread():
         found = laws(first, others, batches, probe=probe, names=[str(parent.reference) for parent in parents[1:]])

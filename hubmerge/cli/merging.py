@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -161,12 +162,12 @@ def merge(
         counted = ", ".join(f"{count} {what}" for what, count in manifest.tensors.items() if count)
         tensors, size = sum(manifest.tensors.values()), _weight_bytes(manifest)
         output.say(
-            f"{out}: {tensors} tensors ({counted}), {size_text(size)} {manifest.dtype}, {seconds:.1f} s"
+            f"{out}: {tensors} tensor{'s' * (tensors != 1)} ({counted}), {size_text(size)} {manifest.dtype}, {seconds:.1f} s"
             f"{_how_written(merged)}"
         )
         for line in _how_far(manifest):
             output.say(f"  {line}")
-        output.note(f"next: hubmerge verify {out}")
+        output.note(f"next: hubmerge verify {shlex.quote(str(out))}")
 
     output.emit(format, json, data=lambda: manifest.model_dump(mode="json"), table=table, quiet=lambda: [out])
 

@@ -78,7 +78,8 @@ def read_family(path: Path) -> Family:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError) as error:
-        raise SymmetryError(f"the table cannot be read ({error})", where=str(path), hint=_HINT) from error
+        why = getattr(error, "strerror", None) or error
+        raise SymmetryError(f"the table cannot be read ({why})", where=str(path), hint=_HINT) from error
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Family")
     call = next(calls, None)
     if call is None:

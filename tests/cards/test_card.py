@@ -73,11 +73,11 @@ def test_parents_on_the_hub_are_named_by_id_and_commit(merge):
     card = _card(merge)
 
     assert card.data.base_model == ["org/animal", "org/lora"]
-    assert "| [org/animal](https://huggingface.co/org/animal) | parent | commit `c0ffeec0ffee` | – |" in card.text
-    assert (
-        "[org/lora](https://huggingface.co/org/lora) | parent | commit `c0ffeec0ffee`, commit `beefbeefbeef`"
-        in card.text
-    )
+    animal, lora_place = "https://huggingface.co/org/animal", "https://huggingface.co/org/lora"
+    first = f"[commit `c0ffeec0ffee`]({animal}/tree/{'c0ffee' * 6}c0ff)"
+    second = f"[commit `beefbeefbeef`]({lora_place}/tree/{'beef' * 10})"
+    assert f"| [org/animal]({animal}) | parent | {first} | – |" in card.text
+    assert f"[org/lora]({lora_place}) | parent | {first}, {second}" in card.text
     assert "The cards of org/animal and org/lora could not be read" in card.text
 
 

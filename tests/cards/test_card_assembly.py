@@ -102,6 +102,7 @@ def test_a_card_says_that_layers_were_merged_by_regmean(merge):
 
 def test_a_card_says_what_was_aligned_how_far_on_which_data_and_at_which_cost(merge):
     text = card(merge)
+    assert "\n\n\n" not in text
     assert (
         "Models that were trained apart have their units in other orders, so they were put into that of low first: the units of "
         "high were taken by how they correlate on the calibration data."

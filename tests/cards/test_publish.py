@@ -152,6 +152,19 @@ def test_files_that_the_merge_did_not_make_stay_behind(merge, tmp_path):
     assert not (tmp_path / "zoo-ties/notes.txt").exists()
 
 
+def test_texts_of_licences_that_lie_beside_the_merge_are_published_with_it(merge, tmp_path):
+    for name in ("LICENSE", "LICENSE-org-base.txt", "NOTICE.md", "LICENSES.csv"):
+        (merge / name).write_text(f"the text of {name}\n")
+    plan = publish(merge, tmp_path / "zoo-ties")
+
+    names = {file.name for file in plan.files}
+    assert {"LICENSE", "LICENSE-org-base.txt", "NOTICE.md"} <= names
+    assert (tmp_path / "zoo-ties/NOTICE.md").read_text() == "the text of NOTICE.md\n"
+    (left,) = [check.message for check in plan.checks if check.name == "files" and check.status == "warn"]
+    assert left == "left out, since the merge did not make it: LICENSES.csv"
+    assert publish(merge, tmp_path / "zoo-ties").state == "already published"
+
+
 def test_a_forbidding_licence_stops_it_and_a_missing_one_warns(merge, tmp_path):
     card_of(tmp_path / "models" / "parent", "license: cc-by-nd-4.0")
     (fault,) = _faults(merge, tmp_path / "zoo-ties")

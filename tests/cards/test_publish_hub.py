@@ -157,6 +157,9 @@ def test_a_private_repository_stays_private_and_the_plan_says_so(ada, small_merg
     assert [check.message for check in plan.checks if check.name == "visibility"] == [
         "the repository is private and stays so: its visibility is changed in its settings only"
     ]
+    again = publish(small_merge, "ada/zoo", public=True)
+    assert again.state == "already published"
+    assert [check.status for check in again.checks if check.name == "visibility"] == ["warn"]
 
 
 def test_a_repository_of_something_else_is_refused_with_a_choice(ada, small_merge):

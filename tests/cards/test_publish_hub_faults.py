@@ -145,7 +145,9 @@ def test_a_token_that_is_revoked_on_the_way_is_named_and_so_is_what_it_left(ada,
     with pytest.raises(HubError) as caught:
         publish(small_merge, "ada/zoo")
     text = str(caught.value)
-    assert text.startswith("the Hub refuses (401: Invalid credentials in Authorization header) · ada/zoo · ")
+    assert text.startswith(
+        "the Hub refuses (401: Invalid credentials in Authorization header) · ada/zoo · the token may be wrong"
+    )
     assert "the new and empty repository ada/zoo could not be deleted again" in text
     assert f"delete it at {ada.url}/ada/zoo/settings, or publish again, which fills it" in text
     assert sorted(ada.repository("ada/zoo").head.tree) == [".gitattributes"]

@@ -162,6 +162,7 @@ def test_json_has_every_point(zoo: Path) -> None:
         (("base", "wide", "--labels", "nothing"), "data.npz has no column 'nothing' · --labels · the columns are pixel_values, digit"),
         (("base", "wide+adapter"), "a model with an adapter has no layers of its own · wide+adapter · make one model of the two first"),
         (("base", "missing-folder"), "missing-folder"),
+        (("base", "wide", "--column", "nothing"), "data.npz has no column 'nothing' · --column · "),
     ],
 )  # fmt: skip
 def test_what_cannot_be_measured_is_refused(zoo: Path, arguments: tuple[str, ...], text: str) -> None:

@@ -171,7 +171,7 @@ def test_a_recipe_without_target_or_bases_and_with_keys_of_other_methods_is_refu
     assert refusal(calibration=None) == [
         (
             "transport matches units by their activations, which needs data · recipe: calibration · "
-            "add calibration: with a dataset, a file or a folder; align: weights with fit: none needs none"
+            "add calibration: with a dataset, a file or a folder; align: weights needs none"
         )
     ]
     for method in ("pleas", "task_arithmetic"):

@@ -88,6 +88,9 @@ def test_a_folder_that_is_no_model_to_merge_is_refused(kind: str, two_models: Pa
         ({"hidden_size": 8, "head_dim": 4}, {name: tuple(8 if n == 4 else n for n in shape) for name, shape in SHAPES.items()},
          ("./a and ./b have different shapes: hidden_size 4 vs 8, head_dim 2 vs 4, lm_head.weight is [6, 4] vs [6, 8] · 7 tensors · "
          "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some")),
+        ({"intermediate_size": 12}, {**SHAPES, **{f"model.layers.{i}.mlp.up_proj.weight": (12, 4) for i in (0, 1)}},
+         ("./a and ./b have different shapes: intermediate_size 8 vs 12, model.layers.0.mlp.up_proj.weight is [8, 4] vs [12, 4] · 2 tensors · "
+         "align: weights in the recipe brings them to one width first; `hubmerge zoo why` says what is left out")),
         ({"vocab_size": 9}, {**SHAPES, "lm_head.weight": (9, 4), "model.embed_tokens.weight": (9, 4)},
          ("./a and ./b have different shapes: vocab_size 6 vs 9, lm_head.weight is [6, 4] vs [9, 4] · 2 tensors · "
          "write tokenizer_source: union, base or one of the models, and rows are merged token by token")),
@@ -98,7 +101,7 @@ def test_a_folder_that_is_no_model_to_merge_is_refused(kind: str, two_models: Pa
          ("tensor 'other.weight' of ./b is not in ./a; 7 tensors (first 'lm_head.weight') of ./a are not in ./b · models · "
          "every parent must have the same tensors; `hubmerge zoo compatible` finds such models")),
     ],
-    ids=["width", "vocabulary", "depth", "another architecture"],
+    ids=["width", "width of a layer inside", "vocabulary", "depth", "another architecture"],
 )  # fmt: skip
 def test_parents_of_other_shapes_are_refused_with_the_fields_that_differ(
     changes: dict[str, Any], shapes: dict[str, tuple[int, ...]], fault: str

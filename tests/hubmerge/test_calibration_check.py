@@ -151,6 +151,8 @@ def test_data_that_the_model_has_nothing_to_prepare_with_is_refused(tmp_path: Pa
          "is it what its ending says, and readable?")),
         ("a.jsonl", '"one"\n', ("row 0 of a.jsonl is no mapping of columns to values: 'one' · calibration.data · "
          'write each row like {"text": "..."}')),
+        ("a.json", '{\n  "text": "one"\n}\n', ("a.json is neither a list of rows nor a row on every line · calibration.data · "
+         'write [{"text": "..."}, ...], or a line {"text": "..."} for every row')),
         ("a.csv", "", ("a.csv cannot be read (No columns to parse from file) · calibration.data · "
          "is it what its ending says, and readable?")),
     ],

@@ -45,6 +45,11 @@ def test_plan_prints_the_plan_its_json_or_its_hash(capsys: pytest.CaptureFixture
     assert state_of(Path()) == before
 
 
+def test_a_command_to_give_next_can_be_pasted_whatever_the_folder_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hubmerge("merge", "r.yaml", "my merge") == 0
+    assert printed(capsys)[1] == "next: hubmerge verify 'my merge'\n"
+
+
 def test_merge_says_what_it_wrote_and_that_it_is_already_done(capsys: pytest.CaptureFixture[str]) -> None:
     assert hubmerge("merge", "r.yaml", "out") == 0
     out, err = printed(capsys)

@@ -12,6 +12,7 @@ from lora_models import SHAPES, factors
 
 import cards
 import hubmerge
+from cards.card_words import tensor_sentence
 
 CARD = "---\nlicense: mit\nbase_model: org/base\n---\n"
 SUM = {
@@ -65,6 +66,9 @@ def test_a_card_says_how_an_adapter_is_loaded_and_what_was_kept_of_it(here: Path
     assert "- Ranks: 2 in ./a, 3 in ./b." in text
     assert "- 1 of 3 modules is left alone by some: that counts as no change there (missing: zero)." in text
     assert "It changes 3 modules of its base model." in text
+    alone = manifest.adapters.model_copy(update={"modules": dict([*manifest.adapters.modules.items()][:1])})
+    told = tensor_sentence(manifest.model_copy(update={"adapters": alone}))
+    assert told == "It changes 1 module of its base model."
     assert "It belongs to org/base and means nothing on another model." in text
 
 

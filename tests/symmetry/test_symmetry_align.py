@@ -113,7 +113,10 @@ def test_groups_can_be_left_as_they_are(models: Path) -> None:
         ),
         (
             ("./base", "./wide", "out"),
-            "tensor 'lm_head.weight' is [20, 16] in ./base and [20, 32] in ./wide · ./wide · only models of the same shapes are aligned",
+            (
+                "tensor 'lm_head.weight' is [20, 16] in ./base and [20, 32] in ./wide · ./wide · "
+                "only models of the same shapes are aligned; in a recipe align: weights takes other widths, where it can"
+            ),
         ),
         (("./base", "./gpt2", "out"), "./base is llama, ./gpt2 is gpt2 · ./gpt2 · align models of one family"),
         (

@@ -43,6 +43,23 @@ def test_an_older_file_is_brought_up_to_date_however_it_is_opened(
     assert versions(path) == list(range(1, NOW + 2))
 
 
+def test_a_full_disk_is_told_as_one_and_leaves_no_file_that_is_no_catalog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: str, **_: object) -> None:
+        Path(path).write_bytes(b"begun")
+        raise duckdb.IOException(f'IO Error: Could not write file "{path}": No space left on device')
+
+    monkeypatch.setattr(duckdb, "connect", full)
+    path = tmp_path / "c.duckdb"
+    assert error(path) == f"the disk is full · {path} · free some space, or name another --catalog"
+    assert not path.exists()
+
+    path.write_bytes(b"an older catalog")
+    assert error(path).startswith("the disk is full")
+    assert path.exists()
+
+
 def test_a_record_of_the_first_schema_is_read_by_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zoo: Path
 ) -> None:
