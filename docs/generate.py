@@ -332,6 +332,7 @@ _SETTINGS = (
     "sizes",
     "sizes_smollm2",
     "sizes_carried",
+    "sizes_batches",
     "sizes_units",
 )
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo_index.alignment import how_to_align, why_not_aligned
+from zoo_index.alignment import how_to_align
 from zoo_index.compat import Compatibility, Level, Reason, compare
 from zoo_index.fingerprint import Sketch, ancestry, likeness
 from zoo_index.lineage import same_name
 from zoo_index.lineage_answers import CommonAncestor
 from zoo_index.lineage_graph import LineageGraph
 from zoo_index.metadata import ModelRecord
+from zoo_index.ways import ways_of
 
 __all__ = ["MATCH_COLUMNS", "RECORD_COLUMNS", "Match", "match_models", "ranking"]
 
@@ -80,10 +81,11 @@ def _only_labels_differ(compatibility: Compatibility) -> bool:
 
 def _aligned(mine: ModelRecord, other: ModelRecord, compatibility: Compatibility) -> Compatibility:
     """Models of the same shapes without a common ancestor: to be aligned, where there is a table of their units."""
-    why_not = why_not_aligned(mine, other)
-    level = compatibility.level if why_not else Level.alignment
-    reason = Reason("alignment", None, None, "info", why_not or how_to_align(mine, other))
-    return Compatibility(level, (*compatibility.reasons, reason))
+    ways = ways_of(mine, other)
+    level = Level.alignment if ways.match_units else compatibility.level
+    others = tuple(reason for reason in compatibility.reasons if reason.field != "alignment")
+    how = how_to_align(mine, other, ways) if ways.match_units else ways.why_not
+    return Compatibility(level, (*others, Reason("alignment", None, None, "info", how)) if how else others)
 
 
 def _ancestor_reason(alike: float | None, declared: CommonAncestor | None) -> Reason | None:

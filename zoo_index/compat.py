@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from zoo_index.alignment import ALIGNED_SIZES, DEPTHS, HEADS, how_to_align, why_not_aligned
+from zoo_index.alignment import how_to_align, how_to_carry
 from zoo_index.architecture import Architecture, FieldDifference, compare_architectures
 from zoo_index.lineage import same_name
 from zoo_index.metadata import ModelRecord
 from zoo_index.plain import Json
+from zoo_index.ways import Ways, ways_of
 
 __all__ = ["Compatibility", "Level", "Reason", "Severity", "compare", "differing_fields"]
 
@@ -28,6 +29,7 @@ class Level(StrEnum):
     adapter = "adapter-on-same-base"
     vocabulary = "different-vocabulary"
     alignment = "by-alignment"
+    transport = "by-transport"
     size = "different-size"
     incompatible = "incompatible"
 
@@ -47,6 +49,7 @@ _MEANINGS = {
     Level.adapter: "an adapter and its base, or two adapters of one base",
     Level.vocabulary: "same body, but another vocabulary or other labels: embeddings or heads do not fit each other",
     Level.alignment: "same architecture, but other widths or depths or no common ancestor: their units are to be matched first",
+    Level.transport: "same architecture, but streams of other widths: no merge of weights, but what one learned can be carried to the other",
     Level.size: "same architecture, other sizes: no merge entry by entry, and none by matching units",
     Level.incompatible: "they cannot be merged",
 }
@@ -86,6 +89,7 @@ _SIZE_FIELDS = {
     "n_shared_experts", "embedding_size", "hidden_sizes", "depths", "layer_types",
 }  # fmt: skip
 _HEAD_FIELDS = {"num_labels", "architectures"}
+_NAMES = {"model_type", "architectures"}
 
 # A soft field that differs: how grave, and what follows from it.
 _SOFT_FINDINGS: dict[str, tuple[Severity, str]] = {
@@ -141,25 +145,48 @@ def _compare_models(a: ModelRecord, b: ModelRecord) -> tuple[Level, list[Reason]
     reasons += _vocabulary_reasons(a, b) if same_body else []
     reasons += _tokenizer_reasons(a, b)
     blocks = {reason.field for reason in reasons if reason.severity == "block"}
-    if not same_body and not any(diff.hard and diff.field not in _HEAD_FIELDS for diff in differences):
+    hard = {diff.field for diff in differences if diff.hard}
+    if same_body:
+        return (Level.vocabulary if blocks else Level.identical), [*reasons, *_instead(a, b, hard)]
+    if not hard - _HEAD_FIELDS and not _only_positions(a, b):
         reasons.append(_unexplained(a, b))
         return Level.incompatible, reasons
-    if same_body:
-        return (Level.vocabulary if blocks else Level.identical), reasons
-    hard = {diff.field for diff in differences if diff.hard}
-    if not (hard <= _SIZE_FIELDS | {"num_labels"} and a.model_type == b.model_type is not None):
+    ways = ways_of(a, b)
+    if not hard <= _SIZE_FIELDS | {"num_labels", "image_size"} | (_NAMES if ways.found else set()):
         return Level.incompatible, reasons
-    return _by_alignment(a, b, hard, reasons)
+    if a.model_type is None or (a.model_type != b.model_type and not ways.found):
+        return Level.incompatible, reasons
+    level, how = _by_matching(a, b, ways)
+    if how:
+        reasons.append(Reason("alignment", None, None, "info", how))
+    return level, reasons
 
 
-def _by_alignment(a: ModelRecord, b: ModelRecord, hard: set[str], reasons: list[Reason]) -> tuple[Level, list[Reason]]:
-    """Models of other sizes: whether their units can be matched, and with what."""
-    why_not = why_not_aligned(a, b)
-    if why_not:
-        return Level.size, [*reasons, Reason("alignment", None, None, "info", why_not)]
-    if not hard <= ALIGNED_SIZES | HEADS | DEPTHS | {"num_labels"}:
-        return Level.size, reasons
-    return Level.alignment, [*reasons, Reason("alignment", None, None, "info", how_to_align(a, b))]
+def _by_matching(a: ModelRecord, b: ModelRecord, ways: Ways) -> tuple[Level, str]:
+    """Models of other sizes: whether their units can be matched, or what was learned carried, and how."""
+    if ways.match_units:
+        return Level.alignment, how_to_align(a, b, ways)
+    if ways.transport:
+        return Level.transport, how_to_carry(ways)
+    return Level.size, ways.why_not
+
+
+def _instead(a: ModelRecord, b: ModelRecord, hard: set[str]) -> list[Reason]:
+    """What does better than a merge entry by entry where classes, or heads of attention, are not the same ones."""
+    ways = ways_of(a, b) if hard & {"num_labels", "head_dim"} else Ways()
+    if not ways.whole:
+        return []
+    return [Reason("alignment", None, None, "info", how_to_align(a, b, ways))]
+
+
+def _only_positions(a: ModelRecord, b: ModelRecord) -> bool:
+    """Whether a table of positions of another length is all that makes the tensors of two models differ."""
+    lengths = [each.architecture.soft.get("max_position_embeddings") for each in (a, b)]
+    width = a.architecture.hard.get("hidden_size")
+    counts = (a.parameters, b.parameters, a.tensors, b.tensors, width, *lengths)
+    if not all(isinstance(count, int) for count in counts) or a.tensors != b.tensors or lengths[0] == lengths[1]:
+        return False
+    return a.parameters - b.parameters == (lengths[0] - lengths[1]) * width  # type: ignore[operator]  # all are numbers
 
 
 def _same_rows(a: ModelRecord, b: ModelRecord) -> bool:

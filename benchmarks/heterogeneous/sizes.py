@@ -2,7 +2,7 @@
 
 Two random llamas of SmolLM2-135M's sizes, and of four of its layers with few words; each stage runs in a process of its own, on one
 thread.  The models are made before anything is measured.  With `--part smollm2` it is SmolLM2-135M and a copy of it in another order; with
-`--part carried` a transport and single layers of a donor.
+`--part carried` a transport and single layers of a donor, with `--part batches` what one batch takes.
 """
 
 from __future__ import annotations
@@ -52,6 +52,15 @@ _COLUMNS = (
 )
 _GROWTH = (100, 300, 600)
 _WIDTHS = (1024, 2048, 4096)
+_DEEPER = 12
+_LONG = 256
+_BATCHES = (4, 16)
+_ON_BATCHES = (
+    (4, "matching by activations"),
+    (_DEEPER, "matching by activations"),
+    (4, "single layers"),
+    (4, "averaging and least squares"),
+)
 _ROWS = 600
 
 
@@ -61,9 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     commands.add_argument(
         "--part",
-        choices=["models", "smollm2", "carried", "units"],
+        choices=["models", "smollm2", "carried", "batches", "units"],
         default="models",
-        help="stages of merges of random models, those of SmolLM2-135M, deltas and single layers, or assignments alone",
+        help="stages of merges of random models, those of SmolLM2-135M, deltas and single layers, large batches, or assignments alone",
     )
     given = commands.parse_args(arguments)
     if given.part == "units":
@@ -74,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if given.part == "carried":
         _carried(given.results)
+        return
+    if given.part == "batches":
+        _batches(given.results)
         return
     report = Report(
         "sizes",
@@ -162,6 +174,27 @@ def _carried(results: Path) -> None:
                 _add(report, name, Stage(what, three, _SAMPLES))
             _add(report, name, Stage("single layers", pair, _SAMPLES))
             save_report("sizes --part carried", report, results)
+
+
+def _batches(results: Path) -> None:
+    report = Report(
+        "sizes_batches",
+        "Memory of a batch",
+        f"Two random llamas of {FEW['num_hidden_layers']} and of {_DEEPER} layers, else of SmolLM2-135M's sizes, with {FEW['vocab_size']:,} words, "
+        f"and one batch of texts of {_LONG} tokens. {_MEASURED}",
+        ("stage", "models", "texts in the batch", "CPU s", "MB above the models"),
+        {"tokens": _LONG, "batches": _BATCHES},
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        for layers, what in _ON_BATCHES:
+            folder = Path(scratch) / str(layers)
+            if not folder.exists():
+                write_pair(folder, {**FEW, "num_hidden_layers": layers})
+            for texts in _BATCHES:
+                taken = run_stage(Stage(what, (f"{folder}/0", f"{folder}/1"), texts, tokens=_LONG, batch=texts))
+                row = (what, f"{layers} layers", texts, f"{taken.seconds:.1f}", f"{taken.anonymous / 1e6:.0f}")
+                report.add(row, stage=what, layers=layers, texts=texts, taken=taken)
+                save_report("sizes --part batches", report, results)
 
 
 def write_learned(base: str) -> str:

@@ -20,16 +20,14 @@ from benchmarks.engine.resident import Watch, forget_the_peak, memory_of, return
 
 __all__ = ["STAGES", "Stage", "Taken", "main", "run_stage"]
 
-_TOKENS = 16
-
 
 @dataclass(frozen=True)
 class Stage:
     """What is done.
 
     what: of `STAGES`.  folders: of the two models, and where a delta is carried of one trained from the second; none for an assignment
-    alone.  samples: texts of 16 tokens, or rows.  width: of an assignment alone.  room: bytes that a fit may have in memory, the rest on the
-    disk; None for all of it.
+    alone.  samples: texts, or rows.  width: of an assignment alone.  room: bytes that a fit may have in memory, the rest on the
+    disk; None for all of it.  tokens: of every text; batch: texts that are run at once.
     """
 
     what: str
@@ -37,6 +35,8 @@ class Stage:
     samples: int = 0
     width: int = 0
     room: int | None = None
+    tokens: int = 16
+    batch: int = 8
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,12 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _texts(stage: Stage, models: Sequence[Any]) -> list[dict[str, Any]]:
-    """Random tokens, eight texts a batch."""
+    """Random tokens."""
     import torch
 
     drawn = torch.Generator().manual_seed(0)
-    tokens = torch.randint(3, models[0].config.vocab_size, (stage.samples, _TOKENS), generator=drawn)
-    return [{"input_ids": part} for part in tokens.split(8)]
+    tokens = torch.randint(3, models[0].config.vocab_size, (stage.samples, stage.tokens), generator=drawn)
+    return [{"input_ids": part} for part in tokens.split(stage.batch)]
 
 
 def _activations(stage: Stage, models: Sequence[Any], most: int | None = None) -> None:

@@ -216,7 +216,7 @@ def _costs_on_data(
     names = [group.name for group in groups]
     samples = most_samples(recipe.calibration, calibration)
     return (
-        memory_of_matching(specs, uses, samples),
+        memory_of_matching(specs, uses, min(samples, recipe.calibration.batch)),
         seconds_of_activations(widened(specs), names, samples, uses),
     )
 

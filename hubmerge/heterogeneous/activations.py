@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,13 @@ from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.correlation_sums import Correlation, Sums
 from hubmerge.heterogeneous.layers import Layer, channels_last, layers_of
 from hubmerge.heterogeneous.passes import AT_ONCE, passes
-from hubmerge.heterogeneous.uses import run_watched
+from hubmerge.heterogeneous.side_by_side import shown_together
 from hubmerge.symmetry.groups import Kind, Segment, SymmetrySpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Correlation", "Seen", "bytes_of_groups", "correlations", "correlations_by_group", "seen_by_batch"]
+__all__ = ["Correlation", "Seen", "bytes_of_groups", "correlations", "correlations_by_group", "seen_batch_by_batch"]
 
 Floats = NDArray[np.float64]
 
@@ -104,15 +104,14 @@ def _added(models: Sequence[nn.Module], views: Sequence[Sequence[_View]], batche
     """The sums of the views of every other model with those of the first, over all batches."""
     sums = [[Sums() for _ in views[0]] for _ in models[1:]]
     for batch in batches:
-        seen = [_seen(model, own, batch) for model, own in zip(models, views, strict=True)]
-        for other, rows in zip(seen[1:], sums, strict=True):
-            for ours, theirs, row in zip(seen[0], other, rows, strict=True):
-                row.add(ours, theirs)
+        for number, (ours, *others) in _seen_together(models, views, batch):
+            for theirs, rows in zip(others, sums, strict=True):
+                rows[number].add(ours, theirs)
     return sums
 
 
 def bytes_of_groups(models: Sequence[nn.Module], specs: Sequence[SymmetrySpec]) -> dict[str, int]:
-    """The groups that `seen_by_batch` shows, in its order, each with what the products of its views take."""
+    """The groups that `seen_batch_by_batch` shows, each with what the products of its views take."""
     found: dict[str, int] = {}
     ours, theirs = (list(_views(model, spec, (), signs=True)) for model, spec in zip(models, specs, strict=True))
     for left, right in zip(ours, theirs, strict=True):
@@ -124,38 +123,32 @@ def bytes_of_groups(models: Sequence[nn.Module], specs: Sequence[SymmetrySpec]) 
 class Seen:
     """One view of two models on one batch.
 
-    weight: the layer's, by the first model's name.  segments: of the first and of the other.  behind: whether it is the layer's output.
-    ours, theirs: (rows, channels).
+    segments: of the first and of the other.  behind: whether it is the layer's output.  ours, theirs: (rows, channels).
     """
 
-    weight: str
     segments: tuple[Segment, Segment]
     behind: bool
     ours: Tensor
     theirs: Tensor
 
 
-def seen_by_batch(
+def seen_batch_by_batch(
     models: tuple[nn.Module, nn.Module],
     specs: tuple[SymmetrySpec, SymmetrySpec],
     batches: Iterable[Batch],
-    *,
-    groups: Collection[str] | None = None,
-) -> Iterator[tuple[Seen, ...]]:
-    """For every batch the views that `correlations` takes, in the same order, and those of features that only change their sign.
+    groups: Collection[str],
+) -> Iterator[tuple[int, Seen]]:
+    """Of every batch the views that `correlations` takes, by their numbers, and those of features that only change their sign.
 
     groups: those of these groups alone, and of what is inside them.
     """
     views = [list(_views(model, spec, (), signs=True)) for model, spec in zip(models, specs, strict=True)]
-    if groups is not None:
-        there = [i for i, view in enumerate(views[0]) if _named(view) in groups]
-        views = [[each[i] for i in there] for each in views]
+    there = [i for i, view in enumerate(views[0]) if _named(view) in groups]
+    own, other = ([each[i] for i in there] for each in views)
     for batch in batches:
-        ours, theirs = (_seen(model, own, batch) for model, own in zip(models, views, strict=True))
-        yield tuple(
-            Seen(left.layer.weight, (left.segment, right.segment), left.behind, x, y)
-            for left, right, x, y in zip(*views, ours, theirs, strict=True)
-        )
+        for number, (x, y) in _seen_together(models, (own, other), batch):
+            left, right = own[number], other[number]
+            yield number, Seen((left.segment, right.segment), left.behind, x, y)
 
 
 def _views(model: nn.Module, spec: SymmetrySpec, without: Collection[str], *, signs: bool = False) -> Iterator[_View]:
@@ -191,38 +184,19 @@ def _has_signs(spec: SymmetrySpec, name: str) -> bool:
     return spec.groups[name].kind is Kind.PLANE_SIGNS
 
 
-def _seen(model: nn.Module, views: Sequence[_View], batch: Batch) -> list[Tensor]:
-    """What every view shows of one batch: (rows, channels of the segment)."""
-    kept: dict[tuple[str, bool], Tensor] = {}
-    wanted = {(view.layer.name, view.behind) for view in views}
-    handles = []
-    for name, module in model.named_modules():
-        if (name, False) in wanted:
-            handles.append(module.register_forward_pre_hook(_keeping(kept, name)))
-        if (name, True) in wanted:
-            handles.append(module.register_forward_hook(_keeping_output(kept, name)))
-    run_watched(model, batch, handles)
-    rows = []
-    for view in views:
-        mask = None if view.layer.mask is None else batch.get(view.layer.mask)
-        values = channels_last(kept[view.layer.name, view.behind], view.layer.kind, mask)
-        size = math.prod(factor.size for factor in view.segment)
-        rows.append(values[:, view.start : view.start + size])
-    return rows
+def _seen_together(
+    models: Sequence[nn.Module], views: Sequence[Sequence[_View]], batch: Batch
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """The number of a view, and what it shows of one batch in every model, (rows, channels of the segment): in the order of the models' layers."""
+    places = [[(view.layer.name, view.behind) for view in own] for own in views]
+    for number, values in shown_together(models, places, batch):
+        yield number, [_rows(own[number], each, batch) for own, each in zip(views, values, strict=True)]
 
 
-def _keeping(kept: dict[tuple[str, bool], Tensor], name: str) -> Any:
-    def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        kept[name, False] = inputs[0]
-
-    return hook
-
-
-def _keeping_output(kept: dict[tuple[str, bool], Tensor], name: str) -> Any:
-    def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-        kept[name, True] = output
-
-    return hook
+def _rows(view: _View, values: Tensor, batch: Batch) -> Tensor:
+    mask = None if view.layer.mask is None else batch.get(view.layer.mask)
+    size = math.prod(factor.size for factor in view.segment)
+    return channels_last(values, view.layer.kind, mask)[:, view.start : view.start + size]
 
 
 class _Means:

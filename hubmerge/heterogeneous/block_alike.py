@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.block_maps import CKA
-from hubmerge.heterogeneous.block_runs import block_rows
+from hubmerge.heterogeneous.block_runs import blocks_by_and_by
 from hubmerge.heterogeneous.blocks import Block
 from hubmerge.heterogeneous.passes import AT_ONCE
 
@@ -82,26 +82,34 @@ def _parts(stages: Stages, most: int, widths: Mapping[str, int] | None = None) -
 
 def _widths(models: Sequence[Any], stages: Stages, batch: Batch) -> dict[str, int]:
     found: dict[str, int] = {}
+    one = {name: values[:1] for name, values in batch.items()}
     for side, model in enumerate(models):
-        rows = block_rows(model, [block.name for pair in stages.values() for block in pair[side]], batch)
-        found |= {f"{side}.{name}": values.shape[1] for name, values in rows.items()}
+        names = [block.name for pair in stages.values() for block in pair[side]]
+        found |= {f"{side}.{name}": rows.shape[1] for name, rows in blocks_by_and_by(model, names, one)}
     return found
 
 
 def _alike(models: Sequence[Any], stages: Stages, batches: Sequence[Batch]) -> dict[str, Floats | None]:
-    """`stage_alike` in one pass, of stages that the donor has."""
+    """`stage_alike` in one pass, of stages that the donor has.
+
+    Of a batch what all of the donor's blocks give is held, and what one of the base's does.
+    """
     alike = {stage: CKA() for stage in stages}
     for batch in batches:
-        rows = [
-            block_rows(model, [block.name for pair in stages.values() for block in pair[side]], batch)
-            for side, model in enumerate(models)
-        ]
-        for stage in list(alike):
-            values = [[own[block.name] for block in each] for own, each in zip(rows, stages[stage], strict=True)]
-            if len({len(each) for side in values for each in side}) > 1:
-                del alike[stage]
+        names = [block.name for stage in alike for block in stages[stage][1]]
+        kept = {name: _narrowed(rows) for name, rows in blocks_by_and_by(models[1], names, batch)}
+        theirs = {stage: [kept[block.name] for block in stages[stage][1]] for stage in alike}
+        for stage in [stage for stage, rows in theirs.items() if len({len(each) for each in rows}) > 1]:
+            del alike[stage]
+        for stage, cka in alike.items():
+            cka.add_theirs(theirs[stage])
+        places = {block.name: (stage, i) for stage in alike for i, block in enumerate(stages[stage][0])}
+        for name, rows in blocks_by_and_by(models[0], list(places), batch):
+            stage, i = places[name]
+            if stage in alike and len(rows) == len(theirs[stage][0]):
+                alike[stage].add_ours(i, _narrowed(rows), theirs[stage])
             else:
-                alike[stage].add(*([_narrowed(each) for each in side] for side in values))
+                alike.pop(stage, None)
     return {stage: alike[stage].values() if stage in alike else None for stage in stages}
 
 

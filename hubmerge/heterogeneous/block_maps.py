@@ -25,52 +25,63 @@ class CKA:
 
     def __init__(self) -> None:
         self._rows = 0
-        self._sums: list[list[Tensor]] = [[], []]
-        self._own: list[list[Tensor]] = [[], []]
-        self._cross: list[list[Tensor]] = []
+        self._sums: dict[tuple[int, int], Tensor] = {}
+        self._own: dict[tuple[int, int], Tensor] = {}
+        self._cross: dict[tuple[int, int], Tensor] = {}
 
-    def add(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> None:
-        """ours, theirs: (rows, channels) of every block, all with the same rows."""
+    def add(self, ours: Iterable[Tensor], theirs: Sequence[Tensor]) -> None:
+        """ours, theirs: (rows, channels) of every block, all with the same rows; one of ours is held at a time."""
+        self.add_theirs(theirs)
+        for i, values in enumerate(ours):
+            self.add_ours(i, values, theirs)
+
+    def add_theirs(self, theirs: Sequence[Tensor]) -> None:
+        """A batch of the second model's blocks, to which each of the first's is added then."""
+        self._rows += len(theirs[0])
+        self._add_own(1, range(len(theirs)), theirs)
+
+    def add_ours(self, i: int, ours: Tensor, theirs: Sequence[Tensor]) -> None:
+        """The same batch of the first model's `i`-th block; theirs: as they were added."""
         import torch
 
-        both = [[each.to(torch.float64) for each in values] for values in (ours, theirs)]
-        for side, values in enumerate(both):
-            _add(self._sums[side], (each.sum(0) for each in values))
-            _add(self._own[side], (each.T @ each for each in values))
-        self._cross = self._cross or [[] for _ in both[0]]
-        for x, total in zip(both[0], self._cross, strict=True):
-            _add(total, (x.T @ y for y in both[1]))
-        self._rows += len(both[0][0])
+        self._add_own(0, (i,), (ours,))
+        x = ours.to(torch.float64)
+        for j, values in enumerate(theirs):
+            _add(self._cross, (i, j), x.T @ values.to(torch.float64))
+
+    def _add_own(self, side: int, numbers: Iterable[int], blocks: Iterable[Tensor]) -> None:
+        import torch
+
+        for number, values in zip(numbers, blocks, strict=True):
+            x = values.to(torch.float64)
+            _add(self._sums, (side, number), x.sum(0))
+            _add(self._own, (side, number), x.T @ x)
 
     def values(self) -> Floats:
         """(blocks of the first, blocks of the second), from 0 to 1; 0 for a block that always gives the same."""
-        norms = [
-            [
-                float((own - total.outer(total) / self._rows).norm())
-                for own, total in zip(self._own[side], self._sums[side], strict=True)
-            ]
-            for side in (0, 1)
-        ]
-        found = np.zeros((len(norms[0]), len(norms[1])))
-        for i, j in np.ndindex(*found.shape):
-            scale = norms[0][i] * norms[1][j]
+        norms = {
+            place: float((own - self._sums[place].outer(self._sums[place]) / self._rows).norm())
+            for place, own in self._own.items()
+        }
+        sizes = [sum(side == own for side, _ in norms) for own in (0, 1)]
+        found = np.zeros(sizes)
+        for (i, j), cross in self._cross.items():
+            scale = norms[0, i] * norms[1, j]
             if scale > _LEAST:
-                means = self._sums[0][i].outer(self._sums[1][j]) / self._rows
-                found[i, j] = float((self._cross[i][j] - means).square().sum()) / scale
+                means = self._sums[0, i].outer(self._sums[1, j]) / self._rows
+                found[i, j] = float((cross - means).square().sum()) / scale
         return found
 
 
 _LEAST = 1e-12
 
 
-def _add(totals: list[Tensor], new: Iterable[Tensor]) -> None:
-    """Add to the totals where they are; one of the new ones is held at a time."""
-    begun = bool(totals)
-    for i, each in enumerate(new):
-        if begun:
-            totals[i].add_(each)
-        else:
-            totals.append(each)
+def _add(totals: dict[tuple[int, int], Tensor], place: tuple[int, int], new: Tensor) -> None:
+    """Add to the total where it is."""
+    if place in totals:
+        totals[place].add_(new)
+    else:
+        totals[place] = new
 
 
 def monotone_map(worth: Floats, least: float = 0.0) -> tuple[int, ...]:

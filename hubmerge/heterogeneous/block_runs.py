@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.layers import channels_last
-from hubmerge.heterogeneous.uses import run_watched
+from hubmerge.heterogeneous.side_by_side import shown_together
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-__all__ = ["block_output", "block_rows", "noise_batches"]
+__all__ = ["block_output", "blocks_by_and_by", "noise_batches"]
 
 
-def block_rows(model: Any, blocks: Sequence[str], batch: Batch) -> dict[str, Tensor]:
-    """What every one of the modules `blocks` gives for one batch: (rows, channels)."""
-    found: dict[str, Tensor] = {}
+def blocks_by_and_by(model: Any, blocks: Sequence[str], batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    """What every one of the modules `blocks` gives for one batch, (rows, channels), as the model comes to it; it is run no further."""
     mask = batch.get("attention_mask")
-
-    def keep(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            found[name] = block_output(output, mask)
-
-        return hook
-
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in blocks]
-    run_watched(model, batch, handles)
-    return found
+    for number, (output,) in shown_together([model], [[(name, True) for name in blocks]], batch):
+        yield blocks[number], block_output(output, mask)
 
 
 def noise_batches(base: Any, samples: int, seed: int) -> list[dict[str, Tensor]]:

@@ -12,6 +12,7 @@ from hubmerge.heterogeneous.layers import Layer, Norm, channels_last
 from hubmerge.heterogeneous.least_squares import Normal, gathered, means_of, ridge_for, solved
 from hubmerge.heterogeneous.lockstep import Stop
 from hubmerge.heterogeneous.maps import Maps, parents_of_units
+from hubmerge.heterogeneous.sample_parts import Part, sample_parts
 from hubmerge.heterogeneous.scratch import Scratch
 from hubmerge.symmetry.groups import Axis
 
@@ -166,18 +167,37 @@ def _kept(fold: Normal, scratch: Scratch) -> Normal:
 def _normal(
     target: Target, module: Any, seen: Seen, b: int, maps: Maps, weights: Sequence[float], *, of_parents: bool
 ) -> Normal:
-    first = of_base(seen.inputs)
-    kind, mask = target.layer.kind, first[b].batch.get(target.layer.mask or "")
+    """The normal equations of one batch, some samples after the others."""
+    kind, batch = target.layer.kind, of_base(seen.inputs)[b].batch
+    mask = batch.get(target.layer.mask or "")
     follow = None if of_parents or seen.shares is None else seen.shares[b]
-    y = merged_rows(seen.outputs, target.outer, follow, b, maps, weights, kind, mask)
-    if seen.before is not None:
-        y = y - channels_last(seen.before[b].values, kind, mask)
-    if of_parents or seen.fed is None:
-        like = first[b].values
-        x = as_fed(merged_rows(seen.inputs, target.inner, None, b, maps, weights, kind, None), like.shape, kind)
-    else:
-        x = seen.fed[b].values
-    return Normal.of(input_rows(x, module, kind, mask), y)
+    inputs, outputs = (
+        [None if each is None else each[b].values for each in side] for side in (seen.inputs, seen.outputs)
+    )
+    fed = seen.fed[b].values if seen.fed is not None and not of_parents else None
+    before = None if seen.before is None else seen.before[b].values
+    every = [each for each in (*inputs, *outputs, fed, before) if each is not None]
+    like = next(each for each in inputs if each is not None)
+    total: Normal | None = None
+    for part in sample_parts(batch, every, module, kind, like):
+        own = None if mask is None else part.of(mask)
+        shares = None if follow is None else part.of(follow, 1)
+        y = merged_rows([_of(part, each) for each in outputs], target.outer, shares, maps, weights, kind, own)
+        if before is not None:
+            y = y - channels_last(part.of(before), kind, own)
+        if fed is None:
+            rows = merged_rows([_of(part, each) for each in inputs], target.inner, None, maps, weights, kind, None)
+            x = as_fed(rows, part.of(like).shape, kind)
+        else:
+            x = part.of(fed)
+        new = Normal.of(input_rows(x, module, kind, own), y)
+        total = new if total is None else total.take_in(new)
+    assert total is not None
+    return total
+
+
+def _of(part: Part, values: Tensor | None) -> Tensor | None:
+    return None if values is None else part.of(values)
 
 
 def _set_statistics(norm: Any, weight: Tensor, normal: Normal) -> None:

@@ -28,17 +28,15 @@ def matrix_of(module: Any, kind: str) -> Tensor:
 
 
 def merged_rows(
-    stops: Sequence[Sequence[Stop] | None],
+    values: Sequence[Tensor | None],
     axes: Sequence[Axis | None],
     follow: Tensor | None,
-    b: int,
     maps: Maps,
     weights: Sequence[float],
     kind: str,
     mask: Tensor | None,
 ) -> Tensor:
-    """The parents' features of one batch in merged units, as rows: each by its weight, or by its share of the row (`follow`)."""
-    values = [None if each is None else each[b].values for each in stops]
+    """The parents' features in merged units, as rows: each by its weight, or by its share of the row (`follow`)."""
     shares: Sequence[float | Tensor] = weights
     if follow is not None:
         shares = [

@@ -24,12 +24,15 @@ __all__ = ["Halting", "Lockstep", "Stop"]
 
 @dataclass(frozen=True)
 class Stop:
-    """A model halted at one of its modules.  module: its name.  batch: what was put in.  held: of the run, where not all runs stay in memory."""
+    """A model halted at one of its modules.  module: its name.  batch: what was put in.  held: of the run, where not all runs stay in memory.
+    behind: whether the module has computed, and the tensor is what it gives.
+    """
 
     module: str
     tensor: Tensor
     batch: Batch
     held: Held | None = None
+    behind: bool = False
 
     @property
     def values(self) -> Tensor:
@@ -75,9 +78,9 @@ class _Run:
             raise self._error
         return self._stop
 
-    def halt(self, module: str, values: Tensor) -> None:
+    def halt(self, module: str, values: Tensor, *, behind: bool) -> None:
         """Called by the model's hooks: wait until `resume`."""
-        self._stop = Stop(module, values, self._batch, self._held)
+        self._stop = Stop(module, values, self._batch, self._held, behind)
         self._halted.release()
         self._go.acquire()
         if self._abandoned:
@@ -186,7 +189,7 @@ def _halting_before(name: str, owner: object) -> Callable[..., None]:
     def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
         run: _Run | None = getattr(_current, "run", None)
         if run is not None and run.owner is owner:
-            run.halt(name, inputs[0])
+            run.halt(name, inputs[0], behind=False)
 
     return hook
 
@@ -195,6 +198,6 @@ def _halting_behind(name: str, owner: object) -> Callable[..., None]:
     def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
         run: _Run | None = getattr(_current, "run", None)
         if run is not None and run.owner is owner:
-            run.halt(name, output)
+            run.halt(name, output, behind=True)
 
     return hook

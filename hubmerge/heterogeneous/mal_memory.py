@@ -47,13 +47,19 @@ def mal_needs(
     ]
     widths = [_width(specs[0], block) for block in blocks]
     calls = max((width * place for width, place in zip(widths, places, strict=True)), default=0)
-    every = positions or dict.fromkeys(specs[0].tensors, usual)
+    every, most = positions or dict.fromkeys(specs[0].tensors, usual), max(places, default=usual)
     return Needs(
         merge,
         max(_SINGLE * _TRIED * max(sizes, default=0), pairing - merge),
-        max((living(pair, every) for pair in pairs), default=0) * min(samples),
-        _SINGLE * _OF_A_CALL * count * calls,
+        max((living(pair, every) + _SINGLE * most * _seen(pair[1]) for pair in pairs), default=0) * min(samples),
+        sums=_SINGLE * _OF_A_CALL * count * calls,
+        samples=min(samples),
     )
+
+
+def _seen(donor: SymmetrySpec) -> int:
+    """Channels of what all layers of a donor give, as they are compared."""
+    return sum(min(WIDEST, _width(donor, block)) for block in blocks_of(donor))
 
 
 def _products(base: SymmetrySpec, donor: SymmetrySpec) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hubmerge.heterogeneous.batches import FOLDS
 from hubmerge.heterogeneous.merged_tensors import strip_entries
 from hubmerge.heterogeneous.passes import AT_ONCE, bytes_of_sums, largest_table
+from hubmerge.heterogeneous.sample_parts import MOST
 from hubmerge.symmetry.costs import dense_cost, shape_at
 from hubmerge.symmetry.groups import Kind, Role, SymmetrySpec
 
@@ -19,8 +20,16 @@ _LIVING = 4
 """Tensors of a sample that live at once in a model that halts, each as wide as its widest layer: what goes into a layer, what comes out,
 and what is multiplied or added later.  Found for llamas of 1536 inner units: 61 kB for a token in three models, where 74 are told.
 """
-_RUN_AT_ONCE = 64
-"""Samples that a model is run on at once where nothing is fitted."""
+_ROWS = 3
+"""What a layer's rows take over those of a part (`hubmerge.heterogeneous.sample_parts`): outputs, before and after they are merged, and inputs in
+two types.
+"""
+_DOUBT = 3
+"""Of one sample's logits in float64, while it is found how sure a model is."""
+_LOOKED_AT = 2
+"""What is looked at takes as much again: centred, squared, multiplied.  Found for the same llamas: 95 kB for a token in two models that are
+matched and 111 where layers are paired, where 98 and 106 are told.
+"""
 _STRIPS = 4
 """A strip of a tensor in float64: a parent's, the same in merged units, the sum, the mean."""
 _SQUARES, _SIDES = 6, 5
@@ -36,9 +45,9 @@ class Needs:
     """Bytes above the interpreter, its libraries and the parents.
 
     merge: the merged model, or the layers of it that are merged.  least: the largest of what is done with it, which has to be in memory:
-    tensors put together, correlations, a layer's equations.  batch: what one batch takes in all models at once.  halted: what all batches
-    hold between two layers, or of a layer that is tried, and sums: those of the largest layer that is fitted, both of which can be on the
-    disk; 0 where there are none.
+    tensors put together, correlations, a layer's rows or its equations.  batch: what one batch takes in all models at once, and samples:
+    how many it has, 0 without data.  halted: what all batches hold between two layers, instead of one of them, and sums: those of the
+    largest layer, or the calls of one that is tried; both can be on the disk, and are 0 where nothing is fitted or tried.
     """
 
     merge: int
@@ -46,6 +55,7 @@ class Needs:
     batch: int
     halted: int = 0
     sums: int = 0
+    samples: int = 0
 
     @property
     def whole(self) -> int:
@@ -68,22 +78,29 @@ def needs_of(
     merged = _shapes(specs[0], sizes)
     merge = _SINGLE * dense_cost(specs[0], sizes).parameters
     least = max(_strips(specs[0], sizes), matching - merge)
-    count, batch = samples
+    count, batch = samples[0], min(samples)
     if not fits:
-        return Needs(merge, least, living(specs, positions) * min(count, batch))
-    alive = _living([*(_shapes(spec, {}) for spec in specs), merged], positions)
-    layers = [(math.prod(shape[1:]) + 1, shape[0]) for shape in merged.values()]
-    equations = max((inputs * (_SQUARES * inputs + _SIDES * outputs) for inputs, outputs in layers), default=0)
-    sums = max((inputs * (inputs + outputs) for inputs, outputs in layers), default=0)
-    return Needs(
-        merge, max(least, _DOUBLE * equations), alive * min(count, batch), alive * count, _DOUBLE * FOLDS * sums
-    )
+        return Needs(merge, least, living(specs, positions) * batch, samples=batch)
+    layers = [(math.prod(shape[1:]) + 1, shape[0], positions.get(name, 1)) for name, shape in merged.items()]
+    equations = max((inputs * (_SQUARES * inputs + _SIDES * outputs) for inputs, outputs, _ in layers), default=0)
+    rows = max((places * (inputs + outputs) for inputs, outputs, places in layers), default=0)
+    sums = max((inputs * (inputs + outputs) for inputs, outputs, _ in layers), default=0)
+    heads = max(_head(spec, positions) for spec in specs)
+    parts = _ROWS * max(_DOUBLE * rows * min(batch, 1), min(MOST, _DOUBLE * rows * batch))
+    least = max(least, _DOUBLE * equations, parts, _DOUBT * _DOUBLE * heads)
+    models = [*((spec, _shapes(spec, {})) for spec in specs), (specs[0], merged)]
+    alive = sum(_living(spec, shapes, positions, heads=True) for spec, shapes in models)
+    running = alive + _SINGLE * heads  # the models come to their heads one after the other
+    return Needs(merge, least, running * batch, alive * count, _DOUBLE * FOLDS * sums, batch)
 
 
 def memory_of_matching(specs: Sequence[SymmetrySpec], positions: Mapping[str, int], samples: int) -> int:
-    """Bytes of models that are loaded and whose units are matched by what they compute.  positions: of every layer, for one sample."""
+    """Bytes of models that are loaded and whose units are matched by what they compute.
+
+    positions: of every layer, for one sample.  samples: of a batch.
+    """
     models = _SINGLE * sum(dense_cost(spec, {}).parameters for spec in specs)
-    return models + living(specs, positions) * min(samples, _RUN_AT_ONCE) + memory_of_sums(specs)
+    return models + living(specs, positions) * samples + memory_of_sums(specs)
 
 
 def memory_of_sums(specs: Sequence[SymmetrySpec]) -> int:
@@ -119,18 +136,40 @@ def _strips(spec: SymmetrySpec, sizes: Mapping[str, int]) -> int:
 
 
 def living(specs: Sequence[SymmetrySpec], positions: Mapping[str, int]) -> int:
-    """Bytes of one sample in models that run to their end, with what heads give that are tied to embeddings.  positions: of every layer."""
-    rows = sum(spec.tensors[stored].shape[0] for spec in specs for _, stored in spec.tied if stored in spec.tensors)
-    heads = _SINGLE * rows * max(positions.values(), default=1)
-    return _living([_shapes(spec, {}) for spec in specs], positions) + heads
+    """Bytes of one sample in models that are run side by side and looked at, no further than to their heads of words.
+
+    positions: of every layer.
+    """
+    return _LOOKED_AT * sum(_living(spec, _shapes(spec, {}), positions) for spec in specs)
 
 
-def _living(models: Sequence[Mapping[str, tuple[int, ...]]], positions: Mapping[str, int]) -> int:
-    """Of one sample in all models.  models: the shapes of their layers."""
-    widest = [
-        max((positions.get(name, 1) * shape[0] for name, shape in shapes.items()), default=0) for shapes in models
-    ]
-    return _SINGLE * _LIVING * sum(widest)
+def _living(
+    spec: SymmetrySpec, shapes: Mapping[str, tuple[int, ...]], positions: Mapping[str, int], *, heads: bool = False
+) -> int:
+    """Of one sample in a model whose layers have these shapes.  heads: whether it also halts behind a head of words that is not tied."""
+    widest, words = 0, 0
+    for name, shape in shapes.items():
+        entries = positions.get(name, 1) * shape[0]
+        if _gives_words(spec, name):
+            words = max(words, entries)
+        else:
+            widest = max(widest, entries)
+    return _SINGLE * max(_LIVING * widest, words + widest if heads else 0)
+
+
+def _head(spec: SymmetrySpec, positions: Mapping[str, int]) -> int:
+    """Entries of what a model gives for one sample, where it tells words; 0 else."""
+    stored = {stored for _, stored in spec.tied} & spec.tensors.keys()
+    heads = [name for name in spec.tensors if name in stored or _gives_words(spec, name)]
+    return max((spec.tensors[name].shape[0] * max(positions.values(), default=1) for name in heads), default=0)
+
+
+def _gives_words(spec: SymmetrySpec, name: str) -> bool:
+    """Whether a tensor is the matrix of a head that tells words."""
+    axes = spec.tensors[name].axes
+    group = axes[0][0][0].group if axes and axes[0] and axes[0][0] else None
+    reads = any(factor.role is Role.READS for factor in spec.tensors[name].factors)
+    return len(axes) > 1 and reads and group is not None and spec.groups[group].kind is Kind.TOKENS
 
 
 def _shapes(spec: SymmetrySpec, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

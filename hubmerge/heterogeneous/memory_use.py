@@ -57,7 +57,7 @@ def use_of(needs: Needs, parents: Sequence[int], memory: int | None) -> MemoryUs
     parents: bytes that each takes in float32, 0 for one that is stored so, which is mapped from its own file.  memory: bytes allowed; None
     for 2 GB, or more where more has to be there at once.
 
-    Raises `PlanError` where what has to be in memory at once does not fit.
+    Raises `PlanError` where what has to be in memory at once does not fit, alone or with one batch.
     """
     once = needs.merge + needs.least
     if memory is None:
@@ -68,12 +68,28 @@ def use_of(needs: Needs, parents: Sequence[int], memory: int | None) -> MemoryUs
             where="--memory",
             hint="give more --memory; what is merged takes 4 bytes for a parameter, whatever its type will be",
         )
+    if once + needs.batch > memory:
+        raise _too_many_samples(needs, memory)
     if needs.whole + sum(parents) <= memory:
         return MemoryUse(needs.whole + sum(parents))
     copied = tuple(place for place, size in enumerate(parents) if size)
     disk = sum(parents)
     if needs.whole <= memory:
         return MemoryUse(needs.whole, None, copied, disk)
-    room = max(0, memory - once - needs.batch)
+    room = memory - once - needs.batch
     peak = once + needs.batch + min(room, needs.halted + needs.sums)
     return MemoryUse(peak, room, copied, disk + needs.halted + needs.sums)
+
+
+def _too_many_samples(needs: Needs, memory: int) -> PlanError:
+    once = needs.merge + needs.least
+    fit = (memory - once) * needs.samples // needs.batch
+    least = once + needs.batch // needs.samples
+    return PlanError(
+        f"a batch of {needs.samples} samples takes about {size_text(needs.batch)} in the models beside {size_text(once)} that the merge needs, "
+        f"--memory allows {size_text(memory)}",
+        where="--memory",
+        hint=f"write batch: {fit} under calibration, or give more --memory"
+        if fit
+        else f"one sample needs {size_text(least)} in all: give more --memory, or shorter texts (max_length) or smaller pictures",
+    )

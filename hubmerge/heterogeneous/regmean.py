@@ -20,6 +20,7 @@ from hubmerge.heterogeneous.least_squares import Normal, ridge_for, solved, summ
 from hubmerge.heterogeneous.lockstep import Halting, Lockstep, Stop
 from hubmerge.heterogeneous.maps import Maps, encoded_axes, parents_of_units
 from hubmerge.heterogeneous.paging import Pager
+from hubmerge.heterogeneous.sample_parts import sample_parts
 from hubmerge.heterogeneous.scratch import Scratch
 from hubmerge.symmetry.groups import SymmetrySpec
 
@@ -126,17 +127,25 @@ def _grams(
 
     layer = layers[parent]
     assert layer is not None
-    alone = [stops if s == parent else None for s, stops in enumerate(inputs)]
     axes = [None if each is None else each.inner for each in layers]
     kind = layer.kind
     found: list[Tensor] = []
-    for b, stop in enumerate(alone[parent] or ()):
-        mask = stop.batch.get(layer.mask or "")
-        rows = merged_rows(alone, axes, None, b, maps, [1.0] * len(alone), kind, None)
-        x = input_rows(as_fed(rows, stop.values.shape, kind), module, kind, mask).to(torch.float64)
-        x = x[:, :-1] if module.bias is not None else x
-        counts = weights[parent] if shares is None else _counts(shares[b][parent], stop, kind, mask, len(x))
-        gram = x.T @ (x * counts)
+    for b, stop in enumerate(inputs[parent] or ()):
+        values = stop.values
+        gram: Tensor | None = None
+        for part in sample_parts(stop.batch, [values], module, kind, values):
+            own = part.of(values)
+            mask = None if layer.mask is None or layer.mask not in stop.batch else part.of(stop.batch[layer.mask])
+            alone = [own if s == parent else None for s in range(len(inputs))]
+            rows = merged_rows(alone, axes, None, maps, [1.0] * len(alone), kind, None)
+            x = input_rows(as_fed(rows, own.shape, kind), module, kind, mask).to(torch.float64)
+            x = x[:, :-1] if module.bias is not None else x
+            counts: float | Tensor = weights[parent]
+            if shares is not None:
+                counts = _counts(part.of(shares[b][parent]), own, kind, mask, len(x))
+            new = x.T @ (x * counts)
+            gram = new if gram is None else gram.add_(new)
+        assert gram is not None
         if len(found) < FOLDS:
             found += (gram,) if scratch is None else scratch.kept((gram,), FOLDS * len(inputs))
         else:
@@ -144,11 +153,11 @@ def _grams(
     return tuple(found)
 
 
-def _counts(shares: Tensor, stop: Stop, kind: str, mask: Tensor | None, rows: int) -> Tensor:
+def _counts(shares: Tensor, values: Tensor, kind: str, mask: Tensor | None, rows: int) -> Tensor:
     """The parent's share of every row, (rows, 1); a convolution has as many rows of a sample as it has places of its output."""
     if kind == "convolution":
         return shares.repeat_interleave(rows // len(shares), 0)[:, None]
-    return shares_of_rows(shares, stop.values, kind, mask)
+    return shares_of_rows(shares, values, kind, mask)
 
 
 def _merge_layer(

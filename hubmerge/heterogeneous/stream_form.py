@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.merged_tensors import Cut
 from hubmerge.symmetry.groups import Role, SymmetrySpec
+from zoo_index.families import TURNING_FAMILIES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "TURNING_FAMILIES",
     "Absorbed",
     "Norm",
     "Stream",
@@ -31,9 +31,6 @@ __all__ = [
     "stream_of",
     "strip_of",
 ]
-
-TURNING_FAMILIES = ("llama", "gpt2", "vit")
-"""Symmetry tables with one stream whose every reader is behind a norm of its own; a test proves it of each."""
 
 _LAYER = re.compile(r"\.(\d+)\.")
 _LEAST_GAIN = 1e-6

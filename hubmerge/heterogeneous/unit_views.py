@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmerge.free_memory import return_free_memory
-from hubmerge.heterogeneous.activations import Seen, bytes_of_groups, seen_by_batch
+from hubmerge.heterogeneous.activations import Seen, bytes_of_groups, seen_batch_by_batch
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.maps import Maps, encoded
 from hubmerge.heterogeneous.passes import AT_ONCE, passes
@@ -112,25 +112,19 @@ def views_of_activations(
     sizes = {name: size for name, size in bytes_of_groups(models, specs).items() if name in groups}
     names = list(sizes)
     for part in passes(names, list(sizes.values()), most):
-        wanted, sums = {names[i] for i in part}, list[_Sums | None]()
-        for views in seen_by_batch(models, specs, batches, groups=wanted):
-            sums = sums or [_sums_of(view, wanted) for view in views]
-            for view, own in zip(views, sums, strict=True):
-                if own is not None:
-                    own.add(view.ours, view.theirs)
-        held = [own for own in sums if own is not None]
-        sums.clear()
+        sums: dict[int, _Sums] = {}
+        for number, view in seen_batch_by_batch(models, specs, batches, {names[i] for i in part}):
+            if len(view.segments[0]) > 1:
+                sums.setdefault(number, _sums_of(view)).add(view.ours, view.theirs)
+        held = [sums.pop(number) for number in sorted(sums)]
         for name in dict.fromkeys(own.group for own in held):
             yield name, [own.view(centred=True) for own in held if own.group == name]
             held = [own for own in held if own.group != name]
             return_free_memory()  # what heads are matched with is in many pieces, which the C library would keep
 
 
-def _sums_of(view: Seen, wanted: set[str]) -> _Sums | None:
-    segment = view.segments[0]
-    if len(segment) < 2 or segment[0].group not in wanted:
-        return None
-    return _Sums(view.segments, inverted=view.behind and segment[-1].role is Role.READS)
+def _sums_of(view: Seen) -> _Sums:
+    return _Sums(view.segments, inverted=view.behind and view.segments[0][-1].role is Role.READS)
 
 
 def views_of_weights(

@@ -45,15 +45,19 @@ def planned(memory: int | None = None) -> MalPlan:
     return plan
 
 
+LIVES = 8 * (2 * 16 * 64 * (4 + 6) + 4 * 16 * (6 + 9))
+"""Of a batch of 8: eight tensors of the widest layers of base and donor at 8 x 8 places, and what both layers of the donor give at 4 x 4."""
+
+
 def at_once() -> int:
-    """Bytes of the base's layers in float32, and of the largest of them eight times."""
+    """Bytes of the base's layers in float32, of the largest of them eight times, and of a batch."""
     plan = planned()
     layers: dict[str, int] = {}
     for meta in plan.tensors[plan.base]:
         if ".layers." in meta.name:
             layer = meta.name.partition(".layers.")[0]
             layers[layer] = layers.get(layer, 0) + meta.numel
-    return 4 * sum(layers.values()) + 32 * max(layers.values())
+    return 4 * sum(layers.values()) + 32 * max(layers.values()) + LIVES
 
 
 def test_a_plan_tells_what_goes_to_the_disk_and_refuses_what_cannot_go_there() -> None:
@@ -69,9 +73,15 @@ def test_a_plan_tells_what_goes_to_the_disk_and_refuses_what_cannot_go_there() -
     assert whole.hash == least.hash
     with pytest.raises(PlanError) as refused:
         planned(at_once() - 1)
-    told = f"{at_once() / 1e3:.2f} kB"
+    lives, once = (f"{size / 1e3:.2f} kB" for size in (LIVES, at_once() - LIVES))
     assert str(refused.value) == (
-        f"the merge needs {told} of memory at once, --memory allows {(at_once() - 1) / 1e3:.2f} kB · --memory · "
+        f"a batch of 8 samples takes about {lives} in the models beside {once} that the merge needs, "
+        f"--memory allows {(at_once() - 1) / 1e3:.2f} kB · --memory · write batch: 7 under calibration, or give more --memory"
+    )
+    with pytest.raises(PlanError) as refused:
+        planned(at_once() - LIVES - 1)
+    assert str(refused.value) == (
+        f"the merge needs {once} of memory at once, --memory allows {(at_once() - LIVES - 1) / 1e3:.2f} kB · --memory · "
         "give more --memory; what is merged takes 4 bytes for a parameter, whatever its type will be"
     )
 

@@ -20,10 +20,15 @@ from hubmerge.heterogeneous.memory import Needs
 from hubmerge.heterogeneous.memory_use import MemoryUse, use_of
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 
-NEEDS = Needs(merge=100, least=50, batch=20, halted=200, sums=30)
+NEEDS = Needs(merge=100, least=50, batch=20, halted=200, sums=30, samples=4)
 LABELS = ("a", "b", "c")
-LEAST = 170_000
-"""Bytes that do for the equations of the largest layer, and leave no room."""
+BATCH, PLACES, WIDEST = 8, 64, 4
+ROWS = 8 * BATCH * PLACES * (49 + 1 + WIDEST)
+"""What a batch makes of rows for the first layer, in float64: 49 pixels and a one go in, 4 channels come out, at 8 x 8 places."""
+LIVES = 3 * 16 * BATCH * PLACES * WIDEST
+"""What lives of a batch in two parents and the merge: four tensors in float32 as wide as the widest layer."""
+LEAST = 4 * 1189 + 3 * ROWS + LIVES
+"""Bytes that do for a merge of 1,189 parameters, and leave no room."""
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +60,35 @@ def test_parents_leave_memory_first_and_then_what_a_fit_can_have_on_the_disk() -
     assert use_of(NEEDS, parents, 480) == MemoryUse(480)
     assert use_of(NEEDS, parents, 479) == MemoryUse(380, None, (0, 2), 100)
     assert use_of(NEEDS, parents, 379) == MemoryUse(379, 209, (0, 2), 100 + 230)
-    assert use_of(NEEDS, parents, 150) == MemoryUse(170, 0, (0, 2), 100 + 230)  # one batch is not known for certain
+    assert use_of(NEEDS, parents, 170) == MemoryUse(170, 0, (0, 2), 100 + 230)
     with pytest.raises(PlanError) as refused:
         use_of(NEEDS, parents, 149)
     assert str(refused.value) == (
         "the merge needs 150 B of memory at once, --memory allows 149 B · --memory · "
         "give more --memory; what is merged takes 4 bytes for a parameter, whatever its type will be"
     )
+
+
+def test_a_batch_that_does_not_fit_is_refused_with_the_one_that_does() -> None:
+    with pytest.raises(PlanError) as refused:
+        use_of(NEEDS, (), 169)
+    assert str(refused.value) == (
+        "a batch of 4 samples takes about 20 B in the models beside 150 B that the merge needs, --memory allows 169 B · --memory · "
+        "write batch: 3 under calibration, or give more --memory"
+    )
+    with pytest.raises(PlanError) as refused:
+        use_of(NEEDS, (), 154)
+    assert refused.value.hint == (
+        "one sample needs 155 B in all: give more --memory, or shorter texts (max_length) or smaller pictures"
+    )
+
+
+def test_the_batch_that_a_refusal_names_is_accepted() -> None:
+    with pytest.raises(PlanError, match=r"^a batch of 8 samples takes about 98\.30 kB ") as refused:
+        planned(LEAST - 1)
+    assert str(refused.value.hint).startswith("write batch: 7 ")
+    smaller = {"data": "./images.npz", "samples": 8, "batch": 7}
+    assert planned(LEAST - 1, calibration=smaller).memory_use.room is not None
 
 
 def test_where_nothing_is_said_it_is_2_gb_or_what_has_to_be_there_and_half_a_gb() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from zoo_builders import llama_config, llama_tensors, record_of, write_model
 
 from zoo_index import AdapterFacts, Architecture, Compatibility, Edge, Level, ModelRecord, compare, differing_fields
-from zoo_index.alignment import why_not_aligned
+from zoo_index.ways import why_not_aligned
 
 
 def pair(tmp_path: Path, left: dict[str, Any], right: dict[str, Any]) -> Compatibility:
@@ -31,7 +31,11 @@ def test_two_models_of_one_shape_and_config_need_no_words(tmp_path: Path) -> Non
 def test_another_width_is_named_with_both_values(tmp_path: Path) -> None:
     found = pair(tmp_path, llama_config(), llama_config(hidden_size=16, head_dim=8))
     assert found.level is Level.size
-    assert sentences(found) == ["block: hidden_size 8 vs 16", "block: head_dim 4 vs 8"]
+    assert sentences(found) == [
+        "block: hidden_size 8 vs 16",
+        "block: head_dim 4 vs 8",
+        "info: rotary planes of heads of another size turn at other speeds, and are not matched",
+    ]
     assert (found.reasons[0].field, found.reasons[0].left, found.reasons[0].right) == ("hidden_size", 8, 16)
 
 
@@ -47,15 +51,19 @@ def sized(place: Path, name: str, width: int, **config: Any) -> ModelRecord:
 
 def test_widths_of_units_under_no_norm_but_batchnorm_can_be_aligned(tmp_path: Path) -> None:
     labels = {"id2label": {"0": "cat", "1": "dog"}}
-    left, right = sized(tmp_path, "a", 4, **labels), sized(tmp_path, "b", 6, hidden_sizes=[6, 12], **labels)
+    left, right = (
+        sized(tmp_path, "a", 4, **labels),
+        sized(tmp_path, "b", 6, embedding_size=6, hidden_sizes=[6, 12], **labels),
+    )
     found = compare(left, right)
     assert found.level is Level.alignment
-    block, how = sentences(found)
-    assert block == "block: hidden_sizes [4, 8] vs [6, 12]"
+    *blocks, how = sentences(found)
+    assert blocks == ["block: embedding_size 4 vs 6", "block: hidden_sizes [4, 8] vs [6, 12]"]
     assert how == (
         "info: their units can be matched on data: write merge_method: pleas with calibration data into a recipe, and "
         "`hubmerge plan` says what it makes of them; at the narrower one's widths units of the wider have no place "
-        "(6 of 18 by hidden_sizes), with widths: union all have; align before any other method brings one to the other's units"
+        "(2 of 6 by embedding_size, 6 of 18 by hidden_sizes), with widths: union all have; align before any other "
+        "method brings one to the other's units"
     )
 
 
@@ -86,7 +94,7 @@ def test_models_of_one_table_can_be_aligned(kinds: tuple[str, str], expected: st
 
 def test_classes_of_their_own_are_kept_apart_by_a_word_in_the_recipe(tmp_path: Path) -> None:
     left = sized(tmp_path, "a", 4, id2label={"0": "cat", "1": "dog"})
-    right = sized(tmp_path, "b", 6, embedding_size=6, id2label={"0": "owl"})
+    right = sized(tmp_path, "b", 6, embedding_size=6, hidden_sizes=[6, 12], id2label={"0": "owl"})
     found = compare(left, right)
     assert found.level is Level.alignment
     assert "merge_method: pleas with calibration data and labels: disjoint into a recipe" in sentences(found)[-1]
@@ -102,12 +110,14 @@ def test_other_depths_are_aligned_and_it_is_told_what_has_no_partner(tmp_path: P
     )
 
 
-def test_another_number_of_stages_is_not_aligned(tmp_path: Path) -> None:
+def test_of_models_with_other_numbers_of_stages_single_layers_are_taken(tmp_path: Path) -> None:
     left = sized(tmp_path, "a", 4)
     right = sized(tmp_path, "b", 6, hidden_sizes=[4, 8, 8], depths=[1, 1, 1])
     found = compare(left, right)
-    assert found.level is Level.size
-    assert sentences(found)[-1] == "info: they have 2 and 3 stages, and layers are paired inside a stage"
+    assert found.level is Level.alignment
+    assert sentences(found)[-1] == (
+        "info: merge_method: mal takes single layers of one into the other, whose units it matches on data"
+    )
 
 
 def test_positions_turned_at_other_speeds_are_not_aligned(tmp_path: Path) -> None:
@@ -178,6 +188,10 @@ def test_another_number_of_labels_on_the_same_body_is_another_vocabulary(tmp_pat
     assert sentences(found) == [
         "block: num_labels 10 vs 5: their classifiers have other rows",
         "block: classifier.1.weight [10, 4] vs [5, 4]",
+        (
+            "info: their units can be matched on data: write merge_method: pleas with calibration data and labels: disjoint into a "
+            "recipe, and `hubmerge plan` says what it makes of them"
+        ),
     ]
 
 
@@ -247,8 +261,14 @@ def test_the_same_rows_of_the_same_shapes_cut_into_other_heads_are_warned_of(tmp
 
 
 def test_another_model_type_of_other_shapes_is_incompatible(tmp_path: Path) -> None:
-    found = pair(tmp_path, llama_config(), llama_config(model_type="mistral", hidden_size=16))
+    found = pair(tmp_path, llama_config(), llama_config(model_type="gpt2", hidden_size=16))
     assert found.level is Level.incompatible
+    assert sentences(found)[0] == "block: model_type llama vs gpt2"
+
+
+def test_another_model_type_of_the_same_table_is_compared_by_its_sizes(tmp_path: Path) -> None:
+    found = pair(tmp_path, llama_config(), llama_config(model_type="mistral", intermediate_size=32))
+    assert found.level is Level.alignment
     assert sentences(found)[0] == "block: model_type llama vs mistral"
 
 
@@ -328,11 +348,11 @@ def test_differing_fields_takes_records() -> None:
 
 def test_the_graver_reasons_come_first(tmp_path: Path) -> None:
     found = pair(tmp_path, llama_config(), llama_config(hidden_size=16, hidden_act="gelu", rms_norm_eps=1e-5))
-    assert [reason.severity for reason in found.reasons] == ["block", "warn", "info"]
+    assert [reason.severity for reason in found.reasons] == ["block", "warn", "info", "info"]
 
 
 def test_levels_are_ranked_closest_first() -> None:
-    assert [level.rank for level in Level] == [0, 1, 2, 3, 4, 5]
+    assert [level.rank for level in Level] == [0, 1, 2, 3, 4, 5, 6]
     assert all(level.meaning for level in Level)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zoo_index.families import bert, clip, distilbert, gpt2, llama, resnet, roberta, t5, vit
 from zoo_index.families.family import Family
 
-__all__ = ["FAMILIES", "Family"]
+__all__ = ["FAMILIES", "TURNING_FAMILIES", "Family"]
 
 FAMILIES: tuple[Family, ...] = (
     *bert.FAMILIES,
@@ -18,3 +18,6 @@ FAMILIES: tuple[Family, ...] = (
     *t5.FAMILIES,
     *vit.FAMILIES,
 )
+
+TURNING_FAMILIES = ("llama", "gpt2", "vit")
+"""Tables of architectures whose residual stream can be turned: every reader is behind a norm of its own."""

@@ -1,0 +1,174 @@
+"""What `zoo why` says of two models of other sizes is what plans make of them: every way that it names is accepted, and no other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pleas_models import SIDE, saved
+
+import hubmerge
+from hubmerge.parents import open_parent
+from zoo_index.compat import Level, compare
+from zoo_index.errors import HubmergeError
+from zoo_index.metadata import ModelRecord
+from zoo_index.reference import ModelRef
+from zoo_index.ways import Ways, ways_of
+
+TEXT = {
+    "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 20,
+    "max_position_embeddings": 32, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 1,
+}  # fmt: skip
+PICTURE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
+           "image_size": SIDE, "patch_size": 4, "num_channels": 1}  # fmt: skip
+CHANNELS = {"embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 2], "num_channels": 1, "layer_type": "basic"}
+KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "llama": ("Llama", "ForCausalLM", {**TEXT, "num_key_value_heads": 2}),
+    "mistral": ("Mistral", "ForCausalLM", {**TEXT, "num_key_value_heads": 2, "sliding_window": None}),
+    "bert": ("Bert", "ForMaskedLM", TEXT),
+    "gpt2": ("GPT2", "LMHeadModel", {"n_embd": 16, "n_layer": 2, "n_head": 4, "vocab_size": 20, "n_positions": 32}),
+    "vit": ("ViT", "ForImageClassification", PICTURE),
+    "resnet": ("ResNet", "ForImageClassification", CHANNELS),
+}
+ALL = Ways(whole=True, layers=True, any_method=True)
+WHOLE_AND_LAYERS = Ways(whole=True, layers=True)
+WHOLE = Ways(whole=True)
+LAYERS = Ways(layers=True)
+CARRIED = Ways(transport=True)
+NONE = Ways()
+PAIRS: dict[str, tuple[str, dict[str, Any], Ways, Level]] = {
+    "llama, hidden units": ("llama", {"intermediate_size": 32}, ALL, Level.alignment),
+    "llama, heads": ("llama", {"num_attention_heads": 8, "head_dim": 4}, ALL, Level.alignment),
+    "llama, depth": ("llama", {"num_hidden_layers": 3}, WHOLE_AND_LAYERS, Level.alignment),
+    "llama, stream": ("llama", {"hidden_size": 24, "head_dim": 4}, CARRIED, Level.transport),
+    "llama, stream and vocabulary": ("llama", {"hidden_size": 24, "head_dim": 4, "vocab_size": 24}, CARRIED, Level.transport),
+    "llama, hidden units and vocabulary": ("llama", {"intermediate_size": 32, "vocab_size": 24}, CARRIED, Level.transport),
+    "llama, stream and depth": ("llama", {"hidden_size": 24, "head_dim": 4, "num_hidden_layers": 3}, NONE, Level.size),
+    "llama, features of heads": ("llama", {"hidden_size": 24}, NONE, Level.size),
+    "llama, tied and hidden units": ("llama", {"tie_word_embeddings": True, "intermediate_size": 32}, LAYERS, Level.alignment),
+    "llama and mistral, hidden units": ("mistral", {"intermediate_size": 32}, ALL, Level.alignment),
+    "bert, stream": ("bert", {"hidden_size": 24}, NONE, Level.size),
+    "bert, positions": ("bert", {"max_position_embeddings": 16}, WHOLE_AND_LAYERS, Level.alignment),
+    "bert, features of heads": ("bert", {"num_attention_heads": 2}, WHOLE_AND_LAYERS, Level.identical),
+    "gpt2, stream": ("gpt2", {"n_embd": 24}, CARRIED, Level.transport),
+    "vit, pictures": ("vit", {"image_size": 2 * SIDE}, WHOLE, Level.alignment),
+    "vit, patches": ("vit", {"patch_size": 8}, NONE, Level.incompatible),
+    "vit, labels": ("vit", {"labels": ("d", "e")}, WHOLE_AND_LAYERS, Level.vocabulary),
+    "resnet, widths": ("resnet", {"embedding_size": 12, "hidden_sizes": [12, 16]}, ALL, Level.alignment),
+    "resnet, a shortcut": ("resnet", {"embedding_size": 12}, LAYERS, Level.alignment),
+    "resnet, stages": ("resnet", {"hidden_sizes": [8, 12, 12], "depths": [1, 2, 1]}, LAYERS, Level.alignment),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of every kind, and noise for pictures and texts of words that all tokenizers know."""
+    folder = tmp_path_factory.mktemp("why")
+    for kind in KINDS:
+        made(folder, kind, kind, {})
+    np.savez(folder / "images.npz", pixel_values=np.zeros((2, 1, SIDE, SIDE), np.float32))
+    (folder / "texts.txt").write_text("w1 w2\nw3 w4\n")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+
+
+def made(folder: Path, name: str, kind: str, changes: dict[str, Any]) -> str:
+    family, head, config = KINDS[kind]
+    own = {**config, **changes}
+    classes = own.pop("labels", ("a", "b", "c") if kind in {"vit", "resnet"} else ())
+    saved(family, head, folder / name, len(name), own, classes)
+    if "vocab_size" in own:
+        words_of(folder / name, own["vocab_size"])
+    return f"./{name}"
+
+
+def words_of(folder: Path, count: int) -> None:
+    """A tokenizer of so many words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(count)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    (folder / "tokenizer.json").write_text(tokenizer.to_str())
+    given = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "w1", "unk_token": "w0"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(given))
+
+
+def record(name: str) -> ModelRecord:
+    return open_parent(ModelRef.parse(name)).record
+
+
+def is_accepted(*recipes: dict[str, Any]) -> bool:
+    for recipe in recipes:
+        try:
+            hubmerge.build_plan(recipe)
+        except HubmergeError:
+            continue
+        return True
+    return False
+
+
+def accepted(a: str, b: str, *, texts: bool) -> Ways:
+    """The ways that plans accept: `a` is the base; of several ways to write one, any."""
+    listed = [{"model": a}, {"model": b}]
+    pleas = {"merge_method": "pleas", "models": listed}
+    data = {**pleas, "calibration": {"data": "./texts.txt" if texts else "./images.npz", "samples": 2, "max_length": 8}}
+    weighed = [{**each, "parameters": {"weight": 0.5}} for each in listed]
+    return Ways(
+        whole=is_accepted(data, {**data, "labels": "disjoint"}, {**pleas, "align": "weights", "fit": "none"}),
+        layers=is_accepted({"merge_method": "mal", "base_model": a, "models": [{"model": b}]}),
+        any_method=is_accepted({"merge_method": "linear", "models": weighed, "align": "weights"}),
+        transport=is_accepted(
+            {"merge_method": "transport", "base_model": a, "models": [{"model": f"{b}-learned", "base": b}], "align": "weights"}
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_the_ways_that_are_named_are_those_that_plans_accept(pair: str, place: Path) -> None:
+    kind, changes, expected, level = PAIRS[pair]
+    base = "./llama" if kind == "mistral" else f"./{kind}"
+    other = made(place, pair.replace(" ", "-").replace(",", ""), kind, changes)
+    shutil.copytree(place / other, place / f"{other}-learned")
+    found, left, right = ways_of(record(base), record(other)), record(base), record(other)
+    ways = accepted(base, other, texts=kind not in {"vit", "resnet"})
+    assert (found.whole, found.layers, found.any_method) == (ways.whole, ways.layers, ways.any_method)
+    assert (found.whole, found.layers, found.any_method) == (expected.whole, expected.layers, expected.any_method)
+    if not found.match_units:
+        assert found.transport == ways.transport == expected.transport
+    told = compare(left, right)
+    assert told.level is level
+    assert any(reason.field == "alignment" for reason in told.reasons) == (level is not Level.incompatible)
+
+
+def test_what_can_only_be_carried_is_told_with_what_it_needs(place: Path) -> None:
+    wide = made(place, "wide", "llama", {"hidden_size": 24, "head_dim": 4})
+    more = made(place, "more", "llama", {"hidden_size": 24, "head_dim": 4, "vocab_size": 24})
+    told = [compare(record("./llama"), record(name)).reasons[-1].sentence for name in (wide, more)]
+    begin = (
+        "what one learned on top of its own base can be carried to the other, though their units cannot be matched one by one: write "
+        "merge_method: transport with the other as base_model, the one that learned under models with its base beside it (base:) and "
+    )
+    assert told == [
+        f"{begin}calibration data into a recipe",
+        f"{begin}align: weights, since the same text is other tokens to each, into a recipe",
+    ]
+
+
+def test_what_is_in_the_way_of_carrying_is_named(place: Path) -> None:
+    deep = made(place, "deep", "llama", {"hidden_size": 24, "head_dim": 4, "num_hidden_layers": 3})
+    wide = made(place, "wide-bert", "bert", {"hidden_size": 24})
+    unlike = "units under a norm of all of them are not matched with more or fewer"
+    assert compare(record("./llama"), record(deep)).reasons[-1].sentence == (
+        f"{unlike}; what one learned on top of its base could be carried to the other if they had as many layers"
+    )
+    assert compare(record("./bert"), record(wide)).reasons[-1].sentence == (
+        f"{unlike}, and streams are turned to one another in models of llama, gpt2, vit with a head alone"
+    )
