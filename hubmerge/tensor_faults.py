@@ -160,11 +160,9 @@ def _different_shapes(
 
 def _other_shapes(first: ParentModel, other: ParentModel) -> str:
     """What to do with models of other shapes: where an alignment brings one to the other's widths, that."""
-    from zoo_index.alignment import ALIGNED_SIZES, HEADS, why_not_aligned
-    from zoo_index.compat import differing_fields
+    from zoo_index.ways import ways_of
 
-    fields = {row.field for row in differing_fields(first.record, other.record) if row.hard}
-    if fields and fields <= ALIGNED_SIZES | HEADS and not why_not_aligned(first.record, other.record):
+    if ways_of(first.record, other.record).any_method:
         return "align: weights in the recipe brings them to one width first; `hubmerge zoo why` says what is left out"
     return "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some"
 
