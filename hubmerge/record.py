@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,6 +226,11 @@ def versions_of(plan: Plan) -> dict[str, str]:
 
 
 def _versions(names: Sequence[str]) -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+@cache
+def _version(name: str) -> str:
     from importlib.metadata import version
 
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    return version(name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
@@ -50,17 +52,13 @@ class LocalFolder:
         return self._pinned
 
     def files(self) -> Mapping[str, int]:
-        found: dict[str, int] = {}
         try:
-            for path in sorted(self.folder.rglob("*")):
-                relative = path.relative_to(self.folder)
-                if not any(part.startswith(".") for part in relative.parts[:-1]) and path.is_file():
-                    found[relative.as_posix()] = path.stat().st_size
+            found = [*_sizes([*os.scandir(self.folder)], "")]
         except OSError as error:
             raise CheckpointError(
                 f"the folder cannot be listed ({error.strerror})", where=str(self.folder), hint="check its permissions"
             ) from error
-        return found
+        return dict(sorted(found, key=lambda row: row[0].split("/")))
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         try:
@@ -82,6 +80,35 @@ class LocalFolder:
 
     def __repr__(self) -> str:
         return f"LocalFolder({str(self.folder)!r})"
+
+
+def _sizes(entries: Iterable[os.DirEntry[str]], before: str) -> Iterator[tuple[str, int]]:
+    """Names and sizes of the files among `entries` and below; not of hidden folders, of links to folders, of what is closed.
+
+    A plan asks for them dozens of times: `Path.rglob` and a `Path.stat` for each take several times as long.
+    """
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            if not entry.name.startswith("."):
+                yield from _sizes(_inside(entry.path), f"{before}{entry.name}/")
+        elif _is_file(entry):
+            yield before + entry.name, entry.stat().st_size
+
+
+def _inside(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        return [*os.scandir(folder)]
+    except PermissionError:
+        return []
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno != errno.ELOOP:  # a link to itself is none
+            raise
+        return False
 
 
 def _is_folder(folder: Path, pinned: PinnedRef) -> bool:

@@ -42,6 +42,18 @@ def test_files_are_listed_with_sizes_and_hidden_folders_left_out(tmp_path: Path)
     assert dict(source_of(tmp_path).files()) == {"a/inner.txt": 5, "b.txt": 5}
 
 
+def test_links_to_files_count_as_files_and_names_are_sorted_folder_by_folder(tmp_path: Path) -> None:
+    for name in ("a.txt", "a/z", "a/b/y", "a/.note", "a/.git/config"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("12345")
+    (tmp_path / "linked").symlink_to(tmp_path / "a" / "z")
+    for name, target in (("folder", "a"), ("nowhere", "none"), ("itself", "itself")):
+        (tmp_path / name).symlink_to(target)
+    assert list(source_of(tmp_path).files().items()) == [
+        ("a/.note", 5), ("a/b/y", 5), ("a/z", 5), ("a.txt", 5), ("linked", 5)
+    ]  # fmt: skip
+
+
 def test_a_range_of_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"0123456789")
     source = source_of(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -151,14 +152,14 @@ def test_one_damaged_model_never_stops_the_others(catalog: Catalog, tmp_path: Pa
 def test_a_model_that_cannot_be_listed_is_reported_and_stops_nothing(
     catalog: Catalog, zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listing = Path.rglob
+    listing = os.scandir
 
-    def rglob(self: Path, pattern: str) -> object:
-        if self.name == "base":
-            raise PermissionError(13, "Permission denied", str(self))
-        return listing(self, pattern)
+    def scandir(folder: Path) -> object:
+        if isinstance(folder, Path) and folder.name == "base":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listing(folder)
 
-    monkeypatch.setattr(Path, "rglob", rglob)
+    monkeypatch.setattr("zoo_index.source.os.scandir", scandir)
     report = catalog.sync(zoo)
     assert names(report.added) == ALL[1:]
     assert report.refused[0].reasons == (
