@@ -28,7 +28,7 @@ from hubmerge.recipe_stages import AlignKey, FitKey, Labels
 from hubmerge.recipe_tokenizer import TokenizerPart
 from hubmerge.recipe_values import FloatType, Reference, TokenizerSource
 from hubmerge.recipe_zoo import Probe, ZooKey
-from hubmerge.sections import Section, read_sections
+from hubmerge.sections import ReadSections, Section, read_sections
 from hubmerge.stages import method_of, with_stages_spread
 from zoo_index.errors import HubmergeError
 from zoo_index.reference import ModelRef
@@ -145,10 +145,14 @@ class Recipe(Part):
     def _parametrised(self) -> Parametrised:
         return adapter_method(self) if self.merges_adapters else self.assembly or self.method
 
-    @cached_property
+    @property
     def sections(self) -> tuple[Section, ...]:
         """Models, slices or modules in one form: see `hubmerge.sections`."""
-        return read_sections(self._parametrised, self).sections
+        return self._read.sections
+
+    @cached_property
+    def _read(self) -> ReadSections:
+        return read_sections(self._parametrised, self)
 
     @property
     def references(self) -> tuple[ModelRef, ...]:
@@ -182,12 +186,12 @@ class Recipe(Part):
             for place, part in zip((s for s in self.sections if not s.whole), self._every_slice, strict=True)
             if part.residual_weight is not None
         ]
-        return (*read_sections(self._parametrised, self).warnings, *found)
+        return (*self._read.warnings, *found)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the recipe says that changes no number."""
-        return read_sections(self._parametrised, self).notes
+        return self._read.notes
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe in the words of its YAML, without defaults."""
