@@ -33,19 +33,42 @@ def a_recipe(method: str, folders: list[Path], **rest: Any) -> dict[str, Any]:
     return recipe(method, folders[1:], base=folders[0], **({"t": 0.5} if method == "slerp" else {}), **rest)
 
 
+# As many parents and the same switches as in tests/laws, so that nothing is compiled for these two alone.
+SHARED: dict[str, dict[str, Any]] = {
+    "slerp": {"t": 0.3},
+    "ties": {"density": 0.4, "lambda": 0.7, "rescale": True},
+    "dare_ties": {"density": 0.4, "rescale": "inverse"},
+    "della": {"density": 0.4, "epsilon": 0.2},
+    "breadcrumbs": {"density": 0.5, "gamma": 0.2},
+    "sce": {"select_topk": 0.4},
+}
+
+
+def with_a_broken_parent(
+    tmp_path: Path, method: str, wrong: float, dtype: str = "float32"
+) -> tuple[Path, dict[str, Any]]:
+    """The last parent, whose entry 7 is `wrong`, and a recipe that merges it with sound ones."""
+    broken = random_values((4, 3), 1)
+    broken[2, 1] = wrong
+    sound = {"slerp": 1, "linear": 2}.get(method, 3)
+    tensors = [*(random_values((4, 3), 2 + i) for i in range(sound)), broken]
+    folders = [write_model(tmp_path / "abcd"[i], {"w": stored_as(values, dtype)}) for i, values in enumerate(tensors)]
+    base, parents = (None, folders) if method == "linear" else (folders[0], folders[1:])
+    return folders[-1], recipe(method, parents, base=base, **SHARED.get(method, {}))
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_a_nan_is_refused_with_tensor_parent_and_entry(tmp_path: Path, method: str, dtype: str) -> None:
-    broken = random_values((4, 3), 1)
-    broken[2, 1] = np.nan
-    folders = two_models(tmp_path, stored_as(random_values((4, 3), 2), dtype), stored_as(broken, dtype))
+    broken, asked = with_a_broken_parent(tmp_path, method, np.nan, dtype)
+    before = sorted(tmp_path.iterdir())
     with pytest.raises(MergeError) as refused:
-        merge(a_recipe(method, folders), tmp_path / "out")
+        merge(asked, tmp_path / "out")
     assert str(refused.value) == (
-        f"tensor 'w' of {folders[1]} is not finite: entry 7 is nan · {folders[1]}/model.safetensors · "
+        f"tensor 'w' of {broken} is not finite: entry 7 is nan · {broken}/model.safetensors · "
         "this parent is damaged; nothing was left behind"
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("method", ["dare_ties", "della", "breadcrumbs", "sce"])
@@ -53,12 +76,9 @@ def test_a_nan_is_refused_with_tensor_parent_and_entry(tmp_path: Path, method: s
 def test_a_parent_that_is_not_finite_is_named_by_methods_that_measure_first(
     tmp_path: Path, method: str, wrong: float
 ) -> None:
-    broken = random_values((4, 3), 1)
-    broken[2, 1] = wrong
-    folders = two_models(tmp_path, random_values((4, 3), 2), broken)
-    given_ = {"select_topk": 0.5} if method == "sce" else {"density": 0.5}
-    with pytest.raises(MergeError, match=rf"tensor 'w' of .*/b is not finite: entry 7 is {wrong}"):
-        merge(a_recipe(method, folders, **given_), tmp_path / "out")
+    _, asked = with_a_broken_parent(tmp_path, method, wrong)
+    with pytest.raises(MergeError, match=rf"tensor 'w' of .*/d is not finite: entry 7 is {wrong}"):
+        merge(asked, tmp_path / "out")
 
 
 def test_an_infinity_in_the_base_is_refused_though_no_delta_is_kept(tmp_path: Path) -> None:

@@ -37,6 +37,18 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "passes"
 
 
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that `merged` stores."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pass_store, "_folder", None)
+        patch.setattr(pass_store, "_identity", b"")
+        pass_store.open_store(tmp_path_factory.mktemp("stored", numbered=False))
+        merged()
+        (path,) = pass_store._folder.iterdir()  # type: ignore[attr-defined]
+    return path
+
+
 def merged(weights: tuple[float, ...] = (1.0, 3.0)) -> list[float]:
     """(w1 x 8 + w2 x 16) / (w1 + w2), and the same of 4 and 0, by a pass that this process has not met before."""
     run = CompiledPass(kernels.range_pass, (LINEAR, "weight", None))
@@ -106,10 +118,10 @@ SPOILERS = [flip_a_bit, cut_it_short, empty_it, let_others_write, make_it_a_link
 
 @pytest.mark.parametrize("spoil", SPOILERS)
 def test_a_file_that_is_damaged_or_that_others_can_write_is_replaced(
-    store: Path, spoil: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+    store: Path, stored: Path, spoil: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    merged()
-    (path,) = store.iterdir()
+    path = Path(shutil.copy2(stored, store))
+    assert pass_store.load(path.name) is not None
     spoil(path)
     assert pass_store.load(path.name) is None
     assert merged() == [14, 1]

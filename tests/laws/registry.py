@@ -16,6 +16,11 @@ METHODS = tuple(
 """Those that merge tensors alone: what must be run on data first has its laws in `test_on_statistics`."""
 NEEDED: dict[str, dict[str, Any]] = {"slerp": {"t": 0.3}, "nearswap": {"t": 0.3}}
 """Parameters without a default."""
+OF_EACH_KIND = ("linear", "slerp", "ties", "dare_ties", "model_stock", "iso_c")
+"""Methods that together have every kind of pass: without and with a base, a stage, marks, measures; and one on matrices.
+
+Numbers are read and written by the same code for all of a kind: what tells of one that its types are right tells of the others.
+"""
 TELLING: dict[str, dict[str, Any]] = {
     "awd": {"inner": "ties", "density": 0.4, "lambda_": 0.7},
     "slerp": {"t": 0.3},

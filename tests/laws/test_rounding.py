@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from registry import METHODS, TELLING, a_model, parents_of, run
-from zoo import merge_entries, random_values, stored_as
+from registry import METHODS, OF_EACH_KIND, TELLING, a_model, parents_of, run
+from zoo import merge_entries, numbers, random_values, stored_as
 
 ROUNDING = 2.0**-24
 """The largest relative error of one float32 operation."""
@@ -67,15 +67,21 @@ def test_ties_is_within_ten_roundings_where_the_election_is_clear(seed: int) -> 
     assert (error <= 10 * ROUNDING * size)[clear].all()
 
 
-# Every method in bfloat16, and float16, which is stored by the same code, where a rule's kind differs.
-CASES = [(method, "bfloat16", "bfloat16") for method in METHODS]
-CASES += [(method, "float32", "float16") for method in ("linear", "ties", "slerp", "iso_c", "dare_ties")]
+# Every method from and to bfloat16, held against the merge of the same numbers in float32; where a rule's kind differs also
+# from bfloat16 to float32, and from float32 to float16.
+CASES = [(method, "bfloat16", "bfloat16", "float32") for method in METHODS]
+CASES += [(method, "bfloat16", "bfloat16", "bfloat16") for method in OF_EACH_KIND]
+CASES += [(method, "float32", "float16", "float32") for method in OF_EACH_KIND]
 
 
-@pytest.mark.parametrize(("method", "stored", "written"), CASES)
-def test_half_precision_output_is_the_float32_output_rounded_once(method: str, stored: str, written: str) -> None:
-    base, parents = a_model(0, stored), [a_model(i + 1, stored) for i in range(parents_of(method))]
-    wide, half = (run(method, base, parents, dtype=dtype, **TELLING.get(method, {})) for dtype in ("float32", written))
+@pytest.mark.parametrize(("method", "stored", "written", "wide_stored"), CASES)
+def test_half_precision_output_is_the_float32_output_rounded_once(
+    method: str, stored: str, written: str, wide_stored: str
+) -> None:
+    models = [a_model(i, stored) for i in range(parents_of(method) + 1)]
+    same = models if wide_stored == stored else [{name: numbers(values) for name, values in m.items()} for m in models]
+    half = run(method, models[0], models[1:], dtype=written, **TELLING.get(method, {}))
+    wide = run(method, same[0], same[1:], dtype="float32", **TELLING.get(method, {}))
     for name, values in wide.items():
         if values.dtype == np.float32:
             assert np.array_equal(half[name], stored_as(values, written)), name

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from registry import METHODS, TELLING, a_model, has_base, parents_of, run
+from registry import METHODS, OF_EACH_KIND, TELLING, a_model, has_base, parents_of, run
 from zoo import bfloat16, numbers, random_values, read_model, recipe, write_adapter, write_model
 
 from hubmerge import compute, execute, file_kernels, gram_kernels, merge, merge_pass, ranges
 from hubmerge.io.workspace import CHUNK
 
 DTYPES = ("float32", "float16", "bfloat16", "mixed")
+CASES = [(method, dtype) for method in METHODS for dtype in DTYPES]
+CASES += [(method, "mixed to bfloat16") for method in OF_EACH_KIND]
+OTHERWISE = [case for case in CASES if case[1] not in {"float32", "bfloat16"}]
+"""float32 without a pass from file to file is what models in memory are merged by (`test_state_dicts`)."""
 
 
 def models(method: str, dtype: str) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]]]:
     """Base and parents stored in `dtype`; "mixed": a base in float32, parents in bfloat16, float16, float32."""
-    kinds = ("bfloat16", "float16", "float32") if dtype == "mixed" else (dtype,) * 3
-    base = a_model(0, "float32" if dtype == "mixed" else dtype)
+    mixed = dtype.startswith("mixed")
+    kinds = ("bfloat16", "float16", "float32") if mixed else (dtype,) * 3
+    base = a_model(0, "float32" if mixed else dtype)
     return base, [a_model(i + 1, kinds[i]) for i in range(parents_of(method))]
+
+
+def asked(method: str, dtype: str) -> dict[str, Any]:
+    """Parameters, and the type that models of `dtype` are written in."""
+    return {**TELLING.get(method, {}), "dtype": {"mixed": "float16", "mixed to bfloat16": "bfloat16"}.get(dtype)}
 
 
 def raw(tensors: dict[str, np.ndarray]) -> dict[str, bytes]:
     return {name: values.tobytes() for name, values in tensors.items()}
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "dtype"), CASES)
 def test_threads_chunks_and_files_change_no_byte(method: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     base, parents = models(method, dtype)
     monkeypatch.setattr(gram_kernels, "GRAM_BLOCK", 32)
-    rest = {**TELLING.get(method, {}), "dtype": "bfloat16" if dtype == "mixed" else None}
+    rest = asked(method, dtype)
     expected = raw(run(method, base, parents, jobs=1, **rest))
     for jobs, chunk, pieces, shard_size in ((2, 32, 1, 400), (5, 96, 3, 1), (3, 160, 1, 10**9)):
         monkeypatch.setattr(ranges.spans, "__defaults__", (chunk,))
@@ -52,14 +62,12 @@ def test_chunks_that_divide_nothing_change_no_byte_either(method: str, monkeypat
         assert raw(run(method, base, parents, **TELLING.get(method, {}))) == expected
 
 
-# float32 without such a pass is what models in memory are merged by (`test_state_dicts`)
-@pytest.mark.parametrize("dtype", ["float16", "mixed"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "dtype"), OTHERWISE)
 def test_where_no_pass_goes_from_file_to_file_the_bytes_are_the_same(
     method: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, parents = models(method, dtype)
-    rest = {**TELLING.get(method, {}), "dtype": "bfloat16" if dtype == "mixed" else None}
+    rest = asked(method, dtype)
     expected = raw(run(method, base, parents, **rest))
     monkeypatch.setattr(file_kernels, "file_kernel", lambda *_: None)
     monkeypatch.setattr(gram_kernels, "gram_of_files_kernel", lambda *_: None)
@@ -85,11 +93,11 @@ def test_an_adapter_of_a_parent_changes_no_byte_with_threads_and_chunks(
         write_model(tmp_path / f"other{i}", {"w.weight": random_values((13, 7), 4 + i)})
         for i in range(parents_of(method) - 1)
     ]
-    asked = recipe(method, [model, *others], base=start, dtype="float32", **TELLING.get(method, {}))
+    whole = recipe(method, [model, *others], base=start, dtype="float32", **TELLING.get(method, {}))
     monkeypatch.setattr(gram_kernels, "GRAM_BLOCK", 32)
-    merge(asked, tmp_path / "one", jobs=1)
+    merge(whole, tmp_path / "one", jobs=1)
     monkeypatch.setattr(ranges.spans, "__defaults__", (32,))
     monkeypatch.setattr(execute, "_PIECE", 32)
-    merge(asked, tmp_path / "many", jobs=3)
+    merge(whole, tmp_path / "many", jobs=3)
     assert raw(read_model(tmp_path / "one")) == raw(read_model(tmp_path / "many"))
     assert not np.array_equal(read_model(tmp_path / "one")["w.weight"], numbers(read_model(base)["w.weight"]))
