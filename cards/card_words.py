@@ -61,10 +61,26 @@ def summary(manifest: Manifest, name: str, model: ModelFacts, parents: Sequence[
     models = "model" if len(merged) == 1 else "models"
     if manifest.adapters is not None:
         models, relative = models.replace("model", "LoRA adapter"), f", on {join_names(bases)}" if bases else ""
+    made = f"combining the weights of {count} {models}, {join_names(merged)}{relative}"
+    if manifest.assembly is not None and manifest.assembly.transport is not None:
+        made = _carried(manifest, parents)
     return Markup(
-        f"{text(name)} is {model.what} ({', '.join(details)}). It was made by combining the weights of {count} {models}, "
-        f"{join_names(merged)}{relative}, with the method {text(manifest.method)}.{classes}"
+        f"{text(name)} is {model.what} ({', '.join(details)}). It was made by {made}, with the method "
+        f"{text(manifest.method)}.{classes}"
     )
+
+
+def _carried(manifest: Manifest, parents: Sequence[ParentFacts]) -> str:
+    """What a merge that carried task vectors did: its base model is one of several, and the only one that it is made of."""
+    assert manifest.assembly is not None
+    target = next(
+        parent.name
+        for record, parent in zip(manifest.parents, parents, strict=True)
+        if record.reference == manifest.assembly.order[0]
+    )
+    learned = [parent.name for parent in parents if parent.role == "parent"]
+    bases = [parent.name for parent in parents if parent.role == "base" and parent.name != target] or [target]
+    return f"adding to {join_names([target])} what {join_names(learned)} learned on top of {join_names(bases)}"
 
 
 def method_sentence(manifest: Manifest) -> Markup:

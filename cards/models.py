@@ -82,6 +82,8 @@ def find_candidates(models: Sequence[str | Path]) -> list[Candidate]:
 
     Raises the errors of `zoo_index` for models that are not there or cannot be read.
     """
+    if isinstance(models, str | Path):
+        raise EvaluationError("models must be a list", where=str(models), hint=f"write [{str(models)!r}]")
     if not models:
         raise EvaluationError("no model to evaluate", hint="name at least one: a folder or org/name")
     opened = [_open(reference_from(model)) for model in models]

@@ -70,7 +70,7 @@ class AutoMergedModel:
         revision, token = kwargs.pop("revision", None), kwargs.pop("token", None)
         token = None if token is True else token
         trust = bool(kwargs.pop("trust_remote_code", False))
-        if isinstance(source, Recipe | Mapping) or Path(source).is_file():
+        if isinstance(source, Recipe | Mapping) or _is_recipe_file(Path(source)):
             with as_token(token):
                 plan = build_plan(source)
                 if not isinstance(plan, Plan) or plan.alignment is not None or plan.method.wrapper is not None:
@@ -100,6 +100,11 @@ class AutoMergedModel:
             lacking="the folder does not have",
         )
         return _remember(loaded, opened)
+
+
+def _is_recipe_file(source: Path) -> bool:
+    """Whether `source` is a recipe's file, or is called like one and is nothing else: then reading it says that it is missing."""
+    return source.is_file() or (source.suffix in {".yaml", ".yml"} and not source.exists())
 
 
 def _remember(loaded: Any, source: Recipe | ModelSource) -> Any:

@@ -50,7 +50,9 @@ def intruder_dimensions(
     Raises `PlanError` for models that do not fit the base and for numbers out of range, before a weight is read; `NumbersError` for a
     number that is not finite.
     """
-    if isinstance(models, str | Path) or not models:
+    if isinstance(models, str | Path):
+        raise PlanError("models must be a list", where="models", hint=f"write [{str(models)!r}]")
+    if not models:
         raise PlanError("one model or more is compared with its base", where="models", hint="name at least one")
     if top < 1 or not 0 < threshold <= 1:
         what = f"top must be 1 or more, got {top}" if top < 1 else f"threshold must be in (0, 1], got {threshold}"

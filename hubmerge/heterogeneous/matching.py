@@ -177,7 +177,8 @@ def matches_of_weights(
 ) -> dict[str, GroupMatches]:
     """The same from the weights alone, of models with the same shapes (`hubmerge.symmetry.match_weights`).
 
-    A pair's similarity is its group's, the mean cosine of what its units are connected by.  Raises `PlanError` for shapes that differ.
+    A pair's similarity is its group's, the mean cosine of what its units are connected by.  Where no order is better than the one that the
+    units have, every unit is paired with that of its own place.  Raises `PlanError` for shapes that differ.
     """
     ours, theirs = ({name: tuple(values.shape) for name, values in side.items()} for side in (base, other))
     check_shapes(ours, theirs, "the base", "another model")
@@ -196,6 +197,10 @@ def matches_of_weights(
         }
         alike = np.full(group.size, matching.groups[name].similarity)
         found[name] = GroupMatches(part.order, alike, part.factor, inner)
+    for name, each in matching.groups.items():
+        if name not in matching.element:
+            size = spec.groups[name].size
+            found[name] = GroupMatches(np.arange(size), np.full(size, each.similarity), np.ones(size), {})
     return found
 
 

@@ -99,8 +99,8 @@ def merge_adapters(
     if other_bases and (told := different_bases(opened)) is not None:
         warnings.warn(f"{told}; the result says that it is of the first's", stacklevel=2)
     stacks = stacks_of(opened, missing)
-    if rank is not None and rank < 1:
-        raise PlanError(f"rank must be 1 or more, got {rank}", where="rank", hint="leave it out to keep all")
+    if rank is not None and (not isinstance(rank, int) or rank < 1):
+        raise PlanError(f"rank must be 1 or more, got {rank!r}", where="rank", hint="leave it out to keep all")
     chosen = None if basis == "none" else basis
     space = chosen or ("core" if needs_no_basis(name, parameters) else None)
     found: Prepared | None = None

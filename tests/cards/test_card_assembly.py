@@ -11,13 +11,14 @@ from cards.public import public_manifest
 from hubmerge.assembly_record import (
     AssemblyRecord,
     CalibrationRecord,
+    CarriedRecord,
     CostRecord,
     DepthRecord,
     GroupRecord,
     LayerRecord,
 )
 from hubmerge.assembly_words import group_rows, how_far
-from hubmerge.manifest import read_manifest
+from hubmerge.manifest import ParentRecord, read_manifest
 
 
 def record(**changes):
@@ -119,6 +120,19 @@ def test_a_card_says_what_was_aligned_how_far_on_which_data_and_at_which_cost(me
     assert "Models that were trained apart lose something when they become one" in text
     assert "put the calibration data beside it as ./images" in text
     assert "its layers were fitted by least squares, on data without labels" in text
+
+
+def test_the_summary_of_a_transport_tells_its_target_from_the_models_own_base(merge):
+    low, high, target = (str(merge.parent / name) for name in ("low", "high", "target"))
+    parents = tuple(
+        ParentRecord(reference=name, role=role, headers={"model.safetensors": "0" * 64})
+        for name, role in ((low, "parent"), (high, "base"), (target, "base"))
+    )
+    carried = CarriedRecord(base=high, share=1.0, tensors={})
+    assembly = record(order=(target, low), fit="none", inputs=None, transport=(carried,))
+    merge_of(merge, (), parents=parents, method="transport", format_version=2, assembly=assembly, config_donor=target)
+    text = written_card(merge)
+    assert "It was made by adding to target what low learned on top of high, with the method transport." in text
 
 
 def test_what_was_not_done_is_not_said(merge):

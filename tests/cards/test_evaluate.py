@@ -136,6 +136,7 @@ def test_all_models_are_looked_at_before_any_is_loaded(zoo):
     (zoo / "empty").mkdir()
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         evaluate([zoo / "model", zoo / "empty"], _images(zoo))
+    assert _fault("./model", _images(zoo)) == "models must be a list · ./model · write ['./model']"
     assert _fault([], _images(zoo)) == "no model to evaluate · name at least one: a folder or org/name"
 
 

@@ -111,6 +111,7 @@ def test_an_adapter_alone_is_put_on_the_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        ({"models": "tuned"}, "models must be a list · models · write ['tuned']"),
         ({"models": []}, "one model or more is compared with its base · models · name at least one"),
         ({"top": 0}, "top must be 1 or more, got 0 · --top · 10 is the default"),
         ({"threshold": 60}, "threshold must be in (0, 1], got 60 · --threshold · 0.6 is the default"),

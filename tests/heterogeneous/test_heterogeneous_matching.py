@@ -12,6 +12,7 @@ from hubmerge.heterogeneous.maps import Selection, Soft
 from hubmerge.heterogeneous.matching import GroupMatches, match_units, matches_of_weights
 from hubmerge.heterogeneous.slots import group_maps, union_slots
 from hubmerge.symmetry import Group, Kind, SymmetrySpec, spec_of
+from hubmerge.symmetry.groups import Factor, Role, TensorSymmetry
 
 
 def spec_of_groups(*groups: Group) -> SymmetrySpec:
@@ -109,6 +110,16 @@ def test_query_heads_are_matched_under_the_match_of_the_values_that_they_share()
     assert found.inner["query"].tolist() == [[[0, 1], [1, 0]]]
     assert found.inner["value"].tolist() == [[[0, 1], [1, 0]]]
     assert found.similarity.tolist() == pytest.approx([(1.0 + (0.7 + 0.3) / 2) / 2])
+
+
+def test_units_that_stand_best_where_they_are_are_pairs_too() -> None:
+    own, other = {"w": torch.tensor([[2.0, 0.0], [0.0, 1.0]])}, {"w": torch.tensor([[4.0, 3.0], [0.0, 1.0]])}
+    rows, columns = ((Factor("f", Role.WRITES, 2),),), ((Factor(None, Role.WRITES, 2),),)
+    spec = SymmetrySpec("toy", {"f": permuted("f", 2)}, {"w": TensorSymmetry("w", "w", "", (rows, columns))})
+    found = matches_of_weights(spec, own, other)["f"]  # cosines 8 / (2 * 5) and 1
+    assert found.partner.tolist() == [0, 1]
+    assert found.sign.tolist() == [1, 1]
+    assert found.similarity.tolist() == pytest.approx([0.9, 0.9])
 
 
 def test_weights_are_not_matched_across_widths() -> None:

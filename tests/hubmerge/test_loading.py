@@ -24,7 +24,7 @@ from transformers import (
 )
 from zoo import recipe, write_adapter
 
-from hubmerge import AutoMergedModel, MergeError, PlanError, merge
+from hubmerge import AutoMergedModel, MergeError, PlanError, RecipeError, merge
 from zoo_index import ModelNotFoundError
 
 UPGRADE = "upgrade transformers; models that bring their own code are not run"
@@ -116,6 +116,15 @@ def test_a_file_a_mapping_and_a_folder_give_the_same_model(tmp_path: Path) -> No
     assert_same(from_mapping, AutoMergedModel.from_pretrained(tmp_path / "recipe.yaml"))
     assert_same(from_mapping, AutoMergedModel.from_pretrained(str(tmp_path / "recipe.yaml")))
     assert_same(from_mapping, AutoMergedModel.from_pretrained(tmp_path / "out"))
+
+
+def test_a_recipe_that_is_not_there_is_missing_here_and_not_looked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError) as caught:
+        AutoMergedModel.from_pretrained("recipe.yaml")
+    assert str(caught.value) == f"no such recipe file · recipe.yaml · looked from {tmp_path}"
 
 
 def test_loading_from_a_recipe_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,7 @@ def test_the_word_of_a_recipe_for_no_basis_is_understood() -> None:
         ({"name": "tys"}, "there is no method 'tys' · name · the nearest name is ties"),
         ({"basis": "dense"}, "there is no basis 'dense' · basis · one of: knots, core, none"),
         ({"missing": "skip"}, "there is no choice 'skip' · missing · one of: zero, intersect, error"),
+        ({"rank": "4"}, "rank must be 1 or more, got '4' · rank · leave it out to keep all"),
         ({"rank": 0}, "rank must be 1 or more, got 0 · rank · leave it out to keep all"),
         ({"adapters": [{"m": (np.ones((2, 3)), np.ones((3, 3)))}]}, "A [2, 3] and B [3, 3] of 'm' are no factors of one change"),
         ({"adapters": [{"m": (np.ones((1, 3)), np.full((3, 1), np.nan))}]}, "the factors of 'm' have numbers that are not finite"),
