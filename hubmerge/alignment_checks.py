@@ -83,10 +83,6 @@ def _key_faults(recipe: Recipe) -> list[RecipeError]:
         message = f"widths: union makes layers wider, and {name} writes the base model's shapes"
         hint = "write widths: base or fold, or merge_method: pleas, which makes them wider"
         faults.append(RecipeError(message, where="align.widths", hint=hint))
-    if recipe.align.widths == "fold" and alignment_method(recipe) == "weights":
-        message = "widths: fold asks how alike every two units are, and weights say it of a whole group only"
-        hint = "write method: activations, or widths: base"
-        faults.append(RecipeError(message, where="align.widths", hint=hint))
     if "min_similarity" in asked and alignment_method(recipe) == "weights":
         message = "min_similarity is of pairs of units, and weights say only of a whole group how alike it is"
         hint = "remove it, or write method: activations"

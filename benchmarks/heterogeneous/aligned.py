@@ -34,8 +34,8 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 """What a recipe says beside its models; slerp and ties have the first as base."""
 
 ALIGNMENTS = ("none", "weights", "activations")
-OTHER_WIDTHS = ("weights", "activations", "fold")
-"""Where the models have other widths; fold: by activations, and units without a partner join another one or are copied."""
+OTHER_WIDTHS = ("weights", "weights_fold", "activations", "fold")
+"""Where the models have other widths; fold: units without a partner join another one or are copied, by activations unless it says weights."""
 _SETTINGS: Mapping[str, Sequence[str]] = {
     "same": ALIGNMENTS, "domain": ALIGNMENTS, "wider": OTHER_WIDTHS, "narrower": OTHER_WIDTHS,
 }  # fmt: skip
@@ -112,6 +112,7 @@ def _lines(job: _Job) -> Iterator[Measured]:
 _WORDS = {
     "none": "no alignment",
     "weights": "after align: weights",
+    "weights_fold": "after align: weights, widths: fold",
     "activations": "after align: activations",
     "fold": "after align: activations, widths: fold",
 }
@@ -125,7 +126,8 @@ def recipe_of(method: str, alignment: str, folders: Sequence[Path], data: Path) 
         recipe["base_model"] = base
     if method == "ties":
         recipe["models"] = [{"model": other}]
-    way = {"method": "activations", "widths": "fold"} if alignment == "fold" else alignment
+    folds = {"fold": "activations", "weights_fold": "weights"}
+    way = {"method": folds[alignment], "widths": "fold"} if alignment in folds else alignment
     aligned = {"align": way, "calibration": {"data": str(data), "samples": CALIBRATION, "batch": 100}}
     return recipe | (aligned if alignment != "none" else {})
 

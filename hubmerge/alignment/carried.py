@@ -82,18 +82,27 @@ def carried_by_weights(
     base: Mapping[str, Tensor],
     other: Mapping[str, Tensor],
     *,
+    widths: Literal["base", "fold"] = "base",
     seed: int = 0,
     without: Collection[str] = (),
 ) -> Carried:
     """By the weights that connect units: the assignment of `hubmerge.symmetry.match_weights`, rectangular.
 
     specs: of the base and of the other, alike but for the sizes of groups whose units change places.  base, other: their tensors, which
-    are asked for one at a time.
+    are asked for one at a time.  widths: fold, units without a partner join the unit of the base that they are connected most like, or the
+    base's take a copy, where the cosine is above 0: a unit of zeros, which does nothing, joins none (`hubmerge.heterogeneous.fold`).
     """
     from hubmerge.alignment.padded import matches_by_weights
+    from hubmerge.alignment.weights_alike import with_weights_alike
 
     matches, before = matches_by_weights(specs, base, other, seed=seed, without=without)
-    return carried_units(specs, matches, before=before)
+    if widths == "fold":
+        matches = with_weights_alike(specs, base, other, matches)
+    return carried_units(specs, matches, before=before, widths=widths, min_similarity=_LEAST)
+
+
+_LEAST = 1e-9
+"""A cosine below which two units have nothing in common."""
 
 
 def carried_by_activations(

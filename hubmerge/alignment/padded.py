@@ -20,6 +20,8 @@ from hubmerge.symmetry.groups import Axis, SymmetrySpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hubmerge.symmetry.match import Matching
+
 __all__ = ["matches_by_weights", "widened"]
 
 
@@ -42,9 +44,10 @@ def matches_by_weights(
     sides = _Padded(base, specs[0], spec), _Padded(other, specs[1], spec)
     matching = match_weights(spec, *sides, seed=seed, without=without)
     found, before = {}, {}
-    for name, part in matching.element.items():
+    element = _in_full(spec, matching)
+    for name, part in element.items():
         group = spec.groups[name]
-        if group.outer is not None or not isinstance(part, Monomial):
+        if group.outer is not None:
             continue
         own, units = (each.groups[name].size for each in specs)
         partner = np.where(part.order[:own] < units, part.order[:own], -1)
@@ -53,11 +56,23 @@ def matches_by_weights(
         before[name] = ratio * matching.groups[name].before
         inner = {
             nested: _turns(specs, nested, partner, each)
-            for nested, each in matching.element.items()
-            if spec.groups[nested].outer == name and isinstance(each, Monomial)
+            for nested, each in element.items()
+            if spec.groups[nested].outer == name
         }
         found[name] = GroupMatches(partner, np.where(partner >= 0, alike, 0.0), part.factor[:own], inner)
     return found, before
+
+
+def _in_full(spec: SymmetrySpec, matching: Matching) -> dict[str, Monomial]:
+    """The order of every group that was matched and of those inside it, also where all units stay: they are more or fewer all the same."""
+    found = {}
+    for name, group in spec.groups.items():
+        if (group.outer or name) in matching.groups and group.kind.permutes:
+            part = matching.element.get(name)
+            shape = (group.size,) if group.outer is None else (spec.groups[group.outer].size, group.size)
+            order = np.broadcast_to(np.arange(group.size), shape)
+            found[name] = part if isinstance(part, Monomial) else Monomial(order.copy(), np.ones(shape))
+    return found
 
 
 def _turns(

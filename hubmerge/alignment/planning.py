@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hubmerge.alignment.common import Specs, common_spec, specs_of_two
-from hubmerge.alignment.costs import memory_of_weights, seconds_of_activations, seconds_of_weights
+from hubmerge.alignment.costs import memory_of_folds, memory_of_weights, seconds_of_activations, seconds_of_weights
 from hubmerge.alignment.in_base_shapes import copied_files, own_tensors
 from hubmerge.alignment.other_widths import check_units, resized_groups
 from hubmerge.alignment.padded import widened
@@ -73,6 +73,7 @@ def plan_alignment(
         wide = [widened(pair) for pair in specs]
         costs = [(memory_of_weights(each, names), seconds_of_weights(each, names)) for each in wide]
     fold = recipe.align.widths == "fold"
+    tables = max(memory_of_folds(pair, [group.name for group in groups]) for pair in specs) if fold else 0
     resized = [
         group
         for reference, pair in zip(aligned, specs, strict=True)
@@ -91,7 +92,7 @@ def plan_alignment(
         calibration=calibration,
         statistics=statistics,
         copied=sum(_copied(base, model, is_resized=places[model.reference] in changed) for model in others),
-        memory=max(memory for memory, _ in costs),
+        memory=max(memory for memory, _ in costs) + tables,
         seconds=sum(seconds for _, seconds in costs),
         widths="fold" if fold else "base",
         resized=tuple(resized),

@@ -165,7 +165,7 @@ class _Finder:
             check_weights(weights, spec, str(model.reference))
         kept, seed = tuple(self._alignment.kept), self._plan.recipe.seed
         if place in self._alignment.other_shapes:
-            return carried_by_weights(both, *sides, seed=seed, without=kept)
+            return carried_by_weights(both, *sides, widths=self._alignment.widths, seed=seed, without=kept)
         return order_by_weights(both[1], *sides, seed=seed, without=kept)
 
     def _by_activations(self, place: int, specs: tuple[SymmetrySpec, SymmetrySpec]) -> Order | Carried:

@@ -20,5 +20,6 @@ def test_every_method_is_merged_as_it_is_and_after_all_alignments_of_the_other_m
     for (_, alignment), recipe in recipes.items():
         aligned = [str(model) for model in aligned_models(recipe)]
         assert aligned == ([] if alignment == "none" else ["/models/other"])
-        assert alignment == "none" or alignment_method(recipe) == ("activations" if alignment == "fold" else alignment)
-        assert (recipe.align is not None and recipe.align.widths == "fold") == (alignment == "fold")
+        folds = {"fold": "activations", "weights_fold": "weights"}
+        assert alignment == "none" or alignment_method(recipe) == folds.get(alignment, alignment)
+        assert (recipe.align is not None and recipe.align.widths == "fold") == (alignment in folds)

@@ -64,11 +64,6 @@ def test_the_other_keys_of_a_recipe_go_on_working() -> None:
             ("widths: union makes layers wider, and linear writes the base model's shapes · align.widths · "
              "write widths: base or fold, or merge_method: pleas, which makes them wider"),
         ),
-        (
-            {"align": {"widths": "fold"}},
-            ("widths: fold asks how alike every two units are, and weights say it of a whole group only · align.widths · "
-             "write method: activations, or widths: base"),
-        ),
         *(
             (
                 {"align": way},

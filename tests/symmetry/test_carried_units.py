@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hubmerge.alignment.carried import carried_by_weights, carried_units
+from hubmerge.alignment.costs import memory_of_folds
 from hubmerge.alignment.filling import CarriedNorms
 from hubmerge.heterogeneous.matching import GroupMatches
 from hubmerge.symmetry.groups import Factor, Group, Kind, Role, SymmetrySpec, TensorSymmetry
@@ -102,6 +103,41 @@ def test_folded_a_unit_too_few_is_a_copy_and_what_read_it_reads_each_by_half() -
     assert (carried.groups["h"].apart, carried.groups["h"].folded) == (0, 1)
     least = carried_units((layer(2), layer(1)), {"h": match}, widths="fold", min_similarity=0.5)
     assert least.tensors(narrow, BASE)["up"].tolist() == [[1, 2], [10, 20]]
+
+
+def test_by_weights_a_unit_too_many_joins_the_one_that_it_is_connected_most_like() -> None:
+    """Unit 1, (0, 1; 2), has with the base's (1, 2; 5) a cosine of 12 / sqrt(5 * 30) = .98, with (3, 4; 6) of 16 / sqrt(5 * 61) = .92."""
+    carried = carried_by_weights((layer(2), layer(3)), BASE, WIDE, widths="fold")
+    assert listed(carried.tensors(WIDE, BASE)) == {"up": [[0.5, 1.5], [3, 4]], "down": [[7, 6]], "bias": [8]}
+    assert (carried.groups["h"].left_out, carried.groups["h"].folded) == (0, 1)
+
+
+def test_by_weights_a_layer_comes_to_the_width_that_copies_of_its_units_gave_it() -> None:
+    """The base has a copy of the narrow one's only unit, each read by half: the same function, and the carried model is the base."""
+    narrow = {"up": torch.tensor([[3.0, 4]]), "down": torch.tensor([[10.0]]), "bias": torch.tensor([7.0])}
+    base = {"up": torch.tensor([[3.0, 4], [3, 4]]), "down": torch.tensor([[5.0, 5]]), "bias": torch.tensor([7.0])}
+    carried = carried_by_weights((layer(2), layer(1)), base, narrow, widths="fold")
+    assert listed(carried.tensors(narrow, base)) == listed(base)
+    assert (carried.groups["h"].apart, carried.groups["h"].folded) == (0, 1)
+
+
+def test_by_weights_units_that_have_nothing_in_common_are_not_joined_and_none_joins_one_that_does_the_opposite() -> (
+    None
+):
+    for row, column in (([0.0, 0.0], 0.0), ([-1.0, -2.0], -1.0)):
+        other = {
+            "up": torch.tensor([[3.0, 4], row, [1, 2]]),
+            "down": torch.tensor([[6.0, column, 5]]),
+            "bias": BASE["bias"],
+        }
+        carried = carried_by_weights((layer(2), layer(3)), BASE, other, widths="fold")
+        assert listed(carried.tensors(other, BASE)) == listed(BASE)
+        assert (carried.groups["h"].left_out, carried.groups["h"].folded) == (1, 0)
+
+
+def test_a_fold_keeps_four_tables_of_the_pairs_of_every_group_that_is_matched() -> None:
+    assert memory_of_folds((layer(2), layer(3)), ["h"]) == 4 * 8 * 2 * 3
+    assert memory_of_folds((layer(2), layer(3)), []) == 0
 
 
 def heads(queries: int) -> SymmetrySpec:

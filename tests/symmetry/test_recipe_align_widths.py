@@ -95,6 +95,12 @@ def linear(*names: str, **changes: Any) -> dict[str, Any]:
     return recipe("linear", *names, **{"parameters": {"weight": 0.5}, **changes})
 
 
+def load_model(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
 def weights(folder: Path) -> Tensors:
     return {name: values for path in sorted(folder.glob("*.safetensors")) for name, values in load_file(path).items()}
 
@@ -120,6 +126,29 @@ def test_a_copy_with_more_units_in_another_order_merges_with_the_base_to_the_bas
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (config["intermediate_size"], config["num_key_value_heads"]) == (24, 2)
     assert_same(tmp_path / "out", Path("base"))
+
+
+def test_folded_by_weights_hidden_units_too_few_are_copies_and_the_merge_is_derived_again(tmp_path: Path) -> None:
+    asked = linear("base", "narrow", align={"method": "weights", "widths": "fold"})
+    (line, *_) = [line for line in str(hubmerge.build_plan(asked)).splitlines() if line.startswith("  ./narrow: ff{l}")]
+    assert line == "  ./narrow: ff{l} 16 for 24 (2 groups), 8 copied from the most similar"
+    manifest = hubmerge.merge(asked, tmp_path / "out")
+    assert manifest.alignment is not None
+    assert manifest.alignment.widths == "fold"
+    found = manifest.alignment.parents[0].groups["ff0"]
+    assert (found.size, found.units, found.left_out, found.apart + found.folded) == (24, 16, 0, 8)
+    assert found.folded > 0
+    assert all(check.passed for check in hubmerge.verify_merge(tmp_path / "out").checks)
+
+
+def test_a_model_with_more_units_that_stands_in_the_base_s_order_merges_with_the_base_to_the_base(
+    models: Path, tmp_path: Path
+) -> None:
+    """As one does that was pruned: nothing is to be moved, and the units too many are left out all the same."""
+    base = load_model(models / "base")
+    of_widths(base, **WIDE).save_pretrained(tmp_path / "wide")
+    hubmerge.merge(linear("base", str(tmp_path / "wide")), tmp_path / "out")
+    assert_same(tmp_path / "out", models / "base")
 
 
 @pytest.mark.parametrize("method", ["linear", "ties"])
