@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from zoo_index.lineage import Edge, same_name
 from zoo_index.reference import is_local_name
@@ -49,7 +50,7 @@ class ParentNames:
         """The one model that `name` means in the files of `child`.
 
         Case and revision are ignored unless the catalog has that revision; renames are followed; a path is a folder of
-        the catalog that ends in it, if only one does.  Another folder is named together with `child`: the same path means
+        the catalog that ends in it, if only one does; a name without an owner is the folder of that name beside `child`.  Another folder is named together with `child`: the same path means
         another folder in other files.
         """
         if is_local_name(name):
@@ -57,8 +58,16 @@ class ParentNames:
         if name.casefold() in self._exact:
             return self._exact[name.casefold()]
         today = self._name_of_today(name.split("@", 1)[0])
-        known = self._exact.get(today.casefold()) or (self._folder(today) if "/" in today else None)
+        known = self._exact.get(today.casefold()) or (
+            self._folder(today) if "/" in today else self._beside(today, child)
+        )
         return known or self._others.setdefault(today.casefold(), today)
+
+    def _beside(self, name: str, child: str) -> str | None:
+        if not child or not is_local_name(child):
+            return None
+        place = str(Path(child).parent / name)
+        return self._exact.get(place) if place != child else None
 
     def _folder(self, name: str) -> str | None:
         if name in self._exact:

@@ -219,6 +219,18 @@ def test_a_path_is_the_one_folder_that_ends_in_it() -> None:
     assert graph.resolve("./twin", "me/child") == "./twin (a folder unknown here, of me/child)"
 
 
+def test_a_name_without_an_owner_in_a_folders_card_is_the_folder_beside_it() -> None:
+    of_base, of_low = ({"card": {"base_model": name}} for name in ("base", "low"))
+    folders = {"/zoo/base": of_base, "/zoo/low": of_base, "/zoo/high": of_base, "/else/base": {}, "/else/own": of_low}
+    graph = graph_of({**folders, "org/far": of_base})
+    assert up(graph.lineage("/zoo/low")) == [("/zoo/base", 1), ("base", 2)]  # a folder is not its own base
+    found = graph.common_ancestor(["/zoo/low", "/zoo/high"])
+    assert found is not None
+    assert found.reference == "/zoo/base"
+    assert up(graph.lineage("/else/own")) == [("low", 1)]
+    assert up(graph.lineage("org/far")) == [("base", 1)]
+
+
 def test_the_same_path_in_two_models_is_no_common_ancestor() -> None:
     graph = graph_of({"a/one": {"card": {"base_model": "./output"}}, "a/two": {"card": {"base_model": "./output"}}})
     assert graph.common_ancestor(["a/one", "a/two"]) is None
