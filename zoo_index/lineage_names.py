@@ -50,8 +50,8 @@ class ParentNames:
         """The one model that `name` means in the files of `child`.
 
         Case and revision are ignored unless the catalog has that revision; renames are followed; a path is a folder of
-        the catalog that ends in it, if only one does; a name without an owner is the folder of that name beside `child`.  Another folder is named together with `child`: the same path means
-        another folder in other files.
+        the catalog that ends in it, if only one does; a name without an owner is the folder of that name beside `child`.
+        Another folder is named together with `child`: the same path means another folder in other files.
         """
         if is_local_name(name):
             return self._folder(name) or (f"{name} (a folder unknown here, of {child})" if child else name)
