@@ -85,8 +85,8 @@ def ways_of(a: ModelRecord, b: ModelRecord) -> Ways:
 
 _OTHER_TENSORS = "their layers have other tensors"
 _OTHER_WORDS = (
-    "the same text is other tokens to each: bring them to one vocabulary first (`hubmerge merge` each with tokenizer_source), then their units can "
-    "be matched on data"
+    "the same text is other tokens to each, so that they do not see the same data, "
+    "and by weights alone only models of one width are matched"
 )
 
 

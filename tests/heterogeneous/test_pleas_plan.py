@@ -236,7 +236,7 @@ def test_words_that_stand_for_other_ids_are_refused_where_all_models_read_them(t
     assert refusal(str(first), str(other), calibration=data) == (
         f"{first} and {other} have different vocabularies, and the same text is other tokens to each, so that they do not see the same "
         "data · calibration · write align: weights and fit: none without calibration, "
-        "or bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source"
+        f"or bring them to one vocabulary first: merge_method: passthrough with the other alone, base_model: {first} and tokenizer_source: base"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +107,13 @@ def test_a_row_that_the_other_model_does_not_have_is_refused() -> None:
     assert str(refused.value) == "row 20 is named, and the model has 20 · tokens · count rows from 0"
 
 
-def written(folder: Path, seed: int, words: list[str]) -> None:
+def written(folder: Path, seed: int, words: list[str], **sizes: int) -> None:
     from tokenizers import Tokenizer, models
 
     own = {
         "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": len(words),
         "head_dim": 4, "num_key_value_heads": 1, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
+        **sizes,
     }  # fmt: skip
     saved("Llama", "ForCausalLM", folder, seed, own, ())
     Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=words[0])).save(
@@ -157,5 +159,52 @@ def test_models_of_other_vocabularies_are_not_run_on_the_same_data(here: Path) -
     assert str(refused.value) == (
         "./base and ./other have different vocabularies, and the same text is other tokens to each, so that they do not see the same "
         "data · calibration · write align: weights and fit: none without calibration, or bring them to one vocabulary first: "
-        "`hubmerge merge` each with tokenizer_source"
+        "merge_method: passthrough with the other alone, base_model: ./base and tokenizer_source: base"
     )
+
+
+def test_brought_to_the_base_s_vocabulary_as_the_refusal_says_they_are_run_on_the_same_data(here: Path) -> None:
+    (here / "texts.txt").write_text("a b\n")
+    hubmerge.merge(
+        {
+            "merge_method": "passthrough",
+            "base_model": "./base",
+            "models": [{"model": "./other"}],
+            "tokenizer_source": "base",
+        },
+        here / "known",
+    )
+    models = [{"model": "./base"}, {"model": "./known"}]
+    told = str(hubmerge.build_plan(pleas(models=models, align="activations", calibration="./texts.txt")))
+    assert told.startswith("pleas")
+    assert "tokens " not in told
+
+
+def test_of_other_widths_too_what_a_model_learned_can_be_carried_without_data(here: Path) -> None:
+    written(here / "wide", 2, ["[UNK]", "▁b", "▁a"], intermediate_size=16)
+    (here / "texts.txt").write_text("a b\n")
+    models = [{"model": "./base"}, {"model": "./wide"}]
+    with pytest.raises(HubmergeError) as refused:
+        hubmerge.build_plan(pleas(models=models, align="activations", calibration="./texts.txt"))
+    assert refused.value.hint == (
+        "merge_method: transport with align: weights carries what a model learned on top of its base"
+    )
+    shutil.copytree(here / "wide", here / "learned")
+    carried = {
+        "merge_method": "transport",
+        "base_model": "./base",
+        "models": [{"model": "./learned", "base": "./wide"}],
+    }
+    with pytest.raises(HubmergeError) as refused:
+        hubmerge.build_plan({**carried, "calibration": "./texts.txt"})
+    assert refused.value.hint == "write align: weights without calibration"
+    assert str(hubmerge.build_plan({**carried, "align": "weights"})).startswith("transport")
+
+
+def test_where_nothing_does_the_refusal_names_what_to_look_for(here: Path) -> None:
+    written(here / "deep", 2, ["[UNK]", "▁b", "▁a"], intermediate_size=16, num_hidden_layers=2)
+    (here / "texts.txt").write_text("a b\n")
+    models = [{"model": "./base"}, {"model": "./deep"}]
+    with pytest.raises(HubmergeError) as refused:
+        hubmerge.build_plan(pleas(models=models, align="activations", calibration="./texts.txt"))
+    assert refused.value.hint == "take a model of the vocabulary of ./base, or one of its widths"
