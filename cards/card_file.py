@@ -19,6 +19,7 @@ from cards.model_facts import read_model_facts
 from cards.parents import read_parents
 from cards.results import Results, read_results
 from cards.weight_names import holds_only_recipe
+from cards.whole_files import write_whole
 from hubmerge.manifest import read_manifest
 
 __all__ = ["CARD_NAME", "CardReport", "card_name", "is_untouched", "recipe_card", "rename_card", "write_card"]
@@ -154,13 +155,9 @@ def _digest(text: str) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write beside the file, then rename: a card is never half-written."""
-    beside = path.with_name(f".{path.name}.partial")
     try:
-        beside.write_text(text, encoding="utf-8", newline="\n")
-        beside.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise CardError(
             f"the card cannot be written ({error.strerror})", where=str(path), hint="check the folder"
         ) from error

@@ -36,6 +36,7 @@ def evaluate(
 ) -> None:
     """Score models on the tasks of a suite: value ± standard error for each, on the same samples."""
     import cards
+    from cards.whole_files import write_whole
 
     if out is not None and not out.absolute().parent.is_dir():
         raise typer.BadParameter(f"the folder of {out} does not exist", param_hint="--out")
@@ -51,7 +52,7 @@ def evaluate(
     )
     if out is not None:  # last: a long evaluation whose file cannot be written is at least printed
         try:
-            out.write_text(results.to_json(), encoding="utf-8")
+            write_whole(out, results.to_json())
         except OSError as error:
             raise cards.ResultsError(
                 f"the results cannot be written ({error.strerror})", where=str(out), hint="name another file"
