@@ -22,8 +22,6 @@ from hubmerge.heterogeneous.mal_laws import Law, Laws, Point, laws
 from hubmerge.heterogeneous.mal_plot import svg_of
 from hubmerge.heterogeneous.mal_report import COLUMNS, csv_of, table_of
 
-commands.register(app)
-
 CURVE = Law(
     0, "net.stages.0.layers.0", 0, "net.stages.0.layers.1", 0.5, 0.25,
     (Point(0.0, 0.0, 1.0), Point(0.1, 0.04, 0.9), Point(0.5, 0.2, 2.0), Point(1.0, float("inf"), float("nan"))),
@@ -108,6 +106,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> Any:
+    commands.register(app, "mal-report")
     return CliRunner().invoke(app, ["mal-report", *arguments])
 
 
