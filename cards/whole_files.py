@@ -8,14 +8,7 @@ __all__ = ["write_whole"]
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write `text` in UTF-8 to `path`, through links; where that fails, by OSError, what was there stays as it was.
-
-    What is no file, like ``/dev/stdout``, is written as it is.
-    """
-    if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8", newline="\n")
-        return
-    path = path.resolve()
+    """Write `text` in UTF-8 to `path`, in place of a link too; where that fails, by OSError, what was there stays as it was."""
     beside = path.with_name(f".{path.name}.partial")
     try:
         beside.write_text(text, encoding="utf-8", newline="\n")

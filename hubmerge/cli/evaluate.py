@@ -52,7 +52,10 @@ def evaluate(
     )
     if out is not None:  # last: a long evaluation whose file cannot be written is at least printed
         try:
-            write_whole(out, results.to_json())
+            if out.exists() and not out.is_file():  # /dev/stdout, a pipe
+                out.write_text(results.to_json(), encoding="utf-8")
+            else:
+                write_whole(out.resolve(), results.to_json())
         except OSError as error:
             raise cards.ResultsError(
                 f"the results cannot be written ({error.strerror})", where=str(out), hint="name another file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -55,6 +56,22 @@ def test_evaluate_answers_programs(folder, run):
     assert (code, json.loads(out)["models"][0]["tasks"][0]["value"]) == (0, 0.375)
     code, out, _ = run("evaluate", "out", "--suite", "suite.yaml", "--format", "quiet")
     assert (code, out) == (0, "0.375\n")
+
+
+def test_results_go_through_a_link_and_into_what_is_no_file(folder, run):
+    (folder / "there").mkdir()
+    (folder / "results.json").symlink_to(folder / "there" / "own.json")
+    os.mkfifo(folder / "pipe")
+    pipe = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for place in ("results.json", "pipe"):
+        assert run("evaluate", "out", "--suite", "suite.yaml", "--format", "quiet", "--out", place)[:2] == (
+            0,
+            "0.375\n",
+        )
+    assert (folder / "results.json").is_symlink()
+    written = (folder / "there" / "own.json").read_text()
+    assert json.loads(written)["models"][0]["merge"] == "a" * 64
+    assert os.read(pipe, 1 << 16).startswith(written[:20].encode())
 
 
 def test_a_place_for_the_results_that_does_not_exist_is_known_before_the_work(folder, run):

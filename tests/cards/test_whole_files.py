@@ -25,19 +25,10 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"results.json": "before"}
 
 
-def test_a_link_is_written_through(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    link = tmp_path / "results.json"
-    link.symlink_to(tmp_path / "there" / "own.json")
+def test_a_link_is_replaced(tmp_path: Path) -> None:
+    other, link = tmp_path / "other", tmp_path / "card.md"
+    other.write_text("of somebody else")
+    link.symlink_to(other)
     write_whole(link, "ä\n")
-    assert link.is_symlink()
-    assert (tmp_path / "there" / "own.json").read_bytes() == b"\xc3\xa4\n"
-
-
-def test_what_is_no_file_is_written_as_it_is(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    write_whole(pipe, "numbers")
-    assert os.read(reader, 20) == b"numbers"
-    assert pipe.is_fifo()
+    assert not link.is_symlink()
+    assert (link.read_bytes(), other.read_text()) == (b"\xc3\xa4\n", "of somebody else")
