@@ -38,11 +38,12 @@ def register(app: typer.Typer, asked: str | None = None) -> None:
     """
     app.registered_commands.clear()
     app.registered_groups.clear()
-    every = asked not in {*_COMMANDS, *_GROUPS}
+    known = {*_COMMANDS, *_GROUPS}
+    wanted = {asked} & known or known
     for name, (module, help_line) in _COMMANDS.items():
-        if every or name == asked:
+        if name in wanted:
             function = getattr(import_module(f"hubmerge.cli.{module}"), name.replace("-", "_"))
             app.command(name, short_help=help_line)(function)
     for name, help_line in _GROUPS.items():
-        if every or name == asked:
+        if name in wanted:
             app.add_typer(import_module(f"hubmerge.cli.{name}").app, name=name, short_help=help_line)
