@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from benchmarks.engine.report import Report
 from benchmarks.heterogeneous.language_data import SORTS, Sort
+from benchmarks.heterogeneous.saving import measured_by
 
-__all__ = ["Line", "Lines", "bits_table", "in_words", "lines_of", "numbers"]
+__all__ = ["Line", "Lines", "bits_table", "compared", "in_words", "lines_of", "read_back"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,19 @@ def bits_table(
 ) -> Report:
     """A line for each of `keys` that was measured, a number for each seed; lost: above the line `reference`, in the mean of the sorts."""
     report = Report(name, title, explanation, ("model", *SORTS, "lost", "seconds"), options)
+    for key, lines, cells, measured in compared(found, keys, reference):
+        label = next(line.label for line in lines if line)
+        report.add((label, *cells), key=key, **measured)
+    return report
+
+
+Own = TypeVar("Own", bound=Line)
+
+
+def compared(
+    found: Mapping[int, Mapping[str, Own]], keys: Iterable[str], reference: str
+) -> Iterator[tuple[str, list[Own | None], tuple[str, ...], dict[str, Any]]]:
+    """For each of `keys` that was measured: it, its lines seed by seed, the cells of bits, lost and seconds, and the numbers in them."""
     for key in keys:
         lines = [own.get(key) for own in found.values()]
         first = next((line for line in lines if line), None)
@@ -52,13 +68,12 @@ def bits_table(
             line.mean - own[reference].mean if line else None for line, own in zip(lines, found.values(), strict=True)
         ]
         seconds = [line.seconds if line else None for line in lines]
-        each = "-" if first.seconds is None else numbers(seconds, ".0f")
-        row = (first.label, *(numbers(bits[sort], ".3f") for sort in SORTS), numbers(lost, "+.3f"), each)
-        report.add(row, key=key, bits=bits, lost=lost, seconds=seconds)
-    return report
+        each = "-" if first.seconds is None else _numbers(seconds, ".0f")
+        cells = (*(_numbers(bits[sort], ".3f") for sort in SORTS), _numbers(lost, "+.3f"), each)
+        yield key, lines, cells, {"bits": bits, "lost": lost, "seconds": seconds}
 
 
-def numbers(values: Iterable[float | None], form: str) -> str:
+def _numbers(values: Iterable[float | None], form: str) -> str:
     """One number for each seed, "-" where it was not measured."""
     return " ".join("-" if value is None else f"{value:{form}}" for value in values)
 
@@ -80,3 +95,23 @@ def lines_of(content: Mapping[str, Any]) -> dict[int, dict[str, Line]]:
                 seconds = measured["seconds"][place] if measured["seconds"] else None
                 own[measured["key"]] = Line(measured["key"], row[0], bits, seconds)
     return found
+
+
+def read_back(
+    path: Path,
+    seeds: Sequence[int],
+    options: Mapping[str, Any],
+    lines: Callable[[Mapping[str, Any]], Mapping[int, Mapping[str, Own]]],
+) -> tuple[dict[int, dict[str, Own]], list[dict[str, Any]]]:
+    """What a JSON has of `seeds`, and when and with what it was measured, see `measured_by`; nothing where there is none.
+
+    options: those that it must have been measured with.  lines: reads it.  Raises ValueError where it was measured with others.
+    """
+    if not path.exists():
+        return {seed: {} for seed in seeds}, []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if any(content["options"].get(what) != value for what, value in options.items()):
+        raise ValueError(f"{path} holds lines of another training: measure all of it")
+    earlier = lines(content)
+    found = {seed: dict(earlier.get(seed, {})) for seed in seeds}
+    return found, measured_by(content, {seed: list(own) for seed, own in found.items()})

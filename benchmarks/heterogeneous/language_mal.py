@@ -24,10 +24,10 @@ from benchmarks.heterogeneous.language_data import (
     calibration_blocks,
     probe_blocks,
 )
-from benchmarks.heterogeneous.language_lines import in_words, numbers
+from benchmarks.heterogeneous.language_lines import Line, compared, in_words, lines_of, read_back
 from benchmarks.heterogeneous.language_parents import reordered, smollm2, trained
 from benchmarks.heterogeneous.language_settings import FINE_TUNE, MAL_SEEDS, SMALL
-from benchmarks.heterogeneous.language_shares import SHARES, STAND_INS, Shares
+from benchmarks.heterogeneous.language_shares import SHARES, STAND_INS, Shares, StandIn
 from benchmarks.heterogeneous.options import in_processes, parser
 from benchmarks.heterogeneous.saving import save_report
 from benchmarks.heterogeneous.tables import RESULTS
@@ -37,32 +37,24 @@ if TYPE_CHECKING:
 
     from hubmerge.heterogeneous import Assembled
 
-__all__ = ["DONORS", "Row", "main", "mal_table"]
+__all__ = ["DONORS", "Row", "main", "mal_table", "rows_of"]
 
 DONORS = ("tuned", "small")
 _PARTS = ("assembled", "shares")
+_NAME = "language_mal"
 
 _LABELS = {"tuned": "the fine-tune, reordered", "small": "the small llama"}
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Line):
     """One line for one seed.  layers: merged in, and tried; None for what is no merge.  drifts: of those that were merged in, of each alone.
     measured: what else is kept in the JSON.
     """
 
-    key: str
-    label: str
-    bits: Mapping[Sort, float]
     layers: tuple[int, int] | None = None
     drifts: tuple[float, ...] = ()
-    seconds: float | None = None
     measured: Any = None
-
-    @property
-    def mean(self) -> float:
-        """Bits per byte, the mean of the sorts."""
-        return statistics.mean(self.bits[sort] for sort in SORTS)
 
 
 @dataclass(frozen=True)
@@ -72,24 +64,46 @@ class _Job:
     donor: str
     part: str
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Of the lines that come of it."""
+        if self.part == "shares":
+            return tuple(_share_key(self.donor, stand_in, share) for stand_in in STAND_INS for share in SHARES)
+        own = (self.donor, f"{self.donor}_drift")
+        return ("base", *own) if self.donor == DONORS[0] else (*own, f"{self.donor}_best")
+
+
+def _share_key(donor: str, stand_in: StandIn, share: float) -> str:
+    return f"{donor}_{stand_in.key}_{share:g}"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what MAL makes of both donors, then their shares; the JSON is written anew after each."""
     commands = parser(__doc__)
     commands.set_defaults(seeds=list(MAL_SEEDS), processes=1)
     commands.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
+    commands.add_argument("--keep", action="store_true", help="lines that the JSON has are not measured again")
     given = commands.parse_args(arguments)
     found: dict[int, dict[str, Row]] = {seed: {} for seed in given.seeds}
+    kept: list[dict[str, Any]] = []
+    if given.keep:
+        found, kept = read_back(given.results / f"{_NAME}.json", given.seeds, _options(), rows_of)
     jobs = [_Job(given.cache, seed, donor, part) for seed in given.seeds for part in _PARTS for donor in DONORS]
+    jobs = [job for job in jobs if not found[job.seed].keys() >= set(job.keys)]
     for job, rows in in_processes(_measured, jobs, given.processes):
         found[job.seed] |= {row.key: row for row in rows}
-        save_report("language_mal", mal_table({seed: own for seed, own in found.items() if own}), given.results)
+        report = mal_table({seed: own for seed, own in found.items() if own})
+        save_report("language_mal", report, given.results, kept=kept)
+
+
+def _options() -> dict[str, Any]:
+    return {"training": [asdict(FINE_TUNE), asdict(SMALL)], "shares": list(SHARES)}
 
 
 def mal_table(found: Mapping[int, Mapping[str, Row]]) -> Report:
     """A line for each key, a number for each seed, which need not have them all; lost: above the base, in the mean of the sorts."""
     report = Report(
-        "language_mal",
+        _NAME,
         "SmolLM2-135M: layers of other llamas, one by one",
         "Bits per byte on held-out text, less is better. Lost: the mean of both sorts above the base's. Layers: merged in, of those that "
         "have a partner on eight texts without labels. Drift: of their outputs, each merged alone; the mean, and the largest. The small "
@@ -98,31 +112,38 @@ def mal_table(found: Mapping[int, Mapping[str, Row]]) -> Report:
         "by the same pairs, of the donor's with its units at random, of its tensors with their entries shuffled (noise), and of zeros "
         f"(nothing). Numbers are those of {in_words(tuple(found))}.",
         ("model", "layers", "drift", *SORTS, "lost", "seconds"),
-        {"seeds": list(found), "training": [asdict(FINE_TUNE), asdict(SMALL)], "shares": list(SHARES)},
+        {"seeds": list(found), **_options()},
     )
-    for key in dict.fromkeys(key for own in found.values() for key in own):
-        rows = [own.get(key) for own in found.values()]
+    keys = dict.fromkeys(key for own in found.values() for key in own)
+    for key, rows, cells, measured in compared(found, keys, "base"):
         first = next(row for row in rows if row)
-        lost = [row.mean - own["base"].mean if row else None for row, own in zip(rows, found.values(), strict=True)]
-        bits = {sort: [row.bits[sort] if row else None for row in rows] for sort in SORTS}
-        seconds = [row.seconds if row else None for row in rows]
         report.add(
             (
                 first.label,
                 " ".join(f"{row.layers[0]}/{row.layers[1]}" if row and row.layers else "-" for row in rows),
                 " ".join(_drift(row.drifts) if row else "-" for row in rows),
-                *(numbers(bits[sort], ".3f") for sort in SORTS),
-                numbers(lost, "+.3f"),
-                "-" if first.seconds is None else numbers(seconds, ".0f"),
+                *cells,
             ),
             key=key,
-            bits=bits,
-            lost=lost,
-            seconds=seconds,
+            **measured,
             drifts=[list(row.drifts) if row else None for row in rows],
             layers=[row.measured if row else None for row in rows],
         )
     return report
+
+
+def rows_of(content: Mapping[str, Any]) -> dict[int, dict[str, Row]]:
+    """The lines of a JSON of `mal_table`."""
+    found: dict[int, dict[str, Row]] = {}
+    for place, (seed, lines) in enumerate(lines_of(content).items()):
+        own = found.setdefault(seed, {})
+        for row, measured in zip(content["rows"], content["measurements"], strict=True):
+            if (line := lines.get(measured["key"])) is not None:
+                merged, _, tried = row[1].split()[place].partition("/")
+                layers = (int(merged), int(tried)) if tried else None
+                drifts = tuple(measured["drifts"][place])
+                own[line.key] = Row(**vars(line), layers=layers, drifts=drifts, measured=measured["layers"][place])
+    return found
 
 
 def _drift(drifts: Sequence[float]) -> str:
@@ -197,7 +218,7 @@ def _in_shares(job: _Job, bench: _Bench) -> Iterator[Row]:
         theirs = shares.in_place_of_donor(stand_in, job.seed)
         for share in SHARES:
             model, drifts = shares.merged(theirs, share)
-            key = f"{job.donor}_{stand_in.key}_{share:g}"
+            key = _share_key(job.donor, stand_in, share)
             label = f"{_LABELS[job.donor]}, share {share:g}, {stand_in.label}"
             yield bench.row(key, label, model, layers=(len(drifts), len(drifts)), drifts=drifts)
 

@@ -5,7 +5,6 @@ What of the merge with the fine-tune as it was do alignment, least squares and t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.heterogeneous.language_data import SORTS, Blocks, Sort, bits_per_byte, blocks_of, calibration_blocks
-from benchmarks.heterogeneous.language_lines import Line, bits_table, in_words, lines_of
+from benchmarks.heterogeneous.language_lines import Line, bits_table, in_words, lines_of, read_back
 from benchmarks.heterogeneous.language_parents import reordered, smollm2, trained
 from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS, FINE_TUNE, HELD_OUT_BLOCKS, LM_SEEDS
 from benchmarks.heterogeneous.options import in_processes, parser
-from benchmarks.heterogeneous.saving import measured_by, save_report
+from benchmarks.heterogeneous.saving import save_report
 from benchmarks.heterogeneous.tables import RESULTS
 
 if TYPE_CHECKING:
@@ -83,10 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = commands.parse_args(arguments)
     keys = [*_MODELS, *(key for key in _KEYS if key in given.ways)]
     path = given.results / f"{_NAME}.json"
-    old = json.loads(path.read_text(encoding="utf-8")) if given.keep else None
-    earlier = _earlier(old, path) if old else {}
-    found = {seed: dict(earlier.get(seed, {})) for seed in given.seeds}
-    kept = measured_by(old, {seed: list(own) for seed, own in found.items()}) if old else []
+    training = {"training": asdict(FINE_TUNE)}
+    found: dict[int, dict[str, Line]] = {seed: {} for seed in given.seeds}
+    kept: list[dict[str, Any]] = []
+    if given.keep:
+        found, kept = read_back(path, given.seeds, training, lines_of)
     jobs = [_Job(given.cache, seed, key) for key in keys for seed in given.seeds if key not in found[seed]]
     for job, line in in_processes(_measured, jobs, given.processes):
         found[job.seed][job.key] = line
@@ -104,16 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found,
             keys,
             REFERENCE,
-            {"seeds": given.seeds, "training": asdict(FINE_TUNE)},
+            {"seeds": given.seeds, **training},
         )
         save_report("language_models", report, given.results, kept=kept)
-
-
-def _earlier(content: Mapping[str, Any], path: Path) -> dict[int, dict[str, Line]]:
-    """The lines of a JSON; ValueError where its fine-tune was trained otherwise."""
-    if content["options"]["training"] != asdict(FINE_TUNE):
-        raise ValueError(f"{path} holds lines of another training: measure all of it")
-    return lines_of(content)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What is merged and measured of language models: SmolLM2-135M-Instruct, a fine-tune of it, and a small llama trained from nothing.
 
-Written before any result.  Rates are usual ones; none was tried out.  Seed 1 came after the results of seed 0.
+Written before any result.  Rates are usual ones; none was tried out.  Seed 1 came after the results of seed 0, seed 2 after those of both;
+of MAL, seed 1 after the results of seed 0.
 
 The fine-tune is trained on code, all of its weights.  Its units are then put into another order by a random element of the
 model's symmetries: every group that can be permuted, the stream among them.  It computes what it did, and no tensor of it stands beside
@@ -24,10 +25,10 @@ __all__ = [
     "Training",
 ]
 
-LM_SEEDS = (0, 1)
+LM_SEEDS = (0, 1, 2)
 """Each decides the order of training, the small llama's initialisation, the order of units and the calibration texts."""
 
-MAL_SEEDS = (0,)
+MAL_SEEDS = (0, 1)
 """Of these, those with which MAL was measured."""
 
 CODE = ("asyncio", "email")
