@@ -148,11 +148,13 @@ def _unlike_vocabularies(parents: Sequence[ParentModel]) -> list[HubmergeError]:
             continue
         left, right = (read_vocabulary(model.source, str(model.reference)) for model in (first, other))
         if left is not None and right is not None and dict(left.ids) != dict(right.ids):
+            from hubmerge.heterogeneous.other_vocabularies import to_one_vocabulary
+
             return [
                 PlanError(
                     f"{first.reference} and {other.reference} have different vocabularies, so that their logits cannot be compared",
                     where="models",
-                    hint="bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source",
+                    hint=to_one_vocabulary(first.reference),
                 )
             ]
     return []

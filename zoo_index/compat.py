@@ -15,7 +15,7 @@ from zoo_index.architecture import Architecture, FieldDifference, compare_archit
 from zoo_index.lineage import same_name
 from zoo_index.metadata import ModelRecord
 from zoo_index.plain import Json
-from zoo_index.ways import Ways, ways_of
+from zoo_index.ways import Ways, plain_field, table_of, ways_of
 
 __all__ = ["Compatibility", "Level", "Reason", "Severity", "compare", "differing_fields"]
 
@@ -148,11 +148,13 @@ def _compare_models(a: ModelRecord, b: ModelRecord) -> tuple[Level, list[Reason]
     hard = {diff.field for diff in differences if diff.hard}
     if same_body:
         return (Level.vocabulary if blocks else Level.identical), [*reasons, *_instead(a, b, hard)]
-    if not hard - _HEAD_FIELDS and not _only_positions(a, b):
+    if not hard - _HEAD_FIELDS and not any(_only_rows(a, b, counted) for counted in _ROWS):
         reasons.append(_unexplained(a, b))
         return Level.incompatible, reasons
     ways = ways_of(a, b)
-    if not hard <= _SIZE_FIELDS | {"num_labels", "image_size"} | (_NAMES if ways.found else set()):
+    if table_of(a) is not None:
+        hard = {plain_field(field) for field in hard} - (_NAMES if ways.found else set())
+    if not hard <= _SIZE_FIELDS | {"num_labels", "image_size"}:
         return Level.incompatible, reasons
     if a.model_type is None or (a.model_type != b.model_type and not ways.found):
         return Level.incompatible, reasons
@@ -179,9 +181,13 @@ def _instead(a: ModelRecord, b: ModelRecord, hard: set[str]) -> list[Reason]:
     return [Reason("alignment", None, None, "info", how_to_align(a, b, ways))]
 
 
-def _only_positions(a: ModelRecord, b: ModelRecord) -> bool:
-    """Whether a table of positions of another length is all that makes the tensors of two models differ."""
-    lengths = [each.architecture.soft.get("max_position_embeddings") for each in (a, b)]
+_ROWS = ("max_position_embeddings", "vocab_size")
+"""Fields that count the rows of one table."""
+
+
+def _only_rows(a: ModelRecord, b: ModelRecord, counted: str) -> bool:
+    """Whether the rows that a field counts, in one table, are all that makes the tensors of two models differ."""
+    lengths = [each.architecture.soft.get(counted) for each in (a, b)]
     width = a.architecture.hard.get("hidden_size")
     counts = (a.parameters, b.parameters, a.tensors, b.tensors, width, *lengths)
     if not all(isinstance(count, int) for count in counts) or a.tensors != b.tensors or lengths[0] == lengths[1]:

@@ -6,10 +6,20 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from zoo_index.architecture import Architecture, compare_architectures
-from zoo_index.families import FAMILIES, TURNING_FAMILIES, Family
+from zoo_index.families import FAMILIES, POSITION_FIELDS, TURNING_FAMILIES, Family
 from zoo_index.metadata import ModelRecord
 
-__all__ = ["ALIGNED_SIZES", "DEPTHS", "HEADS", "Ways", "counts_of", "table_of", "ways_of", "why_not_aligned"]
+__all__ = [
+    "ALIGNED_SIZES",
+    "DEPTHS",
+    "HEADS",
+    "Ways",
+    "counts_of",
+    "plain_field",
+    "table_of",
+    "ways_of",
+    "why_not_aligned",
+]
 
 ALIGNED_SIZES = frozenset({"embedding_size", "hidden_sizes", "intermediate_size"})
 """Config fields in which models may differ and be aligned: the units that they count stand under no norm but BatchNorm."""
@@ -18,6 +28,7 @@ HEADS = frozenset({"num_attention_heads", "num_key_value_heads"})
 DEPTHS = frozenset({"depths", "num_hidden_layers", "num_decoder_layers", "layer_types"})
 """Config fields that say how many layers there are: models that differ in them are merged where a layer has a partner."""
 
+_TOWER = "vision_config."
 _ROPE = frozenset({"rope_theta", "rope_type", "rope_scaling"})
 _KNOWN = ALIGNED_SIZES | HEADS | DEPTHS | {"hidden_size", "head_dim", "num_labels", "image_size", "model_type", "architectures"}  # fmt: skip
 
@@ -65,6 +76,8 @@ def ways_of(a: ModelRecord, b: ModelRecord) -> Ways:
         )
     if apart.in_planes:
         return Ways(why_not="rotary planes of heads of another size turn at other speeds, and are not matched")
+    if apart.in_stream and apart.one_tower_is_alike:
+        return Ways(layers=not apart.in_inputs)
     if apart.in_stream:
         return _across_streams(a, family, apart)
     alike = not apart.in_tensors
@@ -72,7 +85,7 @@ def ways_of(a: ModelRecord, b: ModelRecord) -> Ways:
     on_data = not apart.in_words and not _takes_two(a)
     moves = apart.in_depth or apart.in_labels or apart.in_inputs or apart.in_positions or apart.in_features
     ways = Ways(
-        whole=alike and (on_data or same_sizes),
+        whole=alike and (on_data or same_sizes) and not (apart.in_positions and family.name not in POSITION_FIELDS),
         on_data=on_data,
         layers=not apart.in_inputs and apart.in_tensors != _OTHER_TENSORS,
         any_method=alike and not moves,
@@ -80,7 +93,14 @@ def ways_of(a: ModelRecord, b: ModelRecord) -> Ways:
     if ways.match_units:
         return ways
     carried = _across_streams(a, family, apart)
-    return carried if carried.transport else replace(ways, why_not=apart.in_tensors or _OTHER_WORDS)
+    if carried.transport:
+        return carried
+    lengths = f"only in models of {', '.join(POSITION_FIELDS)} positions are brought to another length"
+    return replace(
+        ways,
+        why_not=apart.in_tensors
+        or (_OTHER_WORDS if family.name in POSITION_FIELDS or not apart.in_positions else lengths),
+    )
 
 
 _OTHER_TENSORS = "their layers have other tensors"
@@ -112,11 +132,13 @@ def _across_streams(a: ModelRecord, family: Family, apart: _Apart) -> Ways:
 @dataclass(frozen=True)
 class _Apart:
     """In what two models of one table differ.  in_tensors: why not all layers have the same tensors, empty where they have.  in_inputs: tokens
-    or pictures; in_words: tokens alone.  in_features: of a head.  in_planes: features that turn with the position.
+    or pictures; in_words: tokens alone.  in_features: of a head.  in_planes: features that turn with the position.  one_tower_is_alike: of a
+    model of texts and pictures, where only one of its two streams has another width.
     """
 
     in_other_things: frozenset[str]
     in_stream: bool
+    one_tower_is_alike: bool
     in_planes: bool
     in_features: bool
     in_widths: bool
@@ -130,17 +152,19 @@ class _Apart:
     @classmethod
     def of(cls, a: ModelRecord, b: ModelRecord, family: Family) -> _Apart:
         found = compare_architectures(a.architecture, b.architecture)
-        fields = {difference.field for difference in found}
-        hard = {difference.field for difference in found if difference.hard}
+        fields = {plain_field(difference.field) for difference in found}
+        hard = {plain_field(difference.field) for difference in found if difference.hard}
+        streams = {difference.field for difference in found} & {"hidden_size", f"{_TOWER}hidden_size"}
         turns = "planes" in family.groups or "plane signs" in family.groups
         words = "tokens" in family.groups and ("vocab_size" in fields or _other_tokens(a, b))
         places = "positions" in family.groups and bool({"max_position_embeddings", "image_size"} & fields)
         return cls(
             in_other_things=frozenset(hard - _KNOWN | ({"the kind of head"} if _task(a) != _task(b) else set())),
-            in_stream="hidden_size" in fields,
+            in_stream=bool(streams),
+            one_tower_is_alike=len(streams) == 1 and _has_two_towers(a),
             in_planes="head_dim" in fields and turns,
             in_features="head_dim" in fields,
-            in_widths=bool(fields & (ALIGNED_SIZES | HEADS)) and a.core_signature != b.core_signature,
+            in_widths=bool(fields & (ALIGNED_SIZES | HEADS | {"head_dim"})) and a.core_signature != b.core_signature,
             in_depth=bool(fields & DEPTHS),
             in_labels="num_labels" in fields,
             in_words=words,
@@ -197,7 +221,16 @@ def _takes_two(record: ModelRecord) -> bool:
     """Whether a model takes two things at once, and calibration data is of one kind."""
     name = record.architectures[0] if record.architectures else ""
     reads_pairs = bool(record.architecture.hard.get("is_encoder_decoder")) and not name.endswith("EncoderModel")
-    return reads_pairs or name == "CLIPModel"
+    return reads_pairs or _has_two_towers(record)
+
+
+def _has_two_towers(record: ModelRecord) -> bool:
+    return record.architectures[:1] == ("CLIPModel",)
+
+
+def plain_field(field: str) -> str:
+    """The name that a field of the pictures' tower has in a model of pictures alone."""
+    return field.removeprefix(_TOWER)
 
 
 def why_not_aligned(a: ModelRecord, b: ModelRecord) -> str:
@@ -218,9 +251,9 @@ def why_not_aligned(a: ModelRecord, b: ModelRecord) -> str:
 
 
 def counts_of(architecture: Architecture, fields: Collection[str]) -> dict[str, tuple[int, ...]]:
-    """Field -> its numbers, for those that are stated in full."""
+    """Field -> its numbers, for those that are stated in full; those of the pictures' tower too."""
     found = {}
-    for field in sorted(fields):
+    for field in sorted({*fields, *(f"{_TOWER}{field}" for field in fields)}):
         value = architecture.hard.get(field)
         entries = value if isinstance(value, list) else [value]
         counts = tuple(entry for entry in entries if isinstance(entry, int))

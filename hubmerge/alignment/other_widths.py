@@ -9,14 +9,14 @@ from hubmerge.alignment.plan_types import ResizedGroup
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.align_stage import mixable
 from hubmerge.heterogeneous.depths import with_sizes
+from hubmerge.heterogeneous.other_vocabularies import instead_of_one_vocabulary
 from hubmerge.heterogeneous.stream_form import is_turnable
-from hubmerge.symmetry.groups import Group, Kind, SymmetrySpec
+from hubmerge.symmetry.groups import Group, Kind
+from zoo_index.families import POSITION_FIELDS
 
 __all__ = ["check_units", "resized_groups"]
 
 _GIVEN: Mapping[Kind, str] = {
-    Kind.TOKENS: "bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source",
-    Kind.POSITIONS: "merge_method: pleas brings tables of positions to the base's length",
     Kind.LABELS: "merge_method: pleas keeps both heads with labels: disjoint",
 }
 
@@ -53,7 +53,7 @@ def check_units(specs: Specs, names: tuple[str, str], without: Collection[str]) 
     kept = specs[0].named(without)
     for group in specs[0].groups.values():
         units = specs[1].groups[group.name].size
-        obstacle = _obstacle(specs[0], group, units, names, kept) if units != group.size else None
+        obstacle = _obstacle(specs, group, units, names, kept) if units != group.size else None
         if obstacle is not None:
             message, hint = obstacle
             inside = group.outer is not None and not group.kind.permutes
@@ -66,12 +66,19 @@ def check_units(specs: Specs, names: tuple[str, str], without: Collection[str]) 
 
 
 def _obstacle(
-    spec: SymmetrySpec, group: Group, units: int, names: Sequence[str], kept: Collection[str]
+    specs: Specs, group: Group, units: int, names: Sequence[str], kept: Collection[str]
 ) -> tuple[str, str] | None:
     """Why the second model's units of a group cannot become the base's, and what to do; None where they can.  kept: left out by the recipe."""
     entries, own_units, features = (
         f"{group.size} {word} in {names[0]} and {units} in {names[1]}" for word in ("entries", "units", "features")
     )
+    if group.kind is Kind.TOKENS:
+        return f"group {group.name!r} ({group.kind.value}) has {entries}", instead_of_one_vocabulary(names[0], *specs)
+    if group.kind is Kind.POSITIONS:
+        brought = "merge_method: pleas brings tables of positions to the base's length"
+        same = "take a model with as many positions"
+        known = specs[0].family in POSITION_FIELDS
+        return f"group {group.name!r} ({group.kind.value}) has {entries}", brought if known else same
     if group.kind in _GIVEN:
         return f"group {group.name!r} ({group.kind.value}) has {entries}", _GIVEN[group.kind]
     if group.normed_as_a_whole and group.kind.permutes:
@@ -79,7 +86,7 @@ def _obstacle(
         turned = "merge_method: transport carries what a model learned on top of a base of another width; or "
         return (
             f"group {group.name!r} stands under a norm of all its units ({group.norm}), and has {own_units}",
-            turned + usual if is_turnable(spec) else usual,
+            turned + usual if is_turnable(specs[0]) else usual,
         )
     if {group.name, group.outer} & set(kept):
         return (

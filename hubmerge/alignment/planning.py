@@ -20,6 +20,7 @@ from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.costs import sides_of
 from hubmerge.heterogeneous.functions import check_functions
 from hubmerge.heterogeneous.memory import memory_of_matching
+from hubmerge.heterogeneous.other_vocabularies import instead_of_one_vocabulary
 from hubmerge.heterogeneous.parents import vocabulary_findings
 from hubmerge.heterogeneous.plan import refuse_several_inputs
 from hubmerge.heterogeneous.positions import planned_positions
@@ -33,7 +34,6 @@ from zoo_index.errors import HubmergeError
 __all__ = ["aligned_plan", "plan_alignment"]
 
 _GIVEN = frozenset({Kind.TOKENS, Kind.POSITIONS, Kind.LABELS, Kind.FIXED})
-_OTHER_WORDS = "bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source"
 
 
 def plan_alignment(
@@ -140,7 +140,7 @@ def _checked(base: ParentModel, others: Sequence[ParentModel], without: Sequence
                 refuse_adapter(each.reference, "a model with an adapter is not aligned")
             specs.append(_specs(base, model, names, without))
             warnings += check_functions([base.config, model.config], names, told=_told(base, model))
-            warnings += vocabulary_findings(base, model, specs[-1][0])
+            warnings += vocabulary_findings(base, model, *specs[-1])
         except HubmergeError as fault:
             faults += [each for each in fault.faults if str(each) not in map(str, faults)]
     if faults:
@@ -157,10 +157,10 @@ def _told(base: ParentModel, model: ParentModel) -> set[str]:
 
 def _specs(base: ParentModel, model: ParentModel, names: tuple[str, str], without: Sequence[str]) -> Specs:
     """The symmetries of two models that can be brought into one order, of the same widths or of others."""
-    if vocabulary_size(base.config) != vocabulary_size(model.config):
-        both = common_spec(base, model, *names, unlike=_OTHER_WORDS)
-        return both, both
     specs = specs_of_two(base, model, *names)
+    if vocabulary_size(base.config) != vocabulary_size(model.config):
+        both = common_spec(base, model, *names, unlike=instead_of_one_vocabulary(names[0], *specs))
+        return both, both
     check_units(specs, names, without)
     return specs
 

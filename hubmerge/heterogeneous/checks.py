@@ -8,6 +8,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.depths import check_depths, differ_in_depth
+from hubmerge.heterogeneous.stream_form import is_turnable
 from hubmerge.symmetry.groups import Group, Kind, SymmetrySpec
 
 __all__ = ["check_alike", "check_shapes", "check_sizes", "checked_shares", "known_groups", "matchable"]
@@ -136,21 +137,22 @@ def check_sizes(specs: Sequence[SymmetrySpec], mapped: Container[str], hint: str
             raise PlanError(
                 f"group {name!r} ({group.kind.value}) has {' and '.join(map(str, sizes))} entries",
                 where="models",
-                hint=hint if could and hint is not None else _instead(group),
+                hint=hint if could and hint is not None else _instead(group, turns=is_turnable(specs[0])),
             )
 
 
-def _instead(group: Group) -> str:
-    """Why the sizes of a group may not differ, and what would do."""
+def _instead(group: Group, *, turns: bool) -> str:
+    """Why the sizes of a group may not differ, and what would do.  turns: whether streams of the family are turned to other widths."""
     if group.kind.permutes and group.normed_as_a_whole:
-        return (
-            "a norm divides by all its units together, so it is matched only where align: {residual: activations} asks for it; "
-            "merge_method: transport carries what a model learned to another width"
-        )
+        asked = "a norm divides by all its units together, so it is matched only where align: {residual: activations} asks for it"
+        carried = "; merge_method: transport carries what a model learned to another width"
+        return asked + (carried if turns else "")
     if group.kind in {Kind.PLANES, Kind.PLANE_SIGNS}:
         return (
             "heads are matched as wholes, and their features turn with the position: take models with heads of one size"
         )
     if group.kind is Kind.TOKENS:
-        return "bring the models to one vocabulary first: `hubmerge merge` each with tokenizer_source"
+        return "rows are aligned by token: in a recipe, save a tokenizer in every folder; in Python, give `tokens`"
+    if group.kind is Kind.POSITIONS:
+        return "take models with as many positions: of this family no table of positions is brought to another length"
     return "only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them"

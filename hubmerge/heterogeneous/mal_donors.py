@@ -68,11 +68,11 @@ def checked_donor(
     """
     name = str(model.reference)
     (own,) = specs_of([model])
-    check_donor((spec, own), name)
+    check_donor((spec, own), name, base.reference)
     warnings = check_functions([base.config, model.config], (str(base.reference), name))
     _check_places((spec, own), name)
     _check_length(base, model, stages, calibration)
-    warnings += vocabulary_findings(base, model, spec)
+    warnings += vocabulary_findings(base, model, spec, own)
     found = stage_pairs((spec, own), stages.without)
     if not any(stage.paired for stage in found):
         raise PlanError(

@@ -15,6 +15,7 @@ from hubmerge.heterogeneous.functions import check_functions
 from hubmerge.heterogeneous.maps import GroupMap
 from hubmerge.heterogeneous.matching import GroupMatches, match_by_activations
 from hubmerge.heterogeneous.merged_tensors import merge_tensors
+from hubmerge.heterogeneous.other_vocabularies import instead_of_one_vocabulary
 from hubmerge.heterogeneous.slots import group_maps
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 from hubmerge.symmetry.verify import spec_of
@@ -86,8 +87,11 @@ def align_layers(
     return Alignment(tuple(_judged(pair, both, matches, maps) for pair in pairs), both, maps)
 
 
-def check_donor(specs: Sequence[SymmetrySpec], where: str) -> None:
-    """Raise `PlanError`, with `where`, unless the second model is of the first's family and reads as many tokens and channels."""
+def check_donor(specs: Sequence[SymmetrySpec], where: str, base: object = None) -> None:
+    """Raise `PlanError`, with `where`, unless the second model is of the first's family and reads as many tokens and channels.
+
+    base: the first's name in a recipe; None in memory.
+    """
     ours, theirs = specs
     if ours.family != theirs.family:
         raise PlanError(
@@ -99,10 +103,13 @@ def check_donor(specs: Sequence[SymmetrySpec], where: str) -> None:
             continue
         if group.kind is Kind.TOKENS or name == "channel":
             what = "tokens" if group.kind is Kind.TOKENS else "channels of pixels"
+            hint = "both models are run on the same data; choose another donor"
+            if group.kind is Kind.TOKENS and base is not None:
+                hint = instead_of_one_vocabulary(base, ours, theirs)
             raise PlanError(
                 f"the base reads {group.size} {what}, this model {other.size}",
                 where=where,
-                hint="both models are run on the same data; choose another donor",
+                hint=hint,
             )
 
 

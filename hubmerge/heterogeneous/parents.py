@@ -9,6 +9,7 @@ from hubmerge.assembly_stages import AssemblyStages
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.checks import check_alike, check_shapes
 from hubmerge.heterogeneous.functions import check_functions
+from hubmerge.heterogeneous.other_vocabularies import instead_of_one_vocabulary
 from hubmerge.heterogeneous.stream_plan import turned_groups
 from hubmerge.parents import ParentModel, refuse_adapter
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
@@ -18,7 +19,7 @@ from hubmerge.vocabulary import read_vocabulary
 from zoo_index.errors import HubmergeError
 from zoo_index.float8 import FLOAT8
 
-__all__ = ["check_bases", "check_parents", "specs_of", "vocabulary_findings", "widths_of"]
+__all__ = ["check_bases", "check_parents", "inputs_at_once", "specs_of", "vocabulary_findings", "widths_of"]
 
 
 def specs_of(models: Sequence[ParentModel]) -> tuple[SymmetrySpec, ...]:
@@ -38,6 +39,14 @@ def specs_of(models: Sequence[ParentModel]) -> tuple[SymmetrySpec, ...]:
     if faults:
         raise faults[0] if len(faults) == 1 else PlanError.of(faults)
     return tuple(specs)
+
+
+def inputs_at_once(config: Mapping[str, Any]) -> str:
+    """What a model takes two of at once, in words; empty for one that takes a single thing."""
+    architecture = str((config.get("architectures") or [""])[0])
+    if config.get("is_encoder_decoder") and not architecture.endswith("EncoderModel"):
+        return "a text to read and one to go on with"
+    return "texts and images" if architecture == "CLIPModel" else ""
 
 
 def _refuse_kinds(model: ParentModel) -> None:
@@ -62,6 +71,9 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
     if stages.align == "weights" and not (stages.bases and turned_groups(specs[0], stages)):
         shapes = [_shapes_without_rows(model, spec) for model, spec in zip(models, specs, strict=True)]
         for name, theirs in zip(names[1:], shapes[1:], strict=True):
+            if inputs_at_once(models[0].config):
+                hint = "another method after align: weights takes models of other widths"
+                check_shapes(shapes[0], theirs, names[0], name, hint=hint)
             check_shapes(shapes[0], theirs, names[0], name)
     return warnings
 
@@ -82,8 +94,8 @@ def check_bases(models: Sequence[ParentModel], stages: AssemblyStages) -> None:
         check_shapes(ours, theirs, str(base), str(model.reference), where="models", hint=hint)
 
 
-def vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySpec) -> list[str]:
-    """Raise `PlanError` where one id stands for two tokens; a warning where that cannot be told.  spec: of either."""
+def vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySpec, theirs: SymmetrySpec) -> list[str]:
+    """Raise `PlanError` where one id stands for two tokens; a warning where that cannot be told.  spec, theirs: of either."""
     if not any(group.kind is Kind.TOKENS for group in spec.groups.values()):
         return []
     signatures = [model.record.tokenizer_signature for model in (base, other)]
@@ -101,7 +113,7 @@ def vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySpe
     raise PlanError(
         f"{pair} have different vocabularies, and one row of the embeddings would stand for two tokens",
         where="models",
-        hint="bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source",
+        hint=instead_of_one_vocabulary(base.reference, spec, theirs),
     )
 
 

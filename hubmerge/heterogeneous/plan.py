@@ -21,7 +21,7 @@ from hubmerge.heterogeneous.groups import kept_groups, planned_groups
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels, merged_labels
 from hubmerge.heterogeneous.memory_use import planned_use
-from hubmerge.heterogeneous.parents import check_bases, check_parents, specs_of, widths_of
+from hubmerge.heterogeneous.parents import check_bases, check_parents, inputs_at_once, specs_of, widths_of
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.position_rows import position_rows
 from hubmerge.heterogeneous.stream_plan import check_streams, stream_notes, untied_sizes
@@ -163,10 +163,9 @@ def calibration_facts(
 
 def refuse_several_inputs(base: ParentModel, hint: str) -> None:
     """`PlanError` for a model that takes two things at once: calibration data is of one kind.  hint: what to do without data."""
-    architecture = (base.config.get("architectures") or [""])[0]
-    reads_pairs = base.config.get("is_encoder_decoder") and not str(architecture).endswith("EncoderModel")
-    if reads_pairs or architecture == "CLIPModel":
-        what = "a text to read and one to go on with" if reads_pairs else "texts and images"
+    what = inputs_at_once(base.config)
+    if what:
+        architecture = (base.config.get("architectures") or [""])[0]
         raise PlanError(
             f"{base.reference} ({architecture}) takes {what}, and calibration data is of one kind",
             where="calibration",

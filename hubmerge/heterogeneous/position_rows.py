@@ -8,17 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
+from zoo_index.families import POSITION_FIELDS
 
 __all__ = ["PositionRows", "position_rows"]
 
-_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "gpt2": ("n_positions",),
-    "bert": ("max_position_embeddings",),
-    "roberta": ("max_position_embeddings",),
-    "distilbert": ("max_position_embeddings",),
-    "vit": ("image_size",),
-}
-"""The fields of the config that say how many positions there are, by family; of other families tables of other lengths are refused."""
 _GRIDS = ("vit",)
 """Families whose positions are a class token and a square grid of patches."""
 
@@ -56,11 +49,11 @@ def position_rows(specs: tuple[SymmetrySpec, SymmetrySpec], base_config: Mapping
     """
     family = specs[0].family
     names = [name for name, group in specs[0].groups.items() if group.kind is Kind.POSITIONS]
-    if len(names) != 1 or family not in _FIELDS or names[0] not in specs[1].groups:
+    if len(names) != 1 or family not in POSITION_FIELDS or names[0] not in specs[1].groups:
         return None
     base, other = (spec.groups[names[0]].size for spec in specs)
-    fields = {field: base_config[field] for field in _FIELDS[family] if field in base_config}
-    if base == other or len(fields) != len(_FIELDS[family]):
+    fields = {field: base_config[field] for field in POSITION_FIELDS[family] if field in base_config}
+    if base == other or len(fields) != len(POSITION_FIELDS[family]):
         return None
     if family not in _GRIDS:
         return PositionRows(names[0], base, other, fields, None)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from hubmerge.align_choices import is_matched_on_data
 from hubmerge.assembly_stages import AssemblyStages
 from hubmerge.errors import PlanError
-from hubmerge.heterogeneous.depths import differ_in_depth
-from hubmerge.heterogeneous.stream_form import is_turnable
+from hubmerge.heterogeneous.other_vocabularies import instead_of_one_vocabulary
 from hubmerge.heterogeneous.token_rows import TokenRows, token_rows
 from hubmerge.parents import ParentModel
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
@@ -56,30 +55,15 @@ def _aligned(
         raise PlanError(
             f"{pair} have different vocabularies, and the same text is other tokens to each, so that they do not see the same data",
             where="calibration",
-            hint=_instead(base, spec, theirs, stages),
+            hint=instead_of_one_vocabulary(
+                base.reference,
+                spec,
+                theirs,
+                f"write {'align: weights' if stages.bases else 'align: weights and fit: none'} without calibration",
+                turns=bool(stages.bases),
+            ),
         )
     return token_rows(left, right, sizes[0] or 0, sizes[1] or 0), []
-
-
-def _instead(base: ParentModel, spec: SymmetrySpec, theirs: SymmetrySpec, stages: AssemblyStages) -> str:
-    """What does without data, and what brings the other model to the base's tokens; either needs models of one width."""
-    given = {Kind.TOKENS, Kind.POSITIONS, Kind.LABELS}
-    sizes = [
-        {name: group.size for name, group in each.groups.items() if group.kind not in given} for each in (spec, theirs)
-    ]
-    same_sizes = all(size == sizes[1].get(name, size) for name, size in sizes[0].items())
-    turns, deeper = is_turnable(spec), differ_in_depth(spec, theirs)
-    ways = []
-    if same_sizes or (stages.bases and turns):
-        ways.append(f"write {'align: weights' if stages.bases else 'align: weights and fit: none'} without calibration")
-    elif turns and not deeper:
-        ways.append("merge_method: transport with align: weights carries what a model learned on top of its base")
-    if same_sizes and not deeper:
-        ways.append(
-            f"bring them to one vocabulary first: merge_method: passthrough with the other alone, base_model: {base.reference} and "
-            "tokenizer_source: base"
-        )
-    return ", or ".join(ways) or f"take a model of the vocabulary of {base.reference}, or one of its widths"
 
 
 def _rows(spec: SymmetrySpec) -> int | None:

@@ -28,7 +28,7 @@ def test_models_of_two_architectures() -> None:
 def test_vocabularies_of_two_sizes() -> None:
     assert refused([model("bert", 0), model("bert", 1, vocab_size=25)], batches("bert")) == (
         "group 'token' (tokens) has 20 and 25 entries · models · "
-        "bring the models to one vocabulary first: `hubmerge merge` each with tokenizer_source"
+        "rows are aligned by token: in a recipe, save a tokenizer in every folder; in Python, give `tokens`"
     )
 
 

@@ -208,7 +208,8 @@ def test_other_vocabularies_of_one_size_are_refused(tmp_path: Path) -> None:
         build_plan(asked)
     assert str(error.value) == (
         f"{tmp_path / 'first'} and {tmp_path / 'second'} have different vocabularies, and one row of the embeddings would stand for two "
-        "tokens · models · bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source"
+        f"tokens · models · bring them to one vocabulary first: merge_method: passthrough with the other alone, base_model: "
+        f"{tmp_path / 'first'} and tokenizer_source: base"
     )
 
 

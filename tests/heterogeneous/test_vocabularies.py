@@ -18,7 +18,9 @@ import hubmerge
 from cards.assembly_words import assembly_words
 from hubmerge.errors import HubmergeError
 from hubmerge.heterogeneous import Donor, merge_models, transport_deltas
+from hubmerge.heterogeneous.other_vocabularies import instead_of_one_vocabulary
 from hubmerge.heterogeneous.token_rows import token_rows
+from hubmerge.symmetry import spec_of
 from hubmerge.token_text import token_texts
 from hubmerge.vocabulary import Vocabulary
 
@@ -208,3 +210,44 @@ def test_where_nothing_does_the_refusal_names_what_to_look_for(here: Path) -> No
     with pytest.raises(HubmergeError) as refused:
         hubmerge.build_plan(pleas(models=models, align="activations", calibration="./texts.txt"))
     assert refused.value.hint == "take a model of the vocabulary of ./base, or one of its widths"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "hint"),
+    [
+        ({}, "bring them to one vocabulary first: merge_method: passthrough with the other alone, base_model: ./base and tokenizer_source: base"),
+        ({"intermediate_size": 16}, "merge_method: transport with align: weights carries what a model learned on top of its base"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"merge_method": "linear", "models": [{"model": n, "parameters": {"weight": 0.5}} for n in ("./base", "./unlike")], "align": "weights"},
+        {"merge_method": "mal", "base_model": "./base", "models": [{"model": "./unlike"}]},
+    ],
+    ids=["align", "mal"],
+)  # fmt: skip
+@pytest.mark.parametrize("words", [["[UNK]", "▁b", "▁d", "▁a"], ["[UNK]", "▁b"]], ids=["as many", "fewer"])
+def test_where_rows_do_not_go_by_tokens_the_refusal_names_what_the_two_models_can_do(
+    recipe: dict[str, Any], sizes: dict[str, int], words: list[str], hint: str, here: Path
+) -> None:
+    written(here / "unlike", 2, words, **sizes)
+    with pytest.raises(HubmergeError) as refused:
+        hubmerge.build_plan(recipe)
+    (fault,) = refused.value.faults
+    assert fault.hint == hint
+
+
+def test_a_donor_of_another_depth_is_not_said_to_take_the_base_s_vocabulary(here: Path) -> None:
+    written(here / "deep", 2, ["[UNK]", "▁b", "▁d", "▁a"], num_hidden_layers=2)
+    with pytest.raises(HubmergeError) as refused:
+        hubmerge.build_plan({"merge_method": "mal", "base_model": "./base", "models": [{"model": "./deep"}]})
+    assert refused.value.hint == "take a model of the vocabulary of ./base, or one of its shapes"
+
+
+def test_a_model_with_fewer_positions_is_not_said_to_take_the_base_s_vocabulary() -> None:
+    specs = [spec_of(model("bert", 0, vocab_size=22, max_position_embeddings=size)) for size in (32, 16)]
+    assert instead_of_one_vocabulary("org/base", *specs) == (
+        "take a model of the vocabulary of org/base, or one of its shapes"
+    )
+    assert instead_of_one_vocabulary("org/base", *specs, "write align: weights") == "write align: weights"

@@ -26,6 +26,12 @@ TEXT = {
 PICTURE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
            "image_size": SIDE, "patch_size": 4, "num_channels": 1}  # fmt: skip
 CHANNELS = {"embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 2], "num_channels": 1, "layer_type": "basic"}
+TEXTS = {**TEXT, "max_position_embeddings": 8}
+TOWERS = {"text_config": TEXTS, "vision_config": PICTURE, "projection_dim": 12}
+T5 = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4, "vocab_size": 20, "eos_token_id": 1,
+      "decoder_start_token_id": 0}  # fmt: skip
+DISTILBERT = {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 4, "vocab_size": 20, "max_position_embeddings": 32}
+PICTURES = {"vit", "resnet", "clip pictures"}
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("Llama", "ForCausalLM", {**TEXT, "num_key_value_heads": 2}),
     "mistral": ("Mistral", "ForCausalLM", {**TEXT, "num_key_value_heads": 2, "sliding_window": None}),
@@ -33,11 +39,27 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gpt2": ("GPT2", "LMHeadModel", {"n_embd": 16, "n_layer": 2, "n_head": 4, "vocab_size": 20, "n_positions": 32}),
     "vit": ("ViT", "ForImageClassification", PICTURE),
     "resnet": ("ResNet", "ForImageClassification", CHANNELS),
+    "t5": ("T5", "ForConditionalGeneration", T5),
+    "t5 encoder": ("T5", "EncoderModel", T5),
+    "distilbert": ("DistilBert", "ForMaskedLM", DISTILBERT),
+    "clip pictures": ("CLIP", "ForImageClassification", TOWERS),
+    "clip": ("CLIP", "Model", TOWERS),
 }
+
+
+def texts_of(**changes: Any) -> dict[str, Any]:
+    return {"text_config": {**TEXTS, **changes}}
+
+
+def pictures_of(**changes: Any) -> dict[str, Any]:
+    return {"vision_config": {**PICTURE, **changes}}
+
+
 ALL = Ways(whole=True, layers=True, any_method=True)
 WHOLE_AND_LAYERS = Ways(whole=True, layers=True)
 WHOLE = Ways(whole=True)
 LAYERS = Ways(layers=True)
+LAYERS_AND_ANY = Ways(layers=True, any_method=True)
 CARRIED = Ways(transport=True)
 NONE = Ways()
 PAIRS: dict[str, tuple[str, dict[str, Any], Ways, Level]] = {
@@ -61,6 +83,20 @@ PAIRS: dict[str, tuple[str, dict[str, Any], Ways, Level]] = {
     "resnet, widths": ("resnet", {"embedding_size": 12, "hidden_sizes": [12, 16]}, ALL, Level.alignment),
     "resnet, a shortcut": ("resnet", {"embedding_size": 12}, LAYERS, Level.alignment),
     "resnet, stages": ("resnet", {"hidden_sizes": [8, 12, 12], "depths": [1, 2, 1]}, LAYERS, Level.alignment),
+    "t5, hidden units": ("t5", {"d_ff": 32}, LAYERS_AND_ANY, Level.alignment),
+    "t5, features of heads": ("t5", {"d_kv": 8}, LAYERS, Level.alignment),
+    "t5, depth": ("t5", {"num_decoder_layers": 3}, WHOLE_AND_LAYERS, Level.alignment),
+    "t5 encoder, heads": ("t5 encoder", {"num_heads": 2}, ALL, Level.alignment),
+    "distilbert, positions": ("distilbert", {"max_position_embeddings": 16}, WHOLE_AND_LAYERS, Level.alignment),
+    "clip, hidden units of texts": ("clip", texts_of(intermediate_size=32), LAYERS_AND_ANY, Level.alignment),
+    "clip, hidden units of pictures": ("clip", pictures_of(intermediate_size=32), LAYERS_AND_ANY, Level.alignment),
+    "clip, depth of pictures": ("clip", pictures_of(num_hidden_layers=3), WHOLE_AND_LAYERS, Level.alignment),
+    "clip, stream of pictures": ("clip", pictures_of(hidden_size=24), LAYERS, Level.alignment),
+    "clip, words": ("clip", texts_of(vocab_size=24), WHOLE, Level.alignment),
+    "clip, length of texts": ("clip", texts_of(max_position_embeddings=12), LAYERS, Level.alignment),
+    "clip, size of pictures": ("clip", pictures_of(image_size=2 * SIDE), NONE, Level.size),
+    "clip pictures, hidden units": ("clip pictures", pictures_of(intermediate_size=32), ALL, Level.alignment),
+    "clip pictures, stream": ("clip pictures", pictures_of(hidden_size=24), NONE, Level.size),
 }  # fmt: skip
 
 
@@ -83,10 +119,11 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made(folder: Path, name: str, kind: str, changes: dict[str, Any]) -> str:
     family, head, config = KINDS[kind]
     own = {**config, **changes}
-    classes = own.pop("labels", ("a", "b", "c") if kind in {"vit", "resnet"} else ())
+    classes = own.pop("labels", ("a", "b", "c") if kind in PICTURES else ())
     saved(family, head, folder / name, len(name), own, classes)
-    if "vocab_size" in own:
-        words_of(folder / name, own["vocab_size"])
+    words = own.get("text_config", own).get("vocab_size")
+    if words is not None:
+        words_of(folder / name, words)
     return f"./{name}"
 
 
@@ -138,7 +175,7 @@ def test_the_ways_that_are_named_are_those_that_plans_accept(pair: str, place: P
     other = made(place, pair.replace(" ", "-").replace(",", ""), kind, changes)
     shutil.copytree(place / other, place / f"{other}-learned")
     found, left, right = ways_of(record(base), record(other)), record(base), record(other)
-    ways = accepted(base, other, texts=kind not in {"vit", "resnet"})
+    ways = accepted(base, other, texts=kind not in PICTURES)
     assert (found.whole, found.layers, found.any_method) == (ways.whole, ways.layers, ways.any_method)
     assert (found.whole, found.layers, found.any_method) == (expected.whole, expected.layers, expected.any_method)
     if not found.match_units:
@@ -146,6 +183,37 @@ def test_the_ways_that_are_named_are_those_that_plans_accept(pair: str, place: P
     told = compare(left, right)
     assert told.level is level
     assert any(reason.field == "alignment" for reason in told.reasons) == (level is not Level.incompatible)
+
+
+BY_WEIGHTS = {"merge_method": "pleas", "align": "weights", "fit": "none"}
+MATCHED = {"merge_method": "pleas", "calibration": {"data": "./texts.txt", "samples": 2, "max_length": 8}}
+HINTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    "two inputs, hidden units": (
+        "t5", {"d_ff": 32}, BY_WEIGHTS, "another method after align: weights takes models of other widths",
+    ),
+    "two inputs, positions": (
+        "clip", texts_of(max_position_embeddings=12), BY_WEIGHTS,
+        "take models with as many positions: of this family no table of positions is brought to another length",
+    ),
+    "positions, any method": (
+        "clip", texts_of(max_position_embeddings=12), {"merge_method": "linear", "align": "weights"},
+        "take a model with as many positions",
+    ),
+    "a stream that is not turned": (
+        "bert", {"hidden_size": 24}, MATCHED,
+        "a norm divides by all its units together, so it is matched only where align: {residual: activations} asks for it",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HINTS)
+def test_a_refusal_names_nothing_that_would_be_refused_too(case: str, place: Path) -> None:
+    kind, changes, recipe, hint = HINTS[case]
+    other = made(place, f"hint-{case.replace(' ', '-').replace(',', '')}", kind, changes)
+    weighed = {"parameters": {"weight": 0.5}} if recipe["merge_method"] == "linear" else {}
+    with pytest.raises(HubmergeError) as refused:
+        hubmerge.build_plan({**recipe, "models": [{"model": name, **weighed} for name in (f"./{kind}", other)]})
+    assert [fault.hint for fault in refused.value.faults] == [hint]
 
 
 def test_what_can_only_be_carried_is_told_with_what_it_needs(place: Path) -> None:

@@ -251,7 +251,7 @@ def test_models_of_other_vocabularies_are_refused(place: Path) -> None:
     (told,) = faults_of(asked(place))
     assert told == (
         f"{place}/a and {place}/b have different vocabularies, so that their logits cannot be compared · models · bring them to one "
-        "vocabulary first: `hubmerge merge` each with tokenizer_source"
+        f"vocabulary first: merge_method: passthrough with the other alone, base_model: {place}/a and tokenizer_source: base"
     )
 
 

@@ -316,7 +316,8 @@ def test_other_numbers_of_tokens_are_refused_with_what_makes_them_one(tmp_path: 
     recipe = {**LINEAR, "models": [{"model": "./base"}, {"model": str(tmp_path / "more")}]}
     (fault,) = refused(recipe)
     assert fault.endswith(
-        f"{tmp_path / 'more'} · bring them to one vocabulary first: `hubmerge merge` each with tokenizer_source"
+        f"{tmp_path / 'more'} · bring them to one vocabulary first: merge_method: passthrough with the other alone, base_model: ./base "
+        "and tokenizer_source: base"
     )
 
 

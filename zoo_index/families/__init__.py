@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from zoo_index.families import bert, clip, distilbert, gpt2, llama, resnet, roberta, t5, vit
 from zoo_index.families.family import Family
 
-__all__ = ["FAMILIES", "TURNING_FAMILIES", "Family"]
+__all__ = ["FAMILIES", "POSITION_FIELDS", "TURNING_FAMILIES", "Family"]
 
 FAMILIES: tuple[Family, ...] = (
     *bert.FAMILIES,
@@ -21,3 +23,12 @@ FAMILIES: tuple[Family, ...] = (
 
 TURNING_FAMILIES = ("llama", "gpt2", "vit")
 """Tables of architectures whose residual stream can be turned: every reader is behind a norm of its own."""
+
+POSITION_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "gpt2": ("n_positions",),
+    "bert": ("max_position_embeddings",),
+    "roberta": ("max_position_embeddings",),
+    "distilbert": ("max_position_embeddings",),
+    "vit": ("image_size",),
+}
+"""Tables of architectures whose positions can be brought to another model's length, and the fields of the config that count them."""
