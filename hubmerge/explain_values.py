@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["values_text"]
@@ -16,12 +16,20 @@ def values_text(parameters: Mapping[str, Any]) -> str:
 def _value_text(value: Any) -> str:
     """A parameter as one would say it: ``0.5``, ``0.2 to 0.8``, ``1 in mlp; 0.3 elsewhere``."""
     if isinstance(value, Mapping):
-        pattern = value.get("filter")
-        place = "elsewhere" if pattern in (None, "*") else f"in {pattern}"
-        return f"{_value_text(value.get('value'))} {place}"
+        return _rows_text([value])
     if isinstance(value, list | tuple):
         if any(isinstance(item, Mapping) for item in value):
-            rows = [item if isinstance(item, Mapping) else {"value": item} for item in value]
-            return "; ".join(map(_value_text, rows))
+            return _rows_text([item if isinstance(item, Mapping) else {"value": item} for item in value])
         return " to ".join(map(_value_text, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A list of filters, as far as it is read: what comes after a row that fits every tensor is never reached."""
+    said: list[str] = []
+    for row in rows:
+        pattern, value = row.get("filter"), _value_text(row.get("value"))
+        if pattern in (None, "*"):
+            return "; ".join([*said, f"{value} elsewhere"]) if said else value
+        said.append(f"{value} in {pattern}")
+    return "; ".join(said)

@@ -40,11 +40,10 @@ def warnings_of(
     ]
     names = {name for row in placement.rows for name in (row.name, *row.names.values())}
     found += dict.fromkeys(
-        f"parameters.{name}: filter {pattern!r} is part of no tensor's name"
+        f"parameters.{name}: {said}"
         for section in recipe.sections
         for name, setting in section.scopes.settings
-        for pattern in setting.filters
-        if not any(pattern in tensor for tensor in names)
+        for said in setting.idle_filters(names, "tensor")
     )
     found += dict.fromkeys(
         f"{models[other].reference}: buffer {name!r} is left out, {models[lead].reference} does not have it"

@@ -7,7 +7,7 @@ density: [{filter: mlp, value: 0.8}, {value: 0.5}]    by substring of the tensor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +31,20 @@ class Setting:
         """Whether every tensor gets the same value."""
         return all(pattern in (None, "*") and len(values) == 1 for pattern, values in self.rows)
 
-    @property
-    def filters(self) -> tuple[str, ...]:
-        """The parts of tensor names that values are chosen by."""
-        return tuple(pattern for pattern, _ in self.rows if pattern not in (None, "*"))
+    def idle_filters(self, names: Collection[str], kind: str) -> tuple[str, ...]:
+        """What is to be said of filters that choose no value for any of `names`, which are those of tensors or of another `kind`."""
+        said, left = [], set(names)
+        for pattern, _ in self.rows:
+            if pattern in (None, "*"):
+                left = set()
+                continue
+            fitting = [name for name in names if pattern in name]
+            if not fitting:
+                said.append(f"filter {pattern!r} is part of no {kind}'s name")
+            elif left.isdisjoint(fitting):
+                said.append(f"filter {pattern!r} is never reached: what stands before it takes its {kind}s")
+            left.difference_update(fitting)
+        return tuple(said)
 
     def resolve(self, tensor_name: str, depth: float) -> Any:
         """The value for one tensor, or None when no filter matches, or one whose list of values is empty.

@@ -174,16 +174,15 @@ def _warnings(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What is likely to be a mistake; and notes."""
     terms = cross_terms(method.name, len(recipe.models), instead=_KNOTS) if isinstance(method, Combination) else None
-    unmatched = [
-        f"parameters.{name}: filter {pattern!r} is part of no module's name"
+    idle = [
+        f"parameters.{name}: {said}"
         for section in recipe.sections
         for name, setting in section.scopes.settings
-        for pattern in setting.filters
-        if not any(pattern in module.name for module in modules)
+        for said in setting.idle_filters([module.name for module in modules], "module")
     ]
     own_notes = dense.notes if dense is not None else ()
     own = [text for text in dense.warnings if text not in own_notes] if dense is not None else []
-    warnings = [*recipe.warnings, *dict.fromkeys(unmatched), *filter(None, (terms, base.warning)), *own]
+    warnings = [*recipe.warnings, *dict.fromkeys(idle), *filter(None, (terms, base.warning)), *own]
     return tuple(warnings), (*recipe.notes, *own_notes)
 
 

@@ -222,6 +222,16 @@ def test_warnings_are_errors_when_asked_and_notes_are_not() -> None:
     ]
 
 
+def test_a_filter_that_is_never_reached_is_warned_of_and_not_said_to_be_used() -> None:
+    """The plan said `1 elsewhere; 2 in mlp`, and the merge took 1 for all."""
+    plan = build_plan(linear(parameters={"weight": [{"value": 1}, {"filter": "mlp", "value": 2}]}))
+    assert {step.values["weight"] for step in plan.steps} == {(1.0, 1.0)}
+    assert plan.warnings == (
+        "parameters.weight: filter 'mlp' is never reached: what stands before it takes its tensors",
+    )
+    assert "  all models: weight 1" in str(plan).splitlines()
+
+
 def test_gradients_give_every_layer_its_value() -> None:
     plan = build_plan(linear(parameters={"weight": [1, 3]}))
     weights = {step.output.name: step.values["weight"] for step in plan.steps}

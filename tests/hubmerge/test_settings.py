@@ -54,6 +54,28 @@ def test_a_filter_is_plain_text_and_layers_1_is_part_of_layers_10() -> None:
     assert parsed([{"filter": "m.p", "value": 1}]).resolve("mlp", 0.0) is None
 
 
+def test_filters_that_choose_nothing_are_named() -> None:
+    names = ["layers.0.mlp.up", "layers.0.mlp.down", "norm"]
+    by_part = parsed([{"filter": part, "value": 1} for part in ("mlp", "mlp.up", "mpl", "norm")])
+    assert by_part.idle_filters(names, "tensor") == (
+        "filter 'mlp.up' is never reached: what stands before it takes its tensors",
+        "filter 'mpl' is part of no tensor's name",
+    )
+    halves = parsed([{"filter": "up", "value": 1}, {"filter": "mlp", "value": 2}, {"filter": "down", "value": 3}])
+    assert halves.idle_filters(names, "tensor") == (
+        "filter 'down' is never reached: what stands before it takes its tensors",
+    )
+
+
+@pytest.mark.parametrize("first", [{"value": 7}, {"filter": "*", "value": 7}, {"filter": None, "value": 7}, 7])
+def test_a_filter_after_a_value_for_all_is_never_reached(first: Any) -> None:
+    setting = parsed([first, {"filter": "norm", "value": 1}])
+    assert setting.resolve("norm", 0.0) == 7
+    assert setting.idle_filters(["norm"], "module") == (
+        "filter 'norm' is never reached: what stands before it takes its modules",
+    )
+
+
 @pytest.mark.parametrize("last", [{"value": 7}, {"filter": "*", "value": 7}, {"filter": None, "value": 7}, 7])
 def test_what_no_filter_takes_goes_to_the_row_without_one(last: Any) -> None:
     assert parsed([{"filter": "mlp", "value": 1}, last]).resolve("norm", 0.0) == 7
@@ -70,7 +92,6 @@ def test_without_a_row_that_fits_there_is_no_value() -> None:
 def test_constant_gradient_and_filters_are_told_apart() -> None:
     assert (parsed(1).is_constant, parsed([1]).is_constant, parsed([1, 2]).is_constant) == (True, True, False)
     assert (parsed([1, 2]).has_gradient, parsed([1]).has_gradient) == (True, False)
-    assert parsed([{"filter": "a", "value": 1}, 2]).filters == ("a",)
     assert not parsed({"filter": "a", "value": 1}).is_constant
     assert parsed({"value": 1}).is_constant
 
