@@ -16,6 +16,8 @@ _EVERYTHING = ("", "default")
 _REST = ("default", "shared")
 _TOWERS = {"text_": ("text_config",), "vision_": ("vision_config",), "audio_": ("audio_config",)}
 """mergekit's names of towers (``text_decoder``, ``vision_tower``) begin like the part of the config that counts their layers."""
+_SENSES = {"vision_": ("vis",), "audio_": ("audio",)}
+"""What a word begins with in the prefix of a tower's layers, for towers that the config counts alike."""
 _BETWEEN = {"multi_modal_projector": ("multi_modal_projector", "projector", "merger", "connector")}
 """mergekit's name of what leads from one tower to another, and the words that models have for it."""
 
@@ -87,10 +89,18 @@ def _stacks_named(name: str, stacks: Sequence[LayerStack], model: ParentModel) -
     keys = next((keys for begin, keys in _TOWERS.items() if name.startswith(begin)), ())
     paths = {stack: count_keys(model.config, stack.count) for stack in stacks}
     found = tuple(stack for stack in stacks if any(path[0] in keys for path in paths[stack]))
+    if len(found) > 1:  # as many layers in one tower as in another
+        senses = next((words for begin, words in _SENSES.items() if name.startswith(begin)), ())
+        others = tuple(word for words in _SENSES.values() if words != senses for word in words)
+        found = tuple(s for s in found if _begins(s, senses)) or tuple(s for s in found if not _begins(s, others))
     if found or not name.startswith("text_"):
         return found
     towers = {key for other in _TOWERS.values() for key in other}  # a text model may be counted in the config's frame
     return tuple(s for s in stacks if paths[s] and not any(path[0] in towers for path in paths[s]))
+
+
+def _begins(stack: LayerStack, words: tuple[str, ...]) -> bool:
+    return any(part.startswith(words) for part in stack.prefix.split("."))
 
 
 def _roots(

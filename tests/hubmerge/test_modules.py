@@ -142,6 +142,25 @@ def test_a_tower_goes_by_the_name_that_mergekit_has_for_it() -> None:
     assert plan.config["text_config"]["num_hidden_layers"] == 2
 
 
+def test_towers_with_as_many_layers_as_each_other_are_told_apart() -> None:
+    names = [f"{prefix}.{i}.w" for prefix in ("model.layers", "visual.blocks", "audio.layers") for i in range(2)]
+    for seed, name in enumerate("abc"):
+        counts = {f"{sense}_config": {"num_hidden_layers": 2} for sense in ("text", "vision", "audio")}
+        numbers = {n: random_values((2, 2), 50 * seed + i) for i, n in enumerate(names)}
+        write_model(Path(name), numbers, config={"model_type": "x", **counts})
+    plan = build_plan(
+        modules(
+            text_decoder={"models": [{"model": "./a"}]},
+            vision_tower={"models": [{"model": "./b"}]},
+            audio_tower={"models": [{"model": "./c"}]},
+        )
+    )
+    parents = [str(plan.parents[step.operands[0].parent].reference) for step in plan.steps]
+    assert dict(zip((step.output.name for step in plan.steps), parents, strict=True)) == {
+        name: "./b" if "visual" in name else "./c" if "audio" in name else "./a" for name in names
+    }
+
+
 @pytest.mark.parametrize("config", [{"text_config": {"num_hidden_layers": 3}}, {"num_hidden_layers": 3}])
 def test_towers_and_what_lies_between_them_are_told_apart_as_in_mergekit(config: dict[str, Any]) -> None:
     names = [f"model.language_model.layers.{i}.{part}" for i in range(3) for part in ("a.w", "b.w")]
