@@ -34,7 +34,7 @@ def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = (), *, sam
             raise PlanError(
                 f"only {where} uses {odd_tie} for its head too",
                 where="models",
-                hint="save both models with the same tie_word_embeddings",
+                hint="save both models with the same tie_word_embeddings; merge_method: mal takes single layers as they are",
             )
         if not same_depth and differ_in_depth(specs[0], spec):
             check_depths(specs[0], spec, (called[0], name))
@@ -43,7 +43,9 @@ def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = (), *, sam
         if odd is not None:
             where = called[0] if odd in specs[0].tensors else name
             raise PlanError(
-                f"only {where} has the tensor {odd!r}", where="models", hint="merge models of the same depth and head"
+                f"only {where} has the tensor {odd!r}",
+                where="models",
+                hint="merge models of the same kind of layers and head; `hubmerge symmetry show` lists a model's tensors",
             )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubmerge.heterogeneous.batches import Batch
-from hubmerge.heterogeneous.evaluating import evaluating
+from hubmerge.heterogeneous.evaluating import evaluating, refuse_half
 from hubmerge.heterogeneous.mal_drift import mean_loss
 from hubmerge.heterogeneous.mal_search import Search
 from hubmerge.heterogeneous.mal_zoo import zoo_of
@@ -76,6 +76,7 @@ def laws(
 
     names: what errors call the donors, by default by their places.
     """
+    refuse_half({"base": base, **{f"donors[{i}]": donor for i, donor in enumerate(donors)}})
     with evaluating([base, *donors]):
         zoo = zoo_of(
             base,

@@ -12,7 +12,7 @@ from typing import Any
 
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.batches import Batch
-from hubmerge.heterogeneous.evaluating import evaluating
+from hubmerge.heterogeneous.evaluating import evaluating, refuse_half
 from hubmerge.heterogeneous.mal_decisions import Decision
 from hubmerge.heterogeneous.mal_drift import mean_loss
 from hubmerge.heterogeneous.mal_pairs import Alignment
@@ -92,6 +92,7 @@ def assemble_from_zoo(
     _check(tau, factors, eps, rounds)
     if choose == "best" and probe is None:
         raise PlanError("the best factor is told by a probe", where="choose", hint="give a probe, batches with labels")
+    refuse_half({"base": base, **{f"donors[{i}]": donor for i, donor in enumerate(donors)}})
     with evaluating([base, *donors]):
         zoo = zoo_of(
             base,

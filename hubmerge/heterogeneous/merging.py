@@ -16,7 +16,7 @@ from hubmerge.heterogeneous.base_positions import in_base_positions, with_positi
 from hubmerge.heterogeneous.base_vocabulary import in_base_vocabulary, token_groups, with_rows_of
 from hubmerge.heterogeneous.batches import Batch, check_batches, in_folds
 from hubmerge.heterogeneous.checks import check_alike, check_sizes, checked_shares, known_groups, matchable
-from hubmerge.heterogeneous.evaluating import evaluating
+from hubmerge.heterogeneous.evaluating import evaluating, refuse_half
 from hubmerge.heterogeneous.fit import fit_layers
 from hubmerge.heterogeneous.functions import check_functions
 from hubmerge.heterogeneous.in_base_names import parents_in_base_names
@@ -102,6 +102,8 @@ def merge_models(
     choice = Choice(align, widths, min_similarity, balance, regularisation, seed)
     choice.check()
     data = in_folds(list(batches))
+    if data:
+        refuse_half({f"models[{i}]": model for i, model in enumerate(models)})
     turns: tuple[StreamMap, ...] = ()
     with evaluating(models):
         models = _in_base_vocabulary(models, tokens)

@@ -20,7 +20,7 @@ from hubmerge.heterogeneous.alignment import AlignedGroup
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.carrying import Asked, Carrier, Donor, carrier_of
 from hubmerge.heterogeneous.checks import check_alike, known_groups
-from hubmerge.heterogeneous.evaluating import evaluating
+from hubmerge.heterogeneous.evaluating import evaluating, refuse_half
 from hubmerge.heterogeneous.labels import Labels
 from hubmerge.heterogeneous.merged_tensors import strips
 from hubmerge.heterogeneous.merging import default_without
@@ -112,6 +112,11 @@ def transport_deltas(
     data = list(batches)
     if align == "activations" and not data:
         raise PlanError("aligning by activations needs data", where="batches", hint="give batches, or align='weights'")
+    if data:
+        every = {"target": target}
+        for i, donor in enumerate(donors):
+            every |= {f"donors[{i}].model": donor.model, f"donors[{i}].base": donor.base}
+        refuse_half(every)
     with evaluating([target, *(each for donor in donors for each in (donor.model, donor.base))]):
         donors = [donor.in_rows_of(target) for donor in donors]
         residual = residual or _best_residual(target, donors, align)

@@ -9,7 +9,8 @@ import torch
 from apart_models import TEXT, batches, model
 
 from hubmerge.errors import PlanError
-from hubmerge.heterogeneous import assemble_from_zoo, merge_models
+from hubmerge.heterogeneous import Donor, assemble_from_zoo, merge_models, transport_deltas
+from hubmerge.heterogeneous.mal_laws import laws
 from hubmerge.symmetry import SymmetryError
 
 
@@ -69,7 +70,7 @@ def test_an_embedding_that_is_the_head_in_one_model_alone() -> None:
     parents = [model("qwen2", 0), model("qwen2", 1, tie_word_embeddings=False)]
     assert refused(parents, batches("qwen2")) == (
         "only model 1 uses model.embed_tokens.weight for its head too · models · "
-        "save both models with the same tie_word_embeddings"
+        "save both models with the same tie_word_embeddings; merge_method: mal takes single layers as they are"
     )
 
 
@@ -148,3 +149,24 @@ def test_rotary_positions_of_two_speeds() -> None:
     )
     with pytest.raises(PlanError, match=r"^the base and donors\[0\] turn positions at other speeds"):
         assemble_from_zoo(model("llama", 0), [fast], batches("llama"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_models_in_half_precision_are_not_run(dtype: str) -> None:
+    base, half = model("vit", 0), model("vit", 1).to(getattr(torch, dtype))
+    calls = {
+        "models[1]": lambda: merge_models([base, half], batches("vit"), labels="shared"),
+        "donors[0].base": lambda: transport_deltas(base, [Donor(base, half)], batches("vit")),
+        "donors[0]": lambda: assemble_from_zoo(base, [half], batches("vit")),
+        "base": lambda: laws(half, [base], batches("vit")),
+    }
+    for where, call in calls.items():
+        with pytest.raises(PlanError) as caught:
+            call()
+        assert str(caught.value) == (
+            f"this model is in {dtype}, and models are run in float32 · {where} · load it with from_pretrained(..., dtype=torch.float32), "
+            "or write a recipe, which does"
+        )
+    assert all(value.dtype == getattr(torch, dtype) for value in half.state_dict().values())
+    by_weights = merge_models([base, half], [], align="weights", fit=None, labels="shared")
+    assert by_weights.model.dtype == torch.float32  # nothing is run
