@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from hubmerge.assembly_record import AssemblyRecord
 
-__all__ = ["how_matched"]
+__all__ = ["PAIRED", "how_matched"]
 
 _SEEN = "by how they correlate on the calibration data"
-_PAIRED = {
+PAIRED = {
     "activations": _SEEN,
     "weights": "by the weights that connect them",
     "balanced": f"{_SEEN} and by the weights that connect them",
     "identity": "as they stand, without being matched",
 }
+"""How units became pairs, for the ways that pair them."""
 
 
 def how_matched(record: AssemblyRecord, base: str, others: str) -> str:
@@ -25,8 +26,6 @@ def how_matched(record: AssemblyRecord, base: str, others: str) -> str:
     if record.align == "optimal_transport":
         how = f"a regularisation of {record.regularisation:g}" if record.regularisation else "no regularisation"
         return f"{begun} those of {others} were carried to those of {base} {_SEEN}, each in parts to several (optimal transport with {how})."
-    taken = (
-        f"{begun} they were put into that of {base} first: the units of {others} were taken {_PAIRED[record.align]}."
-    )
+    taken = f"{begun} they were put into that of {base} first: the units of {others} were taken {PAIRED[record.align]}."
     folded = " Units without a partner joined the one that they were most like, or were copied."
     return f"{taken} Pairs became one unit.{folded if record.widths == 'fold' else ''}"

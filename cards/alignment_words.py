@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cards.align_words import PAIRED
 from cards.assembly_words import plain_name
 from cards.markdown import Markup, code, text
 from hubmerge.alignment.words import how_aligned
 from hubmerge.alignment_record import AlignmentRecord
 
 __all__ = ["AlignmentWords", "alignment_words"]
-
-_HOW = {
-    "activations": "by how they correlate on the calibration data",
-    "weights": "by the weights that connect them",
-}
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ def alignment_words(record: AlignmentRecord | None) -> AlignmentWords | None:
     parents = tuple(each.model_copy(update={"reference": plain_name(each.reference)}) for each in record.parents)
     record = record.model_copy(update={"base_model": plain_name(record.base_model), "parents": parents})
     matching = Markup(
-        f"The units of the other models were brought into the order of {text(record.base_model)} first, {_HOW[record.method]}."
+        f"The units of the other models were brought into the order of {text(record.base_model)} first, {PAIRED[record.method]}."
     )
     lines = [text(f"{sentence}.") for sentence in how_aligned(record)]
     if record.calibration is not None:
