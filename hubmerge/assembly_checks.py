@@ -148,17 +148,11 @@ def _stage_faults(assembly: Assembly, stages: AssemblyStages, recipe: Recipe) ->
     faults: list[HubmergeError] = []
     if not assembly.carries and not any(stages.weights) and recipe.sections[0].scopes.is_constant:
         faults.append(RecipeError("all weights are 0", where="parameters.weight", hint="give one model at least 1"))
-    if stages.budget is not None and stages.ratio is not None:
-        message = "budget and ratio both say how many units stay separate"
-        faults.append(RecipeError(message, where="align.ratio", hint="keep one of them"))
     if stages.residual == "activations" and not is_matched_on_data(stages.align):
         message = f"residual: activations matches the stream by activations, and align: {stages.align} has none"
         hint = "write residual: keep or residual: orthogonal"
         faults.append(RecipeError(message, where="align.residual", hint=hint))
-    wider = next((name for name in ("budget", "ratio") if getattr(stages, name) is not None), None)
-    if wider is not None and stages.widths != "union":
-        message = f"{wider} says how much wider the merge may be, and widths: {stages.widths} makes nothing wider"
-        faults.append(RecipeError(message, where=f"align.{wider}", hint="add widths: union, or remove it"))
+    faults += _width_faults(stages, recipe)
     faults += [
         RecipeError(fault.message, where=f"align.{fault.key}", hint=fault.hint)
         for fault in misfits(
@@ -187,4 +181,23 @@ def _stage_faults(assembly: Assembly, stages: AssemblyStages, recipe: Recipe) ->
         without = "align: weights" if assembly.fit == "none" else "align: weights with fit: none"
         hint = f"add calibration: with a dataset, a file or a folder; {without} needs none"
         faults.append(RecipeError(f"{assembly.name} {what}, which needs data", where="calibration", hint=hint))
+    return faults
+
+
+def _width_faults(stages: AssemblyStages, recipe: Recipe) -> list[HubmergeError]:
+    """Choices of how wide the merge is that do not go together."""
+    faults: list[HubmergeError] = []
+    if stages.budget is not None and stages.ratio is not None:
+        message = "budget and ratio both say how many units stay separate"
+        faults.append(RecipeError(message, where="align.ratio", hint="keep one of them"))
+    wider = next((name for name in ("budget", "ratio") if getattr(stages, name) is not None), None)
+    if wider is not None and stages.widths != "union":
+        message = f"{wider} says how much wider the merge may be, and widths: {stages.widths} makes nothing wider"
+        faults.append(RecipeError(message, where=f"align.{wider}", hint="add widths: union, or remove it"))
+    if recipe.align is not None and recipe.align.policy is not None and stages.budget is None and not stages.bases:
+        message = "policy says how a budget is spent, and there is none"
+        faults.append(RecipeError(message, where="align.policy", hint="add budget, or remove it"))
+    elif stages.policy == "greedy" and stages.align == "identity":
+        message = "policy: greedy goes by how alike units are, and align: identity compares none"
+        faults.append(RecipeError(message, where="align.policy", hint="remove it, or write align: activations"))
     return faults

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hubmerge.align_choices import BALANCE, REGULARISATION, is_matched_on_data
 from hubmerge.recipe_calibration import Calibration
-from hubmerge.recipe_stages import AlignMethod, FitFollow, FitInputs, FitMethod, Labels, Residual, Widths
+from hubmerge.recipe_stages import AlignMethod, BudgetPolicy, FitFollow, FitInputs, FitMethod, Labels, Residual, Widths
 
 if TYPE_CHECKING:
     from hubmerge.assemblies import Assembly
@@ -27,7 +27,8 @@ class AssemblyStages:
     budget, ratio: at most one is given, both None for the base model's widths or where `min_similarity` alone decides.
     labels: None leaves it to the models' label names.  weights: one for each of the recipe's models, in their order; 0
     or more, not all 0, unless deltas are carried.  bases: then of each of them what it was trained from.
-    residual: None for the assembly's own way.  balance, regularisation: of the methods of matching that have one, None for the others.
+    policy: how a budget is spent.  residual: None for the assembly's own way.  balance, regularisation: of the methods of matching that
+    have one, None for the others.
     """
 
     align: AlignMethod
@@ -49,6 +50,7 @@ class AssemblyStages:
     balance: float | None = None
     regularisation: float | None = None
     non_diagonal: float = _NON_DIAGONAL
+    policy: BudgetPolicy = "uniform"
 
     @property
     def needs_data(self) -> bool:
@@ -82,6 +84,7 @@ def stages_of(assembly: Assembly, recipe: Recipe) -> AssemblyStages:
         balance=_said(recipe, "balance", BALANCE if method == "balanced" else None),
         regularisation=_said(recipe, "regularisation", REGULARISATION if method == "optimal_transport" else None),
         non_diagonal=fit.non_diagonal if fit and fit.non_diagonal is not None else _NON_DIAGONAL,
+        policy=(align and align.policy) or "uniform",
     )
 
 

@@ -30,6 +30,7 @@ __all__ = [
 
 AlignMethod = Literal["activations", "weights", "balanced", "zip", "optimal_transport", "identity"]
 Widths = Literal["base", "union", "fold"]
+BudgetPolicy = Literal["uniform", "greedy"]
 FitMethod = Literal["least_squares", "regmean", "none"]
 FitInputs = Literal["auto", "merged", "parents"]
 FitFollow = Literal["confident", "all"]
@@ -76,6 +77,11 @@ class Align(Part):
         strict=True,
         allow_inf_nan=False,
         description="with union, what the merge may cost: its multiplications and additions, written dense, over the base model's",
+    )
+    policy: BudgetPolicy | None = Field(
+        None,
+        description="with budget, how it is spent: uniform, the same share of every group's units stays separate; greedy, units of those "
+        "groups whose pairs are least alike for what they cost, which is known when units are matched; default uniform",
     )
     ratio: float | None = Field(
         None,

@@ -15,7 +15,7 @@ __all__ = ["carrying_faults", "carrying_keys", "misplaced_bases"]
 
 _OTHERS = ("balanced", "zip", "optimal_transport")
 """Ways to match that merge units, where nothing is merged."""
-_FIXED = ("widths", "budget", "ratio")
+_FIXED = ("widths", "budget", "policy", "ratio")
 """Keys of `align` that say how wide a merge is, which the target decides."""
 
 

@@ -38,7 +38,7 @@ _SINGLE = 4
 @dataclass(frozen=True)
 class PlannedSizes:
     """sizes: of every group of the merge.  changed: the config's fields with their new values.  exact: whether the costs and, under a
-    budget, the sizes are those of the merge's own inputs.  needs: of memory, estimates.
+    budget, the sizes are those of the merge's own inputs, and not those of a uniform budget for a greedy one.  needs: of memory, estimates.
     """
 
     sizes: Mapping[str, int]
@@ -115,7 +115,7 @@ def planned_sizes(
         dense_cost(specs[0], {}, positions.of_tensors),
         merged,
         block_cost(specs[0], sharing, positions.of_tensors),
-        positions.known,
+        positions.known and stages.policy == "uniform",
         needs,
     )
 

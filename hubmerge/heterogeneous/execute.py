@@ -166,6 +166,7 @@ def _merged(
         widths=stages.widths,
         ratio=stages.ratio,
         budget=stages.budget,
+        policy=stages.policy,
         min_similarity=stages.min_similarity,
         balance=stages.balance,
         regularisation=stages.regularisation,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -191,7 +191,11 @@ def written_dtype(recipe: Recipe, models: Sequence[ParentModel]) -> DType:
 
 def _notes(stages: AssemblyStages, calibration: CalibrationFacts | None, sized: PlannedSizes) -> list[str]:
     notes = list(calibration.notes) if calibration is not None else []
-    if not sized.exact and stages.budget is not None:
+    if stages.policy == "greedy":
+        notes.append(
+            "which groups a greedy budget makes wider is known when units are matched: sizes are those of a uniform one until then"
+        )
+    elif not sized.exact and stages.budget is not None:
         notes.append(
             "sizes under a budget depend on the size of the inputs, which is not known yet: those here are estimates"
         )
@@ -217,9 +221,16 @@ def planned_downloads(models: Sequence[ParentModel], carried: Sequence[CarriedFi
     return found
 
 
+_SAID_LATER: Mapping[str, Callable[[AssemblyStages], bool]] = {
+    "non_diagonal": lambda stages: stages.fit == "regmean",
+    "policy": lambda stages: stages.policy != "uniform",
+}
+"""Choices that recipes came to have later, and when they decide anything: plans of earlier versions keep their hash."""
+
+
 def _hash(plan: AssemblyPlan, assembly: Assembly) -> str:
     """sha256 over what decides the output, but for the calibration's rows: recipe, method, pinned parents with headers, sizes, files."""
-    unused = () if plan.stages.fit == "regmean" else ("non_diagonal",)
+    unused = {name for name, says in _SAID_LATER.items() if not says(plan.stages)}
     stages = {name: value for name, value in asdict(plan.stages).items() if name not in unused}
     content: dict[str, Any] = {
         "recipe": plan.recipe.to_dict(),

@@ -50,7 +50,7 @@ class AssemblyPlan(WholePlan):
     many.  groups: those whose units are matched; kept: the others that could be, with the reason.  changed: fields of the base's config
     that become another number.  labels: None without a head.  cost, base_cost: of the merge and of the base, dense; blocks: of the
     merge without what is zero.  exact: whether sizes and costs are those of the merge, not estimates from a size of inputs that is not
-    known yet.  tokens: for each of `order` but the first its rows in the
+    known yet, or those of a uniform budget for a greedy one.  tokens: for each of `order` but the first its rows in the
     base's vocabulary, None where it has the same.  positions: the same of tables of positions.
     """
 
