@@ -46,6 +46,7 @@ MODELS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "qwen3": ("Qwen3ForCausalLM", "Qwen3Config", {**DECODER, "head_dim": 8}),
     "gpt2": ("GPT2LMHeadModel", "GPT2Config", {**GPT2, "n_inner": 24}),
     "gpt2 relu": ("GPT2LMHeadModel", "GPT2Config", {**GPT2, "activation_function": "relu"}),
+    "gpt2 untied": ("GPT2LMHeadModel", "GPT2Config", {**GPT2, "tie_word_embeddings": False}),
     "gpt2 body": ("GPT2Model", "GPT2Config", GPT2),
     "gpt2 classifier": ("GPT2ForSequenceClassification", "GPT2Config", GPT2),
     "gpt2 token classifier": ("GPT2ForTokenClassification", "GPT2Config", GPT2),
@@ -67,6 +68,7 @@ MODELS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "xlm-roberta": ("XLMRobertaForMaskedLM", "XLMRobertaConfig", {**ENCODER, "tie_word_embeddings": False}),
     "distilbert": ("DistilBertForMaskedLM", "DistilBertConfig", DISTILBERT),
     "distilbert untied": ("DistilBertForMaskedLM", "DistilBertConfig", {**DISTILBERT, "tie_word_embeddings": False}),
+    "distilbert body": ("DistilBertModel", "DistilBertConfig", DISTILBERT),
     "distilbert classifier": (
         "DistilBertForSequenceClassification", "DistilBertConfig", {**DISTILBERT, "activation": "relu"},
     ),
@@ -97,6 +99,7 @@ MODELS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "t5": ("T5ForConditionalGeneration", "T5Config", T5),
     "t5 gated": ("T5ForConditionalGeneration", "T5Config", {**T5, "feed_forward_proj": "gated-gelu", "num_layers": 1}),
     "t5 gelu": ("T5ForConditionalGeneration", "T5Config", {**T5, "feed_forward_proj": "gelu"}),
+    "t5 untied": ("T5ForConditionalGeneration", "T5Config", {**T5, "tie_word_embeddings": False, "num_decoder_layers": 1}),
     "t5 body": ("T5Model", "T5Config", T5),
     "t5 encoder": ("T5EncoderModel", "T5Config", T5),
     "t5 classifier": ("T5ForSequenceClassification", "T5Config", T5),
