@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,7 @@ class _Bench:
     blocks: Mapping[Sort, Blocks]
 
 
-@cache
+@lru_cache(maxsize=1)  # a seed's models take 1.6 GB
 def _bench(folder: Path, seed: int) -> _Bench:
     base, tokenizer = smollm2()
     blocks = {sort: blocks_of(sort, tokenizer) for sort in SORTS}
