@@ -80,7 +80,8 @@ def merge_adapters(
 
     adapters: folders, or mappings of modules to (A, B), A (rank, in), B (out, rank), with the scale alpha / r in B.  name: with `basis`
     any method that merges deltas (`hubmerge methods`), in the coordinates of `Knots` or of `Core`.  Without it, or with none, a combination of PEFT
-    (`COMBINATIONS`), or task_arithmetic, which is the same in every basis.  parameters: as for `merge_state_dicts`; a list has one value
+    (`COMBINATIONS`; where A and B are added up apart, PEFT shares the root of a scale between both, which is known of folders alone), or
+    task_arithmetic, which is the same in every basis.  parameters: as for `merge_state_dicts`; a list has one value
     for each adapter.  missing: see `stacks_of`.  rank: of the result, at most; the nearest of that rank in the Frobenius norm, and
     `MergedAdapter.energy` says how near.  None keeps all of it, but for PEFT's combinations by ``svd``, which keep the largest rank of the
     adapters.  base: the model they were trained on (a folder, a repository, a state dict), for what they have beside factors

@@ -10,8 +10,9 @@ from hubmerge.methods.task_matrices import (
     as_matrices,
     by_singular_vectors,
     mean_elsewhere,
-    noise_of,
+    rounding_of,
     significant,
+    summed,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class IsoCParameters(TaskMatrixParameters):
     operand="delta",
     named=by_singular_vectors,
     elsewhere=mean_elsewhere,
-    revision=2,
+    revision=3,
     paper="Marczak et al. 2025, No task left behind: isotropic model merging, arXiv:2502.04959",
 )
 @matrix
@@ -44,13 +45,14 @@ def iso_c(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float) ->
     in the authors' code, and so do embeddings, heads over the vocabulary, tables of positions and text_projection (the authors
     leave out the last alone): `svd` chooses otherwise, by a filter on names where it is to.  Fused projections are one matrix.
     Differs from the authors' code where the sum has not full rank: U, S and V, and so the mean, are restricted to the numerical
-    rank, because the remaining singular vectors are noise of the solver and of float32; a zero sum stays zero.
+    rank, because the remaining singular vectors are noise of the solver and of float32; a zero sum stays zero.  Matrices whose
+    smaller side is at most 1,024 are decomposed in float64, where the authors' code has float32.
     """
     import torch
 
-    total = torch.stack(tuple(deltas)).sum(dim=0)
-    (summed,) = as_matrices((total,))
-    left, values, right = torch.linalg.svd(summed, full_matrices=False)
-    rank = significant(values, summed.shape, noise_of(base, len(deltas)))
+    matrices = as_matrices(deltas)
+    total = summed(matrices)
+    left, values, right = torch.linalg.svd(total, full_matrices=False)
+    rank = significant(values, total.shape, rounding_of(base, matrices))
     flattened: torch.Tensor = lambda_ * values[:rank].sum() / max(rank, 1) * (left[:, :rank] @ right[:rank])
-    return flattened.reshape(total.shape)
+    return flattened.reshape(deltas[0].shape).float()

@@ -11,9 +11,11 @@ from hubmerge.methods.task_matrices import (
     TaskMatrixParameters,
     as_matrices,
     by_singular_vectors,
+    decomposed_in,
     mean_elsewhere,
-    noise_of,
+    rounding_of,
     significant,
+    summed,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class TSVMParameters(TaskMatrixParameters):
     operand="delta",
     named=by_singular_vectors,
     elsewhere=mean_elsewhere,
-    revision=2,
+    revision=3,
     paper="Gargiulo et al. 2024, Task singular vectors: reducing task interference in model merging, arXiv:2412.00081",
 )
 @matrix
@@ -46,17 +48,18 @@ def tsv_m(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float) ->
     ones, and the result is lambda * U S V^T with the singular values as they were.  Tensors that are not matrices get lambda * the
     mean of the deltas, and so do embeddings, heads over the vocabulary, tables of positions and text_projection: `svd` chooses
     otherwise, by a filter on names where it is to.  Fused projections are one matrix.  Differs from the authors' code in these
-    tables, where r / T is below 1, one triplet of each is kept, and where a delta has not that rank: vectors beyond it are noise
-    of the solver and of float32.
+    tables, where r / T is below 1, one triplet of each is kept, and where a delta has not that rank or deltas share
+    directions: vectors beyond what there is are noise of the solver and of float32.  Float64 as in iso_c.
     """
     import torch
 
-    matrices, noise = as_matrices(deltas), noise_of(base)
+    matrices = as_matrices(deltas)
     kept = max(1, min(matrices[0].shape) // len(deltas))
-    parts = [_leading(delta, kept, noise) for delta in matrices]
+    parts = [_leading(decomposed_in(delta), kept, rounding_of(base, (delta,))) for delta in matrices]
     left, values, right = (torch.cat(each) for each in zip(*parts, strict=True))
+    del parts
     merged: torch.Tensor = lambda_ * (_orthogonal(left.T) * values) @ _orthogonal(right.T).T
-    return merged.reshape(deltas[0].shape)
+    return merged.reshape(deltas[0].shape).float()
 
 
 class IsoCTSParameters(TaskMatrixParameters):
@@ -69,7 +72,7 @@ class IsoCTSParameters(TaskMatrixParameters):
     operand="delta",
     named=by_singular_vectors,
     elsewhere=mean_elsewhere,
-    revision=2,
+    revision=3,
     paper="Marczak et al. 2025, No task left behind: isotropic model merging, arXiv:2502.04959",
 )
 @matrix
@@ -83,26 +86,48 @@ def iso_cts(deltas: Sequence[torch.Tensor], base: torch.Tensor, lambda_: float, 
     the solver and of float32.  Tensors that are not matrices get lambda * the mean of the deltas, and so do embeddings, heads over the
     vocabulary, tables of positions and text_projection (the authors leave out the last alone): `svd` chooses otherwise, by a filter on
     names where it is to.  Fused projections are one matrix.  With more parents than r / 2 directions s is lowered until k is at least 0.
+    Float64 as in iso_c.
     """
     import torch
 
-    matrices, stored = as_matrices(deltas), noise_of(base, len(deltas))
-    total = torch.stack(matrices).sum(dim=0)
-    side_by_side = [torch.cat(matrices, dim=axis) for axis in (0, 1)]
-    both = [torch.linalg.svdvals(each) for each in side_by_side]
-    rank = min(significant(own, each.shape, stored) for own, each in zip(both, side_by_side, strict=True))
+    matrices = as_matrices(deltas)
+    stored = rounding_of(base, matrices)
+    rows, columns = matrices[0].shape
+    below, beside = _values_of_stack(matrices), _values_of_stack([delta.T for delta in matrices])
+    rank = min(
+        significant(below, (len(deltas) * rows, columns), stored),
+        significant(beside, (rows, len(deltas) * columns), stored),
+    )
     if not rank:
         return torch.zeros_like(deltas[0])
+    total = summed(matrices)
     own = min(round((rank - int(common * rank)) / len(deltas)), rank // len(deltas))
     shared = rank - own * len(deltas)
     # what is left of a delta has the rounding of the whole of it
-    noise = stored + float(both[0][0]) * max(total.shape) * torch.finfo(total.dtype).eps
+    noise = stored + float(below[0]) * max(total.shape) * torch.finfo(total.dtype).eps
     first = _leading(total, shared, noise)
-    beside = [delta - first[0].T @ (first[0] @ delta) for delta in matrices]
-    parts = [*(_leading(delta, own, noise) for delta in beside), first]
+    own_parts = [_leading(_without(first[0], delta.to(total.dtype)), own, noise) for delta in matrices]
+    parts = [*own_parts, first]
     left, values, right = (torch.cat(each) for each in zip(*parts, strict=True))
+    del total, first, own_parts, parts  # as large as what follows needs
     merged: torch.Tensor = lambda_ * values.mean() * _orthogonal(left.T) @ _orthogonal(right.T).T
-    return merged.reshape(deltas[0].shape)
+    return merged.reshape(deltas[0].shape).float()
+
+
+def _without(directions: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """What of a matrix is at right angles to these left vectors, (count, out)."""
+    return matrix - directions.T @ (directions @ matrix)
+
+
+def _values_of_stack(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The singular values of matrices one below the other, which are never put together."""
+    import torch
+
+    upper = decomposed_in(matrices[0])
+    for each in matrices[1:]:
+        upper = torch.linalg.qr(torch.cat((upper, each.to(upper.dtype))), mode="r")[1]
+    found: torch.Tensor = torch.linalg.svdvals(upper)
+    return found
 
 
 def _leading(matrix: torch.Tensor, count: int, noise: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -111,7 +136,7 @@ def _leading(matrix: torch.Tensor, count: int, noise: float) -> tuple[torch.Tens
 
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     kept = min(count, significant(values, matrix.shape, noise))
-    return left.T[:kept], values[:kept], right[:kept]
+    return left.T[:kept].clone(), values[:kept], right[:kept].clone()  # a view would keep all of them
 
 
 def _orthogonal(vectors: torch.Tensor) -> torch.Tensor:

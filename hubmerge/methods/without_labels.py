@@ -116,7 +116,8 @@ coefficients stay at `init`, and the merge has the merged head.
 
 Differs from the paper: coefficients are brought back into [0, 1] after each step, where the authors' code clamps what it merges
 with and lets the number itself run on; heads are merged along where the labels are the same; embeddings and heads of language models have
-coefficients like other tensors; Adam has its usual decays.  The paper descends on the very data that it measures on: coefficients of
+coefficients like other tensors; Adam has its usual decays.  A parent's batches are taken in an order drawn by `seed`, all before any comes
+again.  The paper descends on the very data that it measures on: coefficients of
 other data are worse, and data that holds few of the classes leads the entropy astray.
 Statistics of BatchNorm are averaged by the parents' weights, before and during the descent.""",
 )

@@ -61,6 +61,13 @@ def test_a_low_rank_sum_is_flattened_over_its_own_rank() -> None:
     np.testing.assert_allclose(values[3:], 0, atol=1e-5)
 
 
+def test_a_weak_direction_of_a_large_matrix_is_a_direction() -> None:
+    # 299 values of 1 and one of 1e-5, far above the 2 * 1.2e-7 that float32 may have rounded away: all get their mean
+    weak = np.eye(300)
+    weak[299, 299] = 1e-5
+    np.testing.assert_allclose(iso([weak], (300, 300)), (299 + 1e-5) / 300 * np.eye(300), atol=1e-6)
+
+
 def test_deltas_that_cancel_leave_the_base() -> None:
     base = random_values((4, 3), 1)
     delta = np.round(random_values((4, 3), 2) * 8)  # whole numbers, so that the sum is exactly zero
