@@ -15,7 +15,7 @@ from zoo_index.architecture import Architecture, FieldDifference, compare_archit
 from zoo_index.lineage import same_name
 from zoo_index.metadata import ModelRecord
 from zoo_index.plain import Json
-from zoo_index.ways import Ways, plain_field, table_of, ways_of
+from zoo_index.ways import Ways, differ_in_head, plain_field, table_of, ways_of
 
 __all__ = ["Compatibility", "Level", "Reason", "Severity", "compare", "differing_fields"]
 
@@ -148,10 +148,11 @@ def _compare_models(a: ModelRecord, b: ModelRecord) -> tuple[Level, list[Reason]
     hard = {diff.field for diff in differences if diff.hard}
     if same_body:
         return (Level.vocabulary if blocks else Level.identical), [*reasons, *_instead(a, b, hard)]
-    if not hard - _HEAD_FIELDS and not any(_only_rows(a, b, counted) for counted in _ROWS):
+    ways = ways_of(a, b)
+    explained = any(_only_rows(a, b, counted) for counted in _ROWS) or (ways.found and differ_in_head(a, b))
+    if not hard - _HEAD_FIELDS and not explained:
         reasons.append(_unexplained(a, b))
         return Level.incompatible, reasons
-    ways = ways_of(a, b)
     if table_of(a) is not None:
         hard = {plain_field(field) for field in hard} - (_NAMES if ways.found else set())
     if not hard <= _SIZE_FIELDS | {"num_labels", "image_size"}:

@@ -15,6 +15,7 @@ __all__ = [
     "HEADS",
     "Ways",
     "counts_of",
+    "differ_in_head",
     "plain_field",
     "table_of",
     "ways_of",
@@ -80,7 +81,9 @@ def ways_of(a: ModelRecord, b: ModelRecord) -> Ways:
         return Ways(layers=not apart.in_inputs)
     if apart.in_stream:
         return _across_streams(a, family, apart)
-    alike = not apart.in_tensors
+    if apart.in_head and a.model_type != b.model_type:
+        return Ways(why_not="they have other heads and are of two types, whose layers may have other tensors")
+    alike = not apart.in_tensors and not apart.in_head
     same_sizes = not apart.in_widths
     on_data = not apart.in_words and not _takes_two(a)
     moves = apart.in_depth or apart.in_labels or apart.in_inputs or apart.in_positions or apart.in_features
@@ -92,6 +95,8 @@ def ways_of(a: ModelRecord, b: ModelRecord) -> Ways:
     )
     if ways.match_units:
         return ways
+    if apart.in_head:
+        return replace(ways, why_not="they have other heads, and do not read the same tokens or pictures")
     carried = _across_streams(a, family, apart)
     if carried.transport:
         return carried
@@ -120,6 +125,7 @@ def _across_streams(a: ModelRecord, family: Family, apart: _Apart) -> Ways:
         "as many layers": apart.in_depth,
         "the same tie_word_embeddings": bool(apart.in_tensors),
         "as many labels": apart.in_labels,
+        "the same kind of head": apart.in_head,
     }
     needed = [what for what, differs in lacking.items() if differs]
     if needed:
@@ -137,6 +143,7 @@ class _Apart:
     """
 
     in_other_things: frozenset[str]
+    in_head: bool
     in_stream: bool
     one_tower_is_alike: bool
     in_planes: bool
@@ -158,8 +165,10 @@ class _Apart:
         turns = "planes" in family.groups or "plane signs" in family.groups
         words = "tokens" in family.groups and ("vocab_size" in fields or _other_tokens(a, b))
         places = "positions" in family.groups and bool({"max_position_embeddings", "image_size"} & fields)
+        in_head = differ_in_head(a, b)
         return cls(
-            in_other_things=frozenset(hard - _KNOWN | ({"the kind of head"} if _task(a) != _task(b) else set())),
+            in_other_things=frozenset(hard - _KNOWN | ({"activation"} & fields if in_head else set())),
+            in_head=in_head,
             in_stream=bool(streams),
             one_tower_is_alike=len(streams) == 1 and _has_two_towers(a),
             in_planes="head_dim" in fields and turns,
@@ -170,7 +179,7 @@ class _Apart:
             in_words=words,
             in_inputs=words or "image_size" in fields,
             in_positions=places,
-            in_tensors=_tensors_apart(a, b, fields),
+            in_tensors=_tensors_apart(a, b, fields | (DEPTHS if in_head else set())),
         )
 
 
@@ -205,6 +214,11 @@ def _has_shortcut(architecture: Architecture) -> bool | None:
 
 def _other_tokens(a: ModelRecord, b: ModelRecord) -> bool:
     return None not in (a.tokenizer_signature, b.tokenizer_signature) and a.tokenizer_signature != b.tokenizer_signature
+
+
+def differ_in_head(a: ModelRecord, b: ModelRecord) -> bool:
+    """Whether two models do different things: one predicts words, the other classes or nothing."""
+    return _task(a) != _task(b)
 
 
 def _task(record: ModelRecord) -> str:

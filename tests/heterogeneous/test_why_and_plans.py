@@ -31,13 +31,15 @@ TOWERS = {"text_config": TEXTS, "vision_config": PICTURE, "projection_dim": 12}
 T5 = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4, "vocab_size": 20, "eos_token_id": 1,
       "decoder_start_token_id": 0}  # fmt: skip
 DISTILBERT = {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 4, "vocab_size": 20, "max_position_embeddings": 32}
-PICTURES = {"vit", "resnet", "clip pictures"}
+PICTURES = {"vit", "vit body", "resnet", "clip pictures"}
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("Llama", "ForCausalLM", {**TEXT, "num_key_value_heads": 2}),
     "mistral": ("Mistral", "ForCausalLM", {**TEXT, "num_key_value_heads": 2, "sliding_window": None}),
     "bert": ("Bert", "ForMaskedLM", TEXT),
     "gpt2": ("GPT2", "LMHeadModel", {"n_embd": 16, "n_layer": 2, "n_head": 4, "vocab_size": 20, "n_positions": 32}),
+    "bert classes": ("Bert", "ForSequenceClassification", TEXT),
     "vit": ("ViT", "ForImageClassification", PICTURE),
+    "vit body": ("ViT", "Model", PICTURE),
     "resnet": ("ResNet", "ForImageClassification", CHANNELS),
     "t5": ("T5", "ForConditionalGeneration", T5),
     "t5 encoder": ("T5", "EncoderModel", T5),
@@ -45,6 +47,10 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "clip pictures": ("CLIP", "ForImageClassification", TOWERS),
     "clip": ("CLIP", "Model", TOWERS),
 }
+
+
+BESIDE = {"mistral": "llama", "bert classes": "bert", "vit body": "vit"}
+"""Kinds that are compared with a model of another one."""
 
 
 def texts_of(**changes: Any) -> dict[str, Any]:
@@ -73,10 +79,14 @@ PAIRS: dict[str, tuple[str, dict[str, Any], Ways, Level]] = {
     "llama, features of heads": ("llama", {"hidden_size": 24}, NONE, Level.size),
     "llama, tied and hidden units": ("llama", {"tie_word_embeddings": True, "intermediate_size": 32}, LAYERS, Level.alignment),
     "llama and mistral, hidden units": ("mistral", {"intermediate_size": 32}, ALL, Level.alignment),
+    "bert, other head": ("bert classes", {}, LAYERS, Level.alignment),
+    "bert, other head and hidden units": ("bert classes", {"intermediate_size": 32}, LAYERS, Level.alignment),
+    "bert, other head and words": ("bert classes", {"vocab_size": 24}, NONE, Level.incompatible),
     "bert, stream": ("bert", {"hidden_size": 24}, NONE, Level.size),
     "bert, positions": ("bert", {"max_position_embeddings": 16}, WHOLE_AND_LAYERS, Level.alignment),
     "bert, features of heads": ("bert", {"num_attention_heads": 2}, WHOLE_AND_LAYERS, Level.identical),
     "gpt2, stream": ("gpt2", {"n_embd": 24}, CARRIED, Level.transport),
+    "vit, no head": ("vit body", {}, LAYERS, Level.alignment),
     "vit, pictures": ("vit", {"image_size": 2 * SIDE}, WHOLE, Level.alignment),
     "vit, patches": ("vit", {"patch_size": 8}, NONE, Level.incompatible),
     "vit, labels": ("vit", {"labels": ("d", "e")}, WHOLE_AND_LAYERS, Level.vocabulary),
@@ -119,7 +129,7 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made(folder: Path, name: str, kind: str, changes: dict[str, Any]) -> str:
     family, head, config = KINDS[kind]
     own = {**config, **changes}
-    classes = own.pop("labels", ("a", "b", "c") if kind in PICTURES else ())
+    classes = own.pop("labels", ("a", "b", "c") if kind in PICTURES - {"vit body"} else ())
     saved(family, head, folder / name, len(name), own, classes)
     words = own.get("text_config", own).get("vocab_size")
     if words is not None:
@@ -171,7 +181,7 @@ def accepted(a: str, b: str, *, texts: bool) -> Ways:
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_ways_that_are_named_are_those_that_plans_accept(pair: str, place: Path) -> None:
     kind, changes, expected, level = PAIRS[pair]
-    base = "./llama" if kind == "mistral" else f"./{kind}"
+    base = f"./{BESIDE.get(kind, kind)}"
     other = made(place, pair.replace(" ", "-").replace(",", ""), kind, changes)
     shutil.copytree(place / other, place / f"{other}-learned")
     found, left, right = ways_of(record(base), record(other)), record(base), record(other)
