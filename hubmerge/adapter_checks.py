@@ -26,6 +26,7 @@ __all__ = [
     "method_fault",
     "misplaced_adapter_words",
     "needs_no_basis",
+    "refuse_assembly",
     "written_adapter_faults",
 ]
 
@@ -60,12 +61,7 @@ def adapter_method(recipe: Any) -> MergeMethod | Combination:
     that needs a basis.
     """
     name, sparsify, combine, basis = (_get(recipe, key) for key in ("merge_method", "sparsify", "combine", "basis"))
-    if assembly_of(name) is not None:
-        raise RecipeError(
-            f"{name} puts whole models together, and merges no adapters",
-            where="merge_method",
-            hint="take a method on deltas: task_arithmetic, ties, dare_ties",
-        )
+    refuse_assembly(name, "merge_method")
     if basis in {"knots", "core"} or needs_no_basis(name, _get(recipe, "parameters")):
         method = method_of(name, sparsify, combine, _get(recipe, "parameters"))
         fault = method_fault(method, "merge_method")
@@ -87,6 +83,16 @@ def adapter_method(recipe: Any) -> MergeMethod | Combination:
         where="basis",
         hint="write basis: knots or basis: core",
     )
+
+
+def refuse_assembly(name: Any, where: str) -> None:
+    """Raise `RecipeError` for a method that puts whole models together; anything else may be wrong with its name."""
+    if assembly_of(name) is not None:
+        raise RecipeError(
+            f"{name} puts whole models together, and merges no adapters",
+            where=where,
+            hint="take a method on deltas: task_arithmetic, ties, dare_ties",
+        )
 
 
 def needs_no_basis(name: Any, parameters: Any) -> bool:

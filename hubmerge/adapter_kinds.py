@@ -9,7 +9,7 @@ from typing import Any
 
 from hubmerge.errors import PlanError, shown
 
-__all__ = ["FOUND_AGAIN", "moved_by", "refuse_dora", "refuse_start", "refuse_unsupported", "scale_of"]
+__all__ = ["FOUND_AGAIN", "moved_by", "refuse_dora", "refuse_start", "refuse_unsupported", "scale_of", "stated_rank"]
 
 _MOVES_THE_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 FOUND_AGAIN = frozenset({"pissa", "olora"})
@@ -79,28 +79,38 @@ def refuse_dora(config: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _alpha(config: Mapping[str, Any], module: str, rank: int, where: str) -> Any:
-    """lora_alpha of one module, as PEFT finds it: the first key of alpha_pattern that matches the end of its name."""
-    patterns = config.get("alpha_pattern") or {}
+def _by_pattern(config: Mapping[str, Any], name: str, module: str, default: Any, where: str) -> Any:
+    """One module's value, as PEFT finds it: of the first key that matches the end of its name; `default` where none does.
+
+    name: alpha_pattern or rank_pattern.
+    """
+    patterns = config.get(name) or {}
     if not isinstance(patterns, Mapping):
-        raise PlanError("alpha_pattern is not a mapping", where=where, hint=_SAVE_AGAIN)
+        raise PlanError(f"{name} is not a mapping", where=where, hint=_SAVE_AGAIN)
     for key, value in patterns.items():
         if len(key) > _LONGEST_PATTERN or len(_REPEATS.findall(key)) > _MOST_REPEATS or _NESTED.search(key):
-            raise PlanError(
-                f"alpha_pattern has the key {shown(key)}, too costly to match", where=where, hint=_SAVE_AGAIN
-            )
+            raise PlanError(f"{name} has the key {shown(key)}, too costly to match", where=where, hint=_SAVE_AGAIN)
         try:
             if re.match(rf"(.*\.)?({key})$", module):
                 return value
         except re.error as error:
-            message = f"alpha_pattern has the key {shown(key)}, no regular expression ({error})"
+            message = f"{name} has the key {shown(key)}, no regular expression ({error})"
             raise PlanError(message, where=where, hint=_SAVE_AGAIN) from None
-    return config.get("lora_alpha", rank)
+    return default
+
+
+def stated_rank(config: Mapping[str, Any], module: str) -> int | None:
+    """The rank that the config says a module's factors have; None where it says none."""
+    try:
+        stated = _by_pattern(config, "rank_pattern", module, config.get("r"), "")
+    except PlanError:  # nothing is computed with it
+        return None
+    return stated if isinstance(stated, int) and not isinstance(stated, bool) else None
 
 
 def scale_of(config: Mapping[str, Any], module: str, rank: int, where: str) -> float:
     """What a module's product of factors is multiplied with; `PlanError` for a config that does not say it."""
-    alpha = _alpha(config, module, rank, where)
+    alpha = _by_pattern(config, "alpha_pattern", module, config.get("lora_alpha", rank), where)
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < _LARGEST_ALPHA:
         raise PlanError(f"lora_alpha of {module!r} is {shown(alpha)}, not a number", where=where, hint=_SAVE_AGAIN)
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)

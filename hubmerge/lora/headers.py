@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from hubmerge.adapter_kinds import refuse_dora, refuse_unsupported, scale_of
+from hubmerge.adapter_kinds import refuse_dora, refuse_unsupported, scale_of, stated_rank
 from hubmerge.adapters import split_tensors
 from hubmerge.errors import PlanError
 from zoo_index.checkpoint import read_adapter_table, read_json
@@ -16,7 +16,15 @@ from zoo_index.reference import ModelRef
 from zoo_index.source import ModelSource
 from zoo_index.tensors import TensorMeta, TensorTable
 
-__all__ = ["AdapterHeader", "FactorMetas", "check_one_base", "different_bases", "header_of", "open_adapter"]
+__all__ = [
+    "AdapterHeader",
+    "FactorMetas",
+    "check_one_base",
+    "different_bases",
+    "header_of",
+    "open_adapter",
+    "other_ranks",
+]
 
 
 class FactorMetas(NamedTuple):
@@ -151,6 +159,30 @@ class _Stating(Protocol):
 
     @property
     def config(self) -> Mapping[str, Any]: ...
+
+
+class _HasRank(Protocol):
+    @property
+    def rank(self) -> int: ...
+
+
+class _HasRanks(_Stating, Protocol):
+    """An adapter that says what it was trained on, and has factors."""
+
+    @property
+    def modules(self) -> Mapping[str, _HasRank]: ...
+
+
+def other_ranks(adapter: _HasRanks) -> str | None:
+    """A warning of factors of another rank than the adapter's config says, which PEFT does not load; None where there are none."""
+    for module, factors in adapter.modules.items():
+        stated = stated_rank(adapter.config, module)
+        if stated is not None and stated != factors.rank:
+            return (
+                f"{adapter.name}: the factors of {module!r} have rank {factors.rank}, and its config says {stated}, so that PEFT "
+                f"does not load it; lora_alpha is taken to be over {factors.rank}"
+            )
+    return None
 
 
 def check_one_base(adapters: Sequence[_Stating], where: str = "adapters", *, other_bases: bool | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from hubmerge.adapter_checks import method_fault, needs_no_basis
+from hubmerge.adapter_checks import method_fault, needs_no_basis, refuse_assembly
 from hubmerge.adapter_words import BASES, COMBINATIONS, Basis, CombinationParameters, Missing, is_thinned
 from hubmerge.errors import PlanError, RecipeError, shown
 from hubmerge.in_memory_data import state_dict_of
@@ -18,7 +18,7 @@ from hubmerge.in_memory_recipe import known_method, recipe_of_call
 from hubmerge.lora.adapter import Adapter, Kind, adapter_of, given_back, of_kind
 from hubmerge.lora.base_tensors import AdapterBase, tensors_of_base
 from hubmerge.lora.computing import check_ranks, combined_modules, cross_terms
-from hubmerge.lora.headers import check_one_base, different_bases
+from hubmerge.lora.headers import check_one_base, different_bases, other_ranks
 from hubmerge.lora.in_basis import BasisMerge
 from hubmerge.lora.low_rank import Reduced
 from hubmerge.lora.plain import read_plain
@@ -94,11 +94,14 @@ def merge_adapters(
     Returns float32 factors of the adapters' kind (numpy for folders); no dense change is built, but by PEFT's ``_svd`` forms.
     Raises `PlanError` and `RecipeError` before anything is computed, `MergeError` for numbers that are not finite.
     """
+    refuse_assembly(name, "name")
     origin = None if base is None else tensors_of_base(state_dict_of(base))
     opened, kind = _opened(adapters, origin, {str(own): start for own, start in (initial or {}).items()})
     check_one_base(opened, other_bases=other_bases)
     if other_bases and (told := different_bases(opened)) is not None:
         warnings.warn(f"{told}; the result says that it is of the first's", stacklevel=2)
+    for told in filter(None, map(other_ranks, opened)):
+        warnings.warn(told, stacklevel=2)
     stacks = stacks_of(opened, missing)
     if rank is not None and (not isinstance(rank, int) or rank < 1):
         raise PlanError(f"rank must be 1 or more, got {rank!r}", where="rank", hint="leave it out to keep all")

@@ -17,7 +17,7 @@ from hubmerge.lora.base_tensors import tensors_of
 from hubmerge.lora.computing import check_ranks, cross_terms
 from hubmerge.lora.dense import plan_dense
 from hubmerge.lora.differing import differences
-from hubmerge.lora.headers import AdapterHeader, check_one_base, different_bases, open_adapter
+from hubmerge.lora.headers import AdapterHeader, check_one_base, different_bases, open_adapter, other_ranks
 from hubmerge.lora.plan_types import AdapterPlan, PlannedModule
 from hubmerge.lora.planned_base import base_of_wholes, without_starts
 from hubmerge.lora.planned_wholes import PlannedWholes, planned_wholes
@@ -79,6 +79,7 @@ def plan_adapters(
     warnings, notes = _warnings(recipe, method, base, modules, dense)
     if running is not None and running.preparation is not None:
         notes = (*notes, *running.preparation.notes)
+    warnings = (*warnings, *filter(None, map(other_ranks, adapters)))
     others = different_bases(adapters)
     warnings = (*warnings, f"{others}; the merge says that it is of the first's") if others else warnings
     if strict and warnings:

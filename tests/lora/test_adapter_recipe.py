@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,19 @@ def test_a_plan_says_what_differs_and_what_is_kept(here: Path) -> None:
     assert hubmerge.merge(plan.recipe, here / "out").parameters == 4 * (20 + 20 + 16)
     left = hubmerge.build_plan({**SUM, "models": [*MODELS, {"model": "./c"}], "missing": "intersect"})
     assert "1 module that not all of them change is left out (missing: intersect)" in left.differs
+
+
+def test_a_rank_that_the_config_does_not_say_is_warned_of(here: Path) -> None:
+    write_lora(here / "c", factors(2, 2), r=8, rank_pattern={"up": 2})
+    told = "./c: the factors of 'down' have rank 2, and its config says 8, so that PEFT does not load it; lora_alpha is taken to be over 2"
+    recipe = {**SUM, "models": [{"model": "./a"}, {"model": "./c"}]}
+    assert hubmerge.build_plan(recipe).warnings == (told,)
+    with pytest.raises(hubmerge.PlanError, match="its config says 8"):
+        hubmerge.build_plan(recipe, strict=True)
+    with pytest.warns(UserWarning, match=re.escape(told)):
+        hubmerge.merge_adapters("task_arithmetic", ["./a", "./c"])
+    write_lora(here / "d", factors(2, 2), r=8, rank_pattern={"up|q": 2, "down": 2})
+    assert hubmerge.build_plan({**SUM, "models": [{"model": "./a"}, {"model": "./d"}]}).warnings == ()
 
 
 def test_a_parameter_that_a_combination_does_not_read_is_warned_of(here: Path) -> None:

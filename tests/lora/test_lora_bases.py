@@ -112,6 +112,8 @@ def test_the_word_of_a_recipe_for_no_basis_is_understood() -> None:
         ({"adapters": factors(0, 2)}, "adapters must be a list · adapters · adapters=[first, second]"),
         ({"adapters": []}, "no adapters are given · adapters · adapters=[first, second]"),
         ({"name": "slerp", "basis": "core"}, "slerp starts from one of its models, and adapters are changes of one base · name · "),
+        ({"name": "pleas", "basis": "knots"}, "pleas puts whole models together, and merges no adapters · name · take a method on deltas"),
+        ({"name": "mal"}, "mal puts whole models together, and merges no adapters · name · take a method on deltas"),
         ({"name": "della"}, 'della merges adapters in a basis that they share, and none is named · basis · write basis="knots"'),
         ({"name": "sens_merging"}, "sens_merging needs calibration, and none is given · calibration · calibration=[batches, "),
         ({"name": "cat", "calibration": []}, "cat has no use for calibration= · calibration · leave it out"),
