@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -68,7 +69,6 @@ def _are_made_up(names: Sequence[str]) -> bool:
 
 
 def _decided(names: Sequence[Sequence[str]]) -> Labels:
-    sets = [set(each) for each in names]
     if any(map(_are_made_up, names)):
         raise PlanError(
             "the models' labels have no names of their own, so it is not known whether they mean the same",
@@ -77,7 +77,8 @@ def _decided(names: Sequence[Sequence[str]]) -> Labels:
         )
     if all(sorted(each) == sorted(names[0]) for each in names):
         return "shared"
-    common = set.intersection(*sets)
+    models_of = Counter(name for each in names for name in set(each))
+    common = [name for name, models in models_of.items() if models > 1]
     if common:
         raise PlanError(
             f"the models share the label {min(common)!r} but not all",

@@ -71,6 +71,13 @@ def test_labels_of_which_only_some_are_the_same_need_a_word() -> None:
     assert joined(["a", "b"], ["b", "c"], labels="disjoint").names == ("a (1)", "b (1)", "b (2)", "c (2)")
 
 
+def test_labels_that_only_two_of_three_models_share_need_a_word() -> None:
+    text = "the models share the label 'x' but not all · labels · write labels: disjoint to keep them apart"
+    assert refused(["x", "y"], ["p"], ["x", "y"]) == text
+    assert refused(["p"], ["x"], ["x", "z"]) == text
+    assert joined(["x"], ["p", "q"], ["z"]).names == ("x", "p", "q", "z")
+
+
 def test_shared_labels_must_be_as_many_and_the_same() -> None:
     assert refused(["a", "b"], ["a", "b", "c"], labels="shared") == (
         "the models have 2 and 3 labels · labels · write labels: disjoint"
