@@ -87,6 +87,16 @@ def _rows(*, batch_norm: bool) -> Iterator[Row]:
         yield _row(f"partial_{budget}", f"{budget}x: permuted in part", **wide)
         for fit, (words, arguments) in _FITS.items():
             yield _row(f"pleas_{budget}_{fit}", f"{budget}x: PLeaS, {words}", **wide, **arguments)
+        if batch_norm:
+            wide |= {"policy": "greedy"}
+            yield _row(f"partial_{budget}_greedy", f"{budget}x, where units are least alike: permuted in part", **wide)
+            words, arguments = _FITS["auto"]
+            yield _row(
+                f"pleas_{budget}_greedy_auto",
+                f"{budget}x, where units are least alike: PLeaS, {words}",
+                **wide,
+                **arguments,
+            )
     if batch_norm:
         yield _row("separate", "all units separate", "activations", widths="union", ratio=1.0)
 
