@@ -38,7 +38,7 @@ class ModelSource(Protocol):
 
 
 class LocalFolder:
-    """A model in a folder on disk, or one snapshot in the Hub cache."""
+    """A model in a folder on disk, or one snapshot in the Hub cache; its files are listed once, when they are first asked for."""
 
     def __init__(self, folder: Path, pinned: PinnedRef) -> None:
         if not _is_folder(folder, pinned):
@@ -46,12 +46,18 @@ class LocalFolder:
             raise ModelNotFoundError(f"{folder} {what}", where=str(pinned.reference), hint=_nearby(folder))
         self.folder = folder
         self._pinned = pinned
+        self._files: Mapping[str, int] | None = None
 
     @property
     def pinned(self) -> PinnedRef:
         return self._pinned
 
     def files(self) -> Mapping[str, int]:
+        if self._files is None:  # a plan asks for them dozens of times
+            self._files = self._listed()
+        return self._files
+
+    def _listed(self) -> dict[str, int]:
         try:
             found = [*_sizes([*os.scandir(self.folder)], "")]
         except OSError as error:
@@ -85,7 +91,7 @@ class LocalFolder:
 def _sizes(entries: Iterable[os.DirEntry[str]], before: str) -> Iterator[tuple[str, int]]:
     """Names and sizes of the files among `entries` and below; not of hidden folders, of links to folders, of what is closed.
 
-    A plan asks for them dozens of times: `Path.rglob` and a `Path.stat` for each take several times as long.
+    `Path.rglob` and a `Path.stat` for each take several times as long.
     """
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):

@@ -54,6 +54,16 @@ def test_links_to_files_count_as_files_and_names_are_sorted_folder_by_folder(tmp
     ]  # fmt: skip
 
 
+def test_a_folder_is_listed_once_however_often_it_is_asked_for_its_files(tmp_path: Path) -> None:
+    """A plan asks dozens of times, and a folder of thousands of logs beside the model made it wait for seconds."""
+    (tmp_path / "first").write_text("1")
+    opened = source_of(tmp_path)
+    assert opened.files() is opened.files()
+    (tmp_path / "second").write_text("12")
+    assert dict(opened.files()) == {"first": 1}
+    assert dict(source_of(tmp_path).files()) == {"first": 1, "second": 2}
+
+
 def test_a_range_of_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"0123456789")
     source = source_of(tmp_path)

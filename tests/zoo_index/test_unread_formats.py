@@ -92,7 +92,7 @@ def test_a_quantised_model_is_refused_with_the_model_it_was_made_from(
     named = folder_with(tmp_path, "model.safetensors", config={**said, "_name_or_path": "org/full"})
     assert refusal(named) == (message, "use org/full, which it was made from")
     (named.folder / "README.md").write_text("---\nbase_model: [org/base]\nbase_model_relation: quantized\n---\n")
-    assert refusal(named) == (message, "use org/base, which it was made from")
+    assert refusal(source(named.folder)) == (message, "use org/base, which it was made from")
 
 
 @pytest.mark.parametrize(
@@ -188,4 +188,4 @@ def test_the_command_converts_a_pickled_adapter(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="the adapter has only pickled weights") as caught:
         read_adapter_table(folder)
     typed(caught.value.hint)
-    assert [meta.shape for meta in read_adapter_table(folder).values()] == [(2, 3)]
+    assert [meta.shape for meta in read_adapter_table(source(folder.folder)).values()] == [(2, 3)]
