@@ -7,9 +7,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from shutil import get_terminal_size
 from typing import Annotated, Any
 
 import typer
+
+from hubmerge.cli.columns import laid_out
 
 __all__ = [
     "Format",
@@ -113,15 +116,14 @@ def emit(
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-    """A plain table: aligned columns, numbers to the right; no lines, no colour, nothing cut when piped."""
+    """A plain table: aligned columns, numbers to the right; no lines, no colour; on a terminal no wider than that, if words allow it."""
     text = [[_cell(value) for value in row] for row in rows]
     right = [bool(text) and all(_is_number(row[i]) for row in text) for i in range(len(columns))]
-    widths = [max([len(column)] + [len(row[i]) for row in text]) for i, column in enumerate(columns)]
     if title:
         say(title)
-    for line in [list(columns), *text]:
-        cells = (cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(line, widths, right, strict=True))
-        say("  ".join(cells).rstrip())
+    room = get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in laid_out([[*columns], *text], right, room):
+        say(line)
 
 
 def _cell(value: object) -> str:

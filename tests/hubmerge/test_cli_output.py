@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -31,6 +32,39 @@ def test_switches_are_printed_as_recipes_write_them(capsys: pytest.CaptureFixtur
 def test_an_empty_table_is_its_heads(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_table(("a", "b"), [])
     assert capsys.readouterr().out == "a  b\n"
+
+
+WIDE = [("awd", "inner, alpha", "subtract what is shared"), ("x", "-", "b")]
+IN_FULL = ["name  has           does", "awd   inner, alpha  subtract what is shared", "x     -             b"]
+IN_TWO = [IN_FULL[0], "awd   inner, alpha  subtract what is", "                    shared", IN_FULL[2]]
+IN_LINES = [
+    "name  has     does",
+    "awd   inner,  subtract",
+    "      alpha   what is",
+    "              shared",
+    "x     -       b",
+]
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"), [(43, IN_FULL), (42, IN_TWO), (30, IN_LINES), (22, IN_LINES), (21, IN_FULL)]
+)
+def test_on_a_terminal_words_are_told_in_lines_below_each_other_where_the_table_is_too_wide(
+    width: int, lines: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """43 columns are needed, of which words allow to spare 21; where that is not enough the table is left as it is."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    output.print_table(("name", "has", "does"), WIDE)
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_a_table_that_is_piped_is_as_wide_as_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    output.print_table(("name", "has", "does"), WIDE)
+    assert capsys.readouterr().out.splitlines() == IN_FULL
 
 
 @pytest.mark.parametrize(
