@@ -1,3 +1,3 @@
-from hubmerge.cli.app import main
+from hubmerge.cli.entry import main
 
 main()

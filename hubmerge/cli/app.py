@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 from typing import Annotated, TypeGuard
 
 import typer
 
 from hubmerge.cli import output
+from hubmerge.cli.interrupts import heard_between_imports
 from hubmerge.version import __version__
 from zoo_index.errors import HubmergeError
 
@@ -53,19 +55,19 @@ def main() -> None:
         from hubmerge.cli import commands
 
         commands.register(app, next((word for word in sys.argv[1:] if not word.startswith("-")), None))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 cannot show every word
     show_traceback = "--traceback" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
     try:
-        app(arguments, prog_name="hubmerge")
+        with heard_between_imports():
+            app(arguments, prog_name="hubmerge")
     except HubmergeError as fault:
         if show_traceback:
             raise
         for single in fault.faults:
             output.error(single)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -88,6 +90,9 @@ def _open_streams() -> None:
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, this one
             setattr(sys, name, os.fdopen(nowhere, "w" if number else "r", encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 cannot show every word
 
 
 def _is_full(error: Exception) -> TypeGuard[OSError]:
