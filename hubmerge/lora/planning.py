@@ -33,7 +33,7 @@ from zoo_index.reference import ModelRef
 
 __all__ = ["plan_adapters"]
 
-_REVISION = 1
+_REVISION = 2
 """Raised whenever the numbers of a merge in a basis change."""
 _KNOTS = "basis: knots"
 _HINT = "basis: and output: {kind: adapter} merge PEFT adapters; leave both out to merge models"

@@ -23,7 +23,8 @@ __all__ = ["SPACES", "Core", "Knots", "Space"]
 Floats = NDArray[np.float64]
 
 _LEAST = 1e-5
-"""Singular values up to this are left out of the shared basis, as KnOTS' own code does."""
+"""Singular values up to this are left out of the shared basis, as KnOTS' own code does; where the largest is below 1, up to this share
+of it, or small changes would be lost."""
 
 
 class Space(Protocol):
@@ -57,7 +58,7 @@ class Knots:
 
     @classmethod
     def of(cls, stack: Stack) -> Knots:
-        """The basis of a module's changes, without directions whose singular value is at most `_LEAST`; one is always kept."""
+        """The basis of a module's changes, without directions as weak as `_LEAST` says; one is always kept."""
         upper = upper_factor(stack.b())
         blocks = [
             upper[:, columns] @ upper_factor(part.a.astype(np.float64).T).T
@@ -65,7 +66,7 @@ class Knots:
             if part is not None
         ]
         u, values, _ = np.linalg.svd(np.concatenate(blocks, axis=1), full_matrices=False)
-        kept = max(1, int((values > _LEAST).sum()))
+        kept = max(1, int((values > _LEAST * min(1.0, float(values[0]))).sum()))
         return cls(stack, u[:, :kept], u[:, :kept].T @ upper)
 
     @property

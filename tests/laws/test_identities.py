@@ -57,7 +57,10 @@ def test_parents_in_another_order_with_their_parameters_give_the_same_bytes(meth
     def merged(rows: list[tuple[list[float], float, float]]) -> np.ndarray:
         own = [{name: {"weight": w, "density": d}[name] for name in known} for _, w, d in rows]
         shaped = [np.reshape(values, (2, 3)) for values, _, _ in rows]
-        return merge_entries(method, shaped, base=np.reshape(base, (2, 3)) if has_base(method) else None, own=own)
+        few = {"iterations": 5} if method == "awd" else {}  # 300 steps among short vectors make rounding large
+        return merge_entries(
+            method, shaped, base=np.reshape(base, (2, 3)) if has_base(method) else None, own=own, **few
+        )
 
     one, other = merged(parents), merged(data.draw(st.permutations(parents)))
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(one).max() if method in NEARLY else 0)

@@ -90,6 +90,15 @@ def test_modules_that_one_adapter_leaves_alone() -> None:
     )
 
 
+def test_changes_that_are_small_as_a_whole_are_not_lost_in_knots() -> None:
+    # singular values of 3e-6 and 1e-6, both below the 1e-5 of the authors' code; of 1 and 1e-6 the second goes, as there
+    eye = np.eye(2)
+    small = merge_adapters("task_arithmetic", [{"m": (eye, np.diag([3e-6, 1e-6]))}], basis="knots")
+    np.testing.assert_allclose(dense(small)["m"], np.diag([3e-6, 1e-6]), atol=1e-12)
+    weak = merge_adapters("task_arithmetic", [{"m": (eye, np.diag([1.0, 1e-6]))}], basis="knots")
+    np.testing.assert_allclose(dense(weak)["m"], np.diag([1.0, 0.0]), atol=1e-12)
+
+
 def test_torch_in_is_torch_out() -> None:
     adapters = [{name: tuple(map(torch.from_numpy, pair)) for name, pair in factors(i, 2).items()} for i in range(2)]
     merged = merge_adapters("dare_ties", adapters, basis="knots", parameters={"density": 0.5}, seed=3)
