@@ -47,7 +47,8 @@ class Knots:
     """Coordinates in the left singular vectors U of all changes side by side, [D_1 ... D_T] = U S [V_1' ... V_T'].
 
     Adapter t has S V_t', (k, in).  Stoica et al. 2024, KnOTS, arXiv:2410.19735, section 4; S stays in the coordinates.  The dense
-    changes are never built: U' D_t = (U' B_t) A_t.
+    changes are never built: U' D_t = (U' B_t) A_t.  Signs of U do not matter to any method; where singular values are equal their
+    vectors are not determined, and neither is a merge entry by entry.
 
     small: U in the basis of Q, where [B_1 ... B_T] = Q R, (rank, k).  turns: U' [B_1 ... B_T], (k, sum of ranks).
     """
