@@ -19,7 +19,7 @@ from zoo_index.quantised import packed_fault, quantisation_of
 from zoo_index.reference import ModelRef
 from zoo_index.tensors import DType, TensorTable
 
-__all__ = ["ParentModel", "open_parent", "parent_of", "refuse_adapter"]
+__all__ = ["IN_BFLOAT16", "ParentModel", "open_parent", "parent_of", "refuse_adapter"]
 
 _MERGEABLE = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16, *FLOAT8})
 """Floating-point types that the engine computes with."""
@@ -116,6 +116,10 @@ def open_parent(reference: ModelRef, pins: Mapping[str, str] | None = None) -> P
     _refuse_odd_types(adapter_table, reference.adapter)
     effect = read_adapter_effect(adapter_config, adapter_table, own.table, str(reference))
     return replace(own, adapter_source=adapter_source, adapter_table=adapter_table, effect=effect)
+
+
+IN_BFLOAT16 = "save it in bfloat16 first: `hubmerge merge` with merge_method: passthrough and this model alone"
+"""What to do with a model stored in float8 where its numbers have to be moved."""
 
 
 def refuse_adapter(reference: ModelRef, message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hubmerge.errors import PlanError
-from hubmerge.parents import ParentModel
+from hubmerge.parents import IN_BFLOAT16, ParentModel
 from hubmerge.symmetry import Group, SymmetrySpec, load_spec
 from zoo_index.families import Family
 from zoo_index.tensors import DType
@@ -61,9 +61,7 @@ def specs_of_two(
         for parent, whose in ((ours, base), (theirs, model)):
             dtype = parent.table[name].dtype
             if dtype.is_float and dtype not in _TYPES:
-                raise PlanError(
-                    f"tensor {name!r} is stored as {dtype.value}", where=whose, hint="save the model in bfloat16 first"
-                )
+                raise PlanError(f"tensor {name!r} is stored as {dtype.value}", where=whose, hint=IN_BFLOAT16)
     return spec, other
 
 

@@ -11,7 +11,7 @@ from hubmerge.heterogeneous.checks import check_alike, check_shapes
 from hubmerge.heterogeneous.functions import check_functions
 from hubmerge.heterogeneous.other_vocabularies import instead_of_one_vocabulary
 from hubmerge.heterogeneous.stream_plan import turned_groups
-from hubmerge.parents import ParentModel, refuse_adapter
+from hubmerge.parents import IN_BFLOAT16, ParentModel, refuse_adapter
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 from hubmerge.symmetry.load import load_spec
 from hubmerge.symmetry.widths import width_fields
@@ -56,7 +56,7 @@ def _refuse_kinds(model: ParentModel) -> None:
         raise PlanError(
             f"tensor {odd.name!r} is stored as {odd.dtype.value}",
             where=str(model.reference),
-            hint="save it in bfloat16 first: `hubmerge merge` with merge_method: passthrough and this model alone",
+            hint=IN_BFLOAT16,
         )
 
 

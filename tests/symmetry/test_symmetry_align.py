@@ -159,7 +159,8 @@ def test_a_float8_model_is_refused_on_either_side(models: Path) -> None:
         with pytest.raises(PlanError) as refused:
             align_model(*pair, models / "out")
         assert str(refused.value) == (
-            f"tensor 'model.norm.weight' is stored as F8_E4M3 · {small} · save the model in bfloat16 first"
+            f"tensor 'model.norm.weight' is stored as F8_E4M3 · {small} · save it in bfloat16 first: `hubmerge merge` with merge_method: "
+            "passthrough and this model alone"
         )
 
 
