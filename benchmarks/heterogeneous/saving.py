@@ -53,7 +53,7 @@ def add_lines(module: str, report: Report, folder: Path, order: Sequence[str], p
     old = json.loads(path.read_text(encoding="utf-8"))
     path = report.save(folder)
     new = _complete(module, path, package)
-    if any(old[what] != new[what] for what in ("options", "columns", "explanation")):
+    if any(_stated(old[what]) != _stated(new[what]) for what in ("options", "columns", "explanation")):
         _write(path, old)
         raise ValueError(f"{path} holds lines of other seeds or another setting: measure all of it")
     keys = [line["key"] for line in new["measurements"]]
@@ -68,6 +68,13 @@ def add_lines(module: str, report: Report, folder: Path, order: Sequence[str], p
     note = {"lines": keys, **_circumstances(new)}
     old["measurements"], old["rows"] = [line for line, _ in lines], [row for _, row in lines]
     _write(path, {**old, "added": [*old.get("added", ()), note]})
+
+
+def _stated(value: Any) -> Any:
+    """JSON without the keys that hold an empty list: fields that a setting came to have later, and does not use."""
+    if isinstance(value, Mapping):
+        return {key: _stated(each) for key, each in value.items() if each != []}
+    return [_stated(each) for each in value] if isinstance(value, list) else value
 
 
 def _circumstances(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,3 +52,15 @@ def test_lines_of_other_seeds_are_not_added(tmp_path: Path) -> None:
     ):
         add_lines("images", report({"b": 2.0}, seeds=(0,)), tmp_path, ["a", "b"])
     assert saved(tmp_path) == before
+
+
+def test_a_field_that_settings_came_to_have_later_and_leave_empty_changes_nothing(tmp_path: Path) -> None:
+    first, later = report({"a": 1.0}), report({"b": 2.0})
+    first.options = {"parents": [{"width": 16}]}
+    later.options = {"parents": [{"width": 16, "depths": []}]}
+    save_report("images", first, tmp_path)
+    add_lines("images", later, tmp_path, ["a", "b"])
+    assert [row[0] for row in saved(tmp_path)["rows"]] == ["a", "b"]
+    later.options = {"parents": [{"width": 16, "depths": [2]}]}
+    with pytest.raises(ValueError, match="another setting"):
+        add_lines("images", later, tmp_path, ["a", "b"])
