@@ -9,7 +9,7 @@ from typing import Any
 
 from hubmerge.errors import PlanError, shown
 
-__all__ = ["FOUND_AGAIN", "moved_by", "refuse_dora", "refuse_start", "refuse_unsupported", "scale_of", "stated_rank"]
+__all__ = ["FOUND_AGAIN", "moved_by", "other_rank", "refuse_dora", "refuse_start", "refuse_unsupported", "scale_of"]
 
 _MOVES_THE_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 FOUND_AGAIN = frozenset({"pissa", "olora"})
@@ -99,13 +99,22 @@ def _by_pattern(config: Mapping[str, Any], name: str, module: str, default: Any,
     return default
 
 
-def stated_rank(config: Mapping[str, Any], module: str) -> int | None:
-    """The rank that the config says a module's factors have; None where it says none."""
-    try:
-        stated = _by_pattern(config, "rank_pattern", module, config.get("r"), "")
-    except PlanError:  # nothing is computed with it
-        return None
-    return stated if isinstance(stated, int) and not isinstance(stated, bool) else None
+def other_rank(config: Mapping[str, Any], ranks: Mapping[str, int], where: str) -> str | None:
+    """A warning of factors of another rank than the adapter's config says, which PEFT does not load; None where there are none.
+
+    ranks: module -> that of its factors.
+    """
+    for module, rank in ranks.items():
+        try:
+            stated = _by_pattern(config, "rank_pattern", module, config.get("r"), where)
+        except PlanError:  # nothing is computed with it
+            return None
+        if isinstance(stated, int) and not isinstance(stated, bool) and stated != rank:
+            return (
+                f"{where}: the factors of {module!r} have rank {rank}, and its config says {stated}, so that PEFT does not load it; "
+                f"lora_alpha is taken to be over {rank}"
+            )
+    return None
 
 
 def scale_of(config: Mapping[str, Any], module: str, rank: int, where: str) -> float:

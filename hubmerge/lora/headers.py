@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from hubmerge.adapter_kinds import refuse_dora, refuse_unsupported, scale_of, stated_rank
+from hubmerge.adapter_kinds import other_rank, refuse_dora, refuse_unsupported, scale_of
 from hubmerge.adapters import split_tensors
 from hubmerge.errors import PlanError
 from zoo_index.checkpoint import read_adapter_table, read_json
@@ -174,15 +174,8 @@ class _HasRanks(_Stating, Protocol):
 
 
 def other_ranks(adapter: _HasRanks) -> str | None:
-    """A warning of factors of another rank than the adapter's config says, which PEFT does not load; None where there are none."""
-    for module, factors in adapter.modules.items():
-        stated = stated_rank(adapter.config, module)
-        if stated is not None and stated != factors.rank:
-            return (
-                f"{adapter.name}: the factors of {module!r} have rank {factors.rank}, and its config says {stated}, so that PEFT "
-                f"does not load it; lora_alpha is taken to be over {factors.rank}"
-            )
-    return None
+    """See `other_rank`."""
+    return other_rank(adapter.config, {module: part.rank for module, part in adapter.modules.items()}, adapter.name)
 
 
 def check_one_base(adapters: Sequence[_Stating], where: str = "adapters", *, other_bases: bool | None = None) -> None:

@@ -78,6 +78,19 @@ def test_the_rank_is_that_of_the_factors_whatever_the_config_says(tmp_path: Path
     assert np.array_equal(merged["model.q.weight"], np.eye(3, 2) + 3 * 2 * PRODUCT)
 
 
+def test_a_rank_that_the_config_does_not_say_is_noted(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", {"model.q.weight": np.eye(3, 2, dtype="float32")})
+    lora = write_adapter(tmp_path / "lora", FACTORS, r=16)
+    entry = {"model": f"{base}+{lora}"}
+    (note,) = build_plan({"merge_method": "passthrough", "models": [entry]}).notes
+    assert note == (
+        f"{lora}: the factors of 'model.q' have rank 1, and its config says 16, so that PEFT does not load it; lora_alpha is taken "
+        "to be over 1"
+    )
+    write_adapter(lora, FACTORS, r=16, rank_pattern={"model.q": 1})
+    assert not build_plan({"merge_method": "passthrough", "models": [entry]}).notes
+
+
 def test_layers_that_store_their_weight_the_other_way_around_get_the_transposed_product(tmp_path: Path) -> None:
     base = {"model.q.weight": np.zeros((2, 3), "float32")}
     merged = with_adapter(tmp_path, FACTORS, base, fan_in_fan_out=True)
