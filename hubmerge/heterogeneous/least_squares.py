@@ -122,7 +122,8 @@ def best_ridge(
 ) -> float:
     """The ridge whose weights, found without one fold, have the smallest error in it, summed over the folds.
 
-    left_out: how many of the folds, from the first on, are left out in turn; default all.
+    Errors are those above the prior's, which all ridges share.  left_out: how many of the folds, from the first on, are left out in turn;
+    default all.
     """
     import torch
 
@@ -130,18 +131,18 @@ def best_ridge(
     errors = torch.zeros(len(ridges), dtype=prior.dtype)
     for fold in folds[:left_out]:
         rest = total - fold
-        scale = rest.gram.diagonal().mean().clamp_min(_LEAST)
+        scales = torch.tensor(ridges, dtype=prior.dtype) * rest.gram.diagonal().mean().clamp_min(_LEAST)
         turned = []
         for inputs, outputs in _kinds(allowed):
             values, vectors = torch.linalg.eigh(_among(rest.gram, inputs))
             turned.append((inputs, outputs, values, vectors, vectors.T @ _missing(rest, prior, inputs, outputs)))
         del rest  # as large as the eigenvectors
-        for k, ridge in enumerate(ridges):
-            weight = prior.clone()
-            for inputs, outputs, values, vectors, missing in turned:
-                step = vectors @ (missing / (values.clamp_min(0) + ridge * scale)[:, None])
-                _add(weight, inputs, outputs, step)
-            errors[k] += fold.error(weight).sum()
+        for inputs, outputs, values, vectors, missing in turned:
+            # a ridge's step is V D M, D its own diagonal: what large products they share is worked out once
+            shares = 1 / (values.clamp_min(0) + scales[:, None])
+            explained = (missing * (vectors.T @ _missing(fold, prior, inputs, outputs))).sum(1)
+            quadratic = (vectors.T @ _among(fold.gram, inputs) @ vectors).mul_(missing @ missing.T)
+            errors += ((shares @ quadratic) * shares).sum(1) - 2 * shares @ explained
     return ridges[int(errors.argmin())]
 
 
