@@ -20,7 +20,7 @@ __all__ = ["MOST_KEPT", "Room", "Seen", "Windows"]
 
 Array = npt.NDArray[Any]
 
-MOST_KEPT = 24 << 20
+MOST_KEPT = 16 << 20
 """Bytes of a step's inputs that stay in memory between two passes, at most."""
 _ALL_KEPT = 2 * MOST_KEPT
 """The same of all steps that are worked on at once."""
