@@ -120,7 +120,9 @@ are fitted in the order in which the model uses them, by least squares on data w
 they had, and BatchNorm's statistics are estimated anew.  What a layer is fitted to is the mean of the models' features, on
 every sample by how sure each model is of its own answer: models that know different things are unsure of what the others know.
 Units can be matched in other ways, as `align` says: by weights (Git Re-Basin), by both (MuDSC), contracted (ZipIt), many to many
-(optimal transport); with `widths: fold` those without a partner join the most similar one.  The layers of models of other depths
+(optimal transport); with `widths: fold` those without a partner join the most similar one.  A residual stream under a norm keeps its
+order where a sample of the weights shows that the models are relatives; a stranger's is first turned to the base's as a whole, by the
+weights, where the architecture lets it turn (orthogonal Procrustes, Theus et al. 2025, arXiv:2506.22712).  The layers of models of other depths
 are paired with the base's by how alike what they give is (CKA); the base's depth stays.
 
 Differs from the paper: layers are solved in closed form, on what the merge itself feeds them, where the paper descends a gradient on

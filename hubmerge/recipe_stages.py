@@ -114,7 +114,7 @@ class Align(Part):
     residual: Residual | None = Field(
         None,
         description="pleas, transport: a residual stream under a norm: keep its order; match it by activations like other units; or "
-        "orthogonal, turn it as a whole, by the weights; default: pleas keeps it, transport turns it where the bases are not alike",
+        "orthogonal, turn it as a whole, by the weights; default: it is turned between strangers where that can be done, and kept otherwise",
     )
 
 

@@ -82,7 +82,7 @@ def _goals() -> tuple[Goal, ...]:
             12,
             at_least=False,
         ),
-        Goal("vit_split", "promise", "PLeaS, merged inputs, joint", _at("pleas_merged", "joint"), 78),
+        Goal("vit_split", "promise", "PLeaS, merged inputs, joint", _at("turned_merged", "joint"), 78),
         Goal(
             "resnet_domain",
             "promise",
@@ -92,7 +92,7 @@ def _goals() -> tuple[Goal, ...]:
             at_least=False,
         ),
         Goal("resnet_split", "promise", "the default, joint", _at("pleas_auto", "joint"), 89),
-        Goal("vit_split", "promise", "the default, joint", _at("pleas_auto", "joint"), 78),
+        Goal("vit_split", "promise", "the default, joint", _at("turned_auto", "joint"), 78),
         Goal("resnet_calibration", "promise", "the default over the better of both forms, at least", _smallest_lead, 0),
         Goal("vit_split", "promise", "where the average has, joint", _at("average", "joint"), 20, at_least=False),
     ]

@@ -45,22 +45,29 @@ WAYS: tuple[Way, ...] = (
     Way("average", "average as they stand", _PLAIN),
     Way("activations_all", "permuted by activations", {"align": "activations", "fit": None, "without": ()}),
     Way("weights_all", "permuted by weights", {"align": "weights", "fit": None, "without": ()}),
-    Way("activations", "permuted by activations, not the stream", {"align": "activations", "fit": None}),
+    Way(
+        "activations",
+        "permuted by activations, not the stream",
+        {"align": "activations", "fit": None, "residual": "keep"},
+    ),
+    Way("turned", "permuted by activations, the stream turned by weights", {"align": "activations", "fit": None}),
+    Way("turned_weights", "permuted by weights, the stream turned too", {"align": "weights", "fit": None}),
     Way("average_fit", "not permuted, hubmerge's default fit", {"align": "identity"}),
-    Way("pleas", "PLeaS, hubmerge's default: not the stream", {}),
+    Way("pleas", "PLeaS, not the stream", {"residual": "keep"}),
     Way("pleas_all", "PLeaS, the stream permuted too", {"without": ()}),
+    Way("pleas_turned", "PLeaS, hubmerge's default: the stream turned", {}),
 )
 
 TRANSPORTS: tuple[Way, ...] = (
     Way("transport_all", "half of the task vector transported by activations", {"without": ()}),
-    Way("transport", "half of the task vector transported by activations, not the stream", {}),
+    Way("transport", "half of the task vector transported by activations, not the stream", {"residual": "keep"}),
 )
 """What the reordered fine-tune learned on top of the reordered base, carried to the base; half of it is what an average takes."""
 
 _MODELS = ("base", "tuned", "other", REFERENCE)
 _KEYS = (
-    *("average", "activations_all", "transport_all", "weights_all", "pleas", "pleas_all", "average_fit"),
-    *("activations", "transport"),
+    *("average", "activations_all", "transport_all", "weights_all", "turned", "turned_weights", "pleas", "pleas_all"),
+    *("pleas_turned", "average_fit", "activations", "transport"),
 )
 """In the order in which they are measured."""
 
@@ -78,15 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.set_defaults(seeds=list(LM_SEEDS), processes=1)
     commands.add_argument("--ways", nargs="+", choices=_KEYS, default=_KEYS, help="beside the models themselves")
     commands.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
-    commands.add_argument("--keep", action="store_true", help="lines that the JSON has are not measured again")
+    commands.add_argument("--keep", action="store_true", help="the lines that the JSON has stay")
     given = commands.parse_args(arguments)
-    keys = [*_MODELS, *(key for key in _KEYS if key in given.ways)]
     path = given.results / f"{_NAME}.json"
     training = {"training": asdict(FINE_TUNE)}
     found: dict[int, dict[str, Line]] = {seed: {} for seed in given.seeds}
     kept: list[dict[str, Any]] = []
     if given.keep:
         found, kept = read_back(path, given.seeds, training, lines_of)
+    keys = [*_MODELS, *(key for key in _KEYS if key in given.ways or any(key in own for own in found.values()))]
     jobs = [_Job(given.cache, seed, key) for key in keys for seed in given.seeds if key not in found[seed]]
     for job, line in in_processes(_measured, jobs, given.processes):
         found[job.seed][job.key] = line

@@ -99,6 +99,18 @@ def _rows(*, batch_norm: bool) -> Iterator[Row]:
             )
     if batch_norm:
         yield _row("separate", "all units separate", "activations", widths="union", ratio=1.0)
+    else:
+        yield from _turned_rows()
+
+
+def _turned_rows() -> Iterator[Row]:
+    """The same with the residual stream turned first, by weights."""
+    turned: dict[str, Any] = {"residual": "orthogonal"}
+    yield _row("turned_average", "stream turned, not permuted", "identity", **turned)
+    yield _row("turned_weights", "stream turned, permuted by weights", "weights", **turned)
+    yield _row("turned_activations", "stream turned, permuted by activations", "activations", **turned)
+    for fit, (words, arguments) in _FITS.items():
+        yield _row(f"turned_{fit}", f"PLeaS, stream turned: {words}", "activations", **turned, **arguments)
 
 
 def _text_rows() -> Iterator[Row]:
@@ -194,5 +206,5 @@ def _proxy_rows() -> Iterator[Row]:
 def _row(
     key: str, label: str, align: str, *, size: int = CALIBRATION, images: Proxy | None = None, **arguments: Any
 ) -> Row:
-    given = {"align": align, "widths": "base", "fit": None, "renormalise": True, **arguments}
+    given = {"align": align, "widths": "base", "fit": None, "renormalise": True, "residual": "keep", **arguments}
     return Row(key, label, MappingProxyType(given), size, images)

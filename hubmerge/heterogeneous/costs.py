@@ -32,9 +32,6 @@ from hubmerge.symmetry.groups import SymmetrySpec
 __all__ = ["PlannedSizes", "planned_sizes", "sides_of"]
 
 
-_SINGLE = 4
-
-
 @dataclass(frozen=True)
 class PlannedSizes:
     """sizes: of every group of the merge.  changed: the config's fields with their new values.  exact: whether the costs and, under a
@@ -66,7 +63,7 @@ def planned_sizes(
     Raises `PlanError` for groups whose sizes differ and that nothing brings together, `SymmetryError` for a budget that cannot be kept.
     """
     maps = labels.maps if labels is not None else {}
-    turned = turned_groups(specs[0], stages) if stages.bases else frozenset()
+    turned = turned_groups(specs[0], stages)
     hint = (
         "align: identity leaves units in the order they have: write align: activations"
         if stages.align == "identity"
@@ -106,9 +103,6 @@ def planned_sizes(
         fits=stages.fit != "none",
         matching=_memory_of_matching(_matched_together(models, specs, stages), stages, kept),
     )
-    if turned and stages.residual is None:  # then a head may get rows of its own
-        rows = sum(untied_sizes(specs[0], replace(stages, residual="orthogonal")))
-        needs = replace(needs, least=needs.least + _SINGLE * rows)
     return PlannedSizes(
         sizes,
         chosen.changed,
@@ -138,10 +132,10 @@ def _memory_of_matching(
     for specs in together:
         if is_matched_on_data(stages.align):
             found.append(memory_of_sums(specs))
-        turned = bool(stages.bases) and bool(turned_groups(specs[0], stages))
+        turned = bool(turned_groups(specs[0], stages))
         if turned:
             found.append(memory_of_turning(specs))
-        elif stages.align in {"weights", "balanced"}:
+        if stages.align in {"weights", "balanced"} and not (turned and stages.bases):
             found.append(memory_of_weights(specs[0], matched_groups(specs[0], kept)))
     return max(found)
 

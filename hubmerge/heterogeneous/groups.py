@@ -16,8 +16,11 @@ from zoo_index.reference import ModelRef
 __all__ = ["kept_groups", "matched_groups", "planned_groups", "sharing_of"]
 
 
-def kept_groups(spec: SymmetrySpec, stages: AssemblyStages, base: ModelRef) -> dict[str, str]:
-    """The groups that could be matched and are not, with the reason.  Raises `PlanError` for a name in `without` that is none."""
+def kept_groups(spec: SymmetrySpec, stages: AssemblyStages, base: ModelRef, told: str = "") -> dict[str, str]:
+    """The groups that could be matched and are not, with the reason.  told: what decided on a residual stream, if anything did.
+
+    Raises `PlanError` for a name in `without` that is none.
+    """
     unknown = spec.unknown(stages.without)
     if unknown:
         raise PlanError(
@@ -34,7 +37,7 @@ def kept_groups(spec: SymmetrySpec, stages: AssemblyStages, base: ModelRef) -> d
         elif name in named:
             kept[name] = "align.without names it"
         elif group.normed_as_a_whole and stages.residual != "activations":
-            kept[name] = stream_reason(spec, name, stages)
+            kept[name] = stream_reason(spec, name, stages, told)
     return kept
 
 

@@ -16,6 +16,7 @@ from hubmerge.heterogeneous.base_positions import in_base_positions, with_positi
 from hubmerge.heterogeneous.base_vocabulary import in_base_vocabulary, token_groups, with_rows_of
 from hubmerge.heterogeneous.batches import Batch, check_batches, in_folds
 from hubmerge.heterogeneous.checks import check_alike, check_sizes, checked_shares, known_groups, matchable
+from hubmerge.heterogeneous.depths import differ_in_depth
 from hubmerge.heterogeneous.evaluating import evaluating, refuse_half
 from hubmerge.heterogeneous.fit import fit_layers
 from hubmerge.heterogeneous.functions import check_functions
@@ -31,6 +32,8 @@ from hubmerge.heterogeneous.regmean import RegMean, regmean_layers
 from hubmerge.heterogeneous.report import Report, report_of
 from hubmerge.heterogeneous.scratch import Scratch
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
+from hubmerge.heterogeneous.stream_form import is_turnable, stream_of
+from hubmerge.heterogeneous.stream_kin import are_strangers
 from hubmerge.heterogeneous.stream_maps import StreamMap
 from hubmerge.heterogeneous.stream_turning import in_one_basis
 from hubmerge.heterogeneous.uses import uses_of
@@ -84,8 +87,9 @@ def merge_models(
     activations are less alike are not merged.  balance: of weights in `balanced`, 0 to 1; regularisation: of `optimal_transport`, 0 for
     the exact plan; `hubmerge.align_choices` has their defaults.  without: groups, by name or by their row in the table, that keep their
     order; default `default_without`.  residual: activations to match residual streams under a norm too, orthogonal to turn them first
-    (`hubmerge.heterogeneous.stream_turning`).  fit: on what the layers are fitted, regmean for `hubmerge.heterogeneous.regmean`, None for not at
-    all; ridge, follow: see `hubmerge.heterogeneous.layer_fit.Fit`; non_diagonal: see `hubmerge.heterogeneous.regmean.RegMean`.
+    (`hubmerge.heterogeneous.stream_turning`), keep for neither; by default, where `without` is left out too, strangers' are turned.
+    fit: on what the layers are fitted, regmean for `hubmerge.heterogeneous.regmean`, None for not at all; ridge, follow: see
+    `hubmerge.heterogeneous.layer_fit.Fit`; non_diagonal: see `hubmerge.heterogeneous.regmean.RegMean`.
     labels: see `merged_labels`.  tokens: for each other model which of its rows each of the base's embeddings is, -1 for none, None
     where they are the same rows; rows that only the base has stay.  weights: the models' shares where a unit is several's.
     renormalise: BatchNorm statistics are estimated anew.  seed: of the restarts of weight matching.
@@ -108,11 +112,14 @@ def merge_models(
     with evaluating(models):
         models = _in_base_vocabulary(models, tokens)
         models, rows = in_base_positions(models)
+        specs = [spec_of(model) for model in models]
+        check_alike(specs)
+        if residual is None and without is None and align != "identity" and _are_better_turned(models, specs):
+            residual = "orthogonal"
         if residual == "orthogonal":
             models, turns = in_one_basis(models, unlike=_unlike_labels(models, labels))
         models = with_positions_of_base(_with_rows_of_base(models, tokens), rows)
         specs = [spec_of(model) for model in models]
-        check_alike(specs)
         check_batches(data, models[0], align, fit, renormalise=renormalise)
         configs = [_config(model) for model in models]
         check_functions(configs)
@@ -171,6 +178,15 @@ def _unlike_labels(models: Sequence[Any], labels: Labels | None) -> tuple[str, .
     """The group of labels where the models have other ones, or in another order."""
     has_head = LABELS in spec_of(models[0]).groups
     return (LABELS,) if has_head and merged_labels([_config(model) for model in models], labels).maps else ()
+
+
+def _are_better_turned(models: Sequence[Any], specs: Sequence[SymmetrySpec]) -> bool:
+    """Whether the models have streams of one width that can be turned, layers of one depth, and some are strangers to the first."""
+    if not is_turnable(specs[0]) or any(differ_in_depth(specs[0], spec) for spec in specs[1:]):
+        return False
+    group = stream_of(specs[0]).group
+    one_width = len({spec.groups[group].size for spec in specs}) == 1
+    return one_width and any(are_strangers(models[0], model) for model in models[1:])
 
 
 def default_without(spec: SymmetrySpec) -> tuple[str, ...]:

@@ -19,7 +19,15 @@ from hubmerge.vocabulary import read_vocabulary
 from zoo_index.errors import HubmergeError
 from zoo_index.float8 import FLOAT8
 
-__all__ = ["check_bases", "check_parents", "inputs_at_once", "specs_of", "vocabulary_findings", "widths_of"]
+__all__ = [
+    "check_bases",
+    "check_parents",
+    "check_widths",
+    "inputs_at_once",
+    "specs_of",
+    "vocabulary_findings",
+    "widths_of",
+]
 
 
 def specs_of(models: Sequence[ParentModel]) -> tuple[SymmetrySpec, ...]:
@@ -67,15 +75,23 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
     """
     names = [str(model.reference) for model in models]
     check_alike(specs, names, same_depth=bool(stages.bases))
-    warnings = check_functions([model.config for model in models], names)
-    if stages.align == "weights" and not (stages.bases and turned_groups(specs[0], stages)):
-        shapes = [_shapes_without_rows(model, spec) for model, spec in zip(models, specs, strict=True)]
-        for name, theirs in zip(names[1:], shapes[1:], strict=True):
-            if inputs_at_once(models[0].config):
-                hint = "another method after align: weights takes models of other widths"
-                check_shapes(shapes[0], theirs, names[0], name, hint=hint)
-            check_shapes(shapes[0], theirs, names[0], name)
-    return warnings
+    return check_functions([model.config for model in models], names)
+
+
+def check_widths(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], stages: AssemblyStages) -> None:
+    """Raise `PlanError` for other widths where models are matched by their weights, but where it is carried between turned streams.
+
+    models, specs: the base's first.
+    """
+    if stages.align != "weights" or (stages.bases and turned_groups(specs[0], stages)):
+        return
+    names = [str(model.reference) for model in models]
+    shapes = [_shapes_without_rows(model, spec) for model, spec in zip(models, specs, strict=True)]
+    for name, theirs in zip(names[1:], shapes[1:], strict=True):
+        if inputs_at_once(models[0].config):
+            hint = "another method after align: weights takes models of other widths"
+            check_shapes(shapes[0], theirs, names[0], name, hint=hint)
+        check_shapes(shapes[0], theirs, names[0], name)
 
 
 def _shapes_without_rows(model: ParentModel, spec: SymmetrySpec) -> dict[str, tuple[int, ...]]:

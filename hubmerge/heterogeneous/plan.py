@@ -1,4 +1,6 @@
-"""`plan_assembly`: a recipe for unlike models and their headers in, an `AssemblyPlan` out.  No weights are read, no torch is loaded."""
+"""`plan_assembly`: a recipe for unlike models and their headers in, an `AssemblyPlan` out.  Torch is not loaded, and of weights no more is
+read than what tells relatives from strangers (`hubmerge.heterogeneous.stream_kin`).
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,10 @@ from hubmerge.heterogeneous.groups import kept_groups, planned_groups
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import MergedLabels, merged_labels
 from hubmerge.heterogeneous.memory_use import planned_use
-from hubmerge.heterogeneous.parents import check_bases, check_parents, inputs_at_once, specs_of, widths_of
+from hubmerge.heterogeneous.parents import check_bases, check_parents, check_widths, inputs_at_once, specs_of, widths_of
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.position_rows import position_rows
+from hubmerge.heterogeneous.stream_kin import chosen_residual
 from hubmerge.heterogeneous.stream_plan import check_streams, stream_notes, untied_sizes
 from hubmerge.heterogeneous.vocabulary_plan import planned_tokens
 from hubmerge.parents import ParentModel
@@ -63,11 +66,13 @@ def plan_assembly(
     check_bases(models, stages)
     rows, unknown = planned_tokens(ordered, specs, stages)
     warnings += unknown
+    stages, told = chosen_residual(ordered, specs, stages, rows)
+    check_widths(ordered, specs, stages)
     check_streams(specs, stages, [str(model.reference) for model in ordered])
     depths, widths = depths_of(specs), [widths_of(model, spec) for model, spec in zip(ordered, specs, strict=True)]
     specs = specs_at_depth(specs, [model.config for model in ordered])
     labels = _labels(ordered, specs, stages)
-    kept = kept_groups(specs[0], stages, ordered[0].reference)
+    kept = kept_groups(specs[0], stages, ordered[0].reference, told)
     calibration = calibration_facts(stages.calibration, ordered[0], pins or {})
     positions = tuple(position_rows((specs[0], spec), ordered[0].config) for spec in specs[1:])
     aligned = {found.group for found in positions if found is not None}
@@ -232,6 +237,9 @@ def _hash(plan: AssemblyPlan, assembly: Assembly) -> str:
     """sha256 over what decides the output, but for the calibration's rows: recipe, method, pinned parents with headers, sizes, files."""
     unused = {name for name, says in _SAID_LATER.items() if not says(plan.stages)}
     stages = {name: value for name, value in asdict(plan.stages).items() if name not in unused}
+    asked = plan.recipe.align.residual if plan.recipe.align is not None else None
+    if asked is None and (assembly.carries or plan.stages.residual == "keep"):
+        stages["residual"] = None  # as it was before a plan could tell
     content: dict[str, Any] = {
         "recipe": plan.recipe.to_dict(),
         "method": [assembly.name, assembly.revision],

@@ -8,7 +8,7 @@ b / g, so that readers need no bias to take it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,9 @@ __all__ = [
     "Absorbed",
     "Norm",
     "Stream",
-    "absorbed",
     "is_turnable",
+    "known_members",
+    "members_of",
     "restored",
     "stream_axis",
     "stream_of",
@@ -34,6 +35,7 @@ __all__ = [
 
 _LAYER = re.compile(r"\.(\d+)\.")
 _LEAST_GAIN = 1e-6
+_KNOWN = ("tokens", "positions", "labels", "fixed")
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,29 @@ def stream_of(spec: SymmetrySpec, where: str = "") -> Stream:
     )
     writers = tuple(name for name in spec.members(group, Role.WRITES) if name not in {norm.shift for norm in norms})
     return Stream(group, spec.groups[group].norm or "", norms, writers)
+
+
+def members_of(spec: SymmetrySpec, stream: Stream, unlike: Collection[str] = ()) -> list[str]:
+    """The matrices that read or write the stream, but for those with an axis in a group of `unlike`; vectors say too little of a rotation."""
+    norms = {norm.gain for norm in stream.norms} | {norm.shift for norm in stream.norms}
+    return [
+        name
+        for name, tensor in spec.tensors.items()
+        if name not in norms
+        and len(tensor.axes) > 1
+        and any(f.group == stream.group for f in tensor.factors)
+        and not any(f.group in unlike for f in tensor.factors)
+    ]
+
+
+def known_members(spec: SymmetrySpec, stream: Stream, unlike: Collection[str] = ()) -> list[str]:
+    """Those of `members_of` of which it is known what stands on the other side: tokens, positions, pixels, labels."""
+
+    def is_known(name: str) -> bool:
+        others = {factor.group for factor in spec.tensors[name].factors} - {stream.group, None}
+        return all(spec.groups[other].kind.value in _KNOWN for other in others if other is not None)
+
+    return [name for name in members_of(spec, stream, unlike) if is_known(name)]
 
 
 def _layer_of(name: str) -> str | None:
@@ -160,11 +185,6 @@ def strip_of(tensors: Mapping[str, Tensor], name: str, cut: Cut) -> Tensor:
     if isinstance(tensors, Absorbed):
         return tensors.strip(name, cut)
     return tensors[name] if cut is None else tensors[name].narrow(*cut)
-
-
-def absorbed(spec: SymmetrySpec, stream: Stream, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All of them at once."""
-    return dict(Absorbed(spec, stream, tensors))
 
 
 def restored(spec: SymmetrySpec, stream: Stream, name: str, delta: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:

@@ -17,24 +17,20 @@ from numpy.typing import NDArray
 
 from hubmerge.heterogeneous.maps import GroupMap, Maps, Soft, encoded_axes, is_mapped
 from hubmerge.heterogeneous.merged_tensors import Cut, strips
-from hubmerge.heterogeneous.stream_form import Stream, stream_axis, strip_of
+from hubmerge.heterogeneous.stream_form import Stream, known_members, members_of, stream_axis, strip_of
 from hubmerge.heterogeneous.weight_units import match_by_weights
 from hubmerge.symmetry.groups import SymmetrySpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ALIKE", "StreamMap", "find_stream_map", "stream_cosine"]
+__all__ = ["StreamMap", "find_stream_map", "stream_cosine"]
 
 Floats = NDArray[np.float64]
-
-ALIKE = 0.5
-"""Streams whose known rows (tokens, positions) have this cosine as they stand share an ancestor: that of relatives is near 1, else near 0."""
 
 _TURNS = 10
 _ENOUGH = 1e-6
 """A turn that moves the rotation less, in the mean square of its entries over theirs, is the last."""
-_KNOWN = ("tokens", "positions", "labels", "fixed")
 
 
 @dataclass(frozen=True)
@@ -70,8 +66,7 @@ def find_stream_map(
     tensors: of both, absorbed (`hubmerge.heterogeneous.stream_form.absorbed`).  fixed: maps of groups that are known (tokens, labels).
     unlike: groups whose entries are other things in both, which say nothing.
     """
-    members = _members(specs[0], stream, unlike)
-    anchors = [name for name in members if _is_known(specs[0], stream, name)]
+    members, anchors = (found(specs[0], stream, unlike) for found in (members_of, known_members))
     basis = [_mean_free(spec.groups[stream.group].size) if stream.kind == "layer" else None for spec in specs]
     moments = _moments(specs, stream, tensors, anchors, {name: (part,) for name, part in fixed.items()})
     rotation = _procrustes(moments, basis)
@@ -96,27 +91,9 @@ def stream_cosine(
     fixed: Mapping[str, GroupMap],
 ) -> float:
     """How alike the streams are as they stand, by what is known of them: the mean cosine of tokens', positions' and labels' rows."""
-    anchors = [name for name in _members(specs[0], stream) if _is_known(specs[0], stream, name)]
+    anchors = known_members(specs[0], stream)
     moments = _moments(specs, stream, tensors, anchors, {name: (part,) for name, part in fixed.items()})
     return float(np.trace(moments)) / max(len(anchors), 1) if moments.shape[0] == moments.shape[1] else 0.0
-
-
-def _members(spec: SymmetrySpec, stream: Stream, unlike: Collection[str] = ()) -> list[str]:
-    """The matrices that read or write the stream; vectors say too little of a rotation."""
-    norms = {norm.gain for norm in stream.norms} | {norm.shift for norm in stream.norms}
-    return [
-        name
-        for name, tensor in spec.tensors.items()
-        if name not in norms
-        and len(tensor.axes) > 1
-        and any(f.group == stream.group for f in tensor.factors)
-        and not any(f.group in unlike for f in tensor.factors)
-    ]
-
-
-def _is_known(spec: SymmetrySpec, stream: Stream, name: str) -> bool:
-    others = {factor.group for factor in spec.tensors[name].factors} - {stream.group, None}
-    return all(spec.groups[other].kind.value in _KNOWN for other in others if other is not None)
 
 
 def _moments(

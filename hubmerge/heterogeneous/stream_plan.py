@@ -14,16 +14,12 @@ from hubmerge.symmetry.groups import SymmetrySpec
 __all__ = ["TURNED", "check_streams", "stream_notes", "stream_reason", "turned_groups", "untied_sizes"]
 
 
-_BETTER_TURNED = ("llama", "gpt2")
-"""Families of which strangers merged better in every way that was tried (docs/pleas.md)."""
 TURNED = "turned as a whole by the weights that read and write it, the norms' gains absorbed"
 
 
 def turned_groups(spec: SymmetrySpec, stages: AssemblyStages) -> frozenset[str]:
-    """The group of the residual stream where it is turned, or may be, which shows in the weights."""
-    asked = stages.residual == "orthogonal"
-    may = bool(stages.bases) and stages.residual is None and stages.align != "identity"
-    return frozenset({stream_of(spec).group}) if (asked or may) and is_turnable(spec) else frozenset()
+    """The group of the residual stream where it is turned."""
+    return frozenset({stream_of(spec).group}) if stages.residual == "orthogonal" and is_turnable(spec) else frozenset()
 
 
 def check_streams(specs: Sequence[SymmetrySpec], stages: AssemblyStages, names: Sequence[str]) -> None:
@@ -42,33 +38,26 @@ def check_streams(specs: Sequence[SymmetrySpec], stages: AssemblyStages, names: 
         )
 
 
-def stream_reason(spec: SymmetrySpec, name: str, stages: AssemblyStages) -> str:
-    """Why the units of a stream are not matched one by one; begins with `TURNED` where it does not keep its order."""
-    if name in turned_groups(spec, stages):
-        return TURNED if stages.residual else f"{TURNED}, unless the embeddings show that the bases are relatives"
-    own = f"a norm over all its units ({spec.groups[name].norm})"
-    return own if stages.bases else f"{own}; matched, such merges became worse, and the fit brings it together"
+def stream_reason(spec: SymmetrySpec, name: str, stages: AssemblyStages, told: str) -> str:
+    """Why the units of a stream are not matched one by one; begins with `TURNED` where it does not keep its order.
+
+    told: what decided it where the recipe leaves it open (`hubmerge.heterogeneous.stream_kin.chosen_residual`).
+    """
+    own = TURNED if name in turned_groups(spec, stages) else f"a norm over all its units ({spec.groups[name].norm})"
+    return f"{own}; {told}" if told else own
 
 
 def untied_sizes(spec: SymmetrySpec, stages: AssemblyStages) -> tuple[int, ...]:
-    """How many numbers each head takes that was tied to the embeddings, where the stream is turned for certain."""
+    """How many numbers each head takes that was tied to the embeddings, where the stream is turned."""
     if stages.residual != "orthogonal":
         return ()
     return tuple(math.prod(spec.tensors[stored].shape) for _, stored in spec.tied)
 
 
 def stream_notes(spec: SymmetrySpec, stages: AssemblyStages) -> list[str]:
-    """That strangers are better turned, where that was measured; that a head which was tied to the embeddings gets rows of its own."""
-    if not stages.bases and stages.residual is None and spec.family in _BETTER_TURNED and is_turnable(spec):
-        return [
-            (
-                "the residual stream keeps its order, which is right for relatives; strangers of this architecture merged better with align: "
-                "{residual: orthogonal}"
-            )
-        ]
+    """That a head which was tied to the embeddings gets rows of its own."""
     if not turned_groups(spec, stages) or not spec.tied:
         return []
-    gets = "gets" if stages.residual else "then gets"
     return [
-        f"the head {gets} rows of its own beside the embeddings' (tie_word_embeddings: false), since gains are absorbed by it alone"
+        "the head gets rows of its own beside the embeddings' (tie_word_embeddings: false), since gains are absorbed by it alone"
     ]

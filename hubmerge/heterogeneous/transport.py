@@ -26,7 +26,7 @@ from hubmerge.heterogeneous.merged_tensors import strips
 from hubmerge.heterogeneous.merging import default_without
 from hubmerge.heterogeneous.model_copies import own_copy
 from hubmerge.heterogeneous.stream_form import is_turnable, stream_of
-from hubmerge.heterogeneous.stream_maps import ALIKE, stream_cosine
+from hubmerge.heterogeneous.stream_kin import are_strangers
 from hubmerge.heterogeneous.untied import seen_untied, untied
 from hubmerge.recipe_stages import Residual
 from hubmerge.symmetry.groups import SymmetrySpec
@@ -184,10 +184,8 @@ def _best_residual(target: Any, donors: Sequence[Donor], align: str) -> Residual
     spec = spec_of(target)
     if align == "identity" or not is_turnable(spec):
         return "keep"
-    stream = stream_of(spec)
     for place, donor in enumerate(donors, 1):
-        specs = (spec, spec_of(donor.base))
-        check_alike(specs, ("the target", f"donor {place}'s base"), same_depth=True)
-        if stream_cosine(specs, stream, (target.state_dict(), donor.base.state_dict()), {}) < ALIKE:
+        check_alike((spec, spec_of(donor.base)), ("the target", f"donor {place}'s base"), same_depth=True)
+        if are_strangers(target, donor.base):
             return "orthogonal"
     return "keep"

@@ -91,8 +91,9 @@ def test_goals_are_held_against_means(tmp_path: Path) -> None:
         {
             "average": {"mean": 31.0, "joint": 20.5},
             "activations": {"mean": 60.0, "joint": 41.0},
-            "pleas_merged": {"mean": 74.5, "joint": 78.0},
-            "pleas_auto": {"mean": 75.0, "joint": 77.5},
+            "pleas_merged": {"mean": 74.5, "joint": 70.0},
+            "turned_merged": {"mean": 75.5, "joint": 78.0},
+            "turned_auto": {"mean": 75.0, "joint": 77.5},
         },
     )
     assert judge(tmp_path).rows == [

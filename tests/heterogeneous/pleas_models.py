@@ -67,6 +67,23 @@ def saved(family: str, head: str, folder: Path, seed: int, config: dict[str, Any
     return folder
 
 
+def with_words(folder: Path, seed: int, words: list[str], **sizes: int) -> Path:
+    """A Llama with a tokenizer of whole words."""
+    from tokenizers import Tokenizer, models
+
+    own = {
+        "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": len(words),
+        "head_dim": 4, "num_key_value_heads": 1, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
+        **sizes,
+    }  # fmt: skip
+    saved("Llama", "ForCausalLM", folder, seed, own, ())
+    Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=words[0])).save(
+        str(folder / "tokenizer.json")
+    )
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    return folder
+
+
 def images(place: Path, count: int = 8, channels: int = 1) -> Path:
     """``pixel_values`` of noise."""
     values = np.random.default_rng(0).standard_normal((count, channels, SIDE, SIDE)).astype(np.float32)

@@ -58,7 +58,7 @@ def _t5(size: int) -> Any:
 def test_key_value_heads_are_kept_apart_with_the_queries_that_read_them() -> None:
     """Mistral states the size of a head, so the merge can have more of them."""
     pair = parents("mistral")
-    done = merge_models(pair, data("mistral"), widths="union", ratio=1.0, fit=None)
+    done = merge_models(pair, data("mistral"), widths="union", ratio=1.0, fit=None, residual="keep")
     assert (done.model.config.num_key_value_heads, done.model.config.num_attention_heads) == (4, 8)
     own, first, second = done.model.state_dict(), *(each.state_dict() for each in pair)
     for kind, size in (("q", 32), ("k", 16), ("v", 16)):

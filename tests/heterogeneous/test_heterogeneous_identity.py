@@ -81,7 +81,7 @@ def test_groups_that_are_left_out_keep_their_order() -> None:
 @pytest.mark.parametrize("name", ["resnet basic", "vit", "llama", "t5"])
 def test_with_no_share_of_the_donor_the_base_stays_bit_for_bit(name: str) -> None:
     base, donor = model(name, 0), model(name, 1)
-    done = merge_models([base, donor], batches(name), weights=(1.0, 0.0), **PLAIN)
+    done = merge_models([base, donor], batches(name), weights=(1.0, 0.0), residual="keep", **PLAIN)
     assert differing(done.model, base) == []
 
 
@@ -98,7 +98,14 @@ def test_layers_fitted_to_the_base_itself_are_the_bases(name: str, fit: Any) -> 
     base, donor, data = model(name, 0), model(name, 1), batches(name, size=24)
     take_statistics(base, {key: torch.cat([batch[key] for batch in data]) for key in data[0]})
     done = merge_models(
-        [base, donor], data, weights=(1.0, 0.0), labels="shared", renormalise=False, fit=fit, ridge=1e-3
+        [base, donor],
+        data,
+        weights=(1.0, 0.0),
+        labels="shared",
+        renormalise=False,
+        residual="keep",
+        fit=fit,
+        ridge=1e-3,
     )
     for key, values in base.state_dict().items():
         torch.testing.assert_close(done.model.state_dict()[key], values, rtol=1e-3, atol=1e-4)

@@ -113,7 +113,7 @@ def test_heads_of_the_same_labels_in_another_order_meet_by_name() -> None:
 
 def test_heads_that_are_kept_apart_share_nothing_and_say_so() -> None:
     parents = [model("vit", seed) for seed in (0, 1)]
-    done = merge_models(parents, batches("vit"), labels="disjoint", **PLAIN)
+    done = merge_models(parents, batches("vit"), labels="disjoint", residual="keep", **PLAIN)
     own = done.model.state_dict()["classifier.weight"]
     assert torch.equal(own, torch.cat([parent.state_dict()["classifier.weight"] for parent in parents]))
     told = done.report.groups["label"]

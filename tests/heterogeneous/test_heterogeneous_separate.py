@@ -81,7 +81,7 @@ def test_fitting_leaves_what_is_apart_apart() -> None:
 
 def test_transformers_keep_their_stream_and_what_is_inside_is_apart() -> None:
     parents = [model("vit", seed) for seed in (0, 1)]
-    done = merge_models(parents, batches("vit"), **{**APART, "labels": "shared"})
+    done = merge_models(parents, batches("vit"), **{**APART, "labels": "shared", "residual": "keep"})
     assert done.model.config.intermediate_size == 48
     assert done.model.config.hidden_size == 16
     own, first, second = done.model.state_dict(), *(parent.state_dict() for parent in parents)

@@ -13,7 +13,7 @@ from turned_models import turned
 
 from hubmerge import PlanError
 from hubmerge.heterogeneous import Donor, merge_models, transport_deltas
-from hubmerge.heterogeneous.stream_form import absorbed, stream_of
+from hubmerge.heterogeneous.stream_form import Absorbed, stream_of
 from hubmerge.heterogeneous.stream_maps import find_stream_map
 from hubmerge.heterogeneous.stream_turning import in_one_basis
 from hubmerge.heterogeneous.untied import untied
@@ -36,7 +36,7 @@ def test_a_model_whose_gains_are_absorbed_computes_the_same(name: str) -> None:
     own = untied(model(name, 3).double())
     spec = spec_of(own)
     other = copy.deepcopy(own)
-    other.load_state_dict(absorbed(spec, stream_of(spec), own.state_dict()))
+    other.load_state_dict(dict(Absorbed(spec, stream_of(spec), own.state_dict())))
     assert difference(own, other, name) < 1e-5  # RMSNorm computes in single precision
     gains = [other.state_dict()[norm.gain] for norm in stream_of(spec).norms]
     assert all(bool((values == 1).all()) for values in gains)
@@ -84,13 +84,42 @@ def test_a_stream_of_relatives_keeps_its_order_unless_it_is_asked_for() -> None:
     assert transport_deltas(target, donors, align="weights", residual="orthogonal").residual == "orthogonal"
 
 
+@pytest.mark.parametrize("name", TURNING)
+def test_strangers_in_memory_are_turned_and_relatives_are_not(name: str) -> None:
+    base, stranger, relative = model(name, 3), model(name, 4), copy.deepcopy(model(name, 3))
+    with torch.no_grad():
+        for values in relative.parameters():
+            values.mul_(1.01)
+    plain: dict[str, Any] = {"align": "weights", "fit": None, "renormalise": False}
+    plain |= {"labels": "shared"} if name == "vit" else {}
+    apart = merge_models([base, stranger], [], **plain)
+    asked = merge_models([base, stranger], [], residual="orthogonal", **plain)
+    assert len(apart.report.turned) == 1
+    assert apart.report.turned == asked.report.turned
+    state = asked.model.state_dict()
+    assert all(torch.equal(values, state[key]) for key, values in apart.model.state_dict().items())
+    assert merge_models([base, relative], [], **plain).report.turned == ()
+    assert len(merge_models([base, relative, stranger], [], **plain).report.turned) == 2
+    for given in ({"residual": "keep"}, {"align": "identity"}, {"without": ("res",)}):
+        assert merge_models([base, stranger], [], **{**plain, **given}).report.turned == ()
+
+
+def test_models_in_memory_are_not_changed_by_turning() -> None:
+    pair = [model("qwen2", 3), model("qwen2", 4)]
+    before = [copy.deepcopy(each.state_dict()) for each in pair]
+    merge_models(pair, [], align="weights", residual="orthogonal", fit=None, renormalise=False)
+    for each, state in zip(pair, before, strict=True):
+        assert all(torch.equal(values, state[key]) for key, values in each.state_dict().items())
+        assert each.config.tie_word_embeddings is True
+
+
 def test_a_narrow_stream_goes_into_a_wide_one_exactly() -> None:
     """A stream of 16 embedded in one of 24: a norm there divides by the root of 24, so readers are scaled by the root of 16 / 24."""
     narrow = model("llama", 3, head_dim=4).double()
     wide = model("llama", 4, hidden_size=24, head_dim=4, num_attention_heads=4).double()
     specs = (spec_of(wide), spec_of(narrow))
     stream = stream_of(specs[0])
-    states = tuple(absorbed(s, stream, m.state_dict()) for s, m in zip(specs, (wide, narrow), strict=True))
+    states = tuple(dict(Absorbed(s, stream, m.state_dict())) for s, m in zip(specs, (wide, narrow), strict=True))
     turn = find_stream_map(specs, stream, (states[0], states[1]), {})
     assert turn.rotation.shape == (24, 16)
     np.testing.assert_allclose(turn.rotation.T @ turn.rotation, np.eye(16), atol=1e-12)
@@ -137,7 +166,7 @@ def test_a_gain_of_nothing_behind_which_something_is_shifted_is_refused() -> Non
         own.transformer.ln_f.weight[3] = 0
     spec = spec_of(own)
     with pytest.raises(PlanError) as refused:
-        absorbed(spec, stream_of(spec), own.state_dict())
+        dict(Absorbed(spec, stream_of(spec), own.state_dict()))
     assert str(refused.value) == (
         "tensor 'transformer.ln_f.weight' has a gain of 0, behind which a rotation of the residual stream is none · "
         "align.residual · write residual: keep"

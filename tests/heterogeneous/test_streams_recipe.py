@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pleas_models import bert, images, saved, vit
+import torch
+from pleas_models import bert, images, saved, vit, with_words
+from transformers import AutoModelForCausalLM
 
 import hubmerge
 from cards.assembly_words import assembly_words
 from hubmerge.errors import HubmergeError
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.verify import verify_merge
+from zoo_index.source import LocalFolder
 
+WEIGHTS = "model.safetensors"
 TURNED = "turned as a whole by the weights that read and write it, the norms' gains absorbed"
 
 
@@ -32,8 +37,37 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved("Llama", "ForCausalLM", place / "words", 0, own, ())
     saved("Llama", "ForCausalLM", place / "other-words", 1, own, ())
     saved("Llama", "ForCausalLM", place / "wide-words", 2, {**own, "hidden_size": 16}, ())
+    saved("Llama", "ForCausalLM", place / "deeper-words", 1, {**own, "num_hidden_layers": 2}, ())
+    for dtype in (torch.float32, torch.bfloat16):
+        tuned(place / "words", place / f"tuned-words-{str(dtype).removeprefix('torch.')}", dtype)
+    rows = {"n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 12, "bos_token_id": 1, "eos_token_id": 2}
+    saved("GPT2", "LMHeadModel", place / "positions", 0, {**rows, "n_positions": 6}, ())
+    saved("GPT2", "LMHeadModel", place / "more", 1, {**rows, "n_positions": 9}, ())
+    words = [f"word{i}" for i in range(40)]
+    with_words(place / "tokens", 0, words)
+    moved(place / "tokens", with_words(place / "tokens-moved", 1, ["own", *words[::-1]]))
+    with_words(place / "tokens-strange", 1, ["own", *words[::-1]])
     images(place)
     return place
+
+
+def tuned(source: Path, folder: Path, dtype: torch.dtype) -> None:
+    """A model trained on a little: every number changed by some per cent."""
+    model = AutoModelForCausalLM.from_pretrained(source)
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for values in model.parameters():
+            values.mul_(1 + 0.05 * torch.randn(values.shape, generator=random))
+    model.to(dtype).save_pretrained(folder)
+
+
+def moved(source: Path, folder: Path) -> None:
+    """The embeddings of `source` for the words of `folder`, which are in the opposite order behind one of its own."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        rows = AutoModelForCausalLM.from_pretrained(source).get_input_embeddings().weight
+        model.get_input_embeddings().weight[1:] = rows.flip(0)
+    model.save_pretrained(folder)
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +149,7 @@ def test_a_head_that_stays_tied_is_counted_once(tmp_path: Path) -> None:
         "models": [{"model": "./other-words", "base": "./words"}],
         "align": {"method": "weights", "residual": "keep"},
     }
-    for i, recipe in enumerate((pleas("./words", "./other-words"), carried)):
+    for i, recipe in enumerate((pleas("./words", "./other-words", residual="keep"), carried)):
         record = hubmerge.merge(recipe, tmp_path / str(i)).assembly
         assert record is not None
         assert (record.base_cost.parameters, record.cost.parameters, record.cost_without_zeros.parameters) == (600,) * 3
@@ -129,7 +163,8 @@ def test_what_was_learned_goes_from_a_narrow_stream_to_a_wide_one(tmp_path: Path
         "align": "weights",
     }
     plan = planned(recipe)
-    assert plan.kept["res"] == f"{TURNED}, unless the embeddings show that the bases are relatives"
+    assert plan.kept["res"] == f"{TURNED}; nothing in it tells that ./other-words is a relative"
+    assert plan.cost.parameters - plan.base_cost.parameters == 12 * 16
     record = hubmerge.merge(recipe, tmp_path / "out").assembly
     assert record is not None
     assert record.transport is not None
@@ -137,14 +172,85 @@ def test_what_was_learned_goes_from_a_narrow_stream_to_a_wide_one(tmp_path: Path
     assert record.transport[0].support["res"] > 1
 
 
-def test_a_plan_for_language_models_says_what_merged_strangers_better() -> None:
-    told = (
-        "the residual stream keeps its order, which is right for relatives; strangers of this architecture merged better with align: "
-        "{residual: orthogonal}"
+@pytest.mark.parametrize("names", [("./words", "./other-words"), ("./left", "./right"), ("./positions", "./more")])
+def test_streams_of_strangers_are_turned_and_the_plan_says_what_told_them(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    """By rows of tokens, by pixels, by rows of tokens where positions differ in number."""
+    plan = planned(pleas(*names))
+    told = re.fullmatch(
+        rf"{re.escape(TURNED)}; (\S+) has a cosine of (-?0\.\d\d) with that of {names[1]}, as strangers' have",
+        plan.kept["res"],
     )
-    assert planned(pleas("./words", "./other-words")).notes == (told,)
-    assert planned(pleas("./words", "./other-words", residual="keep")).notes == ()
-    assert planned(pleas("./left", "./right")).notes == ()
+    assert told is not None
+    assert -0.4 < float(told[2]) < 0.4
+    assert plan.stages.residual == "orthogonal"
+    assert plan.memory_use == planned(pleas(*names, residual="orthogonal")).memory_use
+    manifest = hubmerge.merge(pleas(*names), tmp_path / "out")
+    assert manifest.assembly is not None
+    assert (manifest.assembly.residual, len(manifest.assembly.turned)) == ("orthogonal", 1)
+    hubmerge.merge(pleas(*names, residual="orthogonal"), tmp_path / "asked")
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() == (tmp_path / "asked" / WEIGHTS).read_bytes()
+    (check,) = [each for each in verify_merge(tmp_path / "out", reload=False).checks if each.name == "derivation"]
+    assert check.detail.endswith("derived again from the models: the same bytes")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_streams_of_relatives_keep_their_order_and_the_plan_says_what_told_them(dtype: str, models: Path) -> None:
+    plan = planned(pleas("./words", f"./tuned-words-{dtype}"))
+    told = f"model.embed_tokens.weight has a cosine of 1.00 with that of ./tuned-words-{dtype}, as relatives' have"
+    assert plan.kept["res"] == f"a norm over all its units (rms); {told}"
+    assert f"  res keeps the order: {plan.kept['res']}" in str(plan).splitlines()
+    assert plan.hash == planned(pleas("./words", f"./tuned-words-{dtype}")).hash
+    assert plan.cost.parameters == plan.base_cost.parameters
+    beside = planned(pleas("./words", f"./tuned-words-{dtype}", "./other-words"))  # one stranger is enough
+    assert beside.stages.residual == "orthogonal"
+    assert beside.kept["res"].endswith("with that of ./other-words, as strangers' have")
+
+
+def test_a_plan_reads_few_numbers_to_tell_relatives_from_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    own = LocalFolder.read
+
+    def counted(self: LocalFolder, name: str, start: int = 0, end: int | None = None) -> bytes:
+        found = own(self, name, start, end)
+        read.append(len(found) if start and name.endswith(".safetensors") else 0)
+        return found
+
+    monkeypatch.setattr("hubmerge.heterogeneous.stream_kin.SAMPLED", 40)
+    monkeypatch.setattr(LocalFolder, "read", counted)
+    kept = planned(pleas("./words", "./tuned-words-float32"))
+    assert kept.stages.residual == "keep"
+    assert kept.kept["res"].endswith("as relatives' have")
+    weights = [size for size in read if size == 40 * 4]
+    assert len(weights) == 2  # of either model the middle of one tensor
+    assert planned(pleas("./words", "./other-words")).stages.residual == "orthogonal"
+
+
+def test_rows_of_tokens_that_stand_elsewhere_tell_relatives_too() -> None:
+    """The same embeddings in another order of tokens, and with tokens of its own."""
+    plan = planned(pleas("./tokens", "./tokens-moved"))
+    assert plan.kept["res"].endswith("has a cosine of 1.00 with that of ./tokens-moved, as relatives' have")
+    assert planned(pleas("./tokens", "./tokens-strange")).stages.residual == "orthogonal"
+
+
+@pytest.mark.parametrize(
+    ("names", "align", "residual"),
+    [
+        (("./words", "./other-words"), {"residual": "keep"}, "keep"),
+        (("./words", "./other-words"), {"without": ["res"]}, None),
+        (("./words", "./other-words"), {"method": "identity"}, None),
+        (("./bert-left", "./bert-right"), {}, None),
+        (("./words", "./deeper-words"), {}, None),
+    ],
+)
+def test_streams_stay_where_it_is_asked_or_nothing_else_can_be(
+    names: tuple[str, str], align: dict[str, Any], residual: str | None
+) -> None:
+    plan = planned(pleas(*names, **align))
+    assert plan.stages.residual == residual
+    assert not plan.kept["res"].startswith(TURNED)
+    assert plan.notes == ()
 
 
 def test_streams_that_cannot_be_turned_are_refused_before_any_weight_is_read() -> None:

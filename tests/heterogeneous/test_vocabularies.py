@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from apart_models import model
-from pleas_models import saved
+from pleas_models import with_words
 from safetensors.torch import load_file
 
 import hubmerge
@@ -109,32 +109,18 @@ def test_a_row_that_the_other_model_does_not_have_is_refused() -> None:
     assert str(refused.value) == "row 20 is named, and the model has 20 · tokens · count rows from 0"
 
 
-def written(folder: Path, seed: int, words: list[str], **sizes: int) -> None:
-    from tokenizers import Tokenizer, models
-
-    own = {
-        "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": len(words),
-        "head_dim": 4, "num_key_value_heads": 1, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
-        **sizes,
-    }  # fmt: skip
-    saved("Llama", "ForCausalLM", folder, seed, own, ())
-    Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=words[0])).save(
-        str(folder / "tokenizer.json")
-    )
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
-
-
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    written(tmp_path / "base", 0, ["[UNK]", "Ġa", "Ġb", "Ġc"])
-    written(tmp_path / "other", 1, ["[UNK]", "▁b", "▁d", "▁a", "▁e"])
+    with_words(tmp_path / "base", 0, ["[UNK]", "Ġa", "Ġb", "Ġc"])
+    with_words(tmp_path / "other", 1, ["[UNK]", "▁b", "▁d", "▁a", "▁e"])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def pleas(**changes: Any) -> dict[str, Any]:
     models = [{"model": "./base"}, {"model": "./other"}]
-    return {"merge_method": "pleas", "models": models, "align": "weights", "fit": "none", **changes}
+    align = {"method": "weights", "residual": "keep"}
+    return {"merge_method": "pleas", "models": models, "align": align, "fit": "none", **changes}
 
 
 def test_a_recipe_for_models_of_other_vocabularies_says_how_many_rows_are_shared(here: Path) -> None:
@@ -183,7 +169,7 @@ def test_brought_to_the_base_s_vocabulary_as_the_refusal_says_they_are_run_on_th
 
 
 def test_of_other_widths_too_what_a_model_learned_can_be_carried_without_data(here: Path) -> None:
-    written(here / "wide", 2, ["[UNK]", "▁b", "▁a"], intermediate_size=16)
+    with_words(here / "wide", 2, ["[UNK]", "▁b", "▁a"], intermediate_size=16)
     (here / "texts.txt").write_text("a b\n")
     models = [{"model": "./base"}, {"model": "./wide"}]
     with pytest.raises(HubmergeError) as refused:
@@ -204,7 +190,7 @@ def test_of_other_widths_too_what_a_model_learned_can_be_carried_without_data(he
 
 
 def test_where_nothing_does_the_refusal_names_what_to_look_for(here: Path) -> None:
-    written(here / "deep", 2, ["[UNK]", "▁b", "▁a"], intermediate_size=16, num_hidden_layers=2)
+    with_words(here / "deep", 2, ["[UNK]", "▁b", "▁a"], intermediate_size=16, num_hidden_layers=2)
     (here / "texts.txt").write_text("a b\n")
     models = [{"model": "./base"}, {"model": "./deep"}]
     with pytest.raises(HubmergeError) as refused:
@@ -231,7 +217,7 @@ def test_where_nothing_does_the_refusal_names_what_to_look_for(here: Path) -> No
 def test_where_rows_do_not_go_by_tokens_the_refusal_names_what_the_two_models_can_do(
     recipe: dict[str, Any], sizes: dict[str, int], words: list[str], hint: str, here: Path
 ) -> None:
-    written(here / "unlike", 2, words, **sizes)
+    with_words(here / "unlike", 2, words, **sizes)
     with pytest.raises(HubmergeError) as refused:
         hubmerge.build_plan(recipe)
     (fault,) = refused.value.faults
@@ -239,7 +225,7 @@ def test_where_rows_do_not_go_by_tokens_the_refusal_names_what_the_two_models_ca
 
 
 def test_a_donor_of_another_depth_is_not_said_to_take_the_base_s_vocabulary(here: Path) -> None:
-    written(here / "deep", 2, ["[UNK]", "▁b", "▁d", "▁a"], num_hidden_layers=2)
+    with_words(here / "deep", 2, ["[UNK]", "▁b", "▁d", "▁a"], num_hidden_layers=2)
     with pytest.raises(HubmergeError) as refused:
         hubmerge.build_plan({"merge_method": "mal", "base_model": "./base", "models": [{"model": "./deep"}]})
     assert refused.value.hint == "take a model of the vocabulary of ./base, or one of its shapes"

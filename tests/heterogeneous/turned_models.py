@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hubmerge.heterogeneous.stream_form import absorbed, stream_of
+from hubmerge.heterogeneous.stream_form import Absorbed, stream_of
 from hubmerge.symmetry import spec_of
 from hubmerge.symmetry.groups import Role
 
@@ -25,7 +25,7 @@ def turned(own: Any, seed: int) -> Any:
         inner = torch.eye(size, dtype=torch.float64)
         inner[1:, 1:] = torch.linalg.qr(torch.randn(size - 1, size - 1, generator=random, dtype=torch.float64))[0]
         rotation = first @ inner @ first.T
-    state = absorbed(spec, stream, other.state_dict())
+    state = dict(Absorbed(spec, stream, other.state_dict()))
     for name, tensor in spec.tensors.items():
         for position, axis in enumerate(tensor.axes):
             roles = {f.role for part in axis for f in part if f.group == stream.group}
