@@ -122,7 +122,7 @@ class AssemblyRecord(_Record):
     without a head.  depths: of every other model, None where it has the base's depth; empty where all have.  kept: groups that were not
     matched, with the reason.  cost, base_cost: dense; cost_without_zeros: of what is not zero because its units have no model in common.
     transport: where deltas were carried to the first of `order`, one for each of the others.
-    residual: what became of a residual stream under a norm, None where nothing was asked, so that it kept its order; turned: of each other
+    residual: what became of a residual stream under a norm, None where there is none that can be turned and nothing was asked; turned: of each other
     model whose stream was turned, the mean cosine of what reads or writes both streams then.  tokens: of models of another vocabulary
     than the base's, by name.  positions: of models with a table of positions of another length, what became of it, in a sentence.
     """

@@ -24,7 +24,7 @@ _DEFAULT: Mapping[str, Any] = {"fit": "auto", "ridge": "auto", "follow": "confid
 _FITS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "parents": ("least squares on the parents' inputs (as published)", _PUBLISHED),
     "merged": ("least squares on the merged model's inputs", _SEQUENTIAL),
-    "auto": ("hubmerge's default: both, ridges by what is left out, confident parents followed", _DEFAULT),
+    "auto": ("hubmerge's default fit: both, ridges by what is left out, confident parents followed", _DEFAULT),
 }
 
 

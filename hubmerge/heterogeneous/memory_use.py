@@ -27,16 +27,17 @@ class MemoryUse:
 
 
 def planned_use(
-    needs: Needs, parameters: int, models: Sequence[ParentModel], memory: int | None, *, copies: bool
+    needs: Needs, parameters: int, models: Sequence[ParentModel], memory: int | None, *, copies: bool, untied: int = 0
 ) -> MemoryUse:
     """`use_of` for these parents.
 
-    parameters: of the merge.  copies: whether the parents are first changed, which takes a copy of each in memory.
+    parameters: of the merge.  copies: whether the parents are first changed, which takes a copy of each in memory; untied: numbers that a
+    copy has beside the stored ones.
     """
     whole = [_SINGLE * model.table.parameters for model in models]
     needs = replace(needs, merge=_SINGLE * parameters)
     if copies:
-        needs = replace(needs, least=needs.least + sum(whole))
+        needs = replace(needs, least=needs.least + sum(whole) + _SINGLE * untied * len(models))
     return use_of(needs, [float32_size(model) for model in models], memory)
 
 

@@ -33,7 +33,7 @@ from hubmerge.heterogeneous.report import Report, report_of
 from hubmerge.heterogeneous.scratch import Scratch
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
 from hubmerge.heterogeneous.stream_form import is_turnable, stream_of
-from hubmerge.heterogeneous.stream_kin import are_strangers
+from hubmerge.heterogeneous.stream_kin import Held, are_strangers, unfit_norm
 from hubmerge.heterogeneous.stream_maps import StreamMap
 from hubmerge.heterogeneous.stream_turning import in_one_basis
 from hubmerge.heterogeneous.uses import uses_of
@@ -110,12 +110,12 @@ def merge_models(
         refuse_half({f"models[{i}]": model for i, model in enumerate(models)})
     turns: tuple[StreamMap, ...] = ()
     with evaluating(models):
-        models = _in_base_vocabulary(models, tokens)
-        models, rows = in_base_positions(models)
         specs = [spec_of(model) for model in models]
         check_alike(specs)
-        if residual is None and without is None and align != "identity" and _are_better_turned(models, specs):
+        if residual is None and without is None and align != "identity" and _are_better_turned(models, specs, tokens):
             residual = "orthogonal"
+        models = _in_base_vocabulary(models, tokens)
+        models, rows = in_base_positions(models)
         if residual == "orthogonal":
             models, turns = in_one_basis(models, unlike=_unlike_labels(models, labels))
         models = with_positions_of_base(_with_rows_of_base(models, tokens), rows)
@@ -180,13 +180,20 @@ def _unlike_labels(models: Sequence[Any], labels: Labels | None) -> tuple[str, .
     return (LABELS,) if has_head and merged_labels([_config(model) for model in models], labels).maps else ()
 
 
-def _are_better_turned(models: Sequence[Any], specs: Sequence[SymmetrySpec]) -> bool:
-    """Whether the models have streams of one width that can be turned, layers of one depth, and some are strangers to the first."""
+def _are_better_turned(
+    models: Sequence[Any], specs: Sequence[SymmetrySpec], tokens: Sequence[NDArray[np.int64] | None]
+) -> bool:
+    """Whether the models have streams of one width that can be turned well, layers of one depth, and some are strangers to the first."""
     if not is_turnable(specs[0]) or any(differ_in_depth(specs[0], spec) for spec in specs[1:]):
         return False
     group = stream_of(specs[0]).group
-    one_width = len({spec.groups[group].size for spec in specs}) == 1
-    return one_width and any(are_strangers(models[0], model) for model in models[1:])
+    if len({spec.groups[group].size for spec in specs}) > 1:
+        return False
+    states = [model.state_dict() for model in models]
+    if any(unfit_norm(spec, stream_of(spec), Held(state)) for spec, state in zip(specs, states, strict=True)):
+        return False
+    others = zip(states[1:], specs[1:], tokens or [None] * len(states[1:]), strict=True)
+    return any(are_strangers(states[0], state, (specs[0], spec), rows) for state, spec, rows in others)
 
 
 def default_without(spec: SymmetrySpec) -> tuple[str, ...]:

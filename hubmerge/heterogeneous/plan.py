@@ -85,6 +85,7 @@ def plan_assembly(
         models,
         memory,
         copies=bool(aligned) or (stages.residual == "orthogonal" and not assembly.carries),
+        untied=sum(untied_sizes(specs[0], stages)),
     )
     if strict and warnings:
         hint = "mend it, or leave out --strict"
@@ -238,8 +239,8 @@ def _hash(plan: AssemblyPlan, assembly: Assembly) -> str:
     unused = {name for name, says in _SAID_LATER.items() if not says(plan.stages)}
     stages = {name: value for name, value in asdict(plan.stages).items() if name not in unused}
     asked = plan.recipe.align.residual if plan.recipe.align is not None else None
-    if asked is None and (assembly.carries or plan.stages.residual == "keep"):
-        stages["residual"] = None  # as it was before a plan could tell
+    if asked is None and plan.stages.residual == "keep" and not assembly.carries:
+        stages["residual"] = None  # as it was when all kept it
     content: dict[str, Any] = {
         "recipe": plan.recipe.to_dict(),
         "method": [assembly.name, assembly.revision],

@@ -1,8 +1,8 @@
 """A residual stream that may be turned as a whole: norm gains absorbed by what reads, means taken out of what writes.
 
 RMSNorm without gains commutes with every rotation.  LayerNorm does where nothing that is written has a mean, with rotations that keep
-the mean (Ashkboos et al. 2024, SliceGPT, arXiv:2401.15024; Theus et al. 2025, arXiv:2506.22712).  A shift b behind a gain g becomes
-b / g, so that readers need no bias to take it.
+the mean (Ashkboos et al. 2024, SliceGPT, arXiv:2401.15024; Theus et al. 2025, arXiv:2506.22712).  What a shift gives goes into the biases of
+its readers, or the shift b behind a gain g becomes b / g, so that readers need none.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "LEAST_GAIN",
     "Absorbed",
     "Norm",
     "Stream",
+    "is_foldable",
     "is_turnable",
     "known_members",
     "members_of",
@@ -34,7 +36,8 @@ __all__ = [
 ]
 
 _LAYER = re.compile(r"\.(\d+)\.")
-_LEAST_GAIN = 1e-6
+LEAST_GAIN = 1e-6
+"""Of a smaller gain nothing is taken to come through."""
 _KNOWN = ("tokens", "positions", "labels", "fixed")
 
 
@@ -129,21 +132,20 @@ def _layer_of(name: str) -> str | None:
 class Absorbed(Mapping[str, "Tensor"]):
     """The tensors of the same function with gains of 1 and without means in the stream; float64, but for what is no float.
 
-    Each is made when it is asked for.  Raises `PlanError` for a gain of nothing behind which something is shifted.
+    Each is made when it is asked for.  A shift b behind a gain g becomes b / g, and nothing where the gain is: what stands there reaches no
+    reader.  folds: what a shift adds to readers that all have a bias is added there instead, whatever the gain.
     """
 
-    def __init__(self, spec: SymmetrySpec, stream: Stream, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, spec: SymmetrySpec, stream: Stream, tensors: Mapping[str, Tensor], *, folds: bool = False
+    ) -> None:
         self._spec, self._stream, self._tensors = spec, stream, tensors
         self._gains = {norm.gain for norm in stream.norms}
         self._before = {name: norm.gain for norm in stream.norms for name in norm.readers}
         self._shifts = {norm.shift: norm.gain for norm in stream.norms if norm.shift is not None}
-        for gain in self._shifts.values():
-            if float(tensors[gain].abs().min()) < _LEAST_GAIN:
-                raise PlanError(
-                    f"tensor {gain!r} has a gain of 0, behind which a rotation of the residual stream is none",
-                    where="align.residual",
-                    hint="write residual: keep",
-                )
+        folded = [norm for norm in stream.norms if folds and is_foldable(spec, norm)]
+        self._gone = {norm.shift for norm in folded}
+        self._folded = {_bias(reader): (reader, str(norm.shift)) for norm in folded for reader in norm.readers}
 
     def __getitem__(self, name: str) -> Tensor:
         return self._made(name, self._tensors[name])
@@ -156,6 +158,8 @@ class Absorbed(Mapping[str, "Tensor"]):
 
     def strip(self, name: str, cut: Cut) -> Tensor:
         """A part of a tensor along an axis that is not the stream's."""
+        if name in self._folded:
+            return self[name] if cut is None else self[name].narrow(*cut)
         return self._made(name, strip_of(self._tensors, name, cut))
 
     def _made(self, name: str, values: Tensor) -> Tensor:
@@ -166,18 +170,35 @@ class Absorbed(Mapping[str, "Tensor"]):
         values = values.to(torch.float64)
         if name in self._gains:
             return torch.ones_like(values)
+        if name in self._gone:
+            return torch.zeros_like(values)
         if name in self._shifts:
-            return values / self._gain(self._shifts[name])
+            gain = self._float64(self._shifts[name])
+            return torch.where(gain.abs() >= LEAST_GAIN, values / gain, 0.0)
+        if name in self._folded:
+            reader, shift = self._folded[name]
+            added = _along(self._spec, self._stream, reader, self._float64(reader), self._float64(shift))
+            return values + added.sum(stream_axis(self._spec, self._stream, reader)).reshape(len(values), -1).sum(1)
         if name in self._before:
-            values = _along(self._spec, self._stream, name, values, self._gain(self._before[name]))
+            values = _along(self._spec, self._stream, name, values, self._float64(self._before[name]))
         if self._stream.kind == "layer" and name in self._stream.writers:
             values = values - values.mean(stream_axis(self._spec, self._stream, name), keepdim=True)
         return values
 
-    def _gain(self, name: str) -> Tensor:
+    def _float64(self, name: str) -> Tensor:
         import torch
 
         return self._tensors[name].to(torch.float64)
+
+
+def is_foldable(spec: SymmetrySpec, norm: Norm) -> bool:
+    """Whether a norm shifts, and all that read behind it have a bias, which can take what the shift gives them."""
+    has_readers = bool(norm.readers)  # a head that is tied to the embeddings is not among them, and has no bias
+    return norm.shift is not None and has_readers and all(_bias(reader) in spec.tensors for reader in norm.readers)
+
+
+def _bias(reader: str) -> str:
+    return reader.removesuffix("weight") + "bias"
 
 
 def strip_of(tensors: Mapping[str, Tensor], name: str, cut: Cut) -> Tensor:
@@ -195,7 +216,7 @@ def restored(spec: SymmetrySpec, stream: Stream, name: str, delta: Tensor, tenso
         gain = tensors[norm.gain].to(delta.dtype)
         if name == norm.shift:
             return delta * gain
-        safe = gain.where(gain.abs() >= _LEAST_GAIN, gain.new_ones(()))
+        safe = gain.where(gain.abs() >= LEAST_GAIN, gain.new_ones(()))
         return _along(spec, stream, name, delta, 1 / safe)
     return delta
 

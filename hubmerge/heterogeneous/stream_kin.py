@@ -1,4 +1,4 @@
-"""Whether residual streams are relatives', so that they stand in one basis: what rows of tokens and pixels tell, whole or a sample of them.
+"""Whether residual streams are relatives', so that they stand in one basis, and whether they can be turned: what a sample of numbers tells.
 
 Every entry of a stream means the same in models with a common ancestor, and nothing of the sort in strangers: what a token is in
 the one stream has a cosine near 1 with what it is in the other, or near 0.
@@ -7,35 +7,97 @@ the one stream has a cosine near 1 with what it is in the other, or near 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmerge.assembly_stages import AssemblyStages
-from hubmerge.heterogeneous.base_vocabulary import token_groups
+from hubmerge.errors import PlanError
+from hubmerge.heterogeneous.base_vocabulary import Rows, token_groups
 from hubmerge.heterogeneous.depths import differ_in_depth
-from hubmerge.heterogeneous.stream_form import Stream, is_turnable, known_members, stream_of
-from hubmerge.heterogeneous.stream_maps import stream_cosine
+from hubmerge.heterogeneous.stream_form import (
+    LEAST_GAIN,
+    Stream,
+    is_foldable,
+    is_turnable,
+    known_members,
+    stream_of,
+)
 from hubmerge.heterogeneous.token_rows import TokenRows
 from hubmerge.io.stored import NUMPY, to_singles
 from hubmerge.parents import ParentModel
-from hubmerge.recipe_stages import Residual
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
-from hubmerge.symmetry.verify import spec_of
-from zoo_index.tensors import TensorMeta
 
-__all__ = ["ALIKE", "SAMPLED", "are_strangers", "chosen_residual"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["ALIKE", "SAMPLED", "Held", "Stored", "are_strangers", "check_gains", "chosen_residual", "unfit_norm"]
 
 ALIKE = 0.5
 """From this cosine on streams are relatives'."""
 SAMPLED = 65_536
-"""Numbers that are read of each model to tell, at most."""
+"""Numbers that are looked at of either of two models, at most."""
 _ROWS = 16
+_LOUDEST = 1.0
+"""Root mean square of a shift over its gains, where what is normalised has 1: a louder one, turned, drowns the rest."""
 
 Floats = NDArray[np.float64]
+
+
+class Numbers(Protocol):
+    """The tensors of one model, wherever they are."""
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Of a tensor; None where there is none."""
+
+    def read(self, name: str, start: int, count: int) -> Floats:
+        """So many entries of a tensor from the entry `start` on, 0 for what is not finite."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Those of a model that is stored, each span read once."""
+
+    model: ParentModel
+    seen: dict[tuple[str, int, int], Floats] = field(default_factory=dict)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        meta = self.model.table.get(name)
+        return None if meta is None else tuple(meta.shape)
+
+    def read(self, name: str, start: int, count: int) -> Floats:
+        """Raises `CheckpointError` for a file that cannot be read."""
+        if (name, start, count) not in self.seen:
+            meta = self.model.table[name]
+            size = meta.dtype.bits // 8
+            raw = self.model.source.read(meta.file, meta.start + start * size, meta.start + (start + count) * size)
+            stored = np.frombuffer(raw, NUMPY[meta.dtype])
+            found = np.empty(stored.shape, np.float32)
+            to_singles(stored, meta.dtype, found)
+            self.seen[name, start, count] = _finite(found)
+        return self.seen[name, start, count]
+
+
+@dataclass(frozen=True)
+class Held:
+    """Those of a model in memory, by the names of its ``state_dict``."""
+
+    tensors: Mapping[str, Tensor]
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return tuple(self.tensors[name].shape) if name in self.tensors else None
+
+    def read(self, name: str, start: int, count: int) -> Floats:
+        values = self.tensors[name].detach().reshape(-1)[start : start + count]
+        return _finite(values.double().cpu().numpy())
+
+
+def _finite(values: NDArray[np.floating]) -> Floats:
+    found: Floats = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    return found
 
 
 def chosen_residual(
@@ -44,99 +106,131 @@ def chosen_residual(
     stages: AssemblyStages,
     tokens: Sequence[TokenRows | None],
 ) -> tuple[AssemblyStages, str]:
-    """The stages with what becomes of the residual stream, and what told it; both as they are where nothing is left open, or can be turned.
+    """The stages with what becomes of the residual stream, and what told it; the stages as they are where it cannot be turned at all.
 
-    models, specs: the base's first.  tokens: for each other model its rows in the base's vocabulary, None where it has the same.  At most
-    `SAMPLED` numbers of each model are read.  Raises `CheckpointError` for a file that cannot be read.
+    models, specs: the base's first.  tokens: for each other model its rows in the base's vocabulary, None where it has the same.  Of the
+    weights no more is read than `SAMPLED` numbers of either of two models that are compared, and single vectors of norms.
+
+    Raises `PlanError` where it shall be turned and cannot be, `CheckpointError` for a file that cannot be read.
     """
-    if not _is_open(specs, stages):
+    if stages.residual not in {None, "orthogonal"} or not is_turnable(specs[0]):
         return stages, ""
-    stream = stream_of(specs[0])
+    stream, stored = stream_of(specs[0]), [Stored(model) for model in models]
+    if stages.residual == "orthogonal":
+        for model, spec, numbers in zip(models, specs, stored, strict=True):
+            if not stages.bases:
+                _check_gains(spec, stream_of(spec), numbers, str(model.reference))
+        return stages, ""
+    keep = replace(stages, residual="keep")
+    if not _could_be_turned(specs, stages, stream):
+        return keep, ""
     found = [
-        (*_sampled_cosine((models[0], model), (specs[0], spec), stream, rows), str(model.reference))
-        for model, spec, rows in zip(models[1:], specs[1:], tokens, strict=True)
+        (
+            *_cosine((stored[0], numbers), (specs[0], spec), stream, None if rows is None else rows.rows),
+            str(model.reference),
+        )
+        for model, spec, numbers, rows in zip(models[1:], specs[1:], stored[1:], tokens, strict=True)
         if not stages.bases or (model.reference in stages.bases and model.reference != models[0].reference)
     ]
     if not found:
-        return stages, ""
+        return keep, ""
     cosine, tensor, name = min(found)
-    residual: Residual = "keep" if cosine >= ALIKE else "orthogonal"
-    if not tensor:
-        return replace(stages, residual=residual), f"nothing in it tells that {name} is a relative"
-    who = "relatives" if residual == "keep" else "strangers"
+    who = "strangers" if cosine < ALIKE else "relatives"
     told = f"{tensor} has a cosine of {round(cosine, 2) + 0.0:.2f} with that of {name}, as {who}' have"
-    return replace(stages, residual=residual), told
+    if cosine >= ALIKE:
+        return keep, told
+    told = told if tensor else f"nothing in it tells that {name} is a relative"
+    for model, spec, numbers in zip(models, specs, stored, strict=True):
+        norm = None if stages.bases else unfit_norm(spec, stream_of(spec), numbers)
+        if norm is not None:
+            return keep, f"{told}, but {norm} of {model.reference} has gains too small for its shifts to be turned"
+    return replace(stages, residual="orthogonal"), told
 
 
-def _is_open(specs: Sequence[SymmetrySpec], stages: AssemblyStages) -> bool:
-    """Whether the recipe leaves it open, and the streams could be turned: of models of one depth, and of one width but where it carries."""
-    if stages.residual is not None or stages.align == "identity" or not is_turnable(specs[0]):
+def _could_be_turned(specs: Sequence[SymmetrySpec], stages: AssemblyStages, stream: Stream) -> bool:
+    """Whether models of one depth, and of one width but where it is carried, are aligned, and nobody wants the stream to stay."""
+    if stages.align == "identity" or stream.group in specs[0].named(stages.without):
         return False
-    group = stream_of(specs[0]).group
-    if group in specs[0].named(stages.without) or any(differ_in_depth(specs[0], spec) for spec in specs[1:]):
+    if any(differ_in_depth(specs[0], spec) for spec in specs[1:]):
         return False
-    return bool(stages.bases) or len({spec.groups[group].size for spec in specs}) == 1
+    return bool(stages.bases) or len({spec.groups[stream.group].size for spec in specs}) == 1
 
 
-def _sampled_cosine(
-    models: tuple[ParentModel, ParentModel],
+def are_strangers(
+    base: Mapping[str, Tensor],
+    other: Mapping[str, Tensor],
     specs: tuple[SymmetrySpec, SymmetrySpec],
-    stream: Stream,
-    tokens: TokenRows | None,
+    tokens: Rows | None,
+) -> bool:
+    """The same of two models in memory whose streams can be turned.  tokens: the other's rows in the base's vocabulary, None for the same."""
+    return _cosine((Held(base), Held(other)), specs, stream_of(specs[0]), tokens)[0] < ALIKE
+
+
+def unfit_norm(spec: SymmetrySpec, stream: Stream, numbers: Numbers, loudest: float = _LOUDEST) -> str | None:
+    """The gains behind which a shift cannot be turned, or would be louder than what is normalised; None where there are none.
+
+    A shift that all its readers can take into their biases is none of these.
+    """
+    for norm in stream.norms:
+        if norm.shift is None or is_foldable(spec, norm):
+            continue
+        size = math.prod(spec.tensors[norm.gain].shape)
+        gain, shift = (numbers.read(name, 0, size) for name in (norm.gain, norm.shift))
+        least = np.abs(gain).min()
+        if least < LEAST_GAIN or math.sqrt(np.square(shift / gain).mean()) > loudest:
+            return norm.gain
+    return None
+
+
+def check_gains(spec: SymmetrySpec, stream: Stream, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Raise `PlanError` for a stream of a model in memory that a shift behind a gain of nothing keeps from being turned."""
+    _check_gains(spec, stream, Held(tensors), name)
+
+
+def _check_gains(spec: SymmetrySpec, stream: Stream, numbers: Numbers, name: str) -> None:
+    gain = unfit_norm(spec, stream, numbers, math.inf)
+    if gain is not None:
+        raise PlanError(
+            f"tensor {gain!r} of {name} has a gain of 0, behind which a rotation of the residual stream is none",
+            where="align.residual",
+            hint="write residual: keep",
+        )
+
+
+def _cosine(
+    models: tuple[Numbers, Numbers], specs: tuple[SymmetrySpec, SymmetrySpec], stream: Stream, tokens: Rows | None
 ) -> tuple[float, str]:
     """The cosine of the same numbers of the largest tensor that relatives have alike, and its name; 0 and none where there is none."""
     groups = token_groups(specs[0]) if tokens is not None else ()
-    pairs = []
+    found: list[tuple[int, tuple[str, ...], bool]] = []
     for names in zip(*(_telling(spec, stream) for spec in specs), strict=False):
-        ours, theirs = (model.table.get(name) for model, name in zip(models, names, strict=True))
+        ours, theirs = (model.shape(name) for model, name in zip(models, names, strict=True))
         moved = any(factor.group in groups for factor in specs[0].tensors[names[0]].factors)
-        if ours is not None and theirs is not None and ours.shape[moved:] == theirs.shape[moved:]:
-            pairs.append((ours, theirs, moved))
-    if not pairs:
+        if ours is not None and theirs is not None and ours[moved:] == theirs[moved:]:
+            found.append((math.prod(ours), names, moved))
+    if not found:
         return 0.0, ""
-    ours, theirs, moved = max(pairs, key=lambda pair: pair[0].numel)
-    spans = _rows(ours, tokens) if moved and tokens is not None else [(_middle(ours), _middle(ours), _count(ours))]
+    size, names, moved = max(found, key=lambda each: each[0])
+    count = min(size, SAMPLED)
+    spans = [((size - count) // 2, (size - count) // 2, count)]
+    if moved and tokens is not None:
+        spans = _spans(tokens, size // len(tokens))
     left, right = (
-        np.concatenate([np.zeros(0), *(_numbers(model, meta, span[side], span[2]) for span in spans)])
-        for side, (model, meta) in enumerate(zip(models, (ours, theirs), strict=True))
+        np.concatenate([np.zeros(0), *(model.read(name, span[side], span[2]) for span in spans)])
+        for side, (model, name) in enumerate(zip(models, names, strict=True))
     )
     norm = math.sqrt(float(left @ left) * float(right @ right))
-    return (float(left @ right) / norm if norm > 0 else 0.0), ours.name
+    return (float(left @ right) / norm, names[0]) if norm > 0 else (0.0, "")
 
 
 def _telling(spec: SymmetrySpec, stream: Stream) -> list[str]:
     """The tensors that relatives have alike: not what reads labels, which fine-tunes begin anew."""
-    return known_members(spec, stream, [name for name, group in spec.groups.items() if group.kind is Kind.LABELS])
+    labels: Collection[str] = [name for name, group in spec.groups.items() if group.kind is Kind.LABELS]
+    return known_members(spec, stream, labels)
 
 
-def _count(meta: TensorMeta) -> int:
-    return min(meta.numel, SAMPLED)
-
-
-def _middle(meta: TensorMeta) -> int:
-    """Where a sample begins that is read in one go."""
-    return (meta.numel - _count(meta)) // 2
-
-
-def _rows(ours: TensorMeta, tokens: TokenRows) -> list[tuple[int, int, int]]:
-    """Where rows of tokens that both have begin in either, and how many numbers are read of each."""
-    shared = np.flatnonzero(tokens.rows >= 0)
+def _spans(tokens: Rows, width: int) -> list[tuple[int, int, int]]:
+    """Where rows of tokens that both models have begin in either, and how many numbers are looked at of each."""
+    shared = np.flatnonzero(tokens >= 0)
     chosen = shared[np.linspace(0, len(shared) - 1, min(_ROWS, len(shared))).astype(np.int64)]
-    width = ours.numel // ours.shape[0]
-    return [(int(row) * width, int(tokens.rows[row]) * width, min(width, SAMPLED // _ROWS)) for row in chosen]
-
-
-def _numbers(model: ParentModel, meta: TensorMeta, start: int, count: int) -> Floats:
-    size = meta.dtype.bits // 8
-    raw = model.source.read(meta.file, meta.start + start * size, meta.start + (start + count) * size)
-    stored = np.frombuffer(raw, NUMPY[meta.dtype])
-    found = np.empty(stored.shape, np.float32)
-    to_singles(stored, meta.dtype, found)
-    return np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float64)
-
-
-def are_strangers(base: Any, other: Any) -> bool:
-    """The same of two models in memory, by all that both know of their streams, which can be turned."""
-    specs = (spec_of(base), spec_of(other))
-    stream = stream_of(specs[0])
-    return stream_cosine(specs, stream, (base.state_dict(), other.state_dict()), {}) < ALIKE
+    return [(int(row) * width, int(tokens[row]) * width, min(width, SAMPLED // _ROWS)) for row in chosen]

@@ -24,7 +24,7 @@ from hubmerge.symmetry.groups import SymmetrySpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["StreamMap", "find_stream_map", "stream_cosine"]
+__all__ = ["StreamMap", "find_stream_map"]
 
 Floats = NDArray[np.float64]
 
@@ -82,18 +82,6 @@ def find_stream_map(
         if moved < _ENOUGH:
             break
     return StreamMap(stream.group, rotation, float((moments * rotation).sum()) / max(len(members), 1))
-
-
-def stream_cosine(
-    specs: tuple[SymmetrySpec, SymmetrySpec],
-    stream: Stream,
-    tensors: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
-    fixed: Mapping[str, GroupMap],
-) -> float:
-    """How alike the streams are as they stand, by what is known of them: the mean cosine of tokens', positions' and labels' rows."""
-    anchors = known_members(specs[0], stream)
-    moments = _moments(specs, stream, tensors, anchors, {name: (part,) for name, part in fixed.items()})
-    return float(np.trace(moments)) / max(len(anchors), 1) if moments.shape[0] == moments.shape[1] else 0.0
 
 
 def _moments(

@@ -27,6 +27,12 @@ def check_streams(specs: Sequence[SymmetrySpec], stages: AssemblyStages, names: 
     if stages.residual != "orthogonal":
         return
     stream = stream_of(specs[0])
+    if stream.group in specs[0].named(stages.without):
+        raise PlanError(
+            f"without leaves {stream.group} in its order, residual: orthogonal turns it",
+            where="align",
+            hint="write one of the two",
+        )
     check_alike(specs, names, same_depth=True)
     sizes = [spec.groups[stream.group].size for spec in specs]
     other = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)

@@ -11,6 +11,7 @@ from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.maps import Maps, encoded_axes
 from hubmerge.heterogeneous.model_copies import own_copy
 from hubmerge.heterogeneous.stream_form import Absorbed, Stream, stream_of
+from hubmerge.heterogeneous.stream_kin import check_gains
 from hubmerge.heterogeneous.stream_maps import StreamMap, find_stream_map
 from hubmerge.heterogeneous.untied import seen_untied, untied
 from hubmerge.symmetry.groups import SymmetrySpec
@@ -26,7 +27,7 @@ def in_one_basis(
 
     models: of one family, depth and width of the stream.  unlike: groups whose entries are other things in every model (labels).  The
     copies have gains of 1, and heads with rows of their own; beside them one tensor at a time is in float64.  Raises `PlanError` for
-    streams that cannot be turned and for other widths.
+    streams that cannot be turned (`check_gains` too) and for other widths.
     """
     apart = [seen_untied(model) for model in models]
     specs = [spec_of(model) for model in apart]
@@ -40,7 +41,9 @@ def in_one_basis(
             where="align.residual",
             hint="write merge_method: transport, which carries what was learned from one width to another",
         )
-    states = [Absorbed(spec, stream, model.state_dict()) for spec, model in zip(specs, apart, strict=True)]
+    for place, (spec, model) in enumerate(zip(specs, apart, strict=True), 1):
+        check_gains(spec, stream, model.state_dict(), f"model {place}")
+    states = [Absorbed(spec, stream, model.state_dict(), folds=True) for spec, model in zip(specs, apart, strict=True)]
     turns = tuple(
         find_stream_map((specs[0], spec), stream, (states[0], state), {}, unlike)
         for spec, state in zip(specs[1:], states[1:], strict=True)

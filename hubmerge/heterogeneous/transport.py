@@ -118,8 +118,8 @@ def transport_deltas(
             every |= {f"donors[{i}].model": donor.model, f"donors[{i}].base": donor.base}
         refuse_half(every)
     with evaluating([target, *(each for donor in donors for each in (donor.model, donor.base))]):
+        residual = residual or _best_residual(target, donors, align, without)
         donors = [donor.in_rows_of(target) for donor in donors]
-        residual = residual or _best_residual(target, donors, align)
         seen = target
         if residual == "orthogonal":
             stream_of(spec_of(target))
@@ -179,13 +179,14 @@ def _filled(
     return found
 
 
-def _best_residual(target: Any, donors: Sequence[Donor], align: str) -> Residual:
+def _best_residual(target: Any, donors: Sequence[Donor], align: str, without: Collection[str]) -> Residual:
     """Measured (docs/transport.md): between relatives nothing needs to be turned, between strangers nothing else carried anything."""
     spec = spec_of(target)
-    if align == "identity" or not is_turnable(spec):
+    if align == "identity" or not is_turnable(spec) or stream_of(spec).group in spec.named(without):
         return "keep"
     for place, donor in enumerate(donors, 1):
-        check_alike((spec, spec_of(donor.base)), ("the target", f"donor {place}'s base"), same_depth=True)
-        if are_strangers(target, donor.base):
+        specs = (spec, spec_of(donor.base))
+        check_alike(specs, ("the target", f"donor {place}'s base"), same_depth=True)
+        if are_strangers(target.state_dict(), donor.base.state_dict(), specs, donor.tokens):
             return "orthogonal"
     return "keep"

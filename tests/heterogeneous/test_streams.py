@@ -13,7 +13,7 @@ from turned_models import turned
 
 from hubmerge import PlanError
 from hubmerge.heterogeneous import Donor, merge_models, transport_deltas
-from hubmerge.heterogeneous.stream_form import Absorbed, stream_of
+from hubmerge.heterogeneous.stream_form import Absorbed, is_foldable, stream_of
 from hubmerge.heterogeneous.stream_maps import find_stream_map
 from hubmerge.heterogeneous.stream_turning import in_one_basis
 from hubmerge.heterogeneous.untied import untied
@@ -160,14 +160,82 @@ def test_streams_that_can_only_be_reordered_are_refused_by_name() -> None:
     assert str(refused.value).startswith("the residual stream of t5 can only be reordered · align.residual · ")
 
 
-def test_a_gain_of_nothing_behind_which_something_is_shifted_is_refused() -> None:
-    own = untied(model("gpt2", 3))
-    with torch.no_grad():
-        own.transformer.ln_f.weight[3] = 0
+@pytest.mark.parametrize("name", TURNING)
+def test_shifts_that_biases_take_are_gone_and_the_model_computes_the_same(name: str) -> None:
+    own = untied(model(name, 3).double())
     spec = spec_of(own)
+    stream = stream_of(spec)
+    for norm in stream.norms:
+        if norm.shift is not None and is_foldable(spec, norm):
+            own.get_parameter(norm.gain).data[3] = (
+                0  # what stands behind a gain of nothing reaches no reader but by the shift
+            )
+    other = copy.deepcopy(own)
+    other.load_state_dict(dict(Absorbed(spec, stream, own.state_dict(), folds=True)))
+    assert difference(own, other, name) < 1e-5
+    folded = {norm.shift for norm in stream.norms if is_foldable(spec, norm)}
+    assert len(folded) == {"gpt2": 4, "vit": 5}.get(
+        name, 0
+    )  # of GPT-2 all but the one before its head, which has no bias
+    state = other.state_dict()
+    assert all(not state[str(shift)].any() for shift in folded)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "vit"])
+def test_small_gains_make_no_loud_merge(name: str) -> None:
+    """A shift over a gain of 1e-4 that was turned would be a thousand times as loud as what it is added to."""
+    pair = [model(name, seed) for seed in (3, 4)]
+    for each in pair:
+        for norm in stream_of(spec_of(each)).norms:
+            if is_foldable(spec_of(each), norm):
+                each.get_parameter(norm.gain).data[:2] = 1e-4
+    plain: dict[str, Any] = {"align": "weights", "fit": None, "renormalise": False}
+    plain |= {"labels": "shared"} if name == "vit" else {}
+    kept, turned_ = (merge_models(pair, [], residual=each, **plain) for each in ("keep", None))
+    assert len(turned_.report.turned) == 1
+    batch = batches(name)[0]
+    assert logits(turned_.model, batch).std() < 2 * logits(kept.model, batch).std()
+
+
+def test_a_gain_of_nothing_behind_which_something_is_shifted_is_refused_where_turning_is_asked_for() -> None:
+    pair = [model("gpt2", seed) for seed in (3, 4)]
+    pair[1].transformer.ln_f.weight.data[3] = 0
+    plain: dict[str, Any] = {"align": "weights", "fit": None, "renormalise": False}
     with pytest.raises(PlanError) as refused:
-        dict(Absorbed(spec, stream_of(spec), own.state_dict()))
+        merge_models(pair, [], residual="orthogonal", **plain)
     assert str(refused.value) == (
-        "tensor 'transformer.ln_f.weight' has a gain of 0, behind which a rotation of the residual stream is none · "
+        "tensor 'transformer.ln_f.weight' of model 2 has a gain of 0, behind which a rotation of the residual stream is none · "
         "align.residual · write residual: keep"
     )
+    assert merge_models(pair, [], **plain).report.turned == ()
+
+
+def test_of_a_gain_of_nothing_nothing_is_carried() -> None:
+    target, base, learned = (model("gpt2", seed) for seed in (3, 4, 5))
+    target.transformer.ln_f.weight.data[3] = 0
+    found = transport_deltas(target, [Donor(learned, base)], align="weights")
+    assert found.residual == "orthogonal"
+    assert all(bool(values.isfinite().all()) for values in found.model.state_dict().values())
+
+
+def test_new_labels_and_tokens_make_no_strangers() -> None:
+    base = model("vit", 3)
+    tuned = copy.deepcopy(base)
+    tuned.classifier.weight.data.normal_(std=9.0)
+    plain: dict[str, Any] = {"align": "weights", "fit": None, "renormalise": False}
+    assert merge_models([base, tuned], [], labels="disjoint", **plain).report.turned == ()
+    base = model("llama", 3)
+    rows = np.full(20, -1)
+    rows[:4] = (7, 6, 5, 4)
+    other = copy.deepcopy(base)
+    for tensor in (other.model.embed_tokens.weight, other.lm_head.weight):
+        tensor.data = torch.cat([torch.randn_like(tensor[:4]), tensor[:4].flip(0), torch.randn_like(tensor[8:])])
+    assert merge_models([base, other], [], tokens=[rows], **plain).report.turned == ()
+    assert len(merge_models([base, other], [], **plain).report.turned) == 1
+    donors = [Donor(other, copy.deepcopy(other), tokens=rows)]
+    assert transport_deltas(base, donors, align="weights").residual == "keep"
+
+
+def test_a_transported_stream_stays_where_it_is_asked() -> None:
+    target, base, learned = (model("llama", seed) for seed in (3, 4, 5))
+    assert transport_deltas(target, [Donor(learned, base)], align="weights", without=("res",)).residual == "keep"

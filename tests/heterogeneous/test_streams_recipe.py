@@ -47,6 +47,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with_words(place / "tokens", 0, words)
     moved(place / "tokens", with_words(place / "tokens-moved", 1, ["own", *words[::-1]]))
     with_words(place / "tokens-strange", 1, ["own", *words[::-1]])
+    with_words(place / "tokens-none", 1, [f"other{i}" for i in range(40)])
     images(place)
     return place
 
@@ -222,9 +223,64 @@ def test_a_plan_reads_few_numbers_to_tell_relatives_from_strangers(monkeypatch: 
     kept = planned(pleas("./words", "./tuned-words-float32"))
     assert kept.stages.residual == "keep"
     assert kept.kept["res"].endswith("as relatives' have")
-    weights = [size for size in read if size == 40 * 4]
-    assert len(weights) == 2  # of either model the middle of one tensor
+    assert read.count(40 * 4) == 2  # of either model the middle of one tensor
+    read.clear()
+    planned(pleas("./words", "./tuned-words-float32", "./other-words"))
+    assert read.count(40 * 4) == 3  # the base's once
     assert planned(pleas("./words", "./other-words")).stages.residual == "orthogonal"
+
+
+def test_gains_too_small_for_their_shifts_keep_the_order_and_are_refused_where_turning_is_asked_for(
+    models: Path,
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(models / "more")
+    model.transformer.ln_f.bias.data[:] = 0.1
+    model.transformer.ln_f.weight.data[2] = 0.01
+    model.save_pretrained(models / "quiet")
+    model.transformer.ln_f.weight.data[2] = 0
+    model.save_pretrained(models / "silent")
+    for name in ("./quiet", "./silent"):
+        plan = planned(pleas("./positions", name))
+        assert plan.stages.residual == "keep"
+        assert plan.kept["res"].endswith(
+            f"as strangers' have, but transformer.ln_f.weight of {name} has gains too small for its shifts to be turned"
+        )
+    assert planned(pleas("./positions", "./quiet", residual="orthogonal")).kept["res"] == TURNED
+    assert refusal(pleas("./positions", "./silent", residual="orthogonal")) == (
+        "tensor 'transformer.ln_f.weight' of ./silent has a gain of 0, behind which a rotation of the residual stream is none · "
+        "align.residual · write residual: keep"
+    )
+    carried = {
+        "merge_method": "transport",
+        "base_model": "./positions",
+        "models": [{"model": "./quiet", "base": "./silent"}],
+        "align": "weights",
+    }
+    assert planned(carried).stages.residual == "orthogonal"
+
+
+def test_a_carried_stream_stays_where_it_is_asked(tmp_path: Path) -> None:
+    recipe: dict[str, Any] = {
+        "merge_method": "transport",
+        "base_model": "./words",
+        "models": [{"model": "./tuned-words-float32", "base": "./other-words"}],
+        "align": {"method": "weights", "without": ["res"]},
+    }
+    plan = planned(recipe)
+    assert plan.kept["res"] == "align.without names it"
+    record = hubmerge.merge(recipe, tmp_path / "out").assembly
+    assert record is not None
+    assert (record.residual, record.cost.parameters) == ("keep", plan.cost.parameters)
+    recipe["align"]["residual"] = "orthogonal"
+    assert (
+        refusal(recipe)
+        == "without leaves res in its order, residual: orthogonal turns it · align · write one of the two"
+    )
+
+
+def test_where_no_token_is_shared_nothing_tells_of_a_relative() -> None:
+    plan = planned(pleas("./tokens", "./tokens-none"))
+    assert plan.kept["res"] == f"{TURNED}; nothing in it tells that ./tokens-none is a relative"
 
 
 def test_rows_of_tokens_that_stand_elsewhere_tell_relatives_too() -> None:
@@ -238,10 +294,10 @@ def test_rows_of_tokens_that_stand_elsewhere_tell_relatives_too() -> None:
     ("names", "align", "residual"),
     [
         (("./words", "./other-words"), {"residual": "keep"}, "keep"),
-        (("./words", "./other-words"), {"without": ["res"]}, None),
-        (("./words", "./other-words"), {"method": "identity"}, None),
+        (("./words", "./other-words"), {"without": ["res"]}, "keep"),
+        (("./words", "./other-words"), {"method": "identity"}, "keep"),
         (("./bert-left", "./bert-right"), {}, None),
-        (("./words", "./deeper-words"), {}, None),
+        (("./words", "./deeper-words"), {}, "keep"),
     ],
 )
 def test_streams_stay_where_it_is_asked_or_nothing_else_can_be(
