@@ -193,9 +193,17 @@ def _tensors_apart(a: ModelRecord, b: ModelRecord, fields: Collection[str]) -> s
     stages = [len(counts_of(each.architecture, {"depths"}).get("depths", ())) for each in (a, b)]
     if stages[0] != stages[1]:
         return f"they have {stages[0]} and {stages[1]} stages"
-    if a.tensors != b.tensors and not DEPTHS & set(fields):
+    counts = {_tensors_once(each) for each in (a, b)}
+    if len(counts) > 1 and not DEPTHS & set(fields):
         return _OTHER_TENSORS
     return ""
+
+
+def _tensors_once(record: ModelRecord) -> int | None:
+    """How many tensors the layers have; where a head is tied to the embeddings neither counts, since some store both."""
+    if record.tensors is None or not _is_tied(record):
+        return record.tensors
+    return record.tensors - len(record.vocabulary)
 
 
 def _is_tied(record: ModelRecord) -> bool | None:

@@ -40,13 +40,21 @@ def specs_of(models: Sequence[ParentModel]) -> tuple[SymmetrySpec, ...]:
     for model in models:
         try:
             _refuse_kinds(model)
-            shapes = {name: meta.shape for name, meta in model.table.items()}
-            specs.append(load_spec(model.config, shapes, where=str(model.reference)))
+            specs.append(_spec_of(model))
         except HubmergeError as fault:
             faults += fault.faults
     if faults:
         raise faults[0] if len(faults) == 1 else PlanError.of(faults)
     return tuple(specs)
+
+
+def _spec_of(model: ParentModel) -> SymmetrySpec:
+    """The symmetries; of a tensor that is tied to another and stored all the same the other counts, as transformers has it."""
+    shapes = {name: meta.shape for name, meta in model.table.items()}
+    spec = load_spec(model.config, shapes, where=str(model.reference))
+    twice = {tied for tied, _ in spec.tied if tied in shapes}
+    once = {name: shape for name, shape in shapes.items() if name not in twice}
+    return load_spec(model.config, once, where=str(model.reference)) if twice else spec
 
 
 def inputs_at_once(config: Mapping[str, Any]) -> str:
@@ -98,6 +106,7 @@ def _shapes_without_rows(model: ParentModel, spec: SymmetrySpec) -> dict[str, tu
     """The shapes of all tensors but those with a row for every token or position, whose rows are aligned for themselves."""
     rows = {name for name, group in spec.groups.items() if group.kind in {Kind.TOKENS, Kind.POSITIONS}}
     has_rows = {name for name, tensor in spec.tensors.items() if any(f.group in rows for f in tensor.factors)}
+    has_rows |= {tied for tied, _ in spec.tied}
     return {name: meta.shape for name, meta in model.table.items() if name not in has_rows}
 
 

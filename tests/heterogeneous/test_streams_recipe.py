@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pleas_models import bert, images, saved, vit, with_words
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import hubmerge
 from cards.assembly_words import assembly_words
 from hubmerge.errors import HubmergeError
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
+from hubmerge.parents import open_parent
 from hubmerge.verify import verify_merge
+from zoo_index.reference import ModelRef
 from zoo_index.source import LocalFolder
+from zoo_index.ways import ways_of
 
 WEIGHTS = "model.safetensors"
 TURNED = "turned as a whole by the weights that read and write it, the norms' gains absorbed"
@@ -324,3 +329,22 @@ def test_streams_that_cannot_be_turned_are_refused_before_any_weight_is_read() -
         "residual: activations matches the stream by activations, and align: weights has none · recipe: align.residual · "
         "write residual: keep or residual: orthogonal"
     )
+
+
+@pytest.mark.parametrize("residual", ["keep", "orthogonal"])
+@pytest.mark.parametrize("names", [("./words", "./stored-twice"), ("./stored-twice", "./words")])
+def test_a_tied_head_that_is_stored_all_the_same_is_the_embeddings(
+    names: tuple[str, str], residual: str, models: Path, tmp_path: Path
+) -> None:
+    if not (models / "stored-twice").exists():
+        shutil.copytree(models / "other-words", models / "stored-twice")
+        stored = load_file(models / "stored-twice" / WEIGHTS)
+        embeddings = stored["model.embed_tokens.weight"]
+        save_file({**stored, "lm_head.weight": embeddings.clone()}, models / "stored-twice" / WEIGHTS, {"format": "pt"})
+    recipe = pleas(*names, residual=residual)
+    plan = planned(recipe)
+    manifest = hubmerge.merge(recipe, tmp_path / "out")
+    once = planned(pleas("./words", "./other-words", residual=residual))
+    assert plan.cost.parameters == once.cost.parameters == manifest.parameters
+    assert plan.tensor_count == once.tensor_count == manifest.tensors["merged"]
+    assert ways_of(*(open_parent(ModelRef.of(name)).record for name in names)).whole
