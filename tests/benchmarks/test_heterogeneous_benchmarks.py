@@ -142,7 +142,7 @@ def test_the_command_trains_merges_scores_and_judges(tmp_path: Path, monkeypatch
     models, calibrated, arguments = asked[0]
     assert (models, calibrated) == (2, 600)
     assert arguments == {
-        "align": "identity", "widths": "base", "fit": None, "renormalise": True, "labels": "shared", "seed": 0,
+        "align": "identity", "widths": "base", "fit": None, "renormalise": True, "residual": "keep", "labels": "shared", "seed": 0,
     }  # fmt: skip
     goals = json.loads((tmp_path / "results" / "goals.json").read_text())
     assert [row[-1] for row in goals["rows"]] == ["MISSED"]  # it gains nothing over permuting alone
