@@ -82,11 +82,12 @@ class LowRank:
 class AdapterEffect:
     """What an adapter does: base tensor name -> low-rank term; base tensor name -> the adapter's tensor in its place.
 
-    A name in both: the term is added to the adapter's own tensor.
+    A name in both: the term is added to the adapter's own tensor.  ranks: module -> that of its factors.
     """
 
     low_rank: Mapping[str, LowRank]
     replaced: Mapping[str, TensorMeta]
+    ranks: Mapping[str, int]
 
 
 def read_adapter_effect(
@@ -102,6 +103,7 @@ def read_adapter_effect(
     tensors = split_tensors(adapter, config, where)
     replaced = _replaced(tensors.others, base, where)
     low_rank: dict[str, LowRank] = {}
+    ranks: dict[str, int] = {}
     for (module, embedding), factors in tensors.pairs.items():
         target = place_of(f"{module}.weight", base, where)
         transposed = embedding or bool(config.get("fan_in_fan_out"))
@@ -109,7 +111,8 @@ def read_adapter_effect(
         magnitude = tensors.magnitudes.get(module)
         if magnitude is not None or config.get("use_dora"):
             _check_magnitude(magnitude, module, transposed, base[target], where)
-        scale = scale_of(config, module, factors["A"].shape[0], where)
+        ranks[module] = factors["A"].shape[0]
+        scale = scale_of(config, module, ranks[module], where)
         _take(low_rank, target, LowRank(factors["A"], factors["B"], scale, transposed, magnitude), where)
         bias = tensors.biases.get(module)
         if bias is not None:
@@ -122,7 +125,7 @@ def read_adapter_effect(
         )
     if not low_rank and not replaced:
         raise PlanError("the adapter changes nothing: it has no tensors", where=where, hint="fetch or save it again")
-    return AdapterEffect(low_rank, replaced)
+    return AdapterEffect(low_rank, replaced, ranks)
 
 
 def _replaced(others: Mapping[str, TensorMeta], base: TensorTable, where: str) -> dict[str, TensorMeta]:

@@ -115,9 +115,7 @@ def open_parent(reference: ModelRef, pins: Mapping[str, str] | None = None) -> P
     adapter_table = read_adapter_table(adapter_source)
     _refuse_odd_types(adapter_table, reference.adapter)
     effect = read_adapter_effect(adapter_config, adapter_table, own.table, str(reference))
-    stored = [term.a for term in effect.low_rank.values() if term.a is not None]
-    ranks = {a.name.removeprefix("base_model.model.").partition(".lora_")[0]: a.shape[0] for a in stored}
-    told = other_rank(adapter_config, ranks, str(reference.adapter))
+    told = other_rank(adapter_config, effect.ranks, str(reference.adapter))
     own = own if told is None else replace(own, notes=(*own.notes, told))
     return replace(own, adapter_source=adapter_source, adapter_table=adapter_table, effect=effect)
 

@@ -16,7 +16,6 @@ from hubmerge.heterogeneous.base_positions import in_base_positions, with_positi
 from hubmerge.heterogeneous.base_vocabulary import in_base_vocabulary, token_groups, with_rows_of
 from hubmerge.heterogeneous.batches import Batch, check_batches, in_folds
 from hubmerge.heterogeneous.checks import check_alike, check_sizes, checked_shares, known_groups, matchable
-from hubmerge.heterogeneous.depths import differ_in_depth
 from hubmerge.heterogeneous.evaluating import evaluating, refuse_half
 from hubmerge.heterogeneous.fit import fit_layers
 from hubmerge.heterogeneous.functions import check_functions
@@ -32,8 +31,7 @@ from hubmerge.heterogeneous.regmean import RegMean, regmean_layers
 from hubmerge.heterogeneous.report import Report, report_of
 from hubmerge.heterogeneous.scratch import Scratch
 from hubmerge.heterogeneous.sizing import Widths, merged_widths
-from hubmerge.heterogeneous.stream_form import is_turnable, stream_of
-from hubmerge.heterogeneous.stream_kin import Held, are_strangers, unfit_norm
+from hubmerge.heterogeneous.stream_kin import Held, best_residual
 from hubmerge.heterogeneous.stream_maps import StreamMap
 from hubmerge.heterogeneous.stream_turning import in_one_basis
 from hubmerge.heterogeneous.uses import uses_of
@@ -112,8 +110,9 @@ def merge_models(
     with evaluating(models):
         specs = [spec_of(model) for model in models]
         check_alike(specs)
-        if residual is None and without is None and align != "identity" and _are_better_turned(models, specs, tokens):
-            residual = "orthogonal"
+        if residual is None and without is None and align != "identity":
+            held, names = [Held(model.state_dict()) for model in models], [f"models[{i}]" for i in range(len(models))]
+            residual, _ = best_residual(held, specs, tokens or [None] * len(models[1:]), names)
         models = _in_base_vocabulary(models, tokens)
         models, rows = in_base_positions(models)
         if residual == "orthogonal":
@@ -178,22 +177,6 @@ def _unlike_labels(models: Sequence[Any], labels: Labels | None) -> tuple[str, .
     """The group of labels where the models have other ones, or in another order."""
     has_head = LABELS in spec_of(models[0]).groups
     return (LABELS,) if has_head and merged_labels([_config(model) for model in models], labels).maps else ()
-
-
-def _are_better_turned(
-    models: Sequence[Any], specs: Sequence[SymmetrySpec], tokens: Sequence[NDArray[np.int64] | None]
-) -> bool:
-    """Whether the models have streams of one width that can be turned well, layers of one depth, and some are strangers to the first."""
-    if not is_turnable(specs[0]) or any(differ_in_depth(specs[0], spec) for spec in specs[1:]):
-        return False
-    group = stream_of(specs[0]).group
-    if len({spec.groups[group].size for spec in specs}) > 1:
-        return False
-    states = [model.state_dict() for model in models]
-    if any(unfit_norm(spec, stream_of(spec), Held(state)) for spec, state in zip(specs, states, strict=True)):
-        return False
-    others = zip(states[1:], specs[1:], tokens or [None] * len(states[1:]), strict=True)
-    return any(are_strangers(states[0], state, (specs[0], spec), rows) for state, spec, rows in others)
 
 
 def default_without(spec: SymmetrySpec) -> tuple[str, ...]:

@@ -238,9 +238,8 @@ def _hash(plan: AssemblyPlan, assembly: Assembly) -> str:
     """sha256 over what decides the output, but for the calibration's rows: recipe, method, pinned parents with headers, sizes, files."""
     unused = {name for name, says in _SAID_LATER.items() if not says(plan.stages)}
     stages = {name: value for name, value in asdict(plan.stages).items() if name not in unused}
-    asked = plan.recipe.align.residual if plan.recipe.align is not None else None
-    if asked is None and plan.stages.residual == "keep" and not assembly.carries:
-        stages["residual"] = None  # as it was when all kept it
+    if plan.stages.residual == "keep" and not assembly.carries:  # left out it was None, when all kept it
+        stages["residual"] = plan.recipe.align and plan.recipe.align.residual
     content: dict[str, Any] = {
         "recipe": plan.recipe.to_dict(),
         "method": [assembly.name, assembly.revision],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ from hubmerge.symmetry.groups import Kind, SymmetrySpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ALIKE", "SAMPLED", "Held", "Stored", "are_strangers", "check_gains", "chosen_residual", "unfit_norm"]
+__all__ = ["ALIKE", "SAMPLED", "Held", "best_residual", "check_gains", "chosen_residual"]
 
 ALIKE = 0.5
 """From this cosine on streams are relatives'."""
@@ -113,65 +113,79 @@ def chosen_residual(
 
     Raises `PlanError` where it shall be turned and cannot be, `CheckpointError` for a file that cannot be read.
     """
-    if stages.residual not in {None, "orthogonal"} or not is_turnable(specs[0]):
-        return stages, ""
-    stream, stored = stream_of(specs[0]), [Stored(model) for model in models]
-    if stages.residual == "orthogonal":
+    stored = [Stored(model) for model in models]
+    if stages.residual == "orthogonal" and is_turnable(specs[0]) and not stages.bases:
         for model, spec, numbers in zip(models, specs, stored, strict=True):
-            if not stages.bases:
-                _check_gains(spec, stream_of(spec), numbers, str(model.reference))
+            check_gains(spec, numbers, str(model.reference))
+    if stages.residual is not None or not is_turnable(specs[0]):
         return stages, ""
-    keep = replace(stages, residual="keep")
-    if not _could_be_turned(specs, stages, stream):
-        return keep, ""
-    found = [
-        (
-            *_cosine((stored[0], numbers), (specs[0], spec), stream, None if rows is None else rows.rows),
-            str(model.reference),
-        )
-        for model, spec, numbers, rows in zip(models[1:], specs[1:], stored[1:], tokens, strict=True)
-        if not stages.bases or (model.reference in stages.bases and model.reference != models[0].reference)
-    ]
+    if stages.align == "identity" or stream_of(specs[0]).group in specs[0].named(stages.without):
+        return replace(stages, residual="keep"), ""
+    own_bases = {*stages.bases} - {models[0].reference}
+    others = [i for i, model in enumerate(models) if i and (model.reference in own_bases or not stages.bases)]
+    residual, told = best_residual(
+        [stored[i] for i in (0, *others)],
+        [specs[i] for i in (0, *others)],
+        [None if (rows := tokens[i - 1]) is None else rows.rows for i in others],
+        [str(models[i].reference) for i in (0, *others)],
+        carries=bool(stages.bases),
+    )
+    return replace(stages, residual=residual), told
+
+
+def best_residual(
+    models: Sequence[Numbers],
+    specs: Sequence[SymmetrySpec],
+    tokens: Sequence[Rows | None],
+    names: Sequence[str],
+    *,
+    carries: bool = False,
+) -> tuple[Literal["keep", "orthogonal"], str]:
+    """What is best for streams, and what told it, in words: orthogonal where some are strangers' to the first and all can be turned well.
+
+    models, specs, names: the base's first.  tokens: for each other model its rows in the base's vocabulary, None where it has the same.
+    carries: whether what was learned is carried, and not whole models merged: then widths may differ, and the base's gains make shifts
+    as quiet as they were.
+    """
+    if not is_turnable(specs[0]) or any(differ_in_depth(specs[0], spec) for spec in specs[1:]):
+        return "keep", ""
+    stream = stream_of(specs[0])
+    if not carries and len({spec.groups[stream.group].size for spec in specs}) > 1:
+        return "keep", ""
+    others = zip(models[1:], specs[1:], tokens, names[1:], strict=True)
+    found = [(*_cosine((models[0], model), (specs[0], spec), stream, rows), name) for model, spec, rows, name in others]
     if not found:
-        return keep, ""
+        return "keep", ""
     cosine, tensor, name = min(found)
     who = "strangers" if cosine < ALIKE else "relatives"
     told = f"{tensor} has a cosine of {round(cosine, 2) + 0.0:.2f} with that of {name}, as {who}' have"
     if cosine >= ALIKE:
-        return keep, told
+        return "keep", told
     told = told if tensor else f"nothing in it tells that {name} is a relative"
-    for model, spec, numbers in zip(models, specs, stored, strict=True):
-        norm = None if stages.bases else unfit_norm(spec, stream_of(spec), numbers)
+    for model, spec, own in zip(models, specs, names, strict=True):
+        norm = None if carries else _unfit_norm(spec, model)
         if norm is not None:
-            return keep, f"{told}, but {norm} of {model.reference} has gains too small for its shifts to be turned"
-    return replace(stages, residual="orthogonal"), told
+            return "keep", f"{told}, but {norm} of {own} has gains too small for its shifts to be turned"
+    return "orthogonal", told
 
 
-def _could_be_turned(specs: Sequence[SymmetrySpec], stages: AssemblyStages, stream: Stream) -> bool:
-    """Whether models of one depth, and of one width but where it is carried, are aligned, and nobody wants the stream to stay."""
-    if stages.align == "identity" or stream.group in specs[0].named(stages.without):
-        return False
-    if any(differ_in_depth(specs[0], spec) for spec in specs[1:]):
-        return False
-    return bool(stages.bases) or len({spec.groups[stream.group].size for spec in specs}) == 1
+def check_gains(spec: SymmetrySpec, numbers: Numbers, name: str) -> None:
+    """Raise `PlanError` for a stream that a shift behind a gain of nothing keeps from being turned."""
+    gain = _unfit_norm(spec, numbers, math.inf)
+    if gain is not None:
+        raise PlanError(
+            f"tensor {gain!r} of {name} has a gain of 0, behind which a rotation of the residual stream is none",
+            where="align.residual",
+            hint="write residual: keep",
+        )
 
 
-def are_strangers(
-    base: Mapping[str, Tensor],
-    other: Mapping[str, Tensor],
-    specs: tuple[SymmetrySpec, SymmetrySpec],
-    tokens: Rows | None,
-) -> bool:
-    """The same of two models in memory whose streams can be turned.  tokens: the other's rows in the base's vocabulary, None for the same."""
-    return _cosine((Held(base), Held(other)), specs, stream_of(specs[0]), tokens)[0] < ALIKE
-
-
-def unfit_norm(spec: SymmetrySpec, stream: Stream, numbers: Numbers, loudest: float = _LOUDEST) -> str | None:
+def _unfit_norm(spec: SymmetrySpec, numbers: Numbers, loudest: float = _LOUDEST) -> str | None:
     """The gains behind which a shift cannot be turned, or would be louder than what is normalised; None where there are none.
 
     A shift that all its readers can take into their biases is none of these.
     """
-    for norm in stream.norms:
+    for norm in stream_of(spec).norms:
         if norm.shift is None or is_foldable(spec, norm):
             continue
         size = math.prod(spec.tensors[norm.gain].shape)
@@ -180,21 +194,6 @@ def unfit_norm(spec: SymmetrySpec, stream: Stream, numbers: Numbers, loudest: fl
         if least < LEAST_GAIN or math.sqrt(np.square(shift / gain).mean()) > loudest:
             return norm.gain
     return None
-
-
-def check_gains(spec: SymmetrySpec, stream: Stream, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Raise `PlanError` for a stream of a model in memory that a shift behind a gain of nothing keeps from being turned."""
-    _check_gains(spec, stream, Held(tensors), name)
-
-
-def _check_gains(spec: SymmetrySpec, stream: Stream, numbers: Numbers, name: str) -> None:
-    gain = unfit_norm(spec, stream, numbers, math.inf)
-    if gain is not None:
-        raise PlanError(
-            f"tensor {gain!r} of {name} has a gain of 0, behind which a rotation of the residual stream is none",
-            where="align.residual",
-            hint="write residual: keep",
-        )
 
 
 def _cosine(

@@ -63,7 +63,7 @@ def find_stream_map(
 ) -> StreamMap:
     """The rotation of the second model's stream to the first's.
 
-    tensors: of both, absorbed (`hubmerge.heterogeneous.stream_form.absorbed`).  fixed: maps of groups that are known (tokens, labels).
+    tensors: of both, absorbed (`hubmerge.heterogeneous.stream_form.Absorbed`).  fixed: maps of groups that are known (tokens, labels).
     unlike: groups whose entries are other things in both, which say nothing.
     """
     members, anchors = (found(specs[0], stream, unlike) for found in (members_of, known_members))

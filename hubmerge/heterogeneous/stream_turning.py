@@ -11,7 +11,7 @@ from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.maps import Maps, encoded_axes
 from hubmerge.heterogeneous.model_copies import own_copy
 from hubmerge.heterogeneous.stream_form import Absorbed, Stream, stream_of
-from hubmerge.heterogeneous.stream_kin import check_gains
+from hubmerge.heterogeneous.stream_kin import Held, check_gains
 from hubmerge.heterogeneous.stream_maps import StreamMap, find_stream_map
 from hubmerge.heterogeneous.untied import seen_untied, untied
 from hubmerge.symmetry.groups import SymmetrySpec
@@ -42,7 +42,7 @@ def in_one_basis(
             hint="write merge_method: transport, which carries what was learned from one width to another",
         )
     for place, (spec, model) in enumerate(zip(specs, apart, strict=True), 1):
-        check_gains(spec, stream, model.state_dict(), f"model {place}")
+        check_gains(spec, Held(model.state_dict()), f"model {place}")
     states = [Absorbed(spec, stream, model.state_dict(), folds=True) for spec, model in zip(specs, apart, strict=True)]
     turns = tuple(
         find_stream_map((specs[0], spec), stream, (states[0], state), {}, unlike)

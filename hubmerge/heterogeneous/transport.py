@@ -26,7 +26,7 @@ from hubmerge.heterogeneous.merged_tensors import strips
 from hubmerge.heterogeneous.merging import default_without
 from hubmerge.heterogeneous.model_copies import own_copy
 from hubmerge.heterogeneous.stream_form import is_turnable, stream_of
-from hubmerge.heterogeneous.stream_kin import are_strangers
+from hubmerge.heterogeneous.stream_kin import Held, best_residual
 from hubmerge.heterogeneous.untied import seen_untied, untied
 from hubmerge.recipe_stages import Residual
 from hubmerge.symmetry.groups import SymmetrySpec
@@ -181,12 +181,10 @@ def _filled(
 
 def _best_residual(target: Any, donors: Sequence[Donor], align: str, without: Collection[str]) -> Residual:
     """Measured (docs/transport.md): between relatives nothing needs to be turned, between strangers nothing else carried anything."""
-    spec = spec_of(target)
-    if align == "identity" or not is_turnable(spec) or stream_of(spec).group in spec.named(without):
+    specs = [spec_of(model) for model in (target, *(donor.base for donor in donors))]
+    if align == "identity" or not is_turnable(specs[0]) or stream_of(specs[0]).group in specs[0].named(without):
         return "keep"
-    for place, donor in enumerate(donors, 1):
-        specs = (spec, spec_of(donor.base))
-        check_alike(specs, ("the target", f"donor {place}'s base"), same_depth=True)
-        if are_strangers(target.state_dict(), donor.base.state_dict(), specs, donor.tokens):
-            return "orthogonal"
-    return "keep"
+    names = ["the target", *(f"donor {place}'s base" for place in range(1, len(specs)))]
+    check_alike(specs, names, same_depth=True)
+    held = [Held(model.state_dict()) for model in (target, *(donor.base for donor in donors))]
+    return best_residual(held, specs, [donor.tokens for donor in donors], names, carries=True)[0]
