@@ -14,10 +14,18 @@ from pathlib import Path
 from benchmarks.engine.report import Report, verdict
 from benchmarks.heterogeneous.settings import CALIBRATION_SIZES
 
-__all__ = ["GOALS", "Goal", "Means", "judge"]
+__all__ = ["GOALS", "Goal", "Means", "Value", "judge"]
 
 Means = Mapping[str, Mapping[str, float]]
 """Row -> column -> mean over seeds."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number that is read from a table.  rows: those that it takes."""
+
+    rows: tuple[str, ...]
+    of: Callable[[Means], float]
 
 
 @dataclass(frozen=True)
@@ -27,21 +35,21 @@ class Goal:
     table: str
     kind: str
     claim: str
-    value: Callable[[Means], float]
+    value: Value
     target: float
     at_least: bool = True
 
 
-def _at(row: str, column: str) -> Callable[[Means], float]:
-    return lambda means: means[row][column]
+def _at(row: str, column: str) -> Value:
+    return Value((row,), lambda means: means[row][column])
 
 
-def _over(row: str, other: str) -> Callable[[Means], float]:
+def _over(row: str, other: str) -> Value:
     """By how much a row's mean over tasks is above another's."""
-    return lambda means: means[row]["mean"] - means[other]["mean"]
+    return Value((row, other), lambda means: means[row]["mean"] - means[other]["mean"])
 
 
-def _furthest_below(row: str, others: tuple[str, ...]) -> Callable[[Means], float]:
+def _furthest_below(row: str, others: tuple[str, ...]) -> Value:
     """The most by which a row is below the best that any of `others` has on a task; tasks that nobody knows are left out."""
 
     def value(means: Means) -> float:
@@ -50,15 +58,19 @@ def _furthest_below(row: str, others: tuple[str, ...]) -> Callable[[Means], floa
             max(means[other][task] for other in others if task in means[other]) - means[row][task] for task in tasks
         )
 
-    return value
+    return Value((row, *others), value)
 
 
-def _smallest_lead(means: Means) -> float:
+def _smallest_lead() -> Value:
     """By how much the default is ahead of the better of the two forms, where it is least so."""
-    return min(
-        means[f"auto_{size}"]["mean"] - max(means[f"{form}_{size}"]["mean"] for form in ("parents", "merged"))
-        for size in CALIBRATION_SIZES
-    )
+
+    def value(means: Means) -> float:
+        return min(
+            means[f"auto_{size}"]["mean"] - max(means[f"{form}_{size}"]["mean"] for form in ("parents", "merged"))
+            for size in CALIBRATION_SIZES
+        )
+
+    return Value(tuple(f"{form}_{size}" for size in CALIBRATION_SIZES for form in ("parents", "merged", "auto")), value)
 
 
 def _goals() -> tuple[Goal, ...]:
@@ -93,7 +105,9 @@ def _goals() -> tuple[Goal, ...]:
         ),
         Goal("resnet_split", "promise", "the default, joint", _at("pleas_auto", "joint"), 89),
         Goal("vit_split", "promise", "the default, joint", _at("turned_auto", "joint"), 78),
-        Goal("resnet_calibration", "promise", "the default over the better of both forms, at least", _smallest_lead, 0),
+        Goal(
+            "resnet_calibration", "promise", "the default over the better of both forms, at least", _smallest_lead(), 0
+        ),
         Goal("vit_split", "promise", "where the average has, joint", _at("average", "joint"), 20, at_least=False),
     ]
     gates = []
@@ -172,7 +186,7 @@ def judge(results: Path) -> Report:
                 line["key"]: {name: value for name, value in line["mean"].items() if value is not None}
                 for line in measurements
             }
-            value, seeds = goal.value(means), len(tables[goal.table]["options"]["seeds"])
+            value, seeds = goal.value.of(means), len(tables[goal.table]["options"]["seeds"])
             cells = verdict(value, goal.target, at_least=goal.at_least)
             row = (goal.table.replace("_", ", "), goal.kind, goal.claim, seeds, f"{value:.1f}", *cells)
             report.add(row, table=goal.table, kind=goal.kind, claim=goal.claim, value=value, target=goal.target)

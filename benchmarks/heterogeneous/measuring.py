@@ -21,7 +21,10 @@ __all__ = ["Job", "Measured", "measure"]
 
 @dataclass(frozen=True)
 class Job:
-    """A setting and a seed; cache: the folder of the trained parents; rows: the keys of the lines that are measured, all without it."""
+    """A setting and a seed; cache: the folder of the trained parents; rows: the keys of the lines that are measured, all without it.
+
+    Controls are measured where one of them is among the keys, then all of them.
+    """
 
     cache: Path
     setting: Setting
@@ -51,7 +54,7 @@ def measure(job: Job, merge: Callable[..., Any] | None = None) -> tuple[Measured
 
         merge = merge_models
     bench, merges = _Bench(job), [row for row in rows(job.setting) if not job.rows or row.key in job.rows]
-    controls = () if job.rows else bench.controls()
+    controls = bench.controls() if not job.rows or len(merges) < len(set(job.rows)) else ()
     return (*controls, *(bench.merged(row, merge) for row in merges))
 
 
