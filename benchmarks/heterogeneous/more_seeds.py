@@ -119,3 +119,7 @@ def _told(value: float, error: float | None) -> str:
 
 def _counted(seeds: Sequence[int]) -> str:
     return f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
+
+
+if __name__ == "__main__":
+    main()
