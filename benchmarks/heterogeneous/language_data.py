@@ -15,16 +15,28 @@ from benchmarks.heterogeneous.language_settings import BLOCK, CALIBRATION_BLOCKS
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SORTS", "Blocks", "bits_per_byte", "blocks_of", "calibration_blocks", "cut", "probe_blocks"]
+__all__ = [
+    "EVERY",
+    "SORTS",
+    "Blocks",
+    "Sort",
+    "bits_per_byte",
+    "blocks_of",
+    "calibration_blocks",
+    "cut",
+    "evenly_spread",
+    "probe_blocks",
+]
 
 Sort = Literal["code", "prose"]
 SORTS: tuple[Sort, ...] = ("code", "prose")
-_EVERY = 4
+EVERY = 4
+"""Of so many files, or topics, the first is held out."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Of one sort: int64 of shape (n, 128).  train: three files, or topics, of four.  held_out: of the others, evenly spread."""
+    """Of one sort: int64 of shape (n, length).  train: three files, or topics, of four.  held_out: of the others, evenly spread."""
 
     train: Tensor
     held_out: Tensor
@@ -32,26 +44,30 @@ class Blocks:
 
 def blocks_of(sort: Sort, tokenizer: Any) -> Blocks:
     """All texts of a sort, in the order of files or topics."""
-    import torch
-
     texts = _code() if sort == "code" else _prose()
     train, held_out = (
         cut(tokenizer("\n\n".join(part), return_attention_mask=False, verbose=False)["input_ids"])
         for part in (
-            [text for number, text in enumerate(texts) if number % _EVERY],
-            texts[::_EVERY],
+            [text for number, text in enumerate(texts) if number % EVERY],
+            texts[::EVERY],
         )
     )
-    spread = torch.arange(HELD_OUT_BLOCKS) * len(held_out) // HELD_OUT_BLOCKS
-    return Blocks(train, held_out[spread])
+    return Blocks(train, evenly_spread(held_out, HELD_OUT_BLOCKS))
 
 
-def cut(tokens: list[int]) -> Tensor:
+def evenly_spread(blocks: Tensor, number: int) -> Tensor:
+    """So many of the blocks, from all over them."""
+    import torch
+
+    return blocks[torch.arange(number) * len(blocks) // number]
+
+
+def cut(tokens: list[int], length: int = BLOCK) -> Tensor:
     """Whole blocks, one after the other; what is left at the end is dropped."""
     import torch
 
-    number = len(tokens) // BLOCK
-    return torch.tensor(tokens[: number * BLOCK]).reshape(number, BLOCK)
+    number = len(tokens) // length
+    return torch.tensor(tokens[: number * length]).reshape(number, length)
 
 
 def calibration_blocks(blocks: Mapping[Sort, Blocks], seed: int) -> list[dict[str, Tensor]]:

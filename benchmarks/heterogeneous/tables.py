@@ -7,12 +7,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 from benchmarks.engine.report import Report
 from benchmarks.heterogeneous.measuring import Measured
 from benchmarks.heterogeneous.settings import CALIBRATION, Model, Setting
 
-__all__ = ["RESULTS", "summary", "table"]
+__all__ = ["RESULTS", "mean_of", "standard_error_of", "summary", "table"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -64,28 +65,31 @@ def table(setting: Setting, found: Mapping[int, Sequence[Measured]]) -> Report:
             seeds={
                 str(seed): values_of for seed, values_of in zip(found, (line.scores for line in lines), strict=True)
             },
-            mean={name: _mean(each) for name, each in values.items()},
-            standard_error={name: _standard_error(each) for name, each in values.items()},
+            mean={name: mean_of(each) for name, each in values.items()},
+            standard_error={name: standard_error_of(each) for name, each in values.items()},
             size=[line.size for line in lines],
             seconds=seconds,
         )
     return report
 
 
-def summary(values: Sequence[float | None]) -> str:
-    """Mean and standard error over seeds, "97.5 ± 0.3"; "-" where nothing could be measured."""
-    mean, error = _mean(values), _standard_error(values)
+def summary(values: Sequence[float | None], digits: int = 1, sign: Literal["", "+"] = "") -> str:
+    """Mean and standard error over seeds, "97.5 ± 0.3"; "-" where nothing could be measured.  sign: "+" to show it before gains too."""
+    mean, error = mean_of(values), standard_error_of(values)
     if mean is None:
         return "-"
-    return f"{mean:.1f}" if error is None else f"{mean:.1f} ± {error:.1f}"
+    told = f"{mean:{sign}.{digits}f}"
+    return told if error is None else f"{told} ± {error:.{digits}f}"
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Of what could be measured."""
     known = [value for value in values if value is not None]
     return statistics.mean(known) if known else None
 
 
-def _standard_error(values: Sequence[float | None]) -> float | None:
+def standard_error_of(values: Sequence[float | None]) -> float | None:
+    """Of the mean of what could be measured; None of one number."""
     known = [value for value in values if value is not None]
     return statistics.stdev(known) / math.sqrt(len(known)) if len(known) > 1 else None
 
