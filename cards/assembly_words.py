@@ -10,7 +10,7 @@ from cards.align_words import how_matched
 from cards.markdown import Markup, code, text
 from cards.transport_words import carried_limits, carried_matching, carried_remarks
 from hubmerge.assembly_record import AssemblyRecord, CalibrationRecord
-from hubmerge.assembly_words import depth_line, group_rows
+from hubmerge.assembly_words import depth_line, group_rows, turned_lines
 
 __all__ = ["AssemblyWords", "assembly_words", "data_sentence", "plain_name"]
 
@@ -95,13 +95,7 @@ def _remarks(record: AssemblyRecord) -> tuple[Markup, ...]:
             )
         )
     found += [Markup(f"Of the tables of positions: {text(told)}.") for told in record.positions.values()]
-    if record.residual == "orthogonal":
-        found.append(
-            Markup(
-                f"The residual streams were turned to that of {_name(record.order[0])} as a whole (orthogonal Procrustes on the weights that read "
-                "and write them), and the norms' gains absorbed by what reads behind them."
-            )
-        )
+    found += [text(f"{told[0].upper()}{told[1:]}.") for told in turned_lines(record, plain_name(record.order[0]))]
     if record.fit == "least_squares" and record.inputs is not None:
         ridge = "a ridge chosen for each" if record.ridge == "auto" else f"a ridge of {record.ridge:g}"
         found.append(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hubmerge.assembly_record import AssemblyRecord, DepthRecord, GroupRecord
 
-__all__ = ["GroupRow", "depth_line", "group_rows", "how_far"]
+__all__ = ["GroupRow", "depth_line", "group_rows", "how_far", "turned_lines"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class GroupRow:
 
 def _carried_lines(record: AssemblyRecord) -> tuple[str, ...]:
     """What was carried to the base model, a sentence for each kind of unit and for each model, and what is wrong with it."""
-    lines = []
+    lines = [*turned_lines(record, record.order[0])]
     for row in group_rows(record):
         alike = f", {_MEASURES[record.align]} {row.similarity:.2f} on average" if row.similarity is not None else ""
         what = f"{row.name} ({row.groups} groups)" if row.groups > 1 else row.name
@@ -75,6 +75,7 @@ def how_far(record: AssemblyRecord) -> tuple[str, ...]:
     if record.transport is not None:
         return _carried_lines(record)
     lines = [depth_line(depth) for depth in record.depths if depth is not None]
+    lines += turned_lines(record, record.order[0])
     for row in group_rows(record):
         alike = f", {_MEASURES[record.align]} {row.similarity:.2f} on average" if row.similarity is not None else ""
         what = f"{row.name} ({row.groups} groups)" if row.groups > 1 else row.name
@@ -97,6 +98,17 @@ def depth_line(depth: DepthRecord) -> str:
     text = f"layers: {len(paired)} pairs merged{alike}"
     text += f"; the base's alone: {', '.join(alone)}" if alone else ""
     return text + (f"; left out: {', '.join(depth.left_out)}" if depth.left_out else "")
+
+
+def turned_lines(record: AssemblyRecord, base: str) -> tuple[str, ...]:
+    """What was done to residual streams that were turned, a sentence; none where they were not.  base: what to call the base model."""
+    if record.residual != "orthogonal":
+        return ()
+    alike = f", cosine {sum(record.turned) / len(record.turned):.2f} on average" if record.turned else ""
+    how = f"as a whole (orthogonal Procrustes on the weights that read and write them{alike})"
+    return (
+        f"the residual streams were turned to that of {base} {how}, and the norms' gains absorbed by what reads behind them",
+    )
 
 
 _MEASURES = {

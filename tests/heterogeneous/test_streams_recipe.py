@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 import hubmerge
 from cards.assembly_words import assembly_words
+from hubmerge.assembly_words import how_far
 from hubmerge.errors import HubmergeError
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.parents import open_parent
@@ -115,9 +116,17 @@ def test_the_manifest_of_a_turned_stream_says_how_alike_the_streams_became(tmp_p
     assert record is not None
     assert (record.residual, len(record.turned), record.kept) == ("orthogonal", 1, {})
     assert 0 < record.turned[0] < 1
+    told = (
+        f"as a whole (orthogonal Procrustes on the weights that read and write them, cosine {record.turned[0]:.2f} on average), and the "
+        "norms' gains absorbed by what reads behind them"
+    )
+    assert how_far(record)[0] == f"the residual streams were turned to that of ./left {told}"
     words = assembly_words(record)
     assert words is not None
-    assert any("residual streams were turned to that of left as a whole" in remark for remark in words.remarks)
+    assert f"The residual streams were turned to that of left {told}." in words.remarks
+    kept = hubmerge.merge(pleas("./left", "./right", residual="keep"), tmp_path / "kept").assembly
+    assert kept is not None
+    assert not any("turned" in line for line in how_far(kept))
 
 
 def test_a_stream_that_is_matched_is_a_group_like_others() -> None:
@@ -176,6 +185,10 @@ def test_what_was_learned_goes_from_a_narrow_stream_to_a_wide_one(tmp_path: Path
     assert record.transport is not None
     assert (record.residual, record.groups["res"].sizes) == ("orthogonal", (16, 8))
     assert record.transport[0].support["res"] > 1
+    assert how_far(record)[0] == (
+        "the residual streams were turned to that of ./wide-words as a whole (orthogonal Procrustes on the weights that read and write "
+        "them), and the norms' gains absorbed by what reads behind them"
+    )
 
 
 @pytest.mark.parametrize("names", [("./words", "./other-words"), ("./left", "./right"), ("./positions", "./more")])
