@@ -16,7 +16,7 @@ from zoo_index.tensors import TensorMeta
 
 __all__ = ["counted", "tensor_faults"]
 
-_SHAPING = {"vocab_size", "num_labels", "type_vocab_size", "tie_word_embeddings"}
+_SHAPING = {"vocab_size", "num_labels", "tie_word_embeddings"}
 
 
 def tensor_faults(inputs: StepInputs, placement: Placement) -> list[PlanError]:
@@ -137,9 +137,10 @@ def _head_faults(inputs: StepInputs, placement: Placement) -> Iterator[PlanError
 def _different_fields(first: ParentModel, other: ParentModel) -> list[str]:
     """The fields of the configs that explain why two models have other tensors."""
     from zoo_index.compat import differing_fields
+    from zoo_index.ways import GIVEN_SIZES
 
     rows = differing_fields(first.record, other.record)
-    return [str(row) for row in rows if row.hard or row.field in _SHAPING]
+    return [str(row) for row in rows if row.hard or row.field in _SHAPING or row.field in GIVEN_SIZES]
 
 
 def _different_shapes(

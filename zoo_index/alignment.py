@@ -14,7 +14,7 @@ def how_to_align(a: ModelRecord, b: ModelRecord, ways: Ways | None = None) -> st
     ways = ways_of(a, b) if ways is None else ways
     any_method = "align before any other method brings one to the other's units"
     if not ways.whole:
-        told = [_SINGLE_LAYERS] if ways.layers else []
+        told = [_SINGLE_LAYERS + ("data" if ways.on_data else _NOISE)] if ways.layers else []
         return "; ".join([*told, *([any_method] if ways.any_method else [])])
     labels = [record.architecture.hard.get("num_labels") for record in (a, b)]
     extra = "" if labels[0] == labels[1] else " and labels: disjoint"
@@ -33,7 +33,8 @@ def how_to_align(a: ModelRecord, b: ModelRecord, ways: Ways | None = None) -> st
     return "; ".join(part for part in parts if part)
 
 
-_SINGLE_LAYERS = "merge_method: mal takes single layers of one into the other, whose units it matches on data"
+_SINGLE_LAYERS = "merge_method: mal takes single layers of one into the other, whose units it matches on "
+_NOISE = "noise: name no calibration data, which is of one kind"
 
 
 def how_to_carry(ways: Ways) -> str:

@@ -75,6 +75,8 @@ _KINDS = {
 _SOFT = {
     "vocab_size": ("vocab_size",),
     "type_vocab_size": ("type_vocab_size",),
+    "relative_attention_num_buckets": ("relative_attention_num_buckets",),
+    "relative_attention_max_distance": ("relative_attention_max_distance",),
     "tie_word_embeddings": ("tie_word_embeddings",),
     "max_position_embeddings": ("max_position_embeddings", "n_positions", "max_seq_len"),
     "sliding_window": ("sliding_window",),
@@ -85,6 +87,8 @@ _SOFT = {
     "eos_token_id": ("eos_token_id",),
     "pad_token_id": ("pad_token_id",),
 }
+_SHARED = {"projection_dim": ("projection_dim",)}
+"""Soft too, and of a model of two towers as the whole states it: what its towers state of it is not read."""
 _TOWERS = ("vision_config", "audio_config")
 _MAX_LABELS = 200
 
@@ -106,7 +110,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     for tower in _TOWERS:
         inner = _object(config.get(tower))
         hard |= {f"{tower}.{name}": value for name, value in (_sizes(inner) | _stated(inner, _KINDS)).items()}
-    soft = _stated(body, _SOFT) | _rope(body)
+    soft = _stated(body, _SOFT) | _stated(config, _SHARED) | _rope(body)
     dtype = next((body[name] for name in ("dtype", "torch_dtype") if isinstance(body.get(name), str)), None)
     if dtype is not None:
         soft["dtype"] = dtype.removeprefix("torch.")

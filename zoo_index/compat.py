@@ -15,7 +15,7 @@ from zoo_index.architecture import Architecture, FieldDifference, compare_archit
 from zoo_index.lineage import same_name
 from zoo_index.metadata import ModelRecord
 from zoo_index.plain import Json
-from zoo_index.ways import Ways, differ_in_head, plain_field, table_of, ways_of
+from zoo_index.ways import GIVEN_SIZES, Ways, differ_in_head, plain_field, table_of, ways_of
 
 __all__ = ["Compatibility", "Level", "Reason", "Severity", "compare", "differing_fields"]
 
@@ -104,6 +104,7 @@ _SOFT_FINDINGS: dict[str, tuple[Severity, str]] = {
     "tie_word_embeddings": ("info", "one reads its output head from its embeddings"),
     "max_position_embeddings": ("info", "the merged model takes it from the model that gives its config"),
     "dtype": ("info", "numbers are converted"),
+    "relative_attention_max_distance": ("warn", "distances are sorted into buckets in another way, and a merge fits neither"),
 }
 _GRAVITY = {"block": 0, "warn": 1, "info": 2}
 
@@ -150,6 +151,7 @@ def _compare_models(a: ModelRecord, b: ModelRecord) -> tuple[Level, list[Reason]
         return (Level.vocabulary if blocks else Level.identical), [*reasons, *_instead(a, b, hard)]
     ways = ways_of(a, b)
     explained = any(_only_rows(a, b, counted) for counted in _ROWS) or (ways.found and differ_in_head(a, b))
+    explained = explained or any(diff.field in GIVEN_SIZES for diff in differences)
     if not hard - _HEAD_FIELDS and not explained:
         reasons.append(_unexplained(a, b))
         return Level.incompatible, reasons
@@ -208,6 +210,8 @@ def _field_reason(diff: FieldDifference, *, same_rows: bool, same_body: bool) ->
         severity, why = ("info", "") if same_rows else ("block", "their embeddings have other rows")
     elif diff.field == "num_labels":
         severity, why = ("info", "") if same_rows else ("block", "their classifiers have other rows")
+    elif diff.field in GIVEN_SIZES:
+        severity, why = ("info", "") if same_body else ("block", "its entries are given from outside, and matched with nothing")
     elif diff.hard and same_body:
         severity, why = "warn", "the tensors have the same shapes but are used in another way"
     elif diff.hard:

@@ -27,7 +27,7 @@ __all__ = ["GONE", "Tokenizers", "hub_location", "hub_state", "is_hub_location",
 GONE = "gone"
 """The state of a model that the Hub no longer shows."""
 
-_RECORD_REVISION = 2
+_RECORD_REVISION = 3
 """Raised when records of the same commit come out otherwise than before, so that the next sync reads them anew."""
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model")

@@ -23,7 +23,7 @@ from zoo_index.sync_report import Progress, SyncLog, SyncReport
 
 __all__ = ["Freshness", "freshness", "model_folders", "read_entry", "sync"]
 
-_RECORD_REVISION = 2
+_RECORD_REVISION = 3
 """Raised when records of the same files come out otherwise than before, so that the next sync writes them anew."""
 
 _MARKS = {"config.json", "adapter_config.json"}

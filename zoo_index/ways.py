@@ -12,6 +12,7 @@ from zoo_index.metadata import ModelRecord
 __all__ = [
     "ALIGNED_SIZES",
     "DEPTHS",
+    "GIVEN_SIZES",
     "HEADS",
     "Ways",
     "counts_of",
@@ -28,6 +29,8 @@ HEADS = frozenset({"num_attention_heads", "num_key_value_heads"})
 """The same of attention heads, where these have as many features (head_dim)."""
 DEPTHS = frozenset({"depths", "num_hidden_layers", "num_decoder_layers", "layer_types"})
 """Config fields that say how many layers there are: models that differ in them are merged where a layer has a partner."""
+GIVEN_SIZES = frozenset({"projection_dim", "relative_attention_num_buckets", "type_vocab_size"})
+"""Config fields that count what is given from outside and matched with nothing: a space that two towers meet in, distances, kinds of tokens."""
 
 _TOWER = "vision_config."
 _ROPE = frozenset({"rope_theta", "rope_type", "rope_scaling"})
@@ -77,15 +80,16 @@ def ways_of(a: ModelRecord, b: ModelRecord) -> Ways:
         )
     if apart.in_planes:
         return Ways(why_not="rotary planes of heads of another size turn at other speeds, and are not matched")
+    one_kind = not _takes_two(a)
     if apart.in_stream and apart.one_tower_is_alike:
-        return Ways(layers=not apart.in_inputs)
+        return Ways(layers=not apart.in_inputs, on_data=one_kind)
     if apart.in_stream:
         return _across_streams(a, family, apart)
     if apart.in_head and a.model_type != b.model_type:
         return Ways(why_not="they have other heads and are of two types, whose layers may have other tensors")
-    alike = not apart.in_tensors and not apart.in_head
+    alike = not (apart.in_tensors or apart.in_head or apart.in_given)
     same_sizes = not apart.in_widths
-    on_data = not apart.in_words and not _takes_two(a)
+    on_data = not apart.in_words and one_kind
     moves = apart.in_depth or apart.in_labels or apart.in_inputs or apart.in_positions or apart.in_features
     ways = Ways(
         whole=alike and (on_data or same_sizes) and not (apart.in_positions and family.name not in POSITION_FIELDS),
@@ -104,10 +108,12 @@ def ways_of(a: ModelRecord, b: ModelRecord) -> Ways:
     return replace(
         ways,
         why_not=apart.in_tensors
+        or (_GIVEN if apart.in_given else "")
         or (_OTHER_WORDS if family.name in POSITION_FIELDS or not apart.in_positions else lengths),
     )
 
 
+_GIVEN = "what is given from outside is matched with nothing, and they have other numbers of it"
 _OTHER_TENSORS = "their layers have other tensors"
 _OTHER_WORDS = (
     "the same text is other tokens to each, so that they do not see the same data, "
@@ -138,7 +144,7 @@ def _across_streams(a: ModelRecord, family: Family, apart: _Apart) -> Ways:
 @dataclass(frozen=True)
 class _Apart:
     """In what two models of one table differ.  in_tensors: why not all layers have the same tensors, empty where they have.  in_inputs: tokens
-    or pictures; in_words: tokens alone.  in_features: of a head.  in_planes: features that turn with the position.  one_tower_is_alike: of a
+    or pictures; in_words: tokens alone.  in_given: `GIVEN_SIZES` of tensors.  in_features: of a head.  in_planes: features that turn with the position.  one_tower_is_alike: of a
     model of texts and pictures, where only one of its two streams has another width.
     """
 
@@ -154,6 +160,7 @@ class _Apart:
     in_words: bool
     in_inputs: bool
     in_positions: bool
+    in_given: bool
     in_tensors: str
 
     @classmethod
@@ -179,6 +186,7 @@ class _Apart:
             in_words=words,
             in_inputs=words or "image_size" in fields,
             in_positions=places,
+            in_given=bool(fields & GIVEN_SIZES) and a.core_signature != b.core_signature,
             in_tensors=_tensors_apart(a, b, fields | (DEPTHS if in_head else set())),
         )
 

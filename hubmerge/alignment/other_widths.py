@@ -8,6 +8,7 @@ from hubmerge.alignment.common import Specs, refuse_other_groups
 from hubmerge.alignment.plan_types import ResizedGroup
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.align_stage import mixable
+from hubmerge.heterogeneous.checks import GIVEN
 from hubmerge.heterogeneous.depths import with_sizes
 from hubmerge.heterogeneous.other_vocabularies import instead_of_one_vocabulary
 from hubmerge.heterogeneous.stream_form import is_turnable
@@ -17,6 +18,7 @@ from zoo_index.families import POSITION_FIELDS
 __all__ = ["check_units", "resized_groups"]
 
 _GIVEN: Mapping[Kind, str] = {
+    Kind.FIXED: GIVEN,
     Kind.LABELS: "merge_method: pleas keeps both heads with labels: disjoint",
 }
 

@@ -11,7 +11,10 @@ from hubmerge.heterogeneous.depths import check_depths, differ_in_depth
 from hubmerge.heterogeneous.stream_form import is_turnable
 from hubmerge.symmetry.groups import Group, Kind, SymmetrySpec
 
-__all__ = ["check_alike", "check_shapes", "check_sizes", "checked_shares", "known_groups", "matchable"]
+__all__ = ["GIVEN", "check_alike", "check_shapes", "check_sizes", "checked_shares", "known_groups", "matchable"]
+
+GIVEN = "what its entries are is given from outside, and they are matched with nothing; `hubmerge zoo why` tells what these models allow"
+"""What to do about a group of fixed entries whose sizes differ."""
 
 
 def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = (), *, same_depth: bool = False) -> None:
@@ -157,4 +160,6 @@ def _instead(group: Group, *, turns: bool) -> str:
         return "rows are aligned by token: in a recipe, save a tokenizer in every folder; in Python, give `tokens`"
     if group.kind is Kind.POSITIONS:
         return "take models with as many positions: of this family no table of positions is brought to another length"
+    if group.kind is Kind.FIXED:
+        return GIVEN
     return "only groups whose units can be matched may differ in size; `hubmerge symmetry show` lists them"

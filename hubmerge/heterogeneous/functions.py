@@ -14,6 +14,7 @@ _ROPE = frozenset({"rope_theta", "rope_type", "rope_scaling"})
 _WARNINGS = {
     "activation": "the merge has the base's function",
     "scale_embedding": "the merge scales as the base does",
+    "relative_attention_max_distance": "the merge sorts distances as the base does",
     "sliding_window": "the merge reaches as far as the base",
     "downsample_in_bottleneck": "the merge halves where the base does",
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 from hubmerge.assembly_stages import AssemblyStages
 from hubmerge.errors import PlanError
-from hubmerge.heterogeneous.checks import check_alike, check_shapes
+from hubmerge.heterogeneous.checks import check_alike, check_shapes, check_sizes
 from hubmerge.heterogeneous.functions import check_functions
 from hubmerge.heterogeneous.other_vocabularies import instead_of_one_vocabulary
 from hubmerge.heterogeneous.stream_plan import turned_groups
@@ -93,6 +93,7 @@ def check_widths(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], s
     """
     if stages.align != "weights" or (stages.bases and turned_groups(specs[0], stages)):
         return
+    check_sizes(specs, {name for name, group in specs[0].groups.items() if group.kind is not Kind.FIXED})
     names = [str(model.reference) for model in models]
     shapes = [_shapes_without_rows(model, spec) for model, spec in zip(models, specs, strict=True)]
     for name, theirs in zip(names[1:], shapes[1:], strict=True):

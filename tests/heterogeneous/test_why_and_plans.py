@@ -96,11 +96,17 @@ PAIRS: dict[str, tuple[str, dict[str, Any], Ways, Level]] = {
     "t5, hidden units": ("t5", {"d_ff": 32}, LAYERS_AND_ANY, Level.alignment),
     "t5, features of heads": ("t5", {"d_kv": 8}, LAYERS, Level.alignment),
     "t5, depth": ("t5", {"num_decoder_layers": 3}, WHOLE_AND_LAYERS, Level.alignment),
+    "t5, distances": ("t5", {"relative_attention_num_buckets": 16}, LAYERS, Level.alignment),
+    "t5 encoder, distances": ("t5 encoder", {"relative_attention_num_buckets": 16}, LAYERS, Level.alignment),
+    "bert, kinds of tokens": ("bert", {"type_vocab_size": 1}, LAYERS, Level.alignment),
     "t5 encoder, heads": ("t5 encoder", {"num_heads": 2}, ALL, Level.alignment),
     "distilbert, positions": ("distilbert", {"max_position_embeddings": 16}, WHOLE_AND_LAYERS, Level.alignment),
     "clip, hidden units of texts": ("clip", texts_of(intermediate_size=32), LAYERS_AND_ANY, Level.alignment),
     "clip, hidden units of pictures": ("clip", pictures_of(intermediate_size=32), LAYERS_AND_ANY, Level.alignment),
     "clip, depth of pictures": ("clip", pictures_of(num_hidden_layers=3), WHOLE_AND_LAYERS, Level.alignment),
+    "clip, shared space": ("clip", {"projection_dim": 16}, LAYERS, Level.alignment),
+    "clip, shared space and words": ("clip", {"projection_dim": 16, **texts_of(vocab_size=24)}, NONE, Level.size),
+    "clip, shared space and stream of pictures": ("clip", {"projection_dim": 16, **pictures_of(hidden_size=24)}, LAYERS, Level.alignment),
     "clip, stream of pictures": ("clip", pictures_of(hidden_size=24), LAYERS, Level.alignment),
     "clip, words": ("clip", texts_of(vocab_size=24), WHOLE, Level.alignment),
     "clip, length of texts": ("clip", texts_of(max_position_embeddings=12), LAYERS, Level.alignment),
@@ -162,20 +168,22 @@ def is_accepted(*recipes: dict[str, Any]) -> bool:
     return False
 
 
-def accepted(a: str, b: str, *, texts: bool) -> Ways:
-    """The ways that plans accept: `a` is the base; of several ways to write one, any."""
+def accepted(a: str, b: str, *, texts: bool) -> tuple[Ways, bool, bool]:
+    """The ways that plans accept, and which of whole and layers are accepted on data: `a` is the base; of several ways to write one, any."""
     listed = [{"model": a}, {"model": b}]
     pleas = {"merge_method": "pleas", "models": listed}
-    data = {**pleas, "calibration": {"data": "./texts.txt" if texts else "./images.npz", "samples": 2, "max_length": 8}}
+    calibration = {"data": "./texts.txt" if texts else "./images.npz", "samples": 2, "max_length": 8}
+    data, mal = {**pleas, "calibration": calibration}, {"merge_method": "mal", "base_model": a, "models": [{"model": b}]}
     weighed = [{**each, "parameters": {"weight": 0.5}} for each in listed]
-    return Ways(
+    ways = Ways(
         whole=is_accepted(data, {**data, "labels": "disjoint"}, {**pleas, "align": "weights", "fit": "none"}),
-        layers=is_accepted({"merge_method": "mal", "base_model": a, "models": [{"model": b}]}),
+        layers=is_accepted(mal),
         any_method=is_accepted({"merge_method": "linear", "models": weighed, "align": "weights"}),
         transport=is_accepted(
             {"merge_method": "transport", "base_model": a, "models": [{"model": f"{b}-learned", "base": b}], "align": "weights"}
         ),
     )  # fmt: skip
+    return ways, is_accepted(data, {**data, "labels": "disjoint"}), is_accepted({**mal, "calibration": calibration})
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -185,7 +193,8 @@ def test_the_ways_that_are_named_are_those_that_plans_accept(pair: str, place: P
     other = made(place, pair.replace(" ", "-").replace(",", ""), kind, changes)
     shutil.copytree(place / other, place / f"{other}-learned")
     found, left, right = ways_of(record(base), record(other)), record(base), record(other)
-    ways = accepted(base, other, texts=kind not in PICTURES)
+    ways, whole_on_data, layers_on_data = accepted(base, other, texts=kind not in PICTURES)
+    assert (found.whole and found.on_data, found.layers and found.on_data) == (whole_on_data, layers_on_data)
     assert (found.whole, found.layers, found.any_method) == (ways.whole, ways.layers, ways.any_method)
     assert (found.whole, found.layers, found.any_method) == (expected.whole, expected.layers, expected.any_method)
     if not found.match_units:
@@ -197,6 +206,7 @@ def test_the_ways_that_are_named_are_those_that_plans_accept(pair: str, place: P
 
 BY_WEIGHTS = {"merge_method": "pleas", "align": "weights", "fit": "none"}
 MATCHED = {"merge_method": "pleas", "calibration": {"data": "./texts.txt", "samples": 2, "max_length": 8}}
+GIVEN = "what its entries are is given from outside, and they are matched with nothing; `hubmerge zoo why` tells what these models allow"
 HINTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "two inputs, hidden units": (
         "t5", {"d_ff": 32}, BY_WEIGHTS, "another method after align: weights takes models of other widths",
@@ -208,6 +218,12 @@ HINTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "positions, any method": (
         "clip", texts_of(max_position_embeddings=12), {"merge_method": "linear", "align": "weights"},
         "take a model with as many positions",
+    ),
+    "distances, by weights": ("t5", {"relative_attention_num_buckets": 16}, BY_WEIGHTS, GIVEN),
+    "shared space, any method": ("clip", {"projection_dim": 16}, {"merge_method": "linear", "align": "weights"}, GIVEN),
+    "shared space, entry by entry": (
+        "clip", {"projection_dim": 16}, {"merge_method": "linear"},
+        "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some",
     ),
     "a stream that is not turned": (
         "bert", {"hidden_size": 24}, MATCHED,
@@ -224,6 +240,34 @@ def test_a_refusal_names_nothing_that_would_be_refused_too(case: str, place: Pat
     with pytest.raises(HubmergeError) as refused:
         hubmerge.build_plan({**recipe, "models": [{"model": name, **weighed} for name in (f"./{kind}", other)]})
     assert [fault.hint for fault in refused.value.faults] == [hint]
+
+
+def test_entries_that_are_given_from_outside_are_named_with_what_takes_single_layers(place: Path) -> None:
+    single = "merge_method: mal takes single layers of one into the other, whose units it matches on"
+    noise = f"info: {single} noise: name no calibration data, which is of one kind"
+    given = "its entries are given from outside, and matched with nothing"
+    buckets, space = "relative_attention_num_buckets", "projection_dim"
+    expected = {
+        ("clip", space): [f"block: projection_dim 12 vs 16: {given}", noise],
+        ("clip pictures", space): ["info: projection_dim 12 vs 16"],  # its class has no such space
+        ("t5", buckets): [f"block: relative_attention_num_buckets 32 vs 16: {given}", noise],
+        ("t5 encoder", buckets): [f"block: relative_attention_num_buckets 32 vs 16: {given}", f"info: {single} data"],
+    }
+    for kind, field in expected:
+        other = made(place, f"given-{kind.replace(' ', '-')}", kind, {field: 16})
+        reasons = compare(record(f"./{kind}"), record(other)).reasons
+        assert [f"{reason.severity}: {reason.sentence}" for reason in reasons] == expected[kind, field]
+
+
+def test_distances_that_are_sorted_in_another_way_are_warned_of(place: Path) -> None:
+    nearer = made(place, "nearer", "t5 encoder", {"relative_attention_max_distance": 64})
+    differs = "relative_attention_max_distance 128 vs 64"
+    told = compare(record("./t5 encoder"), record(nearer))
+    assert [reason.sentence for reason in told.reasons] == [
+        f"{differs}: distances are sorted into buckets in another way, and a merge fits neither"
+    ]
+    plan = hubmerge.build_plan({**BY_WEIGHTS, "models": [{"model": "./t5 encoder"}, {"model": nearer}]})
+    assert f"./t5 encoder and {nearer} differ: {differs}; the merge sorts distances as the base does" in plan.warnings
 
 
 def test_what_can_only_be_carried_is_told_with_what_it_needs(place: Path) -> None:
