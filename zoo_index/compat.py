@@ -104,7 +104,10 @@ _SOFT_FINDINGS: dict[str, tuple[Severity, str]] = {
     "tie_word_embeddings": ("info", "one reads its output head from its embeddings"),
     "max_position_embeddings": ("info", "the merged model takes it from the model that gives its config"),
     "dtype": ("info", "numbers are converted"),
-    "relative_attention_max_distance": ("warn", "distances are sorted into buckets in another way, and a merge fits neither"),
+    "relative_attention_max_distance": (
+        "warn",
+        "distances are sorted into buckets in another way, and a merge fits neither",
+    ),
 }
 _GRAVITY = {"block": 0, "warn": 1, "info": 2}
 
@@ -211,7 +214,9 @@ def _field_reason(diff: FieldDifference, *, same_rows: bool, same_body: bool) ->
     elif diff.field == "num_labels":
         severity, why = ("info", "") if same_rows else ("block", "their classifiers have other rows")
     elif diff.field in GIVEN_SIZES:
-        severity, why = ("info", "") if same_body else ("block", "its entries are given from outside, and matched with nothing")
+        severity, why = (
+            ("info", "") if same_body else ("block", "its entries are given from outside, and matched with nothing")
+        )
     elif diff.hard and same_body:
         severity, why = "warn", "the tensors have the same shapes but are used in another way"
     elif diff.hard:

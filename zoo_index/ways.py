@@ -144,8 +144,8 @@ def _across_streams(a: ModelRecord, family: Family, apart: _Apart) -> Ways:
 @dataclass(frozen=True)
 class _Apart:
     """In what two models of one table differ.  in_tensors: why not all layers have the same tensors, empty where they have.  in_inputs: tokens
-    or pictures; in_words: tokens alone.  in_given: `GIVEN_SIZES` of tensors.  in_features: of a head.  in_planes: features that turn with the position.  one_tower_is_alike: of a
-    model of texts and pictures, where only one of its two streams has another width.
+    or pictures; in_words: tokens alone.  in_given: `GIVEN_SIZES` of tensors.  in_features: of a head.  in_planes: features that turn with the
+    position.  one_tower_is_alike: of a model of texts and pictures, where only one of its two streams has another width.
     """
 
     in_other_things: frozenset[str]

@@ -173,7 +173,10 @@ def accepted(a: str, b: str, *, texts: bool) -> tuple[Ways, bool, bool]:
     listed = [{"model": a}, {"model": b}]
     pleas = {"merge_method": "pleas", "models": listed}
     calibration = {"data": "./texts.txt" if texts else "./images.npz", "samples": 2, "max_length": 8}
-    data, mal = {**pleas, "calibration": calibration}, {"merge_method": "mal", "base_model": a, "models": [{"model": b}]}
+    data, mal = (
+        {**pleas, "calibration": calibration},
+        {"merge_method": "mal", "base_model": a, "models": [{"model": b}]},
+    )
     weighed = [{**each, "parameters": {"weight": 0.5}} for each in listed]
     ways = Ways(
         whole=is_accepted(data, {**data, "labels": "disjoint"}, {**pleas, "align": "weights", "fit": "none"}),
@@ -253,10 +256,10 @@ def test_entries_that_are_given_from_outside_are_named_with_what_takes_single_la
         ("t5", buckets): [f"block: relative_attention_num_buckets 32 vs 16: {given}", noise],
         ("t5 encoder", buckets): [f"block: relative_attention_num_buckets 32 vs 16: {given}", f"info: {single} data"],
     }
-    for kind, field in expected:
+    for (kind, field), sentences in expected.items():
         other = made(place, f"given-{kind.replace(' ', '-')}", kind, {field: 16})
         reasons = compare(record(f"./{kind}"), record(other)).reasons
-        assert [f"{reason.severity}: {reason.sentence}" for reason in reasons] == expected[kind, field]
+        assert [f"{reason.severity}: {reason.sentence}" for reason in reasons] == sentences
 
 
 def test_distances_that_are_sorted_in_another_way_are_warned_of(place: Path) -> None:
