@@ -136,8 +136,8 @@ def _head_faults(inputs: StepInputs, placement: Placement) -> Iterator[PlanError
 
 def _different_fields(first: ParentModel, other: ParentModel) -> list[str]:
     """The fields of the configs that explain why two models have other tensors."""
+    from zoo_index.apart import GIVEN_SIZES
     from zoo_index.compat import differing_fields
-    from zoo_index.ways import GIVEN_SIZES
 
     rows = differing_fields(first.record, other.record)
     return [str(row) for row in rows if row.hard or row.field in _SHAPING or row.field in GIVEN_SIZES]
@@ -154,7 +154,7 @@ def _different_shapes(
         + ", ".join([*_different_fields(first, other), tensor]),
         where=f"{len(pairs)} tensor{'s' * (len(pairs) > 1)}",
         hint="write tokenizer_source: union, base or one of the models, and rows are merged token by token"
-        if all(is_vocabulary_tensor(meta.name) for meta, _ in pairs)
+        if all(is_vocabulary_tensor(meta.name) for meta, _ in pairs) and not _differ_in_labels(first, other)
         else _other_shapes(first, other),
     )
 
@@ -163,9 +163,17 @@ def _other_shapes(first: ParentModel, other: ParentModel) -> str:
     """What to do with models of other shapes: where an alignment brings one to the other's widths, that."""
     from zoo_index.ways import ways_of
 
-    if ways_of(first.record, other.record).any_method:
+    ways = ways_of(first.record, other.record)
+    if ways.found and not ways.any_method:
+        return "`hubmerge zoo why` tells how such models are put together"
+    if ways.any_method:
         return "align: weights in the recipe brings them to one width first; `hubmerge zoo why` says what is left out"
     return "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some"
+
+
+def _differ_in_labels(first: ParentModel, other: ParentModel) -> bool:
+    counts = [model.record.architecture.hard.get("num_labels") for model in (first, other)]
+    return None not in counts and counts[0] != counts[1]
 
 
 def _different_names(first: ParentModel, other: ParentModel, extra: list[str], missing: list[str]) -> PlanError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from zoo_index.apart import ALIGNED_SIZES, DEPTHS, counts_of
 from zoo_index.architecture import Architecture
 from zoo_index.metadata import ModelRecord
-from zoo_index.ways import ALIGNED_SIZES, DEPTHS, Ways, counts_of, ways_of
+from zoo_index.ways import Ways, ways_of
 
 __all__ = ["how_to_align", "how_to_carry"]
 

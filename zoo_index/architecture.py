@@ -104,6 +104,8 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     if isinstance(architectures, list) and architectures:
         hard["architectures"] = [str(name) for name in architectures]
     hard |= _sizes(body) | _stated(body, _KINDS)
+    if any("Backbone" in str(name) for name in hard.get("architectures") or ()):  # type: ignore[union-attr]  # a list
+        hard |= _stated(config, {"out_indices": ("out_indices",)})
     labels = _labels(config)
     if labels is not None:
         hard["num_labels"] = len(labels)
@@ -142,6 +144,8 @@ def _stated(config: Mapping[str, Any], names: Mapping[str, tuple[str, ...]]) -> 
 def _sizes(config: Mapping[str, Any]) -> dict[str, Json]:
     stated = _stated(config, _SIZES)
     heads, hidden = stated.get("num_attention_heads"), stated.get("hidden_size")
+    if _is_count(config.get("n_embd")) and ("n_inner" in config or config.get("model_type") == "gpt2"):
+        stated.setdefault("intermediate_size", 4 * config["n_embd"])  # GPT-2 and its kin write null for it, or nothing
     if _is_count(heads):
         stated.setdefault("num_key_value_heads", 1 if config.get("multi_query") is True else heads)
         if _is_count(hidden) and hidden % heads == 0:

@@ -11,11 +11,12 @@ from enum import StrEnum
 from typing import Literal
 
 from zoo_index.alignment import how_to_align, how_to_carry
+from zoo_index.apart import GIVEN_SIZES, differ_in_head, plain_field
 from zoo_index.architecture import Architecture, FieldDifference, compare_architectures
 from zoo_index.lineage import same_name
 from zoo_index.metadata import ModelRecord
 from zoo_index.plain import Json
-from zoo_index.ways import GIVEN_SIZES, Ways, differ_in_head, plain_field, table_of, ways_of
+from zoo_index.ways import Ways, table_of, ways_of
 
 __all__ = ["Compatibility", "Level", "Reason", "Severity", "compare", "differing_fields"]
 
@@ -104,10 +105,12 @@ _SOFT_FINDINGS: dict[str, tuple[Severity, str]] = {
     "tie_word_embeddings": ("info", "one reads its output head from its embeddings"),
     "max_position_embeddings": ("info", "the merged model takes it from the model that gives its config"),
     "dtype": ("info", "numbers are converted"),
-    "relative_attention_max_distance": (
-        "warn",
-        "distances are sorted into buckets in another way, and a merge fits neither",
-    ),
+    "relative_attention_max_distance": ("warn", "distances are sorted in another way, and a merge fits neither"),
+}
+_OUTER_SIZES = {
+    **dict.fromkeys(GIVEN_SIZES, "its entries are given from outside, and matched with nothing"),
+    "vocab_size": "their embeddings have other rows",
+    "num_labels": "their classifiers have other rows",
 }
 _GRAVITY = {"block": 0, "warn": 1, "info": 2}
 
@@ -160,9 +163,8 @@ def _compare_models(a: ModelRecord, b: ModelRecord) -> tuple[Level, list[Reason]
         return Level.incompatible, reasons
     if table_of(a) is not None:
         hard = {plain_field(field) for field in hard} - (_NAMES if ways.found else set())
-    if not hard <= _SIZE_FIELDS | {"num_labels", "image_size"}:
-        return Level.incompatible, reasons
-    if a.model_type is None or (a.model_type != b.model_type and not ways.found):
+    other_kinds = not hard <= _SIZE_FIELDS | {"num_labels", "image_size", "out_indices"}
+    if other_kinds or a.model_type is None or (a.model_type != b.model_type and not ways.found):
         return Level.incompatible, reasons
     level, how = _by_matching(a, b, ways)
     if how:
@@ -182,9 +184,10 @@ def _by_matching(a: ModelRecord, b: ModelRecord, ways: Ways) -> tuple[Level, str
 def _instead(a: ModelRecord, b: ModelRecord, hard: set[str]) -> list[Reason]:
     """What does better than a merge entry by entry where classes, or heads of attention, are not the same ones."""
     ways = ways_of(a, b) if hard & {"num_labels", "head_dim"} else Ways()
-    if not ways.whole:
+    if not (ways.whole or ways.transport):
         return []
-    return [Reason("alignment", None, None, "info", how_to_align(a, b, ways))]
+    how = how_to_align(a, b, ways) if ways.whole else how_to_carry(ways)
+    return [Reason("alignment", None, None, "info", how)]
 
 
 _ROWS = ("max_position_embeddings", "vocab_size")
@@ -209,14 +212,9 @@ def _same_rows(a: ModelRecord, b: ModelRecord) -> bool:
 
 def _field_reason(diff: FieldDifference, *, same_rows: bool, same_body: bool) -> Reason:
     severity: Severity
-    if diff.field == "vocab_size":
-        severity, why = ("info", "") if same_rows else ("block", "their embeddings have other rows")
-    elif diff.field == "num_labels":
-        severity, why = ("info", "") if same_rows else ("block", "their classifiers have other rows")
-    elif diff.field in GIVEN_SIZES:
-        severity, why = (
-            ("info", "") if same_body else ("block", "its entries are given from outside, and matched with nothing")
-        )
+    if diff.field in _OUTER_SIZES:
+        fits = same_body if diff.field in GIVEN_SIZES else same_rows
+        severity, why = ("info", "") if fits else ("block", _OUTER_SIZES[diff.field])
     elif diff.hard and same_body:
         severity, why = "warn", "the tensors have the same shapes but are used in another way"
     elif diff.hard:

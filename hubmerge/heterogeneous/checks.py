@@ -39,16 +39,33 @@ def check_alike(specs: Sequence[SymmetrySpec], names: Sequence[str] = (), *, sam
                 where="models",
                 hint="save both models with the same tie_word_embeddings; merge_method: mal takes single layers as they are",
             )
-        if not same_depth and differ_in_depth(specs[0], spec):
+        if same_depth and differ_in_depth(specs[0], spec):
+            raise PlanError(
+                f"{called[0]} and {name} have other numbers of layers",
+                where="models",
+                hint="take a model of as many; `hubmerge zoo why` tells what else these models allow",
+            )
+        if differ_in_depth(specs[0], spec):
             check_depths(specs[0], spec, (called[0], name))
-            continue
-        odd = _odd_tensor(specs[0], spec)
-        if odd is not None:
+        elif (odd := _odd_tensor(specs[0], spec)) is not None:
             where = called[0] if odd in specs[0].tensors else name
             raise PlanError(
                 f"only {where} has the tensor {odd!r}",
                 where="models",
                 hint="merge models of the same kind of layers and head; `hubmerge symmetry show` lists a model's tensors",
+            )
+        _check_outputs(specs[0], spec, (called[0], name))
+
+
+def _check_outputs(ours: SymmetrySpec, theirs: SymmetrySpec, called: tuple[str, str]) -> None:
+    """Raise `PlanError` for a group that the caller of only one of the models sees, and that stays as it is there alone."""
+    for name, group in ours.groups.items():
+        kinds = (group.kind, theirs.groups.get(name, group).kind)
+        if (kinds[0] is Kind.FIXED) != (kinds[1] is Kind.FIXED):
+            raise PlanError(
+                f"only the caller of {called[kinds[0] is not Kind.FIXED]} sees {name!r}, which stays as it is there",
+                where="models",
+                hint="merge models of one class that give the same outputs; merge_method: mal takes single layers as they are",
             )
 
 

@@ -27,7 +27,7 @@ def instead_of_one_vocabulary(
     aligned: what to write so that this recipe's own merge goes by tokens, which models of one width can; "" where none does.  turns: whether
     it also takes streams of other widths.
     """
-    same_widths = _are_alike(spec, theirs, {Kind.TOKENS, Kind.POSITIONS, Kind.LABELS})
+    same_widths = _are_alike(spec, theirs, {Kind.TOKENS, Kind.POSITIONS})
     turnable, deeper = is_turnable(spec), differ_in_depth(spec, theirs)
     ways = []
     if aligned and (same_widths or (turns and turnable)):

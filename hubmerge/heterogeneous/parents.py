@@ -7,7 +7,7 @@ from typing import Any
 
 from hubmerge.assembly_stages import AssemblyStages
 from hubmerge.errors import PlanError
-from hubmerge.heterogeneous.checks import check_alike, check_shapes, check_sizes
+from hubmerge.heterogeneous.checks import check_alike, check_shapes, check_sizes, matchable
 from hubmerge.heterogeneous.functions import check_functions
 from hubmerge.heterogeneous.other_vocabularies import instead_of_one_vocabulary
 from hubmerge.heterogeneous.stream_plan import turned_groups
@@ -28,6 +28,10 @@ __all__ = [
     "vocabulary_findings",
     "widths_of",
 ]
+
+
+_ROWS = frozenset({Kind.TOKENS, Kind.POSITIONS, Kind.LABELS})
+"""Kinds of entries that are aligned for themselves, whatever their number."""
 
 
 def specs_of(models: Sequence[ParentModel]) -> tuple[SymmetrySpec, ...]:
@@ -83,7 +87,21 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
     """
     names = [str(model.reference) for model in models]
     check_alike(specs, names, same_depth=bool(stages.bases))
+    if stages.bases:
+        _check_labels(specs, names)
     return check_functions([model.config for model in models], names)
+
+
+def _check_labels(specs: Sequence[SymmetrySpec], names: Sequence[str]) -> None:
+    """Raise `PlanError` for models of more or fewer labels than the target's, the first: what is carried is added to its head."""
+    counts = [group.size for spec in specs for group in spec.groups.values() if group.kind is Kind.LABELS]
+    odd = next((place for place, count in enumerate(counts) if count != counts[0]), None)
+    if odd is not None:
+        raise PlanError(
+            f"{names[0]} has {counts[0]} labels and {names[odd]} {counts[odd]}",
+            where="models",
+            hint="transport adds to the target's head: take models of its labels; `hubmerge zoo why` tells what else these models allow",
+        )
 
 
 def check_widths(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], stages: AssemblyStages) -> None:
@@ -93,19 +111,33 @@ def check_widths(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], s
     """
     if stages.align != "weights" or (stages.bases and turned_groups(specs[0], stages)):
         return
-    check_sizes(specs, {name for name, group in specs[0].groups.items() if group.kind is not Kind.FIXED})
     names = [str(model.reference) for model in models]
+    groups, could = specs[0].groups, matchable(specs[0], ())
+    rows = {name for name, group in groups.items() if group.kind in _ROWS}
+    check_sizes(specs, rows | {name for name in could if not groups[name].normed_as_a_whole})
     shapes = [_shapes_without_rows(model, spec) for model, spec in zip(models, specs, strict=True)]
-    for name, theirs in zip(names[1:], shapes[1:], strict=True):
-        if inputs_at_once(models[0].config):
-            hint = "another method after align: weights takes models of other widths"
-            check_shapes(shapes[0], theirs, names[0], name, hint=hint)
-        check_shapes(shapes[0], theirs, names[0], name)
+    hints = [_instead_of_weights(models, specs, place) for place in range(1, len(models))]
+    for name, theirs, hint in zip(names[1:], shapes[1:], hints, strict=True):
+        check_shapes(shapes[0], theirs, names[0], name, hint=hint)
+    for spec, hint in zip(specs[1:], hints, strict=True):
+        if not stages.bases:  # carrying takes heads of other sizes inside the same shapes
+            check_sizes((specs[0], spec), rows, hint)
+
+
+def _instead_of_weights(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], place: int) -> str:
+    """What to do about other widths where the model at `place` and the base are matched by their weights."""
+    if inputs_at_once(models[0].config):
+        return "another method after align: weights takes models of other widths"
+    signatures = [models[i].record.tokenizer_signature for i in (0, place)]
+    other_words = None not in signatures and signatures[0] != signatures[1]
+    if other_words and any(group.kind is Kind.TOKENS for group in specs[0].groups.values()):
+        return instead_of_one_vocabulary(models[0].reference, specs[0], specs[place])
+    return "models of different widths are matched by activations"
 
 
 def _shapes_without_rows(model: ParentModel, spec: SymmetrySpec) -> dict[str, tuple[int, ...]]:
     """The shapes of all tensors but those with a row for every token or position, whose rows are aligned for themselves."""
-    rows = {name for name, group in spec.groups.items() if group.kind in {Kind.TOKENS, Kind.POSITIONS}}
+    rows = {name for name, group in spec.groups.items() if group.kind in _ROWS - {Kind.LABELS}}
     has_rows = {name for name, tensor in spec.tensors.items() if any(f.group in rows for f in tensor.factors)}
     has_rows |= {tied for tied, _ in spec.tied}
     return {name: meta.shape for name, meta in model.table.items() if name not in has_rows}

@@ -27,7 +27,7 @@ _OPERATIONS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.In: lambda left, right: left in right,
     ast.NotIn: lambda left, right: left not in right,
 }
-_TOKEN_HEADS = ("LM", "PreTraining", "ConditionalGeneration")
+_TOKEN_HEADS = ("LM", "PreTraining", "ConditionalGeneration", "DoubleHeads")
 """What the names of architectures have in them whose head gives a number for every token."""
 
 _BRACES = re.compile(r"\{([^}]+)\}")

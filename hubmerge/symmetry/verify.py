@@ -151,11 +151,13 @@ def answers(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def answers_among(output: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Logits and embeddings, or the last states where there are no others.
+    """Logits, embeddings and maps of features, or the last states where there are no others.
 
     Raises `SymmetryError` for an output that has none of these.
     """
     found = {name: value for name, value in output.items() if _ANSWERS.fullmatch(name) and value is not None}
+    features = output.get("feature_maps") or ()
+    found |= {f"feature_maps.{place}": value for place, value in enumerate(features)}
     found = found or {name: output[name] for name in _STATES if output.get(name) is not None}
     if not found:
         raise SymmetryError(

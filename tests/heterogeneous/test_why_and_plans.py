@@ -30,16 +30,22 @@ TEXTS = {**TEXT, "max_position_embeddings": 8}
 TOWERS = {"text_config": TEXTS, "vision_config": PICTURE, "projection_dim": 12}
 T5 = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4, "vocab_size": 20, "eos_token_id": 1,
       "decoder_start_token_id": 0}  # fmt: skip
+GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 4, "vocab_size": 20, "n_positions": 32}
 DISTILBERT = {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 4, "vocab_size": 20, "max_position_embeddings": 32}
-PICTURES = {"vit", "vit body", "resnet", "clip pictures"}
+PICTURES = {"vit", "vit body", "resnet", "resnet body", "resnet backbone", "clip pictures"}
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("Llama", "ForCausalLM", {**TEXT, "num_key_value_heads": 2}),
     "mistral": ("Mistral", "ForCausalLM", {**TEXT, "num_key_value_heads": 2, "sliding_window": None}),
     "bert": ("Bert", "ForMaskedLM", TEXT),
-    "gpt2": ("GPT2", "LMHeadModel", {"n_embd": 16, "n_layer": 2, "n_head": 4, "vocab_size": 20, "n_positions": 32}),
+    "gpt2": ("GPT2", "LMHeadModel", GPT2),
+    "gpt2 two heads": ("GPT2", "DoubleHeadsModel", GPT2),
+    "gpt2 body": ("GPT2", "Model", GPT2),
+    "bert labels": ("Bert", "ForSequenceClassification", TEXT),
     "bert classes": ("Bert", "ForSequenceClassification", TEXT),
     "vit": ("ViT", "ForImageClassification", PICTURE),
     "vit body": ("ViT", "Model", PICTURE),
+    "resnet body": ("ResNet", "Model", CHANNELS),
+    "resnet backbone": ("ResNet", "Backbone", {**CHANNELS, "out_indices": [2]}),
     "resnet": ("ResNet", "ForImageClassification", CHANNELS),
     "t5": ("T5", "ForConditionalGeneration", T5),
     "t5 encoder": ("T5", "EncoderModel", T5),
@@ -49,7 +55,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-BESIDE = {"mistral": "llama", "bert classes": "bert", "vit body": "vit"}
+BESIDE = {"mistral": "llama", "gpt2 body": "gpt2 two heads", "bert classes": "bert", "vit body": "vit"}
 """Kinds that are compared with a model of another one."""
 
 
@@ -85,12 +91,24 @@ PAIRS: dict[str, tuple[str, dict[str, Any], Ways, Level]] = {
     "bert, stream": ("bert", {"hidden_size": 24}, NONE, Level.size),
     "bert, positions": ("bert", {"max_position_embeddings": 16}, WHOLE_AND_LAYERS, Level.alignment),
     "bert, features of heads": ("bert", {"num_attention_heads": 2}, WHOLE_AND_LAYERS, Level.identical),
+    "bert, heads and words": ("bert", {"num_attention_heads": 2, "vocab_size": 24}, CARRIED, Level.vocabulary),
+    "bert, ReLU and hidden units": ("bert", {"hidden_act": "relu", "intermediate_size": 32}, WHOLE_AND_LAYERS, Level.alignment),
+    "gpt2, hidden units that the other does not state": ("gpt2", {"n_inner": 48}, ALL, Level.alignment),
+    "gpt2 two heads, hidden units": ("gpt2 two heads", {"n_inner": 48}, ALL, Level.alignment),
+    "gpt2 two heads, no head": ("gpt2 body", {}, LAYERS, Level.alignment),
     "gpt2, stream": ("gpt2", {"n_embd": 24}, CARRIED, Level.transport),
     "vit, no head": ("vit body", {}, LAYERS, Level.alignment),
     "vit, pictures": ("vit", {"image_size": 2 * SIDE}, WHOLE, Level.alignment),
     "vit, patches": ("vit", {"patch_size": 8}, NONE, Level.incompatible),
     "vit, labels": ("vit", {"labels": ("d", "e")}, WHOLE_AND_LAYERS, Level.vocabulary),
     "resnet, widths": ("resnet", {"embedding_size": 12, "hidden_sizes": [12, 16]}, ALL, Level.alignment),
+    "resnet body, widths": ("resnet body", {"embedding_size": 12, "hidden_sizes": [12, 12]}, ALL, Level.alignment),
+    "resnet body, width that is seen": ("resnet body", {"hidden_sizes": [8, 16]}, LAYERS, Level.alignment),
+    "resnet backbone, widths": ("resnet backbone", {"embedding_size": 12, "hidden_sizes": [12, 12]}, ALL, Level.alignment),
+    "resnet backbone, width that is seen": ("resnet backbone", {"hidden_sizes": [8, 16]}, LAYERS, Level.alignment),
+    "resnet backbone, other stages and widths": (
+        "resnet backbone", {"out_indices": [1], "embedding_size": 12, "hidden_sizes": [12, 12]}, LAYERS, Level.alignment,
+    ),
     "resnet, a shortcut": ("resnet", {"embedding_size": 12}, LAYERS, Level.alignment),
     "resnet, stages": ("resnet", {"hidden_sizes": [8, 12, 12], "depths": [1, 2, 1]}, LAYERS, Level.alignment),
     "t5, hidden units": ("t5", {"d_ff": 32}, LAYERS_AND_ANY, Level.alignment),
@@ -226,7 +244,30 @@ HINTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "shared space, any method": ("clip", {"projection_dim": 16}, {"merge_method": "linear", "align": "weights"}, GIVEN),
     "shared space, entry by entry": (
         "clip", {"projection_dim": 16}, {"merge_method": "linear"},
-        "same-shape methods need parents of one architecture; `hubmerge zoo compatible` finds some",
+        "`hubmerge zoo why` tells how such models are put together",
+    ),
+    "labels, entry by entry": (
+        "bert labels", {"labels": ("d", "e", "f")}, {"merge_method": "linear"},
+        "`hubmerge zoo why` tells how such models are put together",
+    ),
+    "labels and words, on data": (
+        "bert labels", {"labels": ("d", "e", "f"), "vocab_size": 24}, MATCHED,
+        "take a model of the vocabulary of ./bert labels, or one of its widths",
+    ),
+    "features of heads, by weights": (
+        "bert", {"num_attention_heads": 2}, BY_WEIGHTS, "models of different widths are matched by activations",
+    ),
+    "hidden units and words, by weights": (
+        "llama", {"intermediate_size": 32, "vocab_size": 24}, BY_WEIGHTS,
+        "merge_method: transport with align: weights carries what a model learned on top of its base",
+    ),
+    "stream, by weights": (
+        "bert", {"hidden_size": 24}, BY_WEIGHTS,
+        "a norm divides by all its units together, so it is matched only where align: {residual: activations} asks for it",
+    ),
+    "other outputs": (
+        "resnet backbone", {"out_indices": [1]}, BY_WEIGHTS,
+        "merge models of one class that give the same outputs; merge_method: mal takes single layers as they are",
     ),
     "a stream that is not turned": (
         "bert", {"hidden_size": 24}, MATCHED,
@@ -262,12 +303,37 @@ def test_entries_that_are_given_from_outside_are_named_with_what_takes_single_la
         assert [f"{reason.severity}: {reason.sentence}" for reason in reasons] == sentences
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("bert labels", {"labels": ("d", "e", "f")}, "./bert labels has 2 labels and ./more-bert-labels-learned 3"),
+        ("gpt2", {"n_layer": 3}, "./gpt2 and ./more-gpt2-learned have other numbers of layers"),
+    ],
+)
+def test_what_is_in_the_way_of_transport_is_told_whatever_the_alignment(
+    kind: str, changes: dict[str, Any], message: str, place: Path
+) -> None:
+    other = made(place, f"more-{kind.replace(' ', '-')}", kind, changes)
+    shutil.copytree(place / other, place / f"{other}-learned")
+    carried = {
+        "merge_method": "transport",
+        "base_model": f"./{kind}",
+        "models": [{"model": f"{other}-learned", "base": other}],
+    }
+    for how in ({"align": "weights"}, {"calibration": MATCHED["calibration"]}):
+        with pytest.raises(HubmergeError) as refused:
+            hubmerge.build_plan({**carried, **how})
+        (fault,) = refused.value.faults
+        assert fault.message == message
+        assert str(fault.hint).endswith("`hubmerge zoo why` tells what else these models allow")
+
+
 def test_distances_that_are_sorted_in_another_way_are_warned_of(place: Path) -> None:
     nearer = made(place, "nearer", "t5 encoder", {"relative_attention_max_distance": 64})
     differs = "relative_attention_max_distance 128 vs 64"
     told = compare(record("./t5 encoder"), record(nearer))
     assert [reason.sentence for reason in told.reasons] == [
-        f"{differs}: distances are sorted into buckets in another way, and a merge fits neither"
+        f"{differs}: distances are sorted in another way, and a merge fits neither"
     ]
     plan = hubmerge.build_plan({**BY_WEIGHTS, "models": [{"model": "./t5 encoder"}, {"model": nearer}]})
     assert f"./t5 encoder and {nearer} differ: {differs}; the merge sorts distances as the base does" in plan.warnings

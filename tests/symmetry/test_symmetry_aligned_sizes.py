@@ -9,7 +9,7 @@ from width_models import BERT, BOTTLENECK, LLAMA, RESNET, VIT, bert_shapes, llam
 
 from hubmerge.symmetry import load_spec
 from hubmerge.symmetry.widths import width_fields
-from zoo_index.ways import ALIGNED_SIZES
+from zoo_index.apart import ALIGNED_SIZES
 
 MODELS = {
     "resnet": (RESNET, resnet_shapes(4, (4, 8)), {"embedding_size", "hidden_sizes"}),

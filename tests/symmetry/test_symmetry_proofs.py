@@ -138,6 +138,21 @@ def test_what_is_given_from_outside_is_no_symmetry(name: str) -> None:
             assert case.change(case.as_kind(group.name, Kind.PERMUTATION), group.name) > SEEN
 
 
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("resnet backbone", ["res1", "res2"]),  # the stem is one with the first stage
+        ("resnet backbone, one stage", ["res1"]),
+        ("resnet backbone, stem", ["res0", "res2"]),
+    ],
+)
+def test_the_stages_that_a_backbone_shows_stay_as_they_are_and_no_others(name: str, seen: list[str]) -> None:
+    case = Case(name)
+    stages = [group for group in case.spec.groups.values() if group.name.startswith("res")]
+    assert [group.name for group in stages if group.kind is Kind.FIXED] == seen
+    assert all(case.change(case.as_kind(group, Kind.PERMUTATION), group) > SEEN for group in seen)
+
+
 def test_query_heads_do_not_leave_their_kv_head() -> None:
     case = Case("llama")
     heads = Group("heads", "heads", Kind.PERMUTATION, 4)

@@ -41,6 +41,7 @@ _GPT2 = Family(
         ?score.weight                               label <res
         ?classifier.weight+bias                     label <res
         ?qa_outputs.weight+bias                     label <res
+        ?multiple_choice_head.summary.weight+bias   1 <res
         tied  lm_head.weight  transformer.wte.weight  if tie_word_embeddings and predicts_tokens
     """,
 )

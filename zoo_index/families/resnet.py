@@ -2,7 +2,8 @@
 
 BatchNorm stands between a convolution and what reads it, so a scale goes into its weight and bias: the convolution itself and
 the running statistics only go along.  Positive scales pass through ReLU, pooling and the sum with the shortcut.  The first
-block of stage s reads the stage before it, res{s}; the others read their own, res{s+1}.
+block of stage s reads the stage before it, res{s}; the others read their own, res{s+1}.  A backbone's caller sees the stages that
+its ``out_indices`` count, the stem as 0: they stay as they are.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ _RESNET = Family(
         "hidden_act": "'relu'",
         "num_channels": 3,
         "downsample_in_first_stage": False,
+        "shows_stages": "architecture == 'ResNetBackbone'",
+        "shows_stem": "shows_stages and (0 in out_indices or 0 - 1 - len(depths) in out_indices)",
         "stem_is_apart": "downsample_in_first_stage or embedding_size != hidden_sizes[0]",
     },
     groups="""
+        res0        fixed               embedding_size        norm batch  if shows_stem
         res0        permutation+scales  embedding_size        norm batch  if hidden_act == 'relu'
         res0        permutation         embedding_size        norm batch
+        res{s+1}    fixed               hidden_sizes[s]       norm batch  if shows_stages and s + 1 in out_indices
+        res{s+1}    fixed               hidden_sizes[s]       norm batch  if shows_stages and s - len(depths) in out_indices
+        res{s+1}    fixed               hidden_sizes[s]       norm batch  if s == 0 and shows_stem and not stem_is_apart
         res{s+1}    permutation+scales  hidden_sizes[s]       norm batch  if hidden_act == 'relu'
         res{s+1}    permutation         hidden_sizes[s]       norm batch
         mid{s}.{b}  permutation+scales  hidden_sizes[s]       norm batch  if hidden_act == 'relu'
