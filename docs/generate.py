@@ -307,6 +307,7 @@ def benchmark_tables() -> str:
 
 _SETTINGS = (
     "goals",
+    "more_seeds",
     "resnet_same",
     "resnet_domain",
     "resnet_split",
