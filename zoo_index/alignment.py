@@ -7,7 +7,7 @@ from zoo_index.architecture import Architecture
 from zoo_index.metadata import ModelRecord
 from zoo_index.ways import Ways, ways_of
 
-__all__ = ["how_to_align", "how_to_carry"]
+__all__ = ["how_to_align", "how_to_carry", "why_not_matched"]
 
 
 def how_to_align(a: ModelRecord, b: ModelRecord, ways: Ways | None = None) -> str:
@@ -44,8 +44,16 @@ def how_to_carry(ways: Ways) -> str:
     return (
         "what one learned on top of its own base can be carried to the other, though their units cannot be matched one by one: write "
         "merge_method: transport with the other as base_model, the one that learned under models with its base beside it (base:) and "
-        f"{data} into a recipe"
+        f"{data} into a recipe{_IF_ASKED if ways.if_asked else ''}"
     )
+
+
+def why_not_matched(ways: Ways) -> str:
+    """What stands in the way of two models, and what a recipe can ask for all the same."""
+    return f"{ways.why_not}{_IF_ASKED if ways.if_asked else ''}"
+
+
+_IF_ASKED = "; merge_method: pleas matches such streams on data where align: {residual: activations} asks for it, and few units are alike"
 
 
 def _left_out(a: Architecture, b: Architecture) -> str:

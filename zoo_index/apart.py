@@ -34,7 +34,7 @@ GIVEN_SIZES = frozenset({"projection_dim", "relative_attention_num_buckets", "ty
 
 _TOWER = "vision_config."
 _KNOWN = ALIGNED_SIZES | HEADS | DEPTHS | {
-    "hidden_size", "head_dim", "num_labels", "image_size", "out_indices", "model_type", "architectures",
+    "hidden_size", "head_dim", "num_labels", "image_size", "out_indices", "model_type", "architectures", "is_encoder_decoder",
 }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ class Apart:
             or (bool(fields & ALIGNED_SIZES) and a.core_signature != b.core_signature),
             in_scales="'relu'" in family.groups
             and any(_is_relu(d.left) != _is_relu(d.right) for d in found if d.field == "activation"),
-            in_depth=bool(fields & DEPTHS),
+            in_depth=bool(fields & (DEPTHS - {"layer_types"})),  # which tells kinds too
             in_labels="num_labels" in fields,
             in_words=words,
             in_inputs=words or "image_size" in fields,
@@ -164,7 +164,7 @@ def differ_in_head(a: ModelRecord, b: ModelRecord) -> bool:
 def _task(record: ModelRecord) -> str:
     """What the model's class is for: CausalLM of LlamaForCausalLM; empty for a body alone."""
     name = record.architectures[0] if record.architectures else ""
-    return name.partition("For")[2] or next((head for head in ("LMHead", "DoubleHeads") if head in name), "")
+    return name.partition("For")[2] or next((head for head in ("LMHead", "DoubleHeads", "Encoder") if head in name), "")
 
 
 def has_head(record: ModelRecord, family: Family) -> bool:

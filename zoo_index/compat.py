@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from zoo_index.alignment import how_to_align, how_to_carry
+from zoo_index.alignment import how_to_align, how_to_carry, why_not_matched
 from zoo_index.apart import GIVEN_SIZES, differ_in_head, plain_field
 from zoo_index.architecture import Architecture, FieldDifference, compare_architectures
 from zoo_index.lineage import same_name
@@ -51,7 +51,7 @@ _MEANINGS = {
     Level.vocabulary: "same body, but another vocabulary or other labels: embeddings or heads do not fit each other",
     Level.alignment: "same architecture, but other widths or depths or no common ancestor: their units are to be matched first",
     Level.transport: "same architecture, but streams of other widths: no merge of weights, but what one learned can be carried to the other",
-    Level.size: "same architecture, other sizes: no merge entry by entry, and none by matching units",
+    Level.size: "same architecture, other sizes: no merge entry by entry, and none by matching units unless a recipe insists",
     Level.incompatible: "they cannot be merged",
 }
 
@@ -90,7 +90,7 @@ _SIZE_FIELDS = {
     "n_shared_experts", "embedding_size", "hidden_sizes", "depths", "layer_types",
 }  # fmt: skip
 _HEAD_FIELDS = {"num_labels", "architectures"}
-_NAMES = {"model_type", "architectures"}
+_NAMES = {"model_type", "architectures", "is_encoder_decoder"}
 
 # A soft field that differs: how grave, and what follows from it.
 _SOFT_FINDINGS: dict[str, tuple[Severity, str]] = {
@@ -178,7 +178,7 @@ def _by_matching(a: ModelRecord, b: ModelRecord, ways: Ways) -> tuple[Level, str
         return Level.alignment, how_to_align(a, b, ways)
     if ways.transport:
         return Level.transport, how_to_carry(ways)
-    return Level.size, ways.why_not
+    return Level.size, why_not_matched(ways)
 
 
 def _instead(a: ModelRecord, b: ModelRecord, hard: set[str]) -> list[Reason]:

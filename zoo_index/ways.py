@@ -17,7 +17,8 @@ _ROPE = frozenset({"rope_theta", "rope_type", "rope_scaling"})
 @dataclass(frozen=True)
 class Ways:
     """whole: by merge_method pleas, matched on data where on_data, else by weights alone.  layers: one by one, by mal.  any_method: by any
-    method on tensors, after align.  transport: what one learned on top of its base, where no units can be matched.  why_not: what
+    method on tensors, after align.  transport: what one learned on top of its base, where no units can be matched.  if_asked:
+    by pleas on data, where a recipe asks for residual streams to be matched.  why_not: what
     stands in the way where there is none of these.
     """
 
@@ -26,6 +27,7 @@ class Ways:
     layers: bool = False
     any_method: bool = False
     transport: bool = False
+    if_asked: bool = False
     why_not: str = ""
 
     @property
@@ -57,11 +59,12 @@ def ways_of(a: ModelRecord, b: ModelRecord) -> Ways:
         )
     if apart.in_planes:
         return Ways(why_not="rotary planes of heads of another size turn at other speeds, and are not matched")
-    one_kind = not takes_two(a)
+    one_kind = not (takes_two(a) or takes_two(b))
     if apart.in_stream and apart.one_tower_is_alike:
         return Ways(layers=not apart.in_inputs, on_data=one_kind)
     if apart.in_stream:
-        return _across_streams(a, family, apart)
+        fits = not (apart.in_tensors or apart.in_head or apart.in_given or apart.in_words or apart.in_positions)
+        return replace(_across_streams(a, family, apart), if_asked=fits and one_kind and has_head(a, family))
     if apart.in_head and a.model_type != b.model_type:
         return Ways(why_not="they have other heads and are of two types, whose layers may have other tensors")
     alike = not (apart.in_tensors or apart.in_head or apart.in_given)

@@ -71,7 +71,7 @@ def correlations_by_group(
     inside them.  most: bytes of the sums that are held at once: the models are run on the batches as often as it takes, which changes
     no number.
     """
-    views = [list(_views(model, spec, without)) for model, spec in zip(models, specs, strict=True)]
+    views = _views_of_all(models, specs, without)
     tables = [_Means(specs[0], spec) for spec in specs[1:]]
     sizes = [sum(_bytes(ours, other) for other in others) for ours, *others in zip(*views, strict=True)]
     parts = passes([_named(view) for view in views[0]], sizes, most)
@@ -113,7 +113,7 @@ def _added(models: Sequence[nn.Module], views: Sequence[Sequence[_View]], batche
 def bytes_of_groups(models: Sequence[nn.Module], specs: Sequence[SymmetrySpec]) -> dict[str, int]:
     """The groups that `seen_batch_by_batch` shows, each with what the products of its views take."""
     found: dict[str, int] = {}
-    ours, theirs = (list(_views(model, spec, (), signs=True)) for model, spec in zip(models, specs, strict=True))
+    ours, theirs = _views_of_all(models, specs, signs=True)
     for left, right in zip(ours, theirs, strict=True):
         found[_named(left)] = found.get(_named(left), 0) + _bytes(left, right)
     return found
@@ -142,13 +142,27 @@ def seen_batch_by_batch(
 
     groups: those of these groups alone, and of what is inside them.
     """
-    views = [list(_views(model, spec, (), signs=True)) for model, spec in zip(models, specs, strict=True)]
+    views = _views_of_all(models, specs, signs=True)
     there = [i for i, view in enumerate(views[0]) if _named(view) in groups]
     own, other = ([each[i] for i in there] for each in views)
     for batch in batches:
         for number, (x, y) in _seen_together(models, (own, other), batch):
             left, right = own[number], other[number]
             yield number, Seen((left.segment, right.segment), left.behind, x, y)
+
+
+def _views_of_all(
+    models: Sequence[nn.Module], specs: Sequence[SymmetrySpec], without: Collection[str] = (), *, signs: bool = False
+) -> list[list[_View]]:
+    """The views of every model, those of one place at one number: classes of one table can have their modules in another order."""
+    views = [list(_views(model, spec, without, signs=signs)) for model, spec in zip(models, specs, strict=True)]
+    places = [[(view.layer.name, view.behind, view.start) for view in own] for own in views]
+    found = [dict(zip(*pair, strict=True)) for pair in zip(places, views, strict=True)]
+    # layers of other depths are named otherwise, and are in the order of the modules
+    return [
+        [own[place] for place in places[0]] if own.keys() == found[0].keys() else each
+        for own, each in zip(found, views, strict=True)
+    ]
 
 
 def _views(model: nn.Module, spec: SymmetrySpec, without: Collection[str], *, signs: bool = False) -> Iterator[_View]:

@@ -147,10 +147,12 @@ def matchable(spec: SymmetrySpec, without: Collection[str]) -> frozenset[str]:
     return frozenset(outer | inner)
 
 
-def check_sizes(specs: Sequence[SymmetrySpec], mapped: Container[str], hint: str | None = None) -> None:
+def check_sizes(
+    specs: Sequence[SymmetrySpec], mapped: Container[str], hint: str | None = None, *, on_data: bool = True
+) -> None:
     """Raise `PlanError` for a group whose sizes differ and that nothing maps.  mapped: groups whose units are matched.
 
-    hint: what to do about a group whose units could be.
+    hint: what to do about a group whose units could be.  on_data: whether the models could see the same data.
     """
     for name, group in specs[0].groups.items():
         sizes = [spec.groups[name].size for spec in specs if name in spec.groups]
@@ -159,14 +161,21 @@ def check_sizes(specs: Sequence[SymmetrySpec], mapped: Container[str], hint: str
             raise PlanError(
                 f"group {name!r} ({group.kind.value}) has {' and '.join(map(str, sizes))} entries",
                 where="models",
-                hint=hint if could and hint is not None else _instead(group, turns=is_turnable(specs[0])),
+                hint=hint
+                if could and hint is not None
+                else _instead(group, turns=is_turnable(specs[0]), on_data=on_data),
             )
 
 
-def _instead(group: Group, *, turns: bool) -> str:
+def _instead(group: Group, *, turns: bool, on_data: bool) -> str:
     """Why the sizes of a group may not differ, and what would do.  turns: whether streams of the family are turned to other widths."""
     if group.kind.permutes and group.normed_as_a_whole:
-        asked = "a norm divides by all its units together, so it is matched only where align: {residual: activations} asks for it"
+        only = (
+            "matched only where align: {residual: activations} asks for it"
+            if on_data
+            else "not matched with more or fewer"
+        )
+        asked = f"a norm divides by all its units together, so it is {only}"
         carried = "; merge_method: transport carries what a model learned to another width"
         return asked + (carried if turns else "")
     if group.kind in {Kind.PLANES, Kind.PLANE_SIGNS}:

@@ -13,11 +13,15 @@ from hubmerge.heterogeneous.functions import check_functions
 from hubmerge.heterogeneous.mal_pairs import check_donor
 from hubmerge.heterogeneous.mal_structure import StagePairs, stage_pairs
 from hubmerge.heterogeneous.parents import specs_of, vocabulary_findings
+from hubmerge.heterogeneous.plan import refuse_several_inputs
 from hubmerge.mal_stages import MalStages
 from hubmerge.parents import ParentModel
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 
-__all__ = ["Donor", "checked_donor", "spec_of_base"]
+__all__ = ["WITHOUT_DATA", "Donor", "checked_donor", "spec_of_base"]
+
+WITHOUT_DATA = "leave calibration out: layers are then compared on noise"
+"""What to do where a model takes two things at once."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def checked_donor(
     base is run on.
     """
     name = str(model.reference)
+    if stages.calibration is not None:
+        refuse_several_inputs(model, WITHOUT_DATA)
     (own,) = specs_of([model])
     check_donor((spec, own), name, base.reference)
     warnings = check_functions([base.config, model.config], (str(base.reference), name))

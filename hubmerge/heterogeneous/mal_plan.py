@@ -14,7 +14,7 @@ from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.blocks import blocks_of
 from hubmerge.heterogeneous.costs import sides_of
 from hubmerge.heterogeneous.mal_catalog import found_donors
-from hubmerge.heterogeneous.mal_donors import Donor, checked_donor, spec_of_base
+from hubmerge.heterogeneous.mal_donors import WITHOUT_DATA, Donor, checked_donor, spec_of_base
 from hubmerge.heterogeneous.mal_memory import mal_needs
 from hubmerge.heterogeneous.mal_models import check_labels
 from hubmerge.heterogeneous.mal_plan_types import AskedCatalog, MalPlan
@@ -59,9 +59,7 @@ def plan_mal(
     stages, pins = mal_stages_of(recipe), pins or {}
     base = next(model for model in models if model.reference == stages.base)
     spec = spec_of_base(base, stages.without)
-    calibration = calibration_facts(
-        stages.calibration, base, pins, "leave calibration out: layers are then compared on noise"
-    )
+    calibration = calibration_facts(stages.calibration, base, pins, WITHOUT_DATA)
     probe = _probe_facts(stages, base, pins)
     listed = [model for model in models if model is not base]
     donors = _checked(base, spec, listed, stages, calibration)

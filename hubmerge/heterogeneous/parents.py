@@ -114,9 +114,10 @@ def check_widths(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], s
     names = [str(model.reference) for model in models]
     groups, could = specs[0].groups, matchable(specs[0], ())
     rows = {name for name, group in groups.items() if group.kind in _ROWS}
-    check_sizes(specs, rows | {name for name in could if not groups[name].normed_as_a_whole})
-    shapes = [_shapes_without_rows(model, spec) for model, spec in zip(models, specs, strict=True)]
     hints = [_instead_of_weights(models, specs, place) for place in range(1, len(models))]
+    free = {name for name in could if not groups[name].normed_as_a_whole}
+    check_sizes(specs, rows | free, on_data=all(hint == _ON_DATA for hint in hints))
+    shapes = [_shapes_without_rows(model, spec) for model, spec in zip(models, specs, strict=True)]
     for name, theirs, hint in zip(names[1:], shapes[1:], hints, strict=True):
         check_shapes(shapes[0], theirs, names[0], name, hint=hint)
     for spec, hint in zip(specs[1:], hints, strict=True):
@@ -132,7 +133,10 @@ def _instead_of_weights(models: Sequence[ParentModel], specs: Sequence[SymmetryS
     other_words = None not in signatures and signatures[0] != signatures[1]
     if other_words and any(group.kind is Kind.TOKENS for group in specs[0].groups.values()):
         return instead_of_one_vocabulary(models[0].reference, specs[0], specs[place])
-    return "models of different widths are matched by activations"
+    return _ON_DATA
+
+
+_ON_DATA = "models of different widths are matched by activations"
 
 
 def _shapes_without_rows(model: ParentModel, spec: SymmetrySpec) -> dict[str, tuple[int, ...]]:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from hubmerge.heterogeneous import merge_models
+from hubmerge.heterogeneous.alignment import align_pair
+from hubmerge.symmetry import spec_of
 from hubmerge.symmetry.verify import answers, drawn_anew, example_inputs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "symmetry"))
@@ -39,6 +41,25 @@ def test_models_of_every_table_are_matched_merged_and_fitted(name: str) -> None:
     own = done.model.state_dict()
     same = [key for key, values in pair[0].state_dict().items() if values.dim() > 1 and torch.equal(values, own[key])]
     assert same == [] or all("embed" in key or "relative" in key or "position" in key for key in same)
+
+
+def test_classes_whose_modules_stand_in_another_order_are_aligned_place_by_place() -> None:
+    """XLM-RoBERTa registers its head before its body, RoBERTa after it: units of other layers were held against each other."""
+    import transformers
+
+    own = drawn_anew(symmetry_models.model("roberta"), 0).float()
+    other = transformers.XLMRobertaForMaskedLM(transformers.XLMRobertaConfig(**symmetry_models.ENCODER)).eval()
+    moved, order = dict(own.state_dict()), torch.arange(24).flip(0)
+    for layer in ("roberta.encoder.layer.0", "roberta.encoder.layer.1"):
+        for rows in (f"{layer}.intermediate.dense.weight", f"{layer}.intermediate.dense.bias"):
+            moved[rows] = moved[rows][order]
+        moved[f"{layer}.output.dense.weight"] = moved[f"{layer}.output.dense.weight"][:, order]
+    other.load_state_dict(moved)
+    found = align_pair((own, other), (spec_of(own), spec_of(other)), data("roberta"), "activations")
+    for group, expected in {"ff0": order, "ff1": order, "head0": torch.arange(4), "head1": torch.arange(4)}.items():
+        units = found.maps[group].unit
+        assert units.tolist() == expected.tolist()
+        assert found.groups[group].similarity > 0.999
 
 
 def test_values_of_heads_of_two_sizes_meet_as_far_as_they_go() -> None:

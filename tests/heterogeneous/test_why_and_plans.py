@@ -48,6 +48,8 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "resnet backbone": ("ResNet", "Backbone", {**CHANNELS, "out_indices": [2]}),
     "resnet": ("ResNet", "ForImageClassification", CHANNELS),
     "t5": ("T5", "ForConditionalGeneration", T5),
+    "t5 beside an encoder": ("T5", "ForConditionalGeneration", T5),
+    "qwen3": ("Qwen3", "ForCausalLM", {**TEXT, "num_key_value_heads": 2, "head_dim": 4}),
     "t5 encoder": ("T5", "EncoderModel", T5),
     "distilbert": ("DistilBert", "ForMaskedLM", DISTILBERT),
     "clip pictures": ("CLIP", "ForImageClassification", TOWERS),
@@ -55,7 +57,13 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-BESIDE = {"mistral": "llama", "gpt2 body": "gpt2 two heads", "bert classes": "bert", "vit body": "vit"}
+BESIDE = {
+    "t5 beside an encoder": "t5 encoder",
+    "mistral": "llama",
+    "gpt2 body": "gpt2 two heads",
+    "bert classes": "bert",
+    "vit body": "vit",
+}
 """Kinds that are compared with a model of another one."""
 
 
@@ -114,6 +122,11 @@ PAIRS: dict[str, tuple[str, dict[str, Any], Ways, Level]] = {
     "t5, hidden units": ("t5", {"d_ff": 32}, LAYERS_AND_ANY, Level.alignment),
     "t5, features of heads": ("t5", {"d_kv": 8}, LAYERS, Level.alignment),
     "t5, depth": ("t5", {"num_decoder_layers": 3}, WHOLE_AND_LAYERS, Level.alignment),
+    "t5 beside an encoder": ("t5 beside an encoder", {}, LAYERS, Level.alignment),
+    "t5 beside an encoder, hidden units": ("t5 beside an encoder", {"d_ff": 32}, LAYERS, Level.alignment),
+    "qwen3, kinds of layers and hidden units": (
+        "qwen3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1, "intermediate_size": 32}, ALL, Level.alignment,
+    ),
     "t5, distances": ("t5", {"relative_attention_num_buckets": 16}, LAYERS, Level.alignment),
     "t5 encoder, distances": ("t5 encoder", {"relative_attention_num_buckets": 16}, LAYERS, Level.alignment),
     "bert, kinds of tokens": ("bert", {"type_vocab_size": 1}, LAYERS, Level.alignment),
@@ -187,7 +200,10 @@ def is_accepted(*recipes: dict[str, Any]) -> bool:
 
 
 def accepted(a: str, b: str, *, texts: bool) -> tuple[Ways, bool, bool]:
-    """The ways that plans accept, and which of whole and layers are accepted on data: `a` is the base; of several ways to write one, any."""
+    """The ways that plans accept, and which of whole and layers are accepted on data: `a` is the base; of several ways to write one, any.
+
+    if_asked: whatever the widths.
+    """
     listed = [{"model": a}, {"model": b}]
     pleas = {"merge_method": "pleas", "models": listed}
     calibration = {"data": "./texts.txt" if texts else "./images.npz", "samples": 2, "max_length": 8}
@@ -203,6 +219,7 @@ def accepted(a: str, b: str, *, texts: bool) -> tuple[Ways, bool, bool]:
         transport=is_accepted(
             {"merge_method": "transport", "base_model": a, "models": [{"model": f"{b}-learned", "base": b}], "align": "weights"}
         ),
+        if_asked=is_accepted({**data, "align": {"residual": "activations"}}),
     )  # fmt: skip
     return ways, is_accepted(data, {**data, "labels": "disjoint"}), is_accepted({**mal, "calibration": calibration})
 
@@ -220,6 +237,7 @@ def test_the_ways_that_are_named_are_those_that_plans_accept(pair: str, place: P
     assert (found.whole, found.layers, found.any_method) == (expected.whole, expected.layers, expected.any_method)
     if not found.match_units:
         assert found.transport == ways.transport == expected.transport
+        assert found.if_asked == ways.if_asked
     told = compare(left, right)
     assert told.level is level
     assert any(reason.field == "alignment" for reason in told.reasons) == (level is not Level.incompatible)
@@ -264,6 +282,13 @@ HINTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "stream, by weights": (
         "bert", {"hidden_size": 24}, BY_WEIGHTS,
         "a norm divides by all its units together, so it is matched only where align: {residual: activations} asks for it",
+    ),
+    "stream of two inputs, by weights": (
+        "t5", {"d_model": 24}, BY_WEIGHTS, "a norm divides by all its units together, so it is not matched with more or fewer",
+    ),
+    "stream and fewer positions": (
+        "gpt2", {"n_embd": 24, "n_positions": 16}, {**MATCHED, "align": {"residual": "activations"}},
+        "name the model with fewer positions as the base, or take models of one width",
     ),
     "other outputs": (
         "resnet backbone", {"out_indices": [1]}, BY_WEIGHTS,
@@ -339,6 +364,9 @@ def test_distances_that_are_sorted_in_another_way_are_warned_of(place: Path) -> 
     assert f"./t5 encoder and {nearer} differ: {differs}; the merge sorts distances as the base does" in plan.warnings
 
 
+IF_ASKED = "; merge_method: pleas matches such streams on data where align: {residual: activations} asks for it, and few units are alike"
+
+
 def test_what_can_only_be_carried_is_told_with_what_it_needs(place: Path) -> None:
     wide = made(place, "wide", "llama", {"hidden_size": 24, "head_dim": 4})
     more = made(place, "more", "llama", {"hidden_size": 24, "head_dim": 4, "vocab_size": 24})
@@ -348,7 +376,7 @@ def test_what_can_only_be_carried_is_told_with_what_it_needs(place: Path) -> Non
         "merge_method: transport with the other as base_model, the one that learned under models with its base beside it (base:) and "
     )
     assert told == [
-        f"{begin}calibration data into a recipe",
+        f"{begin}calibration data into a recipe{IF_ASKED}",
         f"{begin}align: weights, since the same text is other tokens to each, into a recipe",
     ]
 
@@ -358,8 +386,8 @@ def test_what_is_in_the_way_of_carrying_is_named(place: Path) -> None:
     wide = made(place, "wide-bert", "bert", {"hidden_size": 24})
     unlike = "units under a norm of all of them are not matched with more or fewer"
     assert compare(record("./llama"), record(deep)).reasons[-1].sentence == (
-        f"{unlike}; what one learned on top of its base could be carried to the other if they had as many layers"
+        f"{unlike}; what one learned on top of its base could be carried to the other if they had as many layers{IF_ASKED}"
     )
     assert compare(record("./bert"), record(wide)).reasons[-1].sentence == (
-        f"{unlike}, and streams are turned to one another in models of llama, gpt2, vit with a head alone"
+        f"{unlike}, and streams are turned to one another in models of llama, gpt2, vit with a head alone{IF_ASKED}"
     )
