@@ -164,7 +164,9 @@ def differ_in_head(a: ModelRecord, b: ModelRecord) -> bool:
 def _task(record: ModelRecord) -> str:
     """What the model's class is for: CausalLM of LlamaForCausalLM; empty for a body alone."""
     name = record.architectures[0] if record.architectures else ""
-    return name.partition("For")[2] or next((head for head in ("LMHead", "DoubleHeads", "Encoder") if head in name), "")
+    return name.partition("For")[2] or next(
+        (head for head in ("LMHead", "DoubleHeads", "Encoder", "WithProjection") if head in name), ""
+    )
 
 
 def has_head(record: ModelRecord, family: Family) -> bool:

@@ -18,7 +18,7 @@ from hubmerge.calibration.check import CalibrationFacts, check_calibration, most
 from hubmerge.calibration.model_side import vocabulary_size
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.costs import sides_of
-from hubmerge.heterogeneous.functions import check_functions
+from hubmerge.heterogeneous.functions import HALVING, check_functions
 from hubmerge.heterogeneous.memory import memory_of_matching
 from hubmerge.heterogeneous.other_vocabularies import instead_of_one_vocabulary
 from hubmerge.heterogeneous.parents import vocabulary_findings
@@ -51,7 +51,7 @@ def plan_alignment(
         return None
     places = {model.reference: i for i, model in enumerate(models)}
     base, others = models[places[order_of(recipe)]], [models[places[reference]] for reference in aligned]
-    specs, warnings = _checked(base, others, recipe.align.without)
+    specs, warnings = _checked(base, others, recipe.align.without, on_data=recipe.calibration is not None)
     spec = specs[0][0]
     method = alignment_method(recipe)
     assert method != "identity"
@@ -128,7 +128,9 @@ _REVISION = 1
 """Raised whenever an alignment's numbers change."""
 
 
-def _checked(base: ParentModel, others: Sequence[ParentModel], without: Sequence[str]) -> tuple[list[Specs], list[str]]:
+def _checked(
+    base: ParentModel, others: Sequence[ParentModel], without: Sequence[str], *, on_data: bool
+) -> tuple[list[Specs], list[str]]:
     """The symmetries of the base and of every other model, and what should be known of the models."""
     faults: list[HubmergeError] = []
     warnings: list[str] = []
@@ -139,7 +141,10 @@ def _checked(base: ParentModel, others: Sequence[ParentModel], without: Sequence
             for each in (base, model):
                 refuse_adapter(each.reference, "a model with an adapter is not aligned")
             specs.append(_specs(base, model, names, without))
-            warnings += check_functions([base.config, model.config], names, told=_told(base, model))
+            halving = HALVING if on_data else ()
+            warnings += check_functions(
+                [base.config, model.config], names, told=_told(base, model), side_by_side=halving
+            )
             warnings += vocabulary_findings(base, model, *specs[-1])
         except HubmergeError as fault:
             faults += [each for each in fault.faults if str(each) not in map(str, faults)]

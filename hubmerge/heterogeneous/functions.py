@@ -6,10 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hubmerge.errors import PlanError
-from zoo_index.architecture import FieldDifference, compare_architectures, read_architecture
+from zoo_index.architecture import Architecture, FieldDifference, compare_architectures, read_architecture
 
-__all__ = ["check_functions"]
+__all__ = ["HALVING", "check_functions"]
 
+HALVING = ("downsample_in_first_stage", "downsample_in_bottleneck")
+"""Fields that say at which layers of a ResNet pictures become half as wide."""
 _ROPE = frozenset({"rope_theta", "rope_type", "rope_scaling"})
 _WARNINGS = {
     "activation": "the merge has the base's function",
@@ -22,12 +24,17 @@ _WARNINGS = {
 
 
 def check_functions(
-    configs: Sequence[Mapping[str, Any]], names: Sequence[str] = (), *, told: Collection[str] = ()
+    configs: Sequence[Mapping[str, Any]],
+    names: Sequence[str] = (),
+    *,
+    told: Collection[str] = (),
+    side_by_side: Collection[str] = (),
 ) -> list[str]:
     """Raise `PlanError` for models whose rotary positions turn at other speeds; returns warnings of what else they compute differently.
 
     configs: as config.json or `to_dict` has them, the base's first.  names: what the models are called, by default by their places.
-    told: fields that are warned of elsewhere.
+    told: fields that are warned of elsewhere.  side_by_side: of `HALVING`, those in which models may not differ, since what their layers
+    compute is held together pixel by pixel.
 
     Queries and keys are turned by the position, plane by plane.  A plane of one speed does not fit in the place of another, whatever the
     order of heads is.
@@ -39,12 +46,24 @@ def check_functions(
     for name, other in zip(called[1:], others, strict=True):
         found = {difference.field: difference for difference in compare_architectures(base, other)}
         _refuse_rope(list(found.values()), called[0], name)
+        _refuse_halving([found[field] for field in side_by_side if field in found], base, called[0], name)
         warnings += [
             f"{called[0]} and {name} differ: {found[field]}; {consequence}"
             for field, consequence in _WARNINGS.items()
             if field in found and field not in told
         ]
     return warnings
+
+
+def _refuse_halving(found: Sequence[FieldDifference], base: Architecture, called: str, other: str) -> None:
+    has_bottlenecks = base.hard.get("layer_type", "bottleneck") == "bottleneck"
+    odd = [str(each) for each in found if has_bottlenecks or each.field != "downsample_in_bottleneck"]
+    if odd:
+        raise PlanError(
+            f"{called} and {other} halve pictures at other layers ({', '.join(odd)}), so that what these compute has other sizes",
+            where="models",
+            hint="take models that halve at the same layers; models of the same shapes can be merged without data",
+        )
 
 
 def _refuse_rope(found: Sequence[FieldDifference], base: str, other: str) -> None:

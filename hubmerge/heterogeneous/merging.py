@@ -18,7 +18,7 @@ from hubmerge.heterogeneous.batches import Batch, check_batches, in_folds
 from hubmerge.heterogeneous.checks import check_alike, check_sizes, checked_shares, known_groups, matchable
 from hubmerge.heterogeneous.evaluating import evaluating, refuse_half
 from hubmerge.heterogeneous.fit import fit_layers
-from hubmerge.heterogeneous.functions import check_functions
+from hubmerge.heterogeneous.functions import HALVING, check_functions
 from hubmerge.heterogeneous.in_base_names import parents_in_base_names
 from hubmerge.heterogeneous.labels import GROUP as LABELS
 from hubmerge.heterogeneous.labels import Labels, merged_labels
@@ -121,7 +121,7 @@ def merge_models(
         specs = [spec_of(model) for model in models]
         check_batches(data, models[0], align, fit, renormalise=renormalise)
         configs = [_config(model) for model in models]
-        check_functions(configs)
+        check_functions(configs, side_by_side=HALVING if data else ())
         shares = checked_shares(weights, len(models))
         parents = parents_in_base_names(models, specs, configs, data)
         kept = () if residual == "activations" else default_without(specs[0])

@@ -8,7 +8,7 @@ from typing import Any
 from hubmerge.assembly_stages import AssemblyStages
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.checks import check_alike, check_shapes, check_sizes, matchable
-from hubmerge.heterogeneous.functions import check_functions
+from hubmerge.heterogeneous.functions import HALVING, check_functions
 from hubmerge.heterogeneous.other_vocabularies import instead_of_one_vocabulary
 from hubmerge.heterogeneous.stream_plan import turned_groups
 from hubmerge.parents import IN_BFLOAT16, ParentModel, refuse_adapter
@@ -89,7 +89,8 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
     check_alike(specs, names, same_depth=bool(stages.bases))
     if stages.bases:
         _check_labels(specs, names)
-    return check_functions([model.config for model in models], names)
+    on_data = stages.calibration is not None
+    return check_functions([model.config for model in models], names, side_by_side=HALVING if on_data else ())
 
 
 def _check_labels(specs: Sequence[SymmetrySpec], names: Sequence[str]) -> None:

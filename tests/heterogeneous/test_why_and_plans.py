@@ -52,12 +52,15 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", "ForCausalLM", {**TEXT, "num_key_value_heads": 2, "head_dim": 4}),
     "t5 encoder": ("T5", "EncoderModel", T5),
     "distilbert": ("DistilBert", "ForMaskedLM", DISTILBERT),
+    "clip texts": ("CLIPText", "ModelWithProjection", TEXTS),
+    "clip texts' body": ("CLIPText", "Model", TEXTS),
     "clip pictures": ("CLIP", "ForImageClassification", TOWERS),
     "clip": ("CLIP", "Model", TOWERS),
 }
 
 
 BESIDE = {
+    "clip texts' body": "clip texts",
     "t5 beside an encoder": "t5 encoder",
     "mistral": "llama",
     "gpt2 body": "gpt2 two heads",
@@ -135,6 +138,7 @@ PAIRS: dict[str, tuple[str, dict[str, Any], Ways, Level]] = {
     "clip, hidden units of texts": ("clip", texts_of(intermediate_size=32), LAYERS_AND_ANY, Level.alignment),
     "clip, hidden units of pictures": ("clip", pictures_of(intermediate_size=32), LAYERS_AND_ANY, Level.alignment),
     "clip, depth of pictures": ("clip", pictures_of(num_hidden_layers=3), WHOLE_AND_LAYERS, Level.alignment),
+    "clip texts, no shared space": ("clip texts' body", {}, LAYERS, Level.alignment),
     "clip, shared space": ("clip", {"projection_dim": 16}, LAYERS, Level.alignment),
     "clip, shared space and words": ("clip", {"projection_dim": 16, **texts_of(vocab_size=24)}, NONE, Level.size),
     "clip, shared space and stream of pictures": ("clip", {"projection_dim": 16, **pictures_of(hidden_size=24)}, LAYERS, Level.alignment),
@@ -351,6 +355,24 @@ def test_what_is_in_the_way_of_transport_is_told_whatever_the_alignment(
         (fault,) = refused.value.faults
         assert fault.message == message
         assert str(fault.hint).endswith("`hubmerge zoo why` tells what else these models allow")
+
+
+@pytest.mark.parametrize("field", ["downsample_in_first_stage", "downsample_in_bottleneck"])
+def test_models_that_halve_pictures_elsewhere_are_held_together_on_no_data(field: str, place: Path) -> None:
+    own = {"layer_type": "bottleneck", "embedding_size": 12}  # so that both have a shortcut in the first stage
+    base, other = (made(place, f"{field}-{i}", "resnet", {**own, field: bool(i)}) for i in range(2))
+    listed = [{"model": name, "parameters": {"weight": 0.5}} for name in (base, other)]
+    on_data = {"calibration": {"data": "./images.npz", "samples": 2}}
+    told = f"{base} and {other} halve pictures at other layers ({field} false vs true), so that what these compute has other sizes"
+    pleas = {"merge_method": "pleas", "models": listed}
+    for recipe in (pleas, {"merge_method": "linear", "models": listed, "align": "activations"}):
+        with pytest.raises(HubmergeError) as refused:
+            hubmerge.build_plan({**recipe, **on_data})
+        assert [fault.message for fault in refused.value.faults] == [told]
+    assert is_accepted({**pleas, "align": "weights", "fit": "none"})
+    basic = [made(place, f"basic-{field}-{i}", "resnet", {"embedding_size": 12, field: bool(i)}) for i in range(2)]
+    unread = field == "downsample_in_bottleneck"  # by models without bottlenecks
+    assert is_accepted({"merge_method": "pleas", "models": [{"model": name} for name in basic], **on_data}) == unread
 
 
 def test_distances_that_are_sorted_in_another_way_are_warned_of(place: Path) -> None:
