@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.engine.report import Report
 from benchmarks.heterogeneous.language_data import SORTS, Sort
@@ -23,6 +23,9 @@ __all__ = ["Found", "compared_table", "labels_of", "loss_table"]
 
 Found = Mapping[Architecture, Mapping[int, Mapping[str, Mapping[Sort, float]]]]
 """Architecture -> seed -> key of a line -> nats per character of either sort of text; the lines of one part."""
+
+Losses = Mapping[Architecture, Mapping[int, Mapping[Sort, float]]]
+"""The same of one line, or of what it has more than another."""
 
 _FAMILIES: Mapping[Architecture, str] = {"llama": "Llama", "gpt2": "GPT-2"}
 
@@ -59,9 +62,10 @@ def loss_table(part: Part, found: Found) -> Report:
         _options(found),
     )
     for key, label in labels_of(part).items():
-        _add(report, (label,), {"key": key}, {
+        own = {
             architecture: {seed: lines[key] for seed, lines in seeds.items()} for architecture, seeds in found.items()
-        })  # fmt: skip
+        }
+        _add(report, (label,), {"key": key}, own)
     return report
 
 
@@ -78,19 +82,23 @@ def compared_table(found: Mapping[Part, Found]) -> Report:
     )
     for pair in PAIRS:
         labels = labels_of(pair.part)
-        _add(report, (labels[pair.key], labels[pair.other]), asdict(pair), {
+        more = {
             architecture: {
                 seed: {sort: lines[pair.key][sort] - lines[pair.other][sort] for sort in SORTS}
                 for seed, lines in seeds.items()
             }
             for architecture, seeds in found[pair.part].items()
-        }, "+")  # fmt: skip
+        }
+        _add(report, (labels[pair.key], labels[pair.other]), asdict(pair), more, "+")
     return report
 
 
-def _add(report: Report, names: Sequence[str], told: Mapping[str, Any], values: Found | Any, sign: Any = "") -> None:
+def _add(
+    report: Report, names: Sequence[str], told: Mapping[str, Any], values: Losses, sign: Literal["", "+"] = ""
+) -> None:
     """One line: a cell for each architecture and sort of text, and all the numbers in them."""
-    cells, measured = [], {}
+    cells: list[str] = []
+    measured: dict[str, Any] = {}
     for architecture, seeds in values.items():
         by_sort = {sort: [each[sort] for each in seeds.values()] for sort in SORTS}
         cells += [summary(own, 3, sign) for own in by_sort.values()]
