@@ -5,6 +5,8 @@ Three tables.  Models that are not in the cache are trained first.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -45,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_argument("--architectures", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES)
     commands.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
     given = commands.parse_args(arguments)
+    began, load = time.time(), os.getloadavg()[0]
     jobs = [_Job(given.cache, architecture, seed) for seed in given.seeds for architecture in given.architectures]
     found = {(job.architecture, job.seed): lines for job, lines in in_processes(_measured, jobs, given.processes)}
     parts = {
@@ -55,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for part in _PARTS
     }
     for report in (*(loss_table(part, own) for part, own in parts.items()), compared_table(parts)):
+        report.began, report.load = began, load
         save_report("strangers", report, given.results)
 
 
@@ -71,11 +75,13 @@ def _measured(job: _Job) -> dict[Part, _Lines]:
 
 def _merged(models: Mapping[str, Any], batches: Sequence[Mapping[str, Tensor]], seed: int) -> _Lines:
     from hubmerge.heterogeneous import merge_models
+    from hubmerge.heterogeneous.untied import untied
 
     base, other = models["base"], models["other"]
     lines = {"base": _losses(base), "other": _losses(other), "ensemble": _losses(base, other)}
     for way in MERGED:
-        lines[way.key] = _losses(merge_models([base, other], batches, seed=seed, **way.arguments).model)
+        parents = [untied(base), untied(other)] if way.untied else [base, other]
+        lines[way.key] = _losses(merge_models(parents, batches, seed=seed, **way.arguments).model)
     return lines
 
 

@@ -138,7 +138,7 @@ def test_a_task_vector_in_a_random_order_has_the_same_numbers_in_other_places() 
 def test_ways_of_merging_and_of_carrying_are_told_apart_and_pairs_name_lines_that_are_there() -> None:
     for ways in (MERGED, CARRIED):
         assert len({way.key for way in ways}) == len({way.label for way in ways}) == len(ways)
-    assert len({str(way.arguments) for way in MERGED}) == len(MERGED)
+    assert len({(str(way.arguments), way.untied) for way in MERGED}) == len(MERGED)
     assert len(set(PAIRS)) == len(PAIRS)
     assert all({pair.key, pair.other} <= set(labels_of(pair.part)) for pair in PAIRS)
 
