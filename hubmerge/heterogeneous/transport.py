@@ -180,7 +180,7 @@ def _filled(
 
 
 def _best_residual(target: Any, donors: Sequence[Donor], align: str, without: Collection[str]) -> Residual:
-    """Measured (docs/transport.md): between relatives nothing needs to be turned, between strangers nothing else carried anything."""
+    """Measured (docs/transport.md): between relatives nothing needs to be turned, between strangers turning carries most."""
     specs = [spec_of(model) for model in (target, *(donor.base for donor in donors))]
     if align == "identity" or not is_turnable(specs[0]) or stream_of(specs[0]).group in specs[0].named(without):
         return "keep"

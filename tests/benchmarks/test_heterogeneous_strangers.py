@@ -18,7 +18,7 @@ from benchmarks.heterogeneous.language_data import Blocks, Sort, evenly_spread
 from benchmarks.heterogeneous.language_parents import random_order, train_on_blocks
 from benchmarks.heterogeneous.stranger_data import calibration_pieces, losses, numbers, told_apart
 from benchmarks.heterogeneous.stranger_models import new_stranger
-from benchmarks.heterogeneous.stranger_rows import CARRIED, MERGED, PAIRS, Pair, Part
+from benchmarks.heterogeneous.stranger_rows import CARRIED, MERGED, PAIRS, Merge, Pair, Part
 from benchmarks.heterogeneous.stranger_settings import (
     ARCHITECTURES,
     CHARACTERS,
@@ -141,6 +141,24 @@ def test_ways_of_merging_and_of_carrying_are_told_apart_and_pairs_name_lines_tha
     assert len({(str(way.arguments), way.untied) for way in MERGED}) == len(MERGED)
     assert len(set(PAIRS)) == len(PAIRS)
     assert all({pair.key, pair.other} <= set(labels_of(pair.part)) for pair in PAIRS)
+
+
+def test_heads_get_rows_of_their_own_before_a_merge_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    few_pieces(monkeypatch)
+    given: dict[str, list[bool]] = {}
+
+    def merge(models: Any, _batches: Any, *, align: str, seed: int) -> Any:
+        given[align] = [model.config.tie_word_embeddings for model in models]
+        assert seed == 3
+        return SimpleNamespace(model=models[0])
+
+    monkeypatch.setattr("hubmerge.heterogeneous.merge_models", merge)
+    ways = [Merge("a", "a", {"align": "tied"}), Merge("b", "b", {"align": "untied"}, untied=True)]
+    monkeypatch.setattr(strangers, "MERGED", ways)
+    lines = strangers._merged({"base": llama(), "other": llama()}, [], 3)
+    assert given == {"tied": [True, True], "untied": [False, False]}
+    assert list(lines) == ["base", "other", "ensemble", "a", "b"]
+    assert lines["b"] == pytest.approx(lines["base"])  # it computes the same
 
 
 def found_of(part: Part) -> Found:
