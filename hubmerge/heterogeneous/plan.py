@@ -27,7 +27,7 @@ from hubmerge.heterogeneous.parents import check_bases, check_parents, check_wid
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
 from hubmerge.heterogeneous.position_rows import PositionRows, position_rows
 from hubmerge.heterogeneous.stream_kin import chosen_residual
-from hubmerge.heterogeneous.stream_plan import check_streams, stream_notes, untied_sizes
+from hubmerge.heterogeneous.stream_plan import check_streams, head_notes, untied_sizes
 from hubmerge.heterogeneous.vocabulary_plan import planned_tokens
 from hubmerge.parents import ParentModel
 from hubmerge.plan_types import CarriedFile, Download, PlannedParent
@@ -101,7 +101,7 @@ def plan_assembly(
         *recipe.notes,
         *(note for model in models for note in model.notes),
         *_notes(stages, calibration, sized),
-        *stream_notes(specs[0], stages),
+        *head_notes(specs[0], stages),
     )
     plan = AssemblyPlan(
         recipe=recipe,

@@ -11,7 +11,7 @@ from hubmerge.heterogeneous.checks import check_alike
 from hubmerge.heterogeneous.stream_form import is_turnable, stream_of
 from hubmerge.symmetry.groups import SymmetrySpec
 
-__all__ = ["TURNED", "check_streams", "stream_notes", "stream_reason", "turned_groups", "untied_sizes"]
+__all__ = ["TURNED", "check_streams", "head_notes", "stream_reason", "turned_groups", "untied_sizes"]
 
 
 TURNED = "turned as a whole by the weights that read and write it, the norms' gains absorbed"
@@ -60,10 +60,16 @@ def untied_sizes(spec: SymmetrySpec, stages: AssemblyStages) -> tuple[int, ...]:
     return tuple(math.prod(spec.tensors[stored].shape) for _, stored in spec.tied)
 
 
-def stream_notes(spec: SymmetrySpec, stages: AssemblyStages) -> list[str]:
-    """That a head which was tied to the embeddings gets rows of its own."""
-    if not turned_groups(spec, stages) or not spec.tied:
+def head_notes(spec: SymmetrySpec, stages: AssemblyStages) -> list[str]:
+    """What becomes of a head that is tied to the embeddings: turned it gets rows of its own, else no fit touches it."""
+    if not spec.tied:
+        return []
+    if turned_groups(spec, stages):
+        return [
+            "the head gets rows of its own beside the embeddings' (tie_word_embeddings: false), since gains are absorbed by it alone"
+        ]
+    if stages.fit == "none":
         return []
     return [
-        "the head gets rows of its own beside the embeddings' (tie_word_embeddings: false), since gains are absorbed by it alone"
+        "the head has the embeddings' rows (tie_word_embeddings) and is not fitted; it would be in models saved with rows of its own"
     ]

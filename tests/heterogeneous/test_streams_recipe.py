@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from cards.assembly_words import assembly_words
 from hubmerge.assembly_words import how_far
 from hubmerge.errors import HubmergeError
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
+from hubmerge.heterogeneous.stream_plan import head_notes
 from hubmerge.parents import open_parent
+from hubmerge.recipe_stages import FitMethod
+from hubmerge.symmetry.verify import spec_of
 from hubmerge.verify import verify_merge
 from zoo_index.reference import ModelRef
 from zoo_index.source import LocalFolder
@@ -155,6 +159,17 @@ def test_a_tied_head_gets_rows_of_its_own_and_the_plan_says_so(models: Path, tmp
     (check,) = [each for each in verify_merge(tmp_path / "out").checks if each.name == "derivation"]
     assert check.detail == f"{plan.tensor_count} tensors derived again from the models: the same bytes"
     assert '"tie_word_embeddings": false' in (tmp_path / "out" / "config.json").read_text()
+
+
+@pytest.mark.parametrize(("fit", "told"), [("least_squares", True), ("regmean", True), ("none", False)])
+def test_a_head_that_stays_tied_is_not_fitted_and_the_plan_says_so(fit: FitMethod, told: bool) -> None:
+    words, images = (
+        planned(pleas(f"./{a}", f"./{b}", residual="keep")) for a, b in (("words", "other-words"), ("left", "right"))
+    )
+    note = "the head has the embeddings' rows (tie_word_embeddings) and is not fitted; it would be in models saved with rows of its own"
+    spec = spec_of(AutoModelForCausalLM.from_pretrained("words"))
+    assert head_notes(spec, replace(words.stages, fit=fit)) == [note] * told
+    assert not any("head" in each for each in images.notes)
 
 
 def test_a_head_that_stays_tied_is_counted_once(tmp_path: Path) -> None:
