@@ -36,6 +36,7 @@ def shell(ada, tmp_path, hub_home):
     return run
 
 
+@pytest.mark.real
 def test_publish_load_with_plain_transformers_and_materialize(ada, tmp_path, shell):
     merge_on_hub(ada, tmp_path)
     code, out, err = shell(BIN / "hubmerge", "publish", "out", "ada/zoo", "--dry-run")

@@ -85,12 +85,14 @@ def loaded(published, tmp_path_factory):
     return json.loads(run(LOAD, published.environment(home))), home
 
 
+@pytest.mark.real
 def test_transformers_publishes_shards_and_a_tokenizer(published):
     files = set(published.repository("ada/base").head.tree)
     assert {"config.json", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"} <= files
     assert sum(name.endswith(".safetensors") for name in files) > 1
 
 
+@pytest.mark.real
 def test_peft_publishes_an_adapter_that_names_its_base(published):
     from hub.facts import Facts
 
@@ -100,6 +102,7 @@ def test_peft_publishes_an_adapter_that_names_its_base(published):
     assert "base_model:adapter:ada/base" in facts.tags
 
 
+@pytest.mark.real
 def test_model_tokenizer_and_adapter_are_loaded_by_their_ids(published, loaded):
     found, _ = loaded
 
@@ -110,6 +113,7 @@ def test_model_tokenizer_and_adapter_are_loaded_by_their_ids(published, loaded):
     assert published.log.weight_bytes_sent() > 0
 
 
+@pytest.mark.real
 def test_what_was_loaded_once_is_loaded_again_without_the_hub(published, loaded):
     found, home = loaded
     published.log.clear()
