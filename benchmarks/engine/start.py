@@ -8,6 +8,7 @@ the first one computed?  And `hubmerge --help`.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _watched(path: Path, out: Path) -> dict[str, Any]:
-    """The moments of one start: name -> cpu and wall seconds; and whether torch was imported."""
+    """The moments of one start: name -> cpu and wall seconds; and whether torch was imported.  What was begun is removed."""
     command = [
         sys.executable,
         "-m",
@@ -81,6 +82,7 @@ def _watched(path: Path, out: Path) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=_ROOT)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
+    shutil.rmtree(out.with_name(f"{out.name}.partial"))  # ended after the first bytes, it keeps the space that it reserved
     moments: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return moments
 
