@@ -82,7 +82,8 @@ def _watched(path: Path, out: Path) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=_ROOT)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
-    shutil.rmtree(out.with_name(f"{out.name}.partial"))  # ended after the first bytes, it keeps the space that it reserved
+    # ended after the first bytes, it keeps the space that it reserved
+    shutil.rmtree(out.with_name(f"{out.name}.partial"))
     moments: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return moments
 
