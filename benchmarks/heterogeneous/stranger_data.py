@@ -57,7 +57,7 @@ def _cut(texts: Iterable[str]) -> Tensor:
 
 
 def calibration_pieces(seed: int) -> list[dict[str, Tensor]]:
-    """Training pieces, half of them code, then half prose, drawn by `seed`, in batches of 32."""
+    """Training pieces, half of them code, half prose, drawn and mixed by `seed`, in batches of 32."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)

@@ -50,6 +50,12 @@ def check_kind(kind: Kind, source: ModelSource, config: Mapping[str, Any]) -> No
                 f"{model} reads texts, and the calibration data is pixels", where="calibration.data", hint=hint
             )
         return
+    if kind == "text" and _reads_pictures_alone(config):
+        raise PlanError(
+            f"{model} reads images, and the calibration data is texts",
+            where="calibration.data",
+            hint="name data of images, or .npz with pixel_values",
+        )
     if kind not in kinds_taken(source):
         what, data = ("tokenizer", "texts") if kind == "text" else ("image processor", "images")
         file = TOKENIZER_FILES[0] if kind == "text" else IMAGE_FILES[0]
@@ -59,6 +65,12 @@ def check_kind(kind: Kind, source: ModelSource, config: Mapping[str, Any]) -> No
             where="calibration.data",
             hint=f"save the {what} into the model's folder (expected {file}), or name data of {other}",
         )
+
+
+def _reads_pictures_alone(config: Mapping[str, Any]) -> bool:
+    """Whether texts are nothing for the model; the config of a classifier out of two towers still has that of the texts."""
+    is_classifier = "ForImageClassification" in str((config.get("architectures") or [""])[0])
+    return is_classifier or (vocabulary_size(config) is None and channels_of(config) is not None)
 
 
 def check_pixels(samples: Sequence[Sample], kind: Kind, config: Mapping[str, Any]) -> None:

@@ -8,17 +8,19 @@ from typing import Any
 from hubmerge.errors import PlanError
 from zoo_index.architecture import Architecture, FieldDifference, compare_architectures, read_architecture
 
-__all__ = ["HALVING", "check_functions"]
+__all__ = ["HALVING", "HALVING_INSIDE", "check_functions"]
 
-HALVING = ("downsample_in_first_stage", "downsample_in_bottleneck")
-"""Fields that say at which layers of a ResNet pictures become half as wide."""
+HALVING_INSIDE = ("downsample_in_bottleneck",)
+"""Fields that say at which layer inside a block of a ResNet pictures become half as wide."""
+HALVING = ("downsample_in_first_stage", *HALVING_INSIDE)
+"""Those that say at which of its layers they do, in whichever block."""
 _ROPE = frozenset({"rope_theta", "rope_type", "rope_scaling"})
 _WARNINGS = {
     "activation": "the merge has the base's function",
     "scale_embedding": "the merge scales as the base does",
     "relative_attention_max_distance": "the merge sorts distances as the base does",
     "sliding_window": "the merge reaches as far as the base",
-    "downsample_in_bottleneck": "the merge halves where the base does",
+    **dict.fromkeys(HALVING, "the merge halves where the base does"),
 }
 """Fields that change what a layer computes and not what its units are, and what becomes of them."""
 
@@ -56,13 +58,15 @@ def check_functions(
 
 
 def _refuse_halving(found: Sequence[FieldDifference], base: Architecture, called: str, other: str) -> None:
-    has_bottlenecks = base.hard.get("layer_type", "bottleneck") == "bottleneck"
-    odd = [str(each) for each in found if has_bottlenecks or each.field != "downsample_in_bottleneck"]
+    depths, first = (base.hard.get(field) for field in ("depths", "downsample_in_first_stage"))
+    halves = bool(first) or not isinstance(depths, list) or len(depths) > 1
+    inside = halves and base.hard.get("layer_type", "bottleneck") == "bottleneck"
+    odd = [str(each) for each in found if inside or each.field not in HALVING_INSIDE]
     if odd:
         raise PlanError(
             f"{called} and {other} halve pictures at other layers ({', '.join(odd)}), so that what these compute has other sizes",
             where="models",
-            hint="take models that halve at the same layers; models of the same shapes can be merged without data",
+            hint="take models that halve at the same layers; merge_method: pleas with align: weights and fit: none merges those of the same shapes",
         )
 
 

@@ -9,7 +9,7 @@ from hubmerge.calibration.check import CalibrationFacts
 from hubmerge.calibration.model_side import longest_text
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.blocks import blocks_of
-from hubmerge.heterogeneous.functions import HALVING, check_functions
+from hubmerge.heterogeneous.functions import HALVING_INSIDE, check_functions
 from hubmerge.heterogeneous.mal_pairs import check_donor
 from hubmerge.heterogeneous.mal_structure import StagePairs, stage_pairs
 from hubmerge.heterogeneous.parents import specs_of, vocabulary_findings
@@ -75,7 +75,7 @@ def checked_donor(
         refuse_several_inputs(model, WITHOUT_DATA)
     (own,) = specs_of([model])
     check_donor((spec, own), name, base.reference)
-    warnings = check_functions([base.config, model.config], (str(base.reference), name), side_by_side=HALVING[1:])
+    warnings = check_functions([base.config, model.config], (str(base.reference), name), side_by_side=HALVING_INSIDE)
     _check_places((spec, own), name)
     _check_length(base, model, stages, calibration)
     warnings += vocabulary_findings(base, model, spec, own)

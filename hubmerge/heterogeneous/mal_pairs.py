@@ -11,7 +11,7 @@ import numpy as np
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.batches import Batch
 from hubmerge.heterogeneous.block_pairs import Pair, in_names_of_base, of_blocks, pair_blocks, without_conflicts
-from hubmerge.heterogeneous.functions import HALVING, check_functions
+from hubmerge.heterogeneous.functions import HALVING_INSIDE, check_functions
 from hubmerge.heterogeneous.maps import GroupMap
 from hubmerge.heterogeneous.matching import GroupMatches, match_by_activations
 from hubmerge.heterogeneous.merged_tensors import merge_tensors
@@ -71,7 +71,9 @@ def align_layers(
     """
     specs = spec_of(base), spec_of(donor)
     check_donor(specs, where)
-    check_functions([model.config.to_dict() for model in (base, donor)], ("the base", where), side_by_side=HALVING[1:])
+    check_functions(
+        [model.config.to_dict() for model in (base, donor)], ("the base", where), side_by_side=HALVING_INSIDE
+    )
     pairs = pair_blocks((base, donor), specs, batches, min_cka)
     pairs, renamed = without_conflicts(specs, pairs)
     ours = of_blocks(specs[0], pairs)

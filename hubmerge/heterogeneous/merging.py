@@ -121,7 +121,8 @@ def merge_models(
         specs = [spec_of(model) for model in models]
         check_batches(data, models[0], align, fit, renormalise=renormalise)
         configs = [_config(model) for model in models]
-        check_functions(configs, side_by_side=HALVING if data else ())
+        runs_together = is_matched_on_data(align) or fit not in {None, "regmean"}
+        check_functions(configs, side_by_side=HALVING if runs_together else ())
         shares = checked_shares(weights, len(models))
         parents = parents_in_base_names(models, specs, configs, data)
         kept = () if residual == "activations" else default_without(specs[0])

@@ -89,8 +89,8 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
     check_alike(specs, names, same_depth=bool(stages.bases))
     if stages.bases:
         _check_labels(specs, names)
-    on_data = stages.calibration is not None
-    return check_functions([model.config for model in models], names, side_by_side=HALVING if on_data else ())
+    side_by_side = HALVING if stages.runs_together else ()
+    return check_functions([model.config for model in models], names, side_by_side=side_by_side)
 
 
 def _check_labels(specs: Sequence[SymmetrySpec], names: Sequence[str]) -> None:

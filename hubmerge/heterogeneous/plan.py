@@ -25,7 +25,7 @@ from hubmerge.heterogeneous.labels import MergedLabels, merged_labels
 from hubmerge.heterogeneous.memory_use import planned_use
 from hubmerge.heterogeneous.parents import check_bases, check_parents, check_widths, inputs_at_once, specs_of, widths_of
 from hubmerge.heterogeneous.plan_types import AssemblyPlan
-from hubmerge.heterogeneous.position_rows import PositionRows, position_rows
+from hubmerge.heterogeneous.position_rows import check_filled, position_rows
 from hubmerge.heterogeneous.stream_kin import chosen_residual
 from hubmerge.heterogeneous.stream_plan import check_streams, head_notes, untied_sizes
 from hubmerge.heterogeneous.vocabulary_plan import planned_tokens
@@ -76,7 +76,7 @@ def plan_assembly(
     calibration = calibration_facts(stages.calibration, ordered[0], pins or {})
     positions = tuple(position_rows((specs[0], spec), ordered[0].config) for spec in specs[1:])
     if not stages.bases:
-        _check_filled(specs, positions, [str(model.reference) for model in ordered])
+        check_filled(specs, positions, [str(model.reference) for model in ordered])
     aligned = {found.group for found in positions if found is not None}
     aligned |= {*token_groups(specs[0])} if any(found is not None for found in rows) else set()
     samples = most_samples(stages.calibration, calibration) if stages.calibration is not None else 0
@@ -154,23 +154,6 @@ def _labels(
         raise PlanError(message, where="labels", hint=hint)
     asked = "shared" if stages.bases and stages.labels is None else stages.labels
     return merged_labels([model.config for model in models], asked)
-
-
-def _check_filled(
-    specs: Sequence[SymmetrySpec], positions: Sequence[PositionRows | None], names: Sequence[str]
-) -> None:
-    """`PlanError` where rows of the base's table of positions were to fill up a table of another width.  specs, names: the base's first."""
-    for name, spec, rows in zip(names[1:], specs[1:], positions, strict=True):
-        if rows is None or rows.sides is not None or rows.other >= rows.base:
-            continue
-        tables = [tensor for tensor in spec.tensors.values() if any(f.group == rows.group for f in tensor.factors)]
-        beside = {f.group for tensor in tables for f in tensor.factors if f.group not in {None, rows.group}}
-        if any(specs[0].groups[group].size != spec.groups[group].size for group in beside if group is not None):
-            raise PlanError(
-                f"{name} has {rows.other} positions and {names[0]} {rows.base}, whose rows have another width and cannot fill it up",
-                where="models",
-                hint="name the model with fewer positions as the base, or take models of one width",
-            )
 
 
 def calibration_facts(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hubmerge.errors import PlanError
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 from zoo_index.families import POSITION_FIELDS
 
-__all__ = ["PositionRows", "position_rows"]
+__all__ = ["PositionRows", "check_filled", "position_rows"]
 
 _GRIDS = ("vit",)
 """Families whose positions are a class token and a square grid of patches."""
@@ -61,3 +62,18 @@ def position_rows(specs: tuple[SymmetrySpec, SymmetrySpec], base_config: Mapping
     if (sides[0] ** 2, sides[1] ** 2) != (base - 1, other - 1):
         return None
     return PositionRows(names[0], base, other, fields, sides)
+
+
+def check_filled(specs: Sequence[SymmetrySpec], positions: Sequence[PositionRows | None], names: Sequence[str]) -> None:
+    """`PlanError` where rows of the base's table of positions were to fill up a table of another width.  specs, names: the base's first."""
+    for name, spec, rows in zip(names[1:], specs[1:], positions, strict=True):
+        if rows is None or rows.sides is not None or rows.other >= rows.base:
+            continue
+        tables = [tensor for tensor in spec.tensors.values() if any(f.group == rows.group for f in tensor.factors)]
+        beside = {f.group for tensor in tables for f in tensor.factors if f.group not in {None, rows.group}}
+        if any(specs[0].groups[group].size != spec.groups[group].size for group in beside if group is not None):
+            raise PlanError(
+                f"{name} has {rows.other} positions and {names[0]} {rows.base}, whose rows have another width and cannot fill it up",
+                where="models",
+                hint="name the model with fewer positions as the base, or take models of one width",
+            )

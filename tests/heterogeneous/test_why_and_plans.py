@@ -369,10 +369,25 @@ def test_models_that_halve_pictures_elsewhere_are_held_together_on_no_data(field
         with pytest.raises(HubmergeError) as refused:
             hubmerge.build_plan({**recipe, **on_data})
         assert [fault.message for fault in refused.value.faults] == [told]
-    assert is_accepted({**pleas, "align": "weights", "fit": "none"})
+    # without least squares no two models are run together
+    for how in ({"fit": "none"}, {"fit": "none", **on_data}, {"fit": "regmean", **on_data}):
+        by_weights = {**pleas, "align": "weights", **how}
+        assert f"{base} and {other} differ: {field} false vs true; the merge halves where the base does" in (
+            hubmerge.build_plan(by_weights).warnings
+        )
+    hubmerge.merge(by_weights, place / f"{field}-merged")
+    assert is_accepted({"merge_method": "linear", "models": listed, "align": "weights", **on_data})
     basic = [made(place, f"basic-{field}-{i}", "resnet", {"embedding_size": 12, field: bool(i)}) for i in range(2)]
     unread = field == "downsample_in_bottleneck"  # by models without bottlenecks
     assert is_accepted({"merge_method": "pleas", "models": [{"model": name} for name in basic], **on_data}) == unread
+
+
+def test_where_the_only_stage_halves_nothing_it_does_not_count_where_it_would(place: Path) -> None:
+    own = {"layer_type": "bottleneck", "hidden_sizes": [8], "depths": [2]}
+    models = [made(place, f"one-stage-{i}", "resnet", {**own, "downsample_in_bottleneck": bool(i)}) for i in range(2)]
+    listed = [{"model": name} for name in models]
+    on_data = {"calibration": {"data": "./images.npz", "samples": 2}}
+    assert is_accepted({"merge_method": "pleas", "models": listed, **on_data})
 
 
 def test_distances_that_are_sorted_in_another_way_are_warned_of(place: Path) -> None:

@@ -115,6 +115,21 @@ def test_pixels_that_the_model_cannot_take_are_refused(tmp_path: Path, reader: P
     assert fault(reader, tmp_path / "a.npz") == what
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architectures": ["CLIPForImageClassification"]},  # of a model of both, whose config it keeps
+        {"architectures": ["CLIPVisionModel"], "vocab_size": None, "num_channels": 3},
+    ],
+)
+def test_texts_are_refused_for_a_model_of_pictures_that_has_a_tokenizer(config: dict[str, Any], tmp_path: Path) -> None:
+    folder = text_model(tmp_path / "towers", **config)
+    what = "towers reads images, and the calibration data is texts · calibration.data"
+    assert fault(folder, lines(tmp_path / "a.jsonl", {"text": "one"})) == (
+        f"{what} · name data of images, or .npz with pixel_values"
+    )
+
+
 def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, reader: Path) -> None:
     data = lines(tmp_path / "a.jsonl", {"body": "one", "label": 1})
     assert fault(reader, data) == (
@@ -129,11 +144,13 @@ def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, 
     )
 
 
-def test_data_that_the_model_has_nothing_to_prepare_with_is_refused(tmp_path: Path, reader: Path, viewer: Path) -> None:
+def test_data_that_the_model_has_nothing_to_prepare_with_is_refused(tmp_path: Path, reader: Path) -> None:
     text, picture = write(tmp_path / "a.txt", "one"), write(tmp_path / "pictures" / "a.png", png(0)).parent
     hint = SAVED.format("tokenizer", "tokenizer.json", "images")
+    (reader / "tokenizer.json").unlink()
+    (reader / "tokenizer_config.json").unlink()
     assert (
-        fault(viewer, text) == f"viewer has no tokenizer, and the calibration data is texts · calibration.data · {hint}"
+        fault(reader, text) == f"reader has no tokenizer, and the calibration data is texts · calibration.data · {hint}"
     )
     hint = SAVED.format("image processor", "preprocessor_config.json", "texts, or .npz with pixel_values")
     assert fault(reader, picture) == (
