@@ -44,7 +44,7 @@ def with_other_rows(model: Any, parts: Mapping[str, GroupMap], fields: Mapping[s
     """A copy whose entries of some groups are mapped.  parts: by group.  fields: of the config, that say how many there are then."""
     import torch
 
-    spec, config = spec_of(model), type(model.config).from_dict({**model.config.to_dict(), **fields})
+    spec, config = spec_of(model), type(model.config).from_dict(_with_fields(model.config.to_dict(), fields))
     maps: Maps = {name: (part,) for name, part in parts.items()}
     state = {name: _mapped(spec, name, values, maps) for name, values in model.state_dict().items()}
     with torch.random.fork_rng(devices=[]):
@@ -52,6 +52,14 @@ def with_other_rows(model: Any, parts: Mapping[str, GroupMap], fields: Mapping[s
     buffers = {name: values for name, values in own.state_dict().items() if not values.is_floating_point()}
     own.load_state_dict({**state, **buffers})
     return own.eval()
+
+
+def _with_fields(config: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with these values, each in the tower's part that states the field (`text_config`), or outside of the parts."""
+    towers = {name: part for name, part in config.items() if name.endswith("_config") and isinstance(part, dict)}
+    inside = {name: {field: fields[field] for field in fields.keys() & part.keys()} for name, part in towers.items()}
+    outside = {field: value for field, value in fields.items() if not any(field in own for own in inside.values())}
+    return {**config, **{name: {**part, **inside[name]} for name, part in towers.items()}, **outside}
 
 
 def _mapped(spec: SymmetrySpec, name: str, values: Tensor, maps: Maps) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from apart_models import model
 from pleas_models import with_words
 from safetensors.torch import load_file
+from transformers import CLIPConfig, CLIPModel
 
 import hubmerge
 from cards.assembly_words import assembly_words
@@ -64,6 +65,25 @@ def test_shared_tokens_are_merged_and_the_base_s_own_stay() -> None:
         torch.testing.assert_close(found[5], (ours[5] + theirs[4]) / 2)
         assert torch.equal(found[19], ours[19])
         assert found.shape == ours.shape
+
+
+def test_the_rows_of_a_tower_of_texts_beside_one_of_pictures_go_by_tokens_too() -> None:
+    size = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+    def towers(seed: int, words: int) -> CLIPModel:
+        torch.manual_seed(seed)
+        texts = {**size, "vocab_size": words, "max_position_embeddings": 6}
+        pictures = {**size, "image_size": 8, "patch_size": 4}
+        return CLIPModel(CLIPConfig(text_config=texts, vision_config=pictures, projection_dim=4)).eval()
+
+    base, other = towers(0, 5), towers(1, 7)
+    rows = np.array([6, 1, 0, -1, 2])
+    merged = merge_models([base, other], [], align="identity", fit=None, renormalise=False, tokens=[rows]).model
+    name = "text_model.embeddings.token_embedding.weight"
+    ours, theirs, found = (each.state_dict()[name] for each in (base, other, merged))
+    assert merged.config.text_config.vocab_size == 5
+    torch.testing.assert_close(found[[0, 1, 2, 4]], (ours[[0, 1, 2, 4]] + theirs[[6, 1, 0, 2]]) / 2)
+    assert torch.equal(found[3], ours[3])
 
 
 def test_a_turned_stream_is_found_from_the_tokens_that_are_shared() -> None:
