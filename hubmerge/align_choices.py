@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hubmerge.recipe_stages import AlignMethod, Widths
 
-__all__ = ["BALANCE", "REGULARISATION", "Misfit", "is_matched_on_data", "leaves_units_out", "misfits"]
+__all__ = ["BALANCE", "REGULARISATION", "Misfit", "is_matched_on_data", "leaves_units_out", "misfits", "runs_together"]
 
 BALANCE = 0.5
 """The share of weights in `balanced` where it is not said: what the published code starts from."""
@@ -33,6 +33,14 @@ class Misfit:
 def is_matched_on_data(method: str) -> bool:
     """Whether a method compares what units compute on calibration data."""
     return method in _ON_DATA
+
+
+def runs_together(method: str, fit: str | None) -> bool:
+    """Whether what layers of several models compute is held together row by row; regmean takes each model's inputs for itself.
+
+    fit: as a recipe or `hubmerge.heterogeneous.merge_models` names it.
+    """
+    return is_matched_on_data(method) or fit not in {None, "none", "regmean"}
 
 
 def leaves_units_out(method: str, widths: str) -> bool:

@@ -57,11 +57,6 @@ class AssemblyStages:
         """Whether it cannot be done without calibration data."""
         return is_matched_on_data(self.align) or self.fit != "none"
 
-    @property
-    def runs_together(self) -> bool:
-        """Whether what layers of several models compute is held together row by row; regmean takes each model's inputs for itself."""
-        return is_matched_on_data(self.align) or self.fit == "least_squares"
-
 
 def stages_of(assembly: Assembly, recipe: Recipe) -> AssemblyStages:
     """The stages of a recipe for `assembly`: what it says, and the assembly's own where it is silent."""

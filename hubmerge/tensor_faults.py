@@ -172,8 +172,9 @@ def _other_shapes(first: ParentModel, other: ParentModel) -> str:
 
 
 def _differ_in_labels(first: ParentModel, other: ParentModel) -> bool:
-    counts = [model.record.architecture.hard.get("num_labels") for model in (first, other)]
-    return None not in counts and counts[0] != counts[1]
+    from zoo_index.compat import differing_fields
+
+    return any(row.field == "num_labels" for row in differing_fields(first.record, other.record))
 
 
 def _different_names(first: ParentModel, other: ParentModel, extra: list[str], missing: list[str]) -> PlanError:

@@ -19,6 +19,7 @@ __all__ = [
     "counts_of",
     "differ_in_head",
     "has_head",
+    "have_other_tokenizers",
     "plain_field",
     "takes_two",
 ]
@@ -74,7 +75,7 @@ class Apart:
         hard = {plain_field(difference.field) for difference in found if difference.hard}
         streams = {difference.field for difference in found} & {"hidden_size", f"{_TOWER}hidden_size"}
         turns = "planes" in family.groups or "plane signs" in family.groups
-        words = "tokens" in family.groups and ("vocab_size" in fields or _other_tokens(a, b))
+        words = "tokens" in family.groups and ("vocab_size" in fields or have_other_tokenizers(a, b))
         places = "positions" in family.groups and bool({"max_position_embeddings", "image_size"} & fields)
         in_head = differ_in_head(a, b)
         return cls(
@@ -152,7 +153,8 @@ def _shown_widths(record: ModelRecord, family: Family) -> Mapping[int, int]:
     return {place % len(sizes): sizes[place] for place in named if -len(sizes) <= place < len(sizes)}
 
 
-def _other_tokens(a: ModelRecord, b: ModelRecord) -> bool:
+def have_other_tokenizers(a: ModelRecord, b: ModelRecord) -> bool:
+    """Whether two models are known to have tokenizers that are not the same."""
     return None not in (a.tokenizer_signature, b.tokenizer_signature) and a.tokenizer_signature != b.tokenizer_signature
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Literal
 
 from zoo_index.alignment import how_to_align, how_to_carry, why_not_matched
-from zoo_index.apart import GIVEN_SIZES, differ_in_head, plain_field
+from zoo_index.apart import GIVEN_SIZES, differ_in_head, have_other_tokenizers, plain_field
 from zoo_index.architecture import Architecture, FieldDifference, compare_architectures
 from zoo_index.lineage import same_name
 from zoo_index.metadata import ModelRecord
@@ -247,12 +247,11 @@ def _is_tied_head(name: str, shape: tuple[int, ...] | None, other: ModelRecord) 
 
 
 def _tokenizer_reasons(a: ModelRecord, b: ModelRecord) -> list[Reason]:
-    left, right = a.tokenizer_signature, b.tokenizer_signature
-    if left is None or right is None or left == right:
+    if not have_other_tokenizers(a, b):
         return []
-    values = (left[:12], right[:12])
-    sentence = f"tokenizers differ ({values[0]} vs {values[1]}): one row of the embeddings can stand for two tokens"
-    return [Reason("tokenizer", *values, "warn", sentence)]
+    left, right = (str(record.tokenizer_signature)[:12] for record in (a, b))
+    sentence = f"tokenizers differ ({left} vs {right}): one row of the embeddings can stand for two tokens"
+    return [Reason("tokenizer", left, right, "warn", sentence)]
 
 
 def _unexplained(a: ModelRecord, b: ModelRecord) -> Reason:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hubmerge.align_choices import is_matched_on_data
 from hubmerge.alignment.common import Specs, common_spec, specs_of_two
 from hubmerge.alignment.costs import memory_of_folds, memory_of_weights, seconds_of_activations, seconds_of_weights
 from hubmerge.alignment.in_base_shapes import copied_files, own_tensors
@@ -52,11 +51,11 @@ def plan_alignment(
         return None
     places = {model.reference: i for i, model in enumerate(models)}
     base, others = models[places[order_of(recipe)]], [models[places[reference]] for reference in aligned]
-    specs, warnings = _checked(base, others, recipe.align.without, on_data=is_matched_on_data(alignment_method(recipe)))
-    spec = specs[0][0]
     method = alignment_method(recipe)
     assert method != "identity"
     by_activations = method == "activations"
+    specs, warnings = _checked(base, others, recipe.align.without, on_data=by_activations)
+    spec = specs[0][0]
     kept = _kept(recipe, spec, base, by_activations=by_activations)
     groups = tuple(
         MatchedGroup(name, group.row, group.size)

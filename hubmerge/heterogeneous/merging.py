@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmerge.align_choices import is_matched_on_data
+from hubmerge.align_choices import is_matched_on_data, runs_together
 from hubmerge.heterogeneous.align_stage import Choice, align_units, maps_of
 from hubmerge.heterogeneous.base_positions import in_base_positions, with_positions_of_base
 from hubmerge.heterogeneous.base_vocabulary import in_base_vocabulary, token_groups, with_rows_of
@@ -121,8 +121,7 @@ def merge_models(
         specs = [spec_of(model) for model in models]
         check_batches(data, models[0], align, fit, renormalise=renormalise)
         configs = [_config(model) for model in models]
-        runs_together = is_matched_on_data(align) or fit not in {None, "regmean"}
-        check_functions(configs, side_by_side=HALVING if runs_together else ())
+        check_functions(configs, side_by_side=HALVING if runs_together(align, fit) else ())
         shares = checked_shares(weights, len(models))
         parents = parents_in_base_names(models, specs, configs, data)
         kept = () if residual == "activations" else default_without(specs[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hubmerge.align_choices import runs_together
 from hubmerge.assembly_stages import AssemblyStages
 from hubmerge.errors import PlanError
 from hubmerge.heterogeneous.checks import check_alike, check_shapes, check_sizes, matchable
@@ -16,6 +17,7 @@ from hubmerge.symmetry.groups import Kind, SymmetrySpec
 from hubmerge.symmetry.load import load_spec
 from hubmerge.symmetry.widths import width_fields
 from hubmerge.vocabulary import read_vocabulary
+from zoo_index.apart import have_other_tokenizers
 from zoo_index.errors import HubmergeError
 from zoo_index.float8 import FLOAT8
 
@@ -89,7 +91,7 @@ def check_parents(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], 
     check_alike(specs, names, same_depth=bool(stages.bases))
     if stages.bases:
         _check_labels(specs, names)
-    side_by_side = HALVING if stages.runs_together else ()
+    side_by_side = HALVING if runs_together(stages.align, stages.fit) else ()
     return check_functions([model.config for model in models], names, side_by_side=side_by_side)
 
 
@@ -115,9 +117,10 @@ def check_widths(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], s
     names = [str(model.reference) for model in models]
     groups, could = specs[0].groups, matchable(specs[0], ())
     rows = {name for name, group in groups.items() if group.kind in _ROWS}
-    hints = [_instead_of_weights(models, specs, place) for place in range(1, len(models))]
+    instead = [_instead_of_data(models, specs, place) for place in range(1, len(models))]
+    hints = [hint or "models of different widths are matched by activations" for hint in instead]
     free = {name for name in could if not groups[name].normed_as_a_whole}
-    check_sizes(specs, rows | free, on_data=all(hint == _ON_DATA for hint in hints))
+    check_sizes(specs, rows | free, on_data=not any(instead))
     shapes = [_shapes_without_rows(model, spec) for model, spec in zip(models, specs, strict=True)]
     for name, theirs, hint in zip(names[1:], shapes[1:], hints, strict=True):
         check_shapes(shapes[0], theirs, names[0], name, hint=hint)
@@ -126,18 +129,14 @@ def check_widths(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], s
             check_sizes((specs[0], spec), rows, hint)
 
 
-def _instead_of_weights(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], place: int) -> str:
-    """What to do about other widths where the model at `place` and the base are matched by their weights."""
+def _instead_of_data(models: Sequence[ParentModel], specs: Sequence[SymmetrySpec], place: int) -> str:
+    """What to do about other widths where the base and the model at `place` cannot be matched on data; empty where they can."""
     if inputs_at_once(models[0].config):
         return "another method after align: weights takes models of other widths"
-    signatures = [models[i].record.tokenizer_signature for i in (0, place)]
-    other_words = None not in signatures and signatures[0] != signatures[1]
-    if other_words and any(group.kind is Kind.TOKENS for group in specs[0].groups.values()):
+    reads_words = any(group.kind is Kind.TOKENS for group in specs[0].groups.values())
+    if reads_words and have_other_tokenizers(models[0].record, models[place].record):
         return instead_of_one_vocabulary(models[0].reference, specs[0], specs[place])
-    return _ON_DATA
-
-
-_ON_DATA = "models of different widths are matched by activations"
+    return ""
 
 
 def _shapes_without_rows(model: ParentModel, spec: SymmetrySpec) -> dict[str, tuple[int, ...]]:
@@ -161,8 +160,7 @@ def vocabulary_findings(base: ParentModel, other: ParentModel, spec: SymmetrySpe
     """Raise `PlanError` where one id stands for two tokens; a warning where that cannot be told.  spec, theirs: of either."""
     if not any(group.kind is Kind.TOKENS for group in spec.groups.values()):
         return []
-    signatures = [model.record.tokenizer_signature for model in (base, other)]
-    if None in signatures or signatures[0] == signatures[1]:
+    if not have_other_tokenizers(base.record, other.record):
         return []
     pair = f"{base.reference} and {other.reference}"
     try:

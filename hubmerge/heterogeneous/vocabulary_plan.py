@@ -12,6 +12,7 @@ from hubmerge.heterogeneous.token_rows import TokenRows, token_rows
 from hubmerge.parents import ParentModel
 from hubmerge.symmetry.groups import Kind, SymmetrySpec
 from hubmerge.vocabulary import Vocabulary, read_vocabulary
+from zoo_index.apart import have_other_tokenizers
 from zoo_index.errors import HubmergeError
 
 __all__ = ["planned_tokens", "tokens_text"]
@@ -38,13 +39,12 @@ def _aligned(
     sizes = [_rows(each) for each in (spec, theirs)]
     if None in sizes:
         return None, []
-    signatures = [model.record.tokenizer_signature for model in (base, other)]
-    if sizes[0] == sizes[1] and (None in signatures or signatures[0] == signatures[1]):
+    if sizes[0] == sizes[1] and not have_other_tokenizers(base.record, other.record):
         return None, []
     pair = f"{base.reference} and {other.reference}"
     left, right = _read(base), _read(other)
     if left is None or right is None:
-        if None in signatures or sizes[0] != sizes[1]:
+        if sizes[0] != sizes[1]:
             return None, []  # other sizes are refused for themselves
         return None, [f"{pair} have different tokenizers: one row of the embeddings can stand for two tokens"]
     if sizes[0] == sizes[1] and dict(left.ids) == dict(right.ids):

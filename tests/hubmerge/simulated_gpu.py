@@ -35,7 +35,7 @@ class Ledger:
 
 
 class _Away(torch.Tensor):
-    """A tensor that says it is away; what it holds is `here`."""
+    """A tensor that says it is away; what it holds is `here`.  Parts and single numbers: torch without CUDA cannot take them itself."""
 
     here: torch.Tensor
 
@@ -47,15 +47,8 @@ class _Away(torch.Tensor):
         made.here = here
         return made
 
-    def item(self) -> Any:
-        """One number, fetched; torch without CUDA has no guard to hold while it fetches it itself."""
-        return self.here.item()
-
     def __getitem__(self, index: Any) -> _Away:
         return _Away(self.here[tree_map(_held, index)])
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.here[tree_map(_held, index)] = _held(value)
 
     def __float__(self) -> float:
         return float(self.here)
