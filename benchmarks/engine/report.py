@@ -16,6 +16,8 @@ from typing import Any
 __all__ = ["Report", "verdict"]
 
 _ROOT = Path(__file__).resolve().parents[2]
+_BEGAN, _LOAD = time.time(), os.getloadavg()[0]
+"""When this process began, and the load then: most tables are made when all is measured."""
 
 
 def verdict(value: float, target: float | None, *, at_least: bool = False) -> tuple[str, str]:
@@ -31,7 +33,7 @@ class Report:
     """One benchmark's outcome while it comes about.
 
     name: of the JSON, and of the command unless `command` is given.  title, explanation: what the table shows.  options: what it ran with.
-    measurements: every single number, in any shape JSON has.
+    measurements: every single number, in any shape JSON has.  began, load: of its command.
     """
 
     name: str
@@ -42,8 +44,8 @@ class Report:
     command: str = ""
     rows: list[tuple[str, ...]] = field(default_factory=list)
     measurements: list[Mapping[str, Any]] = field(default_factory=list)
-    began: float = field(default_factory=time.time)
-    load: float = field(default_factory=lambda: os.getloadavg()[0])
+    began: float = _BEGAN
+    load: float = _LOAD
 
     def add(self, row: Sequence[object], **measured: Any) -> None:
         """Add one line of the table, with what it was worked out from, and print it."""

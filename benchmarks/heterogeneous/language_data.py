@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "EVERY",
     "SORTS",
     "Blocks",
     "Sort",
@@ -24,13 +23,14 @@ __all__ = [
     "blocks_of",
     "calibration_blocks",
     "cut",
+    "divided",
     "evenly_spread",
     "probe_blocks",
 ]
 
 Sort = Literal["code", "prose"]
 SORTS: tuple[Sort, ...] = ("code", "prose")
-EVERY = 4
+_EVERY = 4
 """Of so many files, or topics, the first is held out."""
 
 
@@ -44,15 +44,17 @@ class Blocks:
 
 def blocks_of(sort: Sort, tokenizer: Any) -> Blocks:
     """All texts of a sort, in the order of files or topics."""
-    texts = _code() if sort == "code" else _prose()
-    train, held_out = (
-        cut(tokenizer("\n\n".join(part), return_attention_mask=False, verbose=False)["input_ids"])
-        for part in (
-            [text for number, text in enumerate(texts) if number % EVERY],
-            texts[::EVERY],
-        )
-    )
-    return Blocks(train, evenly_spread(held_out, HELD_OUT_BLOCKS))
+
+    def in_blocks(texts: Sequence[str]) -> Tensor:
+        return cut(tokenizer("\n\n".join(texts), return_attention_mask=False, verbose=False)["input_ids"])
+
+    return divided(_code() if sort == "code" else _prose(), in_blocks, HELD_OUT_BLOCKS)
+
+
+def divided(texts: Sequence[str], in_blocks: Callable[[Sequence[str]], Tensor], number: int) -> Blocks:
+    """The texts of a sort, one for each file or topic.  in_blocks: cuts several.  number: of the blocks that are held out."""
+    train = [text for place, text in enumerate(texts) if place % _EVERY]
+    return Blocks(in_blocks(train), evenly_spread(in_blocks(texts[::_EVERY]), number))
 
 
 def evenly_spread(blocks: Tensor, number: int) -> Tensor:

@@ -18,7 +18,7 @@ from benchmarks.heterogeneous.options import in_processes, parser
 from benchmarks.heterogeneous.parents import train_parents
 from benchmarks.heterogeneous.saving import save_report
 from benchmarks.heterogeneous.settings import MORE_SEEDS, SEEDS, SETTINGS, Setting
-from benchmarks.heterogeneous.tables import RESULTS
+from benchmarks.heterogeneous.tables import RESULTS, beside_error, mean_of
 
 __all__ = ["jackknifed", "main"]
 
@@ -69,7 +69,7 @@ def _judged(goals: Sequence[Goal], seeds: Sequence[int], found: Mapping[str, Map
         of = _value_over(goal, lines)
         value, error = jackknifed(of, seeds)
         cells = verdict(value, goal.target, at_least=goal.at_least)
-        told = (_told(*jackknifed(of, few)) if few else "-", _told(value, error))
+        told = (beside_error(*jackknifed(of, few)) if few else "-", beside_error(value, error))
         report.add(
             (goal.table.replace("_", ", "), goal.kind, goal.claim, *told, *cells),
             table=goal.table,
@@ -92,9 +92,9 @@ def _means(scores: Sequence[Scores], rows: Sequence[str]) -> Means:
     """Row -> column -> mean; columns that a row does not have are left out."""
     return {
         row: {
-            column: statistics.mean(value for each in scores if (value := each[row][column]) is not None)
-            for column, known in scores[0][row].items()
-            if known is not None
+            column: mean
+            for column in scores[0][row]
+            if (mean := mean_of([each[row][column] for each in scores])) is not None
         }
         for row in rows
     }
@@ -111,10 +111,6 @@ def jackknifed(of: Callable[[Sequence[int]], float], seeds: Sequence[int]) -> tu
     without = [of([other for other in seeds if other != seed]) for seed in seeds]
     centre = statistics.mean(without)
     return value, math.sqrt((len(seeds) - 1) / len(seeds) * sum((each - centre) ** 2 for each in without))
-
-
-def _told(value: float, error: float | None) -> str:
-    return f"{value:.1f}" if error is None else f"{value:.1f} ± {error:.1f}"
 
 
 def _counted(seeds: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.heterogeneous.language_data import EVERY, SORTS, Blocks, Sort, cut, evenly_spread
+from benchmarks.heterogeneous.language_data import SORTS, Blocks, Sort, cut, divided
 from benchmarks.heterogeneous.stranger_settings import CALIBRATION_PIECES, CHARACTERS, HELD_OUT_PIECES, PIECE
 from benchmarks.heterogeneous.text_data import sorts
 from benchmarks.heterogeneous.text_settings import PACKAGES
@@ -16,7 +16,7 @@ from benchmarks.heterogeneous.text_settings import PACKAGES
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["calibration_pieces", "losses", "numbers", "pieces", "told_apart"]
+__all__ = ["calibration_pieces", "held_out", "losses", "numbers", "pieces", "told_apart"]
 
 _NUMBERS = {character: number for number, character in enumerate(CHARACTERS)}
 _BATCH = 32
@@ -44,12 +44,12 @@ def pieces() -> Mapping[Sort, Blocks]:
     folder = Path(sysconfig.get_path("stdlib"))
     paths = [path for package in PACKAGES for path in sorted((folder / package).rglob("*.py"))]
     texts = [told_apart(path.read_text(encoding="utf-8")) for path in paths]
-    return {sort: _blocks([each[sort] for each in texts]) for sort in SORTS}
+    return {sort: divided([each[sort] for each in texts], _cut, HELD_OUT_PIECES) for sort in SORTS}
 
 
-def _blocks(texts: list[str]) -> Blocks:
-    train = [text for place, text in enumerate(texts) if place % EVERY]
-    return Blocks(_cut(train), evenly_spread(_cut(texts[::EVERY]), HELD_OUT_PIECES))
+def held_out() -> dict[Sort, Tensor]:
+    """What the models are measured on."""
+    return {sort: each.held_out for sort, each in pieces().items()}
 
 
 def _cut(texts: Iterable[str]) -> Tensor:
@@ -69,13 +69,13 @@ def calibration_pieces(seed: int) -> list[dict[str, Tensor]]:
     return [{"input_ids": part} for part in torch.split(torch.cat(drawn)[order], _BATCH)]
 
 
-def losses(models: tuple[Any, ...], held_out: Mapping[Sort, Tensor]) -> dict[Sort, float]:
+def losses(models: tuple[Any, ...], texts: Mapping[Sort, Tensor]) -> dict[Sort, float]:
     """Nats per character of either sort, but for first ones; of several models those of the mean of their probabilities."""
     import torch
 
     found: dict[Sort, float] = {}
     with torch.inference_mode():
-        for sort, asked in held_out.items():
+        for sort, asked in texts.items():
             logs = torch.stack([model(input_ids=asked).logits[:, :-1].log_softmax(-1) for model in models])
             log = logs.logsumexp(0) - torch.log(torch.tensor(float(len(models))))
             found[sort] = float(-log.gather(-1, asked[:, 1:, None]).double().mean())

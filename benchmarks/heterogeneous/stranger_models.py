@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.heterogeneous.keeping import is_kept, keep
 from benchmarks.heterogeneous.language_parents import train_on_blocks
-from benchmarks.heterogeneous.stranger_data import losses, pieces
+from benchmarks.heterogeneous.stranger_data import held_out, losses, pieces
 from benchmarks.heterogeneous.stranger_settings import CHARACTERS, PIECE, STRANGERS, TRAININGS, Architecture, Stranger
 
 __all__ = ["new_stranger", "strangers"]
@@ -73,7 +73,7 @@ def _stranger(cache: Path, architecture: Architecture, stranger: Stranger, seed:
             model.load_state_dict(start.state_dict())
         train_on_blocks(model, training, blocks, number, half=False)
         seconds = time.perf_counter() - begun
-        found = losses((model,), {sort: each.held_out for sort, each in pieces().items()})
+        found = losses((model,), held_out())
         keep(model, place, facts, seconds=round(seconds, 1), **{sort: round(nats, 3) for sort, nats in found.items()})
         told = ", ".join(f"{sort} {nats:.3f}" for sort, nats in found.items())
         print(f"seed {seed} {architecture} {stranger.name}: {told}, {seconds:.0f} s", flush=True)

@@ -5,8 +5,6 @@ Three tables.  Models that are not in the cache are trained first.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from benchmarks.heterogeneous.language_data import Sort
 from benchmarks.heterogeneous.language_parents import random_order
 from benchmarks.heterogeneous.options import in_processes, parser
 from benchmarks.heterogeneous.saving import save_report
-from benchmarks.heterogeneous.stranger_data import calibration_pieces, losses, pieces
+from benchmarks.heterogeneous.stranger_data import calibration_pieces, held_out, losses
 from benchmarks.heterogeneous.stranger_models import strangers
 from benchmarks.heterogeneous.stranger_rows import CARRIED, MERGED, TARGETS, Carry, Part
 from benchmarks.heterogeneous.stranger_settings import ARCHITECTURES, STRANGER_SEEDS, Architecture
@@ -47,7 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_argument("--architectures", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES)
     commands.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
     given = commands.parse_args(arguments)
-    began, load = time.time(), os.getloadavg()[0]
     jobs = [_Job(given.cache, architecture, seed) for seed in given.seeds for architecture in given.architectures]
     found = {(job.architecture, job.seed): lines for job, lines in in_processes(_measured, jobs, given.processes)}
     parts = {
@@ -58,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for part in _PARTS
     }
     for report in (*(loss_table(part, own) for part, own in parts.items()), compared_table(parts)):
-        report.began, report.load = began, load
         save_report("strangers", report, given.results)
 
 
@@ -118,7 +114,7 @@ def with_random_order(model: Any, base: Any, seed: int) -> Any:
 
 
 def _losses(*models: Any) -> dict[Sort, float]:
-    return losses(models, {sort: each.held_out for sort, each in pieces().items()})
+    return losses(models, held_out())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from benchmarks.engine.report import Report
 from benchmarks.heterogeneous.measuring import Measured
 from benchmarks.heterogeneous.settings import CALIBRATION, Model, Setting
 
-__all__ = ["RESULTS", "mean_of", "standard_error_of", "summary", "table"]
+__all__ = ["RESULTS", "beside_error", "mean_of", "standard_error_of", "summary", "table"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -75,10 +75,13 @@ def table(setting: Setting, found: Mapping[int, Sequence[Measured]]) -> Report:
 
 def summary(values: Sequence[float | None], digits: int = 1, sign: Literal["", "+"] = "") -> str:
     """Mean and standard error over seeds, "97.5 ± 0.3"; "-" where nothing could be measured.  sign: "+" to show it before gains too."""
-    mean, error = mean_of(values), standard_error_of(values)
-    if mean is None:
-        return "-"
-    told = f"{mean:{sign}.{digits}f}"
+    mean = mean_of(values)
+    return "-" if mean is None else beside_error(mean, standard_error_of(values), digits, sign)
+
+
+def beside_error(value: float, error: float | None, digits: int = 1, sign: Literal["", "+"] = "") -> str:
+    """A number and its standard error, if it has one."""
+    told = f"{value:{sign}.{digits}f}"
     return told if error is None else f"{told} ± {error:.{digits}f}"
 
 

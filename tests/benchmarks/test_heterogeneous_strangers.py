@@ -52,7 +52,7 @@ def few_pieces(monkeypatch: pytest.MonkeyPatch) -> dict[Sort, Blocks]:
         "code": Blocks(torch.full((200, 4), 1), torch.full((2, 4), 1)),
         "prose": Blocks(torch.full((200, 4), 2), torch.full((2, 4), 2)),
     }
-    for module in (stranger_data, stranger_models, strangers):
+    for module in (stranger_data, stranger_models):
         monkeypatch.setattr(module, "pieces", lambda: found)
     return found
 
@@ -203,7 +203,7 @@ def test_the_command_trains_merges_carries_and_scores(tmp_path: Path, monkeypatc
     monkeypatch.setattr(stranger_data, "PACKAGES", ("xml",))
     monkeypatch.setattr(stranger_data, "HELD_OUT_PIECES", 20)
     few = stranger_data.pieces.__wrapped__()
-    for module in (stranger_data, stranger_models, strangers):
+    for module in (stranger_data, stranger_models):
         monkeypatch.setattr(module, "pieces", lambda: few)
     short = {stage: replace(training, steps=2, batch=2) for stage, training in TRAININGS.items()}
     monkeypatch.setattr(stranger_models, "TRAININGS", short)
